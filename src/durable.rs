@@ -1,0 +1,1 @@
+//! Files that are written once, atomically, and are on disk when the call returns.

@@ -1,0 +1,1 @@
+//! The drop folder: what lies in it, read beneath its root only.

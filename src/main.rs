@@ -1,0 +1,3 @@
+//! The program `passfort-ingest`.
+
+fn main() {}

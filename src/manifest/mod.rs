@@ -1,0 +1,1 @@
+//! Manifests: bytes into entries, or everything that is wrong with them.

@@ -1,0 +1,1 @@
+//! What became of one call to the API.

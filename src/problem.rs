@@ -1,0 +1,73 @@
+//! What is wrong with an entry, a manifest or a file, said so that its sender can mend it.
+//!
+//! A [`Problem`] is a value, not an error type: reading goes on after one, so that a report names all of them. It
+//! stands unchanged in the output of `check`, in the queue and in receipts. It never quotes the content of a file.
+
+use serde::{Deserialize, Serialize};
+
+/// Whether a problem stops its entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Worth a look; the entry goes on.
+    Warning,
+    /// The entry, or the manifest, is not taken.
+    #[default]
+    Error,
+}
+
+impl Severity {
+    fn is_error(&self) -> bool {
+        *self == Self::Error
+    }
+}
+
+/// One thing that is wrong, where it is, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// Whether it stops the entry; left out of JSON where it is an error.
+    #[serde(default, skip_serializing_if = "Severity::is_error")]
+    pub severity: Severity,
+    /// The manifest's field it is about, e.g. `profile_id` or `images[0].path`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub field: Option<String>,
+    /// The file it is about, as the manifest writes its path.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub path: Option<String>,
+    /// What is wrong: a lower-case fragment without a full stop.
+    pub reason: String,
+    /// What its reader can do about it.
+    pub cure: String,
+}
+
+impl Problem {
+    /// A problem that stops its entry.
+    pub fn error(reason: impl Into<String>, cure: impl Into<String>) -> Self {
+        Self { severity: Severity::Error, field: None, path: None, reason: reason.into(), cure: cure.into() }
+    }
+
+    /// A problem that is only worth a look.
+    pub fn warning(reason: impl Into<String>, cure: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, ..Self::error(reason, cure) }
+    }
+
+    /// The same problem, about this field.
+    #[must_use]
+    pub fn field(mut self, field: impl Into<String>) -> Self {
+        self.field = Some(field.into());
+        self
+    }
+
+    /// The same problem, about this file.
+    #[must_use]
+    pub fn path(mut self, path: impl Into<String>) -> Self {
+        self.path = Some(path.into());
+        self
+    }
+
+    /// Whether it stops its entry.
+    #[must_use]
+    pub fn is_error(&self) -> bool {
+        self.severity.is_error()
+    }
+}
