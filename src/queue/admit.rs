@@ -1,0 +1,580 @@
+//! From entries to jobs: a manifest becomes a batch, and each entry's identity decides what becomes of it.
+//!
+//! A small manifest is one transaction. A large one comes in parts, each a transaction, and the batch remembers how
+//! far it came, so that a crash in the middle neither loses nor doubles an entry.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OptionalExtension, params};
+use sha2::Digest as _;
+
+use super::{Queue, QueueError, settle};
+use crate::{
+    clock::Timestamp,
+    entry::{Content, Entry, EntryKind, Sha256},
+    job::JobState,
+    problem::Problem,
+};
+
+/// What becomes of a manifest's files after all is well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AfterSuccess {
+    /// They are moved to the done folder.
+    Archive,
+    /// They are deleted.
+    Delete,
+    /// They stay where they are.
+    Keep,
+}
+
+impl AfterSuccess {
+    /// The word in the configuration and in the queue.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Archive => "archive",
+            Self::Delete => "delete",
+            Self::Keep => "keep",
+        }
+    }
+
+    /// Reads the word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Archive, Self::Delete, Self::Keep].into_iter().find(|after| after.as_str() == word)
+    }
+}
+
+/// A manifest that is to be taken in, and how it will be settled.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The drop's name.
+    pub drop: String,
+    /// The manifest's path, relative to `root`.
+    pub manifest: String,
+    /// Its digest.
+    pub manifest_sha256: Sha256,
+    /// The identity of its file, as text: see [`crate::inbox`].
+    pub manifest_file: String,
+    /// The drop's folder.
+    pub root: PathBuf,
+    /// The folder beneath which images are opened; the same as `root` unless an import says otherwise.
+    pub image_root: PathBuf,
+    /// Where the manifest's paths start, relative to `image_root`; empty for the root itself.
+    pub image_folder: String,
+    /// Where the receipt goes.
+    pub receipts_dir: PathBuf,
+    /// The receipt's permissions.
+    pub receipt_mode: u32,
+    /// Where files go when all is well; `None` leaves them.
+    pub done_dir: Option<PathBuf>,
+    /// Where files go when something is not well; `None` leaves them.
+    pub failed_dir: Option<PathBuf>,
+    /// What becomes of the files when all is well.
+    pub after_success: AfterSuccess,
+}
+
+/// What was found out about one file of an entry.
+#[derive(Debug, Clone, Copy)]
+pub struct CheckedFile {
+    /// Its size.
+    pub bytes: u64,
+    /// Its digest.
+    pub sha256: Sha256,
+    /// Its XXH3 checksum with the queue's seed.
+    pub checksum: u64,
+}
+
+/// One entry of a manifest, examined.
+#[derive(Debug, Clone)]
+pub enum Admission {
+    /// Good: it becomes a job.
+    Take {
+        /// The entry.
+        entry: Entry,
+        /// Its files, in the order of [`Entry::sources`].
+        files: Vec<CheckedFile>,
+    },
+    /// Not good: it is only reported.
+    Invalid {
+        /// Its place in the manifest.
+        index: u64,
+        /// Document or file, as far as can be told.
+        kind: EntryKind,
+        /// Its reference, where that is readable.
+        reference: Option<String>,
+        /// Its profile, where that is readable.
+        profile_id: Option<String>,
+        /// Everything that is wrong.
+        problems: Vec<Problem>,
+    },
+}
+
+/// A batch that is being taken in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Admitting {
+    /// Its number.
+    pub batch_id: i64,
+    /// How many of its entries are in already.
+    pub admitted: u64,
+}
+
+/// The digest of what an entry asks for: profile, category, type and the images' digests; of a file its name instead.
+#[must_use]
+pub fn content_of(entry: &Entry, files: &[CheckedFile]) -> [u8; 32] {
+    let mut digest = sha2::Sha256::new();
+    let mut field = |text: &str| {
+        digest.update((text.len() as u64).to_be_bytes());
+        digest.update(text);
+    };
+    field(entry.profile_id.as_str());
+    match &entry.content {
+        Content::Document { category, document_type, .. } => {
+            field("document");
+            field(category);
+            field(document_type);
+        }
+        Content::File { name, .. } => {
+            field("file");
+            field(name.as_deref().unwrap_or_default());
+        }
+    }
+    for file in files {
+        digest.update(file.sha256.0);
+    }
+    digest.finalize().into()
+}
+
+/// The key under which an entry's identity is kept within its drop.
+fn identity_of(entry: &Entry, content: &[u8; 32]) -> [u8; 32] {
+    let mut digest = sha2::Sha256::new();
+    match &entry.reference {
+        Some(reference) => {
+            digest.update(b"reference\0");
+            digest.update(reference);
+        }
+        None => {
+            digest.update(b"content\0");
+            digest.update(content);
+        }
+    }
+    digest.finalize().into()
+}
+
+/// A hash of where a file lies, for finding other batches that name it. Collisions only keep a file a little longer.
+#[must_use]
+pub fn path_key(image_root: &Path, image_folder: &str, path: &str) -> i64 {
+    let mut hash = xxhash_rust::xxh3::Xxh3::new();
+    hash.update(image_root.as_os_str().as_encoded_bytes());
+    for part in [image_folder, path].into_iter().flat_map(|path| path.split('/')).filter(|part| !part.is_empty()) {
+        hash.update(b"/");
+        hash.update(part.as_bytes());
+    }
+    hash.digest().cast_signed()
+}
+
+/// Who has an entry's identity already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Owner {
+    /// Nobody, or a job that failed or was cancelled.
+    Nobody,
+    /// A job that was created.
+    Created {
+        /// The job.
+        job_id: i64,
+        /// What it created.
+        remote_id: String,
+        /// Whether it asked for the same.
+        same: bool,
+    },
+    /// A job that is under way.
+    UnderWay {
+        /// The job.
+        job_id: i64,
+        /// Whether it asks for the same.
+        same: bool,
+    },
+}
+
+/// What becomes of an entry.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Fate {
+    /// It is created.
+    Queue,
+    /// It exists already.
+    Duplicate {
+        /// The job that created it.
+        of: i64,
+        /// Under this ID.
+        remote_id: String,
+    },
+    /// Another job is at it; this one ends with that one, or takes its place.
+    Twin {
+        /// That job.
+        of: i64,
+    },
+    /// It contradicts what exists.
+    Refuse(Problem),
+}
+
+/// Decides by an entry's identity what becomes of it.
+#[must_use]
+pub fn fate(owner: Owner, replace: bool) -> Fate {
+    match owner {
+        Owner::Nobody => Fate::Queue,
+        Owner::Created { job_id, remote_id, same: true } => Fate::Duplicate { of: job_id, remote_id },
+        Owner::UnderWay { job_id, same: true } => Fate::Twin { of: job_id },
+        Owner::Created { .. } | Owner::UnderWay { .. } if replace => Fate::Queue,
+        Owner::Created { job_id, .. } | Owner::UnderWay { job_id, .. } => Fate::Refuse(
+            Problem::error(
+                format!("job {job_id} has the same reference with other content"),
+                "give this entry a reference of its own, or say \"replace\": true to create it as well",
+            )
+            .field("reference"),
+        ),
+    }
+}
+
+pub(super) fn owner(connection: &Connection, drop_id: i64, key: &[u8], content: &[u8]) -> Result<Owner, QueueError> {
+    let found = connection
+        .prepare_cached(
+            "SELECT job.id, job.state, job.content, job.remote_id FROM identity JOIN job ON job.id = identity.job_id
+              WHERE identity.drop_id = ?1 AND identity.key = ?2",
+        )?
+        .query_row(params![drop_id, key], |row| {
+            Ok((row.get(0)?, row.get::<_, String>(1)?, row.get::<_, Vec<u8>>(2)?, row.get::<_, Option<String>>(3)?))
+        })
+        .optional()?;
+    let Some((job_id, state, theirs, remote_id)) = found else { return Ok(Owner::Nobody) };
+    let same = theirs == content;
+    Ok(match JobState::parse(&state).ok_or_else(|| super::rows::unreadable("a job's state", &state))? {
+        JobState::Failed | JobState::Cancelled => Owner::Nobody,
+        JobState::Done | JobState::Duplicate => {
+            Owner::Created { job_id, remote_id: remote_id.unwrap_or_default(), same }
+        }
+        JobState::Queued | JobState::Running | JobState::Waiting | JobState::Held => Owner::UnderWay { job_id, same },
+    })
+}
+
+/// The number of a drop, made at its first use.
+pub(super) fn drop_id(connection: &Connection, name: &str) -> Result<i64, QueueError> {
+    connection.prepare_cached("INSERT OR IGNORE INTO drop_folder (name) VALUES (?1)")?.execute([name])?;
+    Ok(connection.prepare_cached("SELECT id FROM drop_folder WHERE name = ?1")?.query_row([name], |row| row.get(0))?)
+}
+
+/// Starts a batch, or finds the one that a crash left half taken in.
+///
+/// # Errors
+///
+/// Those of the database.
+pub fn begin(connection: &Connection, plan: &Plan, now: Timestamp) -> Result<Admitting, QueueError> {
+    let drop_id = drop_id(connection, &plan.drop)?;
+    let half = connection
+        .prepare_cached(
+            "SELECT id, admitted FROM batch
+              WHERE drop_id = ?1 AND manifest = ?2 AND manifest_sha256 = ?3 AND root = ?4 AND state = 'admitting'",
+        )?
+        .query_row(params![drop_id, plan.manifest, plan.manifest_sha256.0, text(&plan.root)], |row| {
+            Ok(Admitting { batch_id: row.get(0)?, admitted: row.get::<_, i64>(1)?.try_into().unwrap_or(0) })
+        })
+        .optional()?;
+    if let Some(half) = half {
+        return Ok(half);
+    }
+    connection
+        .prepare_cached(
+            "INSERT INTO batch (drop_id, manifest, manifest_sha256, manifest_file, root, image_root, image_folder,
+                                receipts_dir, receipt_mode, done_dir, failed_dir, after_success, state, received_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, 'admitting', ?13)",
+        )?
+        .execute(params![
+            drop_id,
+            plan.manifest,
+            plan.manifest_sha256.0,
+            plan.manifest_file,
+            text(&plan.root),
+            text(&plan.image_root),
+            plan.image_folder,
+            text(&plan.receipts_dir),
+            plan.receipt_mode,
+            plan.done_dir.as_deref().map(text),
+            plan.failed_dir.as_deref().map(text),
+            plan.after_success.as_str(),
+            now.0,
+        ])?;
+    let batch_id = connection.last_insert_rowid();
+    connection
+        .prepare_cached("DELETE FROM arrival WHERE drop_id = ?1 AND manifest = ?2")?
+        .execute(params![drop_id, plan.manifest])?;
+    Ok(Admitting { batch_id, admitted: 0 })
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+/// Takes entries into a batch, in order. Run in one transaction.
+///
+/// # Errors
+///
+/// Those of the database.
+pub fn take_in(
+    connection: &Connection,
+    batch_id: i64,
+    admissions: &[Admission],
+    now: Timestamp,
+) -> Result<(), QueueError> {
+    let (drop_id, image_root, image_folder) = connection
+        .prepare_cached("SELECT drop_id, image_root, image_folder FROM batch WHERE id = ?1 AND state = 'admitting'")?
+        .query_row([batch_id], |row| Ok((row.get(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?)))
+        .optional()?
+        .ok_or(QueueError::Gone { what: "batch", id: batch_id })?;
+    let place = Place { batch_id, drop_id, image_root: Path::new(&image_root), image_folder: &image_folder };
+    let mut open = 0_i64;
+    for admission in admissions {
+        match admission {
+            Admission::Invalid { index, kind, reference, profile_id, problems } => {
+                connection
+                    .prepare_cached("INSERT INTO invalid_entry VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
+                    .execute(params![batch_id, signed(*index), kind.as_str(), reference, profile_id, json(problems)])?;
+            }
+            Admission::Take { entry, files } => open += i64::from(insert(connection, &place, entry, files, now)?),
+        }
+    }
+    connection
+        .prepare_cached("UPDATE batch SET admitted = admitted + ?2, open_jobs = open_jobs + ?3 WHERE id = ?1")?
+        .execute(params![batch_id, signed(admissions.len() as u64), open])?;
+    Ok(())
+}
+
+struct Place<'a> {
+    batch_id: i64,
+    drop_id: i64,
+    image_root: &'a Path,
+    image_folder: &'a str,
+}
+
+/// Makes the job of one entry; returns whether it is still to be worked on.
+fn insert(
+    connection: &Connection,
+    place: &Place<'_>,
+    entry: &Entry,
+    files: &[CheckedFile],
+    now: Timestamp,
+) -> Result<bool, QueueError> {
+    let content = content_of(entry, files);
+    let key = identity_of(entry, &content);
+    let fate = fate(owner(connection, place.drop_id, &key, &content)?, entry.replace);
+    let (state, remote_id, twin_of, problems) = match &fate {
+        Fate::Queue => (JobState::Queued, None, None, None),
+        Fate::Duplicate { of, remote_id } => (JobState::Duplicate, Some(remote_id.as_str()), Some(*of), None),
+        Fate::Twin { of } => (JobState::Waiting, None, Some(*of), None),
+        Fate::Refuse(problem) => (JobState::Failed, None, None, Some(json(std::slice::from_ref(problem)))),
+    };
+    let (category, document_type, extracted_data, name) = match &entry.content {
+        Content::Document { category, document_type, extracted_data, .. } => {
+            let extracted = extracted_data.as_ref().map(|data| serde_json::Value::Object(data.clone()).to_string());
+            (category.as_str(), document_type.as_str(), extracted, None)
+        }
+        Content::File { name, .. } => ("", "", None, name.as_deref()),
+    };
+    let reason = match &fate {
+        Fate::Duplicate { of, .. } => Some(format!("created before by job {of}")),
+        Fate::Twin { of } => Some(format!("job {of} creates the same")),
+        Fate::Refuse(problem) => Some(problem.reason.clone()),
+        Fate::Queue => None,
+    };
+    connection
+        .prepare_cached(
+            "INSERT INTO job (batch_id, drop_id, entry_index, kind, profile_id, reference, category, document_type,
+                              extracted_data, name, identity, content, state, waits, reason, remote_id, twin_of,
+                              problems, created_at, ended_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)",
+        )?
+        .execute(params![
+            place.batch_id,
+            place.drop_id,
+            signed(entry.index),
+            entry.kind().as_str(),
+            entry.profile_id.as_str(),
+            entry.reference,
+            category,
+            document_type,
+            extracted_data,
+            name,
+            key,
+            content,
+            state.as_str(),
+            (state == JobState::Waiting).then_some("twin"),
+            reason,
+            remote_id,
+            twin_of,
+            problems,
+            now.0,
+            state.has_ended().then_some(now.0),
+        ])?;
+    let job_id = connection.last_insert_rowid();
+    if fate == Fate::Queue {
+        own(connection, place.drop_id, &key, job_id)?;
+    }
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO upload (job_id, position, path, path_key, image_type, bytes, sha256, checksum)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    )?;
+    let types = match &entry.content {
+        Content::Document { images, .. } => images.iter().map(|image| image.image_type).collect(),
+        Content::File { .. } => vec![None],
+    };
+    for (position, ((source, file), image_type)) in entry.sources().zip(files).zip(types).enumerate() {
+        statement.execute(params![
+            job_id,
+            signed(position as u64),
+            source.path.as_str(),
+            path_key(place.image_root, place.image_folder, source.path.as_str()),
+            image_type.map(crate::entry::ImageType::as_str),
+            signed(file.bytes),
+            file.sha256.0,
+            file.checksum.cast_signed(),
+        ])?;
+    }
+    Ok(!state.has_ended())
+}
+
+/// Makes a job the one that stands for an identity.
+pub(super) fn own(connection: &Connection, drop_id: i64, key: &[u8], job_id: i64) -> Result<(), QueueError> {
+    connection
+        .prepare_cached(
+            "INSERT INTO identity VALUES (?1, ?2, ?3) ON CONFLICT (drop_id, key) DO UPDATE SET job_id = ?3",
+        )?
+        .execute(params![drop_id, key, job_id])?;
+    Ok(())
+}
+
+pub(super) fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+pub(super) fn json(problems: &[Problem]) -> String {
+    serde_json::to_string(problems).unwrap_or_else(|_| "[]".to_owned())
+}
+
+/// Ends the taking in: all of the manifest's entries are in the batch, or `problems` says why none is.
+///
+/// # Errors
+///
+/// Those of the database.
+pub fn seal(
+    connection: &Connection,
+    batch_id: i64,
+    problems: Option<&[Problem]>,
+    now: Timestamp,
+) -> Result<(), QueueError> {
+    let changed = connection
+        .prepare_cached("UPDATE batch SET state = 'open', problems = ?2 WHERE id = ?1 AND state = 'admitting'")?
+        .execute(params![batch_id, problems.map(json)])?;
+    if changed != 1 {
+        return Err(QueueError::Gone { what: "batch", id: batch_id });
+    }
+    settle::end_if_empty(connection, batch_id, now)
+}
+
+/// A manifest that cannot be taken in yet.
+#[derive(Debug, Clone)]
+pub struct Arrival {
+    /// The drop's name.
+    pub drop: String,
+    /// Its path relative to the drop.
+    pub manifest: String,
+    /// The identity of its file.
+    pub file: String,
+    /// What it waits for.
+    pub reason: String,
+    /// The first of the files that it waits for.
+    pub missing: Vec<String>,
+}
+
+impl Queue {
+    /// Notes that a manifest waits, and returns when it, or what it is about, was first seen.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn note_arrival(&self, arrival: Arrival, now: Timestamp) -> Result<Timestamp, QueueError> {
+        self.run_blocking(move |connection| {
+            let drop_id = drop_id(connection, &arrival.drop)?;
+            let missing = serde_json::to_string(&arrival.missing).ok();
+            // Another file under the same name is another arrival, so its time starts anew.
+            let first = connection
+                .prepare_cached(
+                    "INSERT INTO arrival VALUES (?1, ?2, ?3, ?4, ?4, ?5, ?6)
+                     ON CONFLICT (drop_id, manifest) DO UPDATE SET
+                         first_seen = CASE WHEN file = excluded.file THEN first_seen ELSE excluded.first_seen END,
+                         file = excluded.file, checked_at = excluded.checked_at,
+                         reason = excluded.reason, missing = excluded.missing
+                     RETURNING first_seen",
+                )?
+                .query_row(params![drop_id, arrival.manifest, arrival.file, now.0, arrival.reason, missing], |row| {
+                    row.get(0)
+                })?;
+            Ok(Timestamp(first))
+        })
+    }
+
+    /// Forgets the waiting manifests of a drop that were not seen by the scan that began at `since`.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn forget_arrivals(&self, drop: &str, since: Timestamp) -> Result<usize, QueueError> {
+        let drop = drop.to_owned();
+        self.run_blocking(move |connection| {
+            let drop_id = drop_id(connection, &drop)?;
+            Ok(connection
+                .prepare_cached("DELETE FROM arrival WHERE drop_id = ?1 AND checked_at < ?2")?
+                .execute(params![drop_id, since.0])?)
+        })
+    }
+
+    /// What is known of the manifest at this path: the newest batch made of it, and whether that is closed.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn known_manifest(&self, drop: &str, manifest: &str) -> Result<Option<Known>, QueueError> {
+        let (drop, manifest) = (drop.to_owned(), manifest.to_owned());
+        self.run_blocking(move |connection| {
+            let drop_id = drop_id(connection, &drop)?;
+            Ok(connection
+                .prepare_cached(
+                    "SELECT id, state, manifest_file, manifest_sha256 FROM batch
+                      WHERE drop_id = ?1 AND manifest = ?2 ORDER BY id DESC LIMIT 1",
+                )?
+                .query_row(params![drop_id, manifest], |row| {
+                    let state: String = row.get(1)?;
+                    Ok(Known {
+                        batch_id: row.get(0)?,
+                        admitting: state == "admitting",
+                        closed: state == "closed",
+                        file: row.get(2)?,
+                        sha256: row.get(3)?,
+                    })
+                })
+                .optional()?)
+        })
+    }
+}
+
+/// A batch that was made of a manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    /// Its number.
+    pub batch_id: i64,
+    /// Whether a crash left it half taken in.
+    pub admitting: bool,
+    /// Whether it is settled and its files are moved.
+    pub closed: bool,
+    /// The identity of the file that it was made of.
+    pub file: String,
+    /// That file's digest.
+    pub sha256: Vec<u8>,
+}

@@ -1,0 +1,324 @@
+//! What a person does to the queue: pause, resume, retry, cancel, release.
+//!
+//! These run in the person's own process, beside a daemon that may be at work on the same jobs, so each names the
+//! state that it starts from.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{Queue, QueueError, admit, work};
+use crate::{
+    clock::Timestamp,
+    job::{Creation, JobEvent, JobState},
+};
+
+/// Why sending is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// A person said so.
+    Operator,
+    /// The API refuses the key.
+    KeyRefused,
+    /// A chargeable or check limit is spent.
+    QuotaSpent,
+    /// Nothing but failures.
+    Outage,
+}
+
+impl Cause {
+    /// Every cause.
+    pub const ALL: [Self; 4] = [Self::Operator, Self::KeyRefused, Self::QuotaSpent, Self::Outage];
+
+    /// The word in the queue and in reports.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Operator => "operator",
+            Self::KeyRefused => "key_refused",
+            Self::QuotaSpent => "quota_spent",
+            Self::Outage => "outage",
+        }
+    }
+
+    /// Reads the word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|cause| cause.as_str() == word)
+    }
+}
+
+/// One thing that is stopped.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Pause {
+    /// Empty for everything, `drop:NAME`, or `account:BASE_URL`.
+    pub scope: String,
+    /// Why.
+    pub cause: Cause,
+    /// What the API said, where it is the cause.
+    pub detail: Option<String>,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// Everything that is stopped at present.
+///
+/// # Errors
+///
+/// Those of the database.
+pub fn pauses(connection: &Connection) -> Result<Vec<Pause>, QueueError> {
+    let mut statement =
+        connection.prepare_cached("SELECT scope, cause, detail, since FROM pause ORDER BY since, scope")?;
+    let mut rows = statement.query([])?;
+    let mut pauses = Vec::new();
+    while let Some(row) = rows.next()? {
+        let cause: String = row.get(1)?;
+        pauses.push(Pause {
+            scope: row.get(0)?,
+            cause: Cause::parse(&cause).ok_or_else(|| super::rows::unreadable("a pause's cause", &cause))?,
+            detail: row.get(2)?,
+            since: Timestamp(row.get(3)?),
+        });
+    }
+    Ok(pauses)
+}
+
+/// What became of a person's wish for one job.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Answer {
+    /// The job.
+    pub job: i64,
+    /// Whether it was done.
+    pub done: bool,
+    /// What was done, or why not.
+    pub message: String,
+}
+
+/// How a person settles a held job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Release {
+    /// It was created, under this ID.
+    AsCreated(String),
+    /// It was not created: send it again.
+    SendAgain,
+}
+
+impl Queue {
+    /// Stops sending; a pause that stands already keeps its time.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn pause(&self, scope: &str, cause: Cause, detail: Option<String>, now: Timestamp) -> Result<(), QueueError> {
+        let scope = scope.to_owned();
+        self.run_blocking(move |connection| pause(connection, &scope, cause, detail.as_deref(), now))
+    }
+
+    /// The same, without blocking the runtime.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn pause_account(
+        &self,
+        scope: String,
+        cause: Cause,
+        detail: Option<String>,
+        now: Timestamp,
+    ) -> Result<(), QueueError> {
+        self.run(move |connection| pause(connection, &scope, cause, detail.as_deref(), now)).await
+    }
+
+    /// Takes back a pause of this cause; returns whether there was one.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn resume(&self, scope: &str, cause: Cause) -> Result<bool, QueueError> {
+        let scope = scope.to_owned();
+        self.run_blocking(move |connection| resume(connection, &scope, cause))
+    }
+
+    /// The same, without blocking the runtime.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn resume_account(&self, scope: String, cause: Cause) -> Result<bool, QueueError> {
+        self.run(move |connection| resume(connection, &scope, cause)).await
+    }
+
+    /// Everything that is stopped at present.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn pauses(&self) -> Result<Vec<Pause>, QueueError> {
+        self.run(pauses).await
+    }
+
+    /// Sends a job on again that failed, was cancelled, or waits for its next try.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database; a job that cannot be sent on is an answer, not an error.
+    pub fn retry(&self, job_id: i64) -> Result<Answer, QueueError> {
+        self.run_blocking(move |connection| {
+            let Some(state) = state_of(connection, job_id)? else { return Ok(unknown(job_id)) };
+            if state.after(JobEvent::Retried).is_err() {
+                return Ok(Answer { job: job_id, done: false, message: format!("is {state}: nothing to retry") });
+            }
+            retry(connection, job_id, state)
+        })
+    }
+
+    /// Stops a job; one that is under way is stopped before its next call.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database; a job that cannot be stopped is an answer, not an error.
+    pub fn cancel(&self, job_id: i64, now: Timestamp) -> Result<Answer, QueueError> {
+        self.run_blocking(move |connection| {
+            let Some(state) = state_of(connection, job_id)? else { return Ok(unknown(job_id)) };
+            if state.after(JobEvent::Cancelled).is_err() {
+                return Ok(Answer { job: job_id, done: false, message: format!("is {state}: nothing to cancel") });
+            }
+            let creation = creation_of(connection, job_id)?;
+            if state == JobState::Running {
+                connection.execute("UPDATE job SET cancel_asked = 1 WHERE id = ?1 AND state = 'running'", [job_id])?;
+                return Ok(Answer {
+                    job: job_id,
+                    done: true,
+                    message: "is under way: stopped before its next call, unless its document is being created".into(),
+                });
+            }
+            if creation != Creation::None && state != JobState::Held {
+                return Ok(Answer {
+                    job: job_id,
+                    done: false,
+                    message: "may have been created: it is read back first; try again after that".into(),
+                });
+            }
+            work::end_without(connection, job_id, state, JobEvent::Cancelled, "cancelled by a person", &[], now)?;
+            Ok(Answer { job: job_id, done: true, message: "cancelled".into() })
+        })
+    }
+
+    /// Settles a held job as a person says.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database; a job that is not held is an answer, not an error.
+    pub fn release(&self, job_id: i64, release: Release, now: Timestamp) -> Result<Answer, QueueError> {
+        self.run_blocking(move |connection| {
+            let Some(state) = state_of(connection, job_id)? else { return Ok(unknown(job_id)) };
+            if state != JobState::Held {
+                return Ok(Answer { job: job_id, done: false, message: format!("is {state}, not held") });
+            }
+            match &release {
+                Release::AsCreated(remote_id) => {
+                    work::finish(connection, job_id, JobState::Held, remote_id, now)?;
+                    Ok(Answer { job: job_id, done: true, message: format!("done: created as {remote_id}") })
+                }
+                Release::SendAgain => {
+                    connection.execute("UPDATE job SET creation = 'none', sent_at = NULL WHERE id = ?1", [job_id])?;
+                    retry(connection, job_id, state)
+                }
+            }
+        })
+    }
+}
+
+fn pause(
+    connection: &Connection,
+    scope: &str,
+    cause: Cause,
+    detail: Option<&str>,
+    now: Timestamp,
+) -> Result<(), QueueError> {
+    connection.execute(
+        "INSERT INTO pause VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET detail = excluded.detail",
+        params![scope, cause.as_str(), detail, now.0],
+    )?;
+    Ok(())
+}
+
+fn resume(connection: &Connection, scope: &str, cause: Cause) -> Result<bool, QueueError> {
+    Ok(connection.execute("DELETE FROM pause WHERE scope = ?1 AND cause = ?2", params![scope, cause.as_str()])? > 0)
+}
+
+fn unknown(job_id: i64) -> Answer {
+    Answer { job: job_id, done: false, message: "there is no such job".into() }
+}
+
+fn state_of(connection: &Connection, job_id: i64) -> Result<Option<JobState>, QueueError> {
+    let word: Option<String> = connection
+        .prepare_cached("SELECT state FROM job WHERE id = ?1")?
+        .query_row([job_id], |row| row.get(0))
+        .optional()?;
+    word.map(|word| JobState::parse(&word).ok_or_else(|| super::rows::unreadable("a job's state", &word))).transpose()
+}
+
+fn creation_of(connection: &Connection, job_id: i64) -> Result<Creation, QueueError> {
+    let word: String = connection.query_row("SELECT creation FROM job WHERE id = ?1", [job_id], |row| row.get(0))?;
+    Creation::parse(&word).ok_or_else(|| super::rows::unreadable("a job's creation", &word))
+}
+
+fn retry(connection: &Connection, job_id: i64, from: JobState) -> Result<Answer, QueueError> {
+    let to = from.after(JobEvent::Retried)?;
+    let (drop_id, key, content): (i64, Vec<u8>, Vec<u8>) = connection
+        .prepare_cached("SELECT drop_id, identity, content FROM job WHERE id = ?1")?
+        .query_row([job_id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    if from.has_ended() {
+        // Meanwhile another entry may have got what this one did not.
+        match admit::fate(admit::owner(connection, drop_id, &key, &content)?, false) {
+            admit::Fate::Queue => admit::own(connection, drop_id, &key, job_id)?,
+            admit::Fate::Duplicate { of, .. } | admit::Fate::Twin { of } => {
+                let message = format!("job {of} has, or creates, the same: nothing to retry");
+                return Ok(Answer { job: job_id, done: false, message });
+            }
+            admit::Fate::Refuse(problem) => {
+                return Ok(Answer {
+                    job: job_id,
+                    done: false,
+                    message: format!("{}: {}", problem.reason, problem.cure),
+                });
+            }
+        }
+    } else if from == JobState::Waiting {
+        let twin: bool = connection.query_row(
+            "SELECT waits = 'twin' FROM job WHERE id = ?1 AND state = 'waiting'",
+            [job_id],
+            |row| row.get(0),
+        )?;
+        if twin {
+            return Ok(Answer { job: job_id, done: false, message: "waits for its twin, not for a retry".into() });
+        }
+    }
+    let changed = connection.execute(
+        "UPDATE job SET state = ?3, waits = NULL, reason = NULL, due_at = NULL, problems = NULL, attempts = 0,
+                        tried_ms = 0, cancel_asked = 0, ended_at = NULL
+          WHERE id = ?1 AND state = ?2",
+        params![job_id, from.as_str(), to.as_str()],
+    )?;
+    if changed != 1 {
+        return Err(QueueError::Gone { what: "job", id: job_id });
+    }
+    if from.has_ended() {
+        reopen(connection, job_id)?;
+    }
+    Ok(Answer { job: job_id, done: true, message: "queued again".into() })
+}
+
+/// Opens the batch of a job that is sent on after its end; its files are then found where they were moved to.
+fn reopen(connection: &Connection, job_id: i64) -> Result<(), QueueError> {
+    connection.execute(
+        "UPDATE batch SET open_jobs = open_jobs + 1,
+                          state = CASE WHEN state = 'admitting' THEN state ELSE 'open' END,
+                          finished_at = NULL, receipt = NULL, trouble = NULL,
+                          image_root = CASE WHEN shelf IS NOT NULL AND image_root = root THEN shelf ELSE image_root END,
+                          root = coalesce(shelf, root), shelf = NULL
+          WHERE id = (SELECT batch_id FROM job WHERE id = ?1)",
+        [job_id],
+    )?;
+    Ok(())
+}

@@ -1,0 +1,78 @@
+//! Between rows and the types of [`crate::job`].
+
+use rusqlite::{Connection, Row};
+
+use super::QueueError;
+use crate::{
+    entry::{EntryKind, ImageType, ProfileId, Sha256},
+    job::{Creation, Job, Upload},
+};
+
+/// The columns that [`job`] reads, in its order.
+pub(super) const JOB: &str = "id, batch_id, drop_id, kind, profile_id, category, document_type, extracted_data, name, \
+                              creation, sent_at, loss_answered, attempts, tried_ms";
+
+/// Says what could not be read, without quoting more of it than a person needs.
+pub(super) fn unreadable(what: &'static str, found: &str) -> QueueError {
+    QueueError::Unreadable { what, found: found.chars().take(60).collect() }
+}
+
+pub(super) fn kind(word: &str) -> Result<EntryKind, QueueError> {
+    match word {
+        "document" => Ok(EntryKind::Document),
+        "file" => Ok(EntryKind::File),
+        other => Err(unreadable("an entry's kind", other)),
+    }
+}
+
+pub(super) fn digest(bytes: &[u8]) -> Result<Sha256, QueueError> {
+    bytes.try_into().map(Sha256).map_err(|_| unreadable("a digest", &bytes.len().to_string()))
+}
+
+/// A job without its uploads.
+pub(super) fn job(row: &Row<'_>) -> Result<Job, QueueError> {
+    let profile: String = row.get(4)?;
+    let creation: String = row.get(9)?;
+    Ok(Job {
+        id: row.get(0)?,
+        batch_id: row.get(1)?,
+        drop_id: row.get(2)?,
+        kind: kind(&row.get::<_, String>(3)?)?,
+        profile_id: ProfileId::parse(&profile).ok_or_else(|| unreadable("a profile's id", &profile))?,
+        category: row.get(5)?,
+        document_type: row.get(6)?,
+        extracted_data: row.get(7)?,
+        name: row.get(8)?,
+        uploads: Vec::new(),
+        creation: Creation::parse(&creation).ok_or_else(|| unreadable("a job's creation", &creation))?,
+        sent_at: row.get(10)?,
+        loss_answered: row.get(11)?,
+        attempts: row.get(12)?,
+        tried_ms: row.get::<_, i64>(13)?.try_into().unwrap_or(0),
+    })
+}
+
+/// A job's uploads, in order.
+pub(super) fn uploads(connection: &Connection, job_id: i64) -> Result<Vec<Upload>, QueueError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT position, path, image_type, bytes, sha256, checksum, remote_id FROM upload
+          WHERE job_id = ?1 ORDER BY position",
+    )?;
+    let mut rows = statement.query([job_id])?;
+    let mut uploads = Vec::new();
+    while let Some(row) = rows.next()? {
+        let image_type: Option<String> = row.get(2)?;
+        uploads.push(Upload {
+            position: row.get(0)?,
+            path: row.get(1)?,
+            image_type: image_type
+                .map(|word| ImageType::parse(&word).ok_or_else(|| unreadable("an image's type", &word)))
+                .transpose()?,
+            bytes: row.get::<_, i64>(3)?.try_into().unwrap_or(0),
+            sha256: digest(&row.get::<_, Vec<u8>>(4)?)?,
+            checksum: row.get::<_, i64>(5)?.cast_unsigned(),
+            remote_id: row.get(6)?,
+        });
+    }
+    Ok(uploads)
+}

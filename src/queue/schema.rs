@@ -1,0 +1,220 @@
+//! Opening the database: what it must be, the settings that durability rests on, and its migrations.
+
+use std::{
+    fs::{self, OpenOptions},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::Path,
+    time::Duration,
+};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use super::QueueError;
+
+/// "PFIQ": marks a database as ours, so that a wrong path in the configuration destroys nothing.
+const APPLICATION_ID: i64 = 0x5046_4951;
+
+/// Each migration brings the schema from its index to the next number. Never edited once released.
+const MIGRATIONS: &[&str] = &[include_str!("migrations/0001_start.sql")];
+
+/// How long to wait for another process's commit. Ours take milliseconds; a backup tool may take seconds.
+const BUSY: Duration = Duration::from_secs(10);
+
+pub(super) fn open_for_writing(path: &Path) -> Result<(Connection, u64), QueueError> {
+    make_file(path)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    let ours = || -> Result<u64, QueueError> {
+        connection.busy_timeout(BUSY)?;
+        refuse_foreign(&connection, path)?;
+        set(&connection, "journal_mode", "wal")?;
+        set(&connection, "synchronous", "2")?;
+        set(&connection, "foreign_keys", "1")?;
+        set(&connection, "temp_store", "2")?;
+        set(&connection, "cache_size", "-8192")?;
+        // The log is cut back after a checkpoint, so that one large import does not keep its space for ever.
+        set(&connection, "journal_size_limit", "16777216")?;
+        connection.set_prepared_statement_cache_capacity(64);
+        migrate(&connection)?;
+        seed(&connection)
+    };
+    match ours() {
+        Ok(seed) => Ok((connection, seed)),
+        Err(error) => Err(name_damage(error, path)),
+    }
+}
+
+pub(super) fn open_for_reading(path: &Path) -> Result<Connection, QueueError> {
+    if !path.try_exists().map_err(|source| io("look for", path, source))? {
+        return Err(QueueError::Absent { path: path.to_owned() });
+    }
+    // A database in WAL mode needs its shared-memory file even for reading, so opening it read-only works only where
+    // a writer has it open or the folder may be written: try the fuller right first.
+    let connection =
+        Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+            .or_else(|_| {
+                Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+            })?;
+    let ours = || -> Result<(), QueueError> {
+        connection.busy_timeout(BUSY)?;
+        set(&connection, "query_only", "1")?;
+        let version = refuse_foreign(&connection, path)?;
+        if version == 0 {
+            return Err(QueueError::Absent { path: path.to_owned() });
+        }
+        Ok(())
+    };
+    match ours() {
+        Ok(()) => Ok(connection),
+        Err(error) => Err(name_damage(error, path)),
+    }
+}
+
+/// Makes the folder and an empty file that only the owner writes and the group may read: it names customers.
+fn make_file(path: &Path) -> Result<(), QueueError> {
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o750)
+            .create(folder)
+            .map_err(|source| io("make the folder", folder, source))?;
+    }
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o640)
+        .open(path)
+        .map(drop)
+        .map_err(|source| io("open", path, source))
+}
+
+fn io(action: &'static str, path: &Path, source: std::io::Error) -> QueueError {
+    QueueError::Io { action, path: path.to_owned(), source }
+}
+
+fn name_damage(error: QueueError, path: &Path) -> QueueError {
+    match &error {
+        QueueError::Sqlite { source } => match source.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt) => QueueError::Damaged { path: path.to_owned() },
+            Some(ErrorCode::NotADatabase) => QueueError::Foreign { path: path.to_owned() },
+            _ => error,
+        },
+        _ => error,
+    }
+}
+
+/// Checks whose database it is, before anything is changed, and returns its schema's version.
+fn refuse_foreign(connection: &Connection, path: &Path) -> Result<i64, QueueError> {
+    let number = |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+    let (id, version) = (number("application_id")?, number("user_version")?);
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if id != APPLICATION_ID && (id != 0 || version != 0 || tables != 0) {
+        return Err(QueueError::Foreign { path: path.to_owned() });
+    }
+    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    if version > known {
+        return Err(QueueError::Newer { path: path.to_owned(), found: version, known });
+    }
+    Ok(version)
+}
+
+/// Sets a pragma and reads it back: SQLite ignores what it does not know or cannot do, without a word.
+fn set(connection: &Connection, pragma: &'static str, wanted: &'static str) -> Result<(), QueueError> {
+    connection.execute_batch(&format!("PRAGMA {pragma} = {wanted}"))?;
+    let found = connection.pragma_query_value(None, pragma, |row| {
+        Ok(match row.get_ref(0)? {
+            rusqlite::types::ValueRef::Integer(number) => number.to_string(),
+            other => other.as_str().unwrap_or_default().to_owned(),
+        })
+    })?;
+    if found == wanted { Ok(()) } else { Err(QueueError::Pragma { pragma, wanted, found }) }
+}
+
+fn migrate(connection: &Connection) -> Result<(), QueueError> {
+    loop {
+        // Taken anew for each step, so that two processes that start together do not both migrate.
+        connection.execute_batch("BEGIN IMMEDIATE")?;
+        let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        let step = usize::try_from(version).ok().and_then(|at| MIGRATIONS.get(at));
+        let Some(step) = step else {
+            connection.execute_batch("ROLLBACK")?;
+            return Ok(());
+        };
+        let done = connection.execute_batch(&format!(
+            "{step}; PRAGMA user_version = {}; PRAGMA application_id = {APPLICATION_ID};",
+            version + 1
+        ));
+        match done {
+            Ok(()) => connection.execute_batch("COMMIT")?,
+            Err(error) => {
+                connection.execute_batch("ROLLBACK")?;
+                return Err(error.into());
+            }
+        }
+    }
+}
+
+fn seed(connection: &Connection) -> Result<u64, QueueError> {
+    connection.execute("INSERT OR IGNORE INTO setting VALUES ('checksum_seed', abs(random() / 2))", [])?;
+    let text: String =
+        connection.query_row("SELECT value FROM setting WHERE name = 'checksum_seed'", [], |row| row.get(0))?;
+    text.parse().map_err(|_| QueueError::Unreadable { what: "the setting checksum_seed", found: text })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_database_has_every_setting_and_opens_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new/queue.db");
+        let (first, seed) = open_for_writing(&path).unwrap();
+        let pragma = |name: &str| first.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).unwrap();
+        assert_eq!(pragma("synchronous"), 2);
+        assert_eq!(pragma("foreign_keys"), 1);
+        drop(first);
+        assert_eq!(open_for_writing(&path).unwrap().1, seed);
+        assert!(open_for_reading(&path).is_ok());
+    }
+
+    #[test]
+    fn what_is_not_ours_is_left_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("other.db");
+        Connection::open(&path).unwrap().execute_batch("CREATE TABLE theirs(x)").unwrap();
+        let before = fs::read(&path).unwrap();
+        assert!(matches!(open_for_writing(&path), Err(QueueError::Foreign { .. })));
+        assert_eq!(fs::read(&path).unwrap(), before);
+        let text = folder.path().join("text.db");
+        fs::write(&text, "this is not a database at all, but a letter to somebody").unwrap();
+        assert!(matches!(open_for_writing(&text), Err(QueueError::Foreign { .. })));
+        assert!(fs::read_to_string(&text).unwrap().starts_with("this is not"));
+    }
+
+    #[test]
+    fn a_newer_schema_is_refused_and_left_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("queue.db");
+        let (connection, _) = open_for_writing(&path).unwrap();
+        connection.execute_batch("PRAGMA user_version = 99").unwrap();
+        drop(connection);
+        assert!(matches!(open_for_writing(&path), Err(QueueError::Newer { found: 99, .. })));
+        assert!(matches!(open_for_reading(&path), Err(QueueError::Newer { found: 99, .. })));
+    }
+
+    #[test]
+    fn a_setting_that_does_not_take_is_noticed() {
+        let connection = Connection::open_in_memory().unwrap();
+        // A database in memory has no log on disk.
+        assert!(matches!(
+            set(&connection, "journal_mode", "wal"),
+            Err(QueueError::Pragma { pragma: "journal_mode", .. })
+        ));
+    }
+
+    #[test]
+    fn no_database_is_said_so() {
+        assert!(matches!(open_for_reading(Path::new("/nowhere/queue.db")), Err(QueueError::Absent { .. })));
+    }
+}

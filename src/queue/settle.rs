@@ -1,0 +1,359 @@
+//! The end of a batch: when its last job has ended, its receipt is published, its files are moved, and it is closed.
+//!
+//! Each of the three is recorded when it is done, and the receipt's name before it is written, so that a crash
+//! between any two of them is finished at the next start and done once.
+
+use std::path::PathBuf;
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{Queue, QueueError, admit::AfterSuccess, rows};
+use crate::{
+    clock::Timestamp,
+    entry::{EntryKind, Sha256},
+    job::{JobEvent, JobState},
+    problem::Problem,
+};
+
+/// A batch whose jobs have all ended, as whoever settles it needs it.
+#[derive(Debug, Clone)]
+pub struct Ended {
+    /// Its number.
+    pub id: i64,
+    /// The drop's name.
+    pub drop: String,
+    /// The manifest's path relative to `root`.
+    pub manifest: String,
+    /// The manifest's digest.
+    pub manifest_sha256: Sha256,
+    /// The identity of the manifest's file.
+    pub manifest_file: String,
+    /// The drop's folder.
+    pub root: PathBuf,
+    /// Beneath which images lie.
+    pub image_root: PathBuf,
+    /// Where the manifest's paths start.
+    pub image_folder: String,
+    /// Where the receipt goes.
+    pub receipts_dir: PathBuf,
+    /// Its permissions.
+    pub receipt_mode: u32,
+    /// Where files go when all is well.
+    pub done_dir: Option<PathBuf>,
+    /// Where files go when something is not.
+    pub failed_dir: Option<PathBuf>,
+    /// What becomes of the files when all is well.
+    pub after_success: AfterSuccess,
+    /// Why the manifest itself is unusable, if it is.
+    pub problems: Option<Vec<Problem>>,
+    /// When it was taken in.
+    pub received_at: Timestamp,
+    /// When its last job ended.
+    pub finished_at: Timestamp,
+    /// The receipt's name, once it is chosen.
+    pub receipt: Option<String>,
+    /// Whether the receipt is published.
+    pub published: bool,
+}
+
+/// One entry of a receipt.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EntryRow {
+    /// Its place in the manifest.
+    pub index: u64,
+    /// Document or file.
+    pub kind: EntryKind,
+    /// The sender's key.
+    pub reference: Option<String>,
+    /// The profile, as far as the manifest said.
+    pub profile_id: Option<String>,
+    /// How its job ended; `None` for an entry that never became a job.
+    pub state: Option<JobState>,
+    /// What was created, or exists.
+    pub remote_id: Option<String>,
+    /// Why not, as JSON problems.
+    pub problems: Vec<Problem>,
+    /// Its images, or its file.
+    pub uploads: Vec<crate::job::Upload>,
+}
+
+/// Counts down a batch's open jobs; whatever waits for the job with the same identity goes on.
+pub(super) fn job_ended(
+    connection: &Connection,
+    job_id: i64,
+    remote_id: Option<&str>,
+    now: Timestamp,
+) -> Result<(), QueueError> {
+    let batch_id: i64 = connection
+        .prepare_cached(
+            "UPDATE batch SET open_jobs = open_jobs - 1 WHERE id = (SELECT batch_id FROM job WHERE id = ?1)
+                         RETURNING id",
+        )?
+        .query_row([job_id], |row| row.get(0))?;
+    end_if_empty(connection, batch_id, now)?;
+    twins(connection, job_id, remote_id, now)
+}
+
+fn twins(connection: &Connection, job_id: i64, remote_id: Option<&str>, now: Timestamp) -> Result<(), QueueError> {
+    let waiting: Vec<i64> = connection
+        .prepare_cached("SELECT id FROM job WHERE twin_of = ?1 AND state = 'waiting' AND waits = 'twin' ORDER BY id")?
+        .query_map([job_id], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    let Some(first) = waiting.first().copied() else { return Ok(()) };
+    if let Some(remote_id) = remote_id {
+        let to = JobState::Waiting.after(JobEvent::TwinCreated)?;
+        for twin in waiting {
+            connection
+                .prepare_cached(
+                    "UPDATE job SET state = ?2, waits = NULL, remote_id = ?3, ended_at = ?4,
+                                    reason = 'created by job ' || twin_of
+                      WHERE id = ?1 AND state = 'waiting'",
+                )?
+                .execute(params![twin, to.as_str(), remote_id, now.0])?;
+            job_ended(connection, twin, Some(remote_id), now)?;
+        }
+        return Ok(());
+    }
+    // The one before it came to nothing, so the first of those that waited takes its place.
+    connection
+        .prepare_cached(
+            "UPDATE job SET state = 'queued', waits = NULL, reason = NULL, twin_of = NULL
+              WHERE id = ?1 AND state = 'waiting'",
+        )?
+        .execute([first])?;
+    connection
+        .prepare_cached(
+            "UPDATE identity SET job_id = ?2 WHERE drop_id = (SELECT drop_id FROM job WHERE id = ?2)
+                AND key = (SELECT identity FROM job WHERE id = ?2) AND job_id = ?1",
+        )?
+        .execute([job_id, first])?;
+    connection
+        .prepare_cached(
+            "UPDATE job SET twin_of = ?2, reason = 'job ' || ?2 || ' creates the same'
+              WHERE twin_of = ?1 AND state = 'waiting' AND waits = 'twin'",
+        )?
+        .execute([job_id, first])?;
+    Ok(())
+}
+
+pub(super) fn end_if_empty(connection: &Connection, batch_id: i64, now: Timestamp) -> Result<(), QueueError> {
+    connection
+        .prepare_cached(
+            "UPDATE batch SET state = 'ended', finished_at = ?2 WHERE id = ?1 AND state = 'open' AND open_jobs = 0",
+        )?
+        .execute(params![batch_id, now.0])?;
+    Ok(())
+}
+
+const ENDED: &str = "batch.id, drop_folder.name, manifest, manifest_sha256, manifest_file, root, image_root,
+                     image_folder, receipts_dir, receipt_mode, done_dir, failed_dir, after_success, problems,
+                     received_at, finished_at, receipt, state";
+
+fn ended(row: &rusqlite::Row<'_>) -> Result<Ended, QueueError> {
+    let after: String = row.get(12)?;
+    let problems: Option<String> = row.get(13)?;
+    let path = |column: usize| row.get::<_, String>(column).map(PathBuf::from);
+    Ok(Ended {
+        id: row.get(0)?,
+        drop: row.get(1)?,
+        manifest: row.get(2)?,
+        manifest_sha256: rows::digest(&row.get::<_, Vec<u8>>(3)?)?,
+        manifest_file: row.get(4)?,
+        root: path(5)?,
+        image_root: path(6)?,
+        image_folder: row.get(7)?,
+        receipts_dir: path(8)?,
+        receipt_mode: row.get(9)?,
+        done_dir: row.get::<_, Option<String>>(10)?.map(PathBuf::from),
+        failed_dir: row.get::<_, Option<String>>(11)?.map(PathBuf::from),
+        after_success: AfterSuccess::parse(&after).ok_or_else(|| rows::unreadable("after_success", &after))?,
+        problems: problems.map(|text| read_problems(&text)),
+        received_at: Timestamp(row.get(14)?),
+        finished_at: Timestamp(row.get::<_, Option<i64>>(15)?.unwrap_or_default()),
+        receipt: row.get(16)?,
+        published: row.get::<_, String>(17)? == "published",
+    })
+}
+
+pub(super) fn read_problems(text: &str) -> Vec<Problem> {
+    serde_json::from_str(text).unwrap_or_else(|_| vec![Problem::error(text, "see the log")])
+}
+
+impl Queue {
+    /// Up to `limit` batches that are to be settled, oldest first, after number `after`.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn to_settle(&self, after: i64, limit: u32) -> Result<Vec<Ended>, QueueError> {
+        self.run_blocking(move |connection| {
+            let sql = format!(
+                "SELECT {ENDED} FROM batch JOIN drop_folder ON drop_folder.id = batch.drop_id
+                  WHERE state IN ('ended', 'published') AND state <> 'closed' AND batch.id > ?1
+                  ORDER BY batch.id LIMIT ?2"
+            );
+            let mut statement = connection.prepare_cached(&sql)?;
+            let mut found = statement.query(params![after, limit])?;
+            let mut batches = Vec::new();
+            while let Some(row) = found.next()? {
+                batches.push(ended(row)?);
+            }
+            Ok(batches)
+        })
+    }
+
+    /// Notes the name that a receipt will have, before it is written.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn name_receipt(&self, batch_id: i64, name: String) -> Result<(), QueueError> {
+        self.change_batch(batch_id, "UPDATE batch SET receipt = ?2 WHERE id = ?1 AND state = 'ended'", name)
+    }
+
+    /// Notes that the receipt is on disk.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn receipt_published(&self, batch_id: i64) -> Result<(), QueueError> {
+        self.change_batch(
+            batch_id,
+            "UPDATE batch SET state = 'published', trouble = ?2 WHERE id = ?1 AND state = 'ended'",
+            None::<String>,
+        )
+    }
+
+    /// Notes that the files are where they belong; `shelf` is the dated folder that they were moved into, if any.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn batch_closed(&self, batch_id: i64, shelf: Option<String>) -> Result<(), QueueError> {
+        self.change_batch(
+            batch_id,
+            "UPDATE batch SET state = 'closed', trouble = NULL, shelf = ?2 WHERE id = ?1 AND state = 'published'",
+            shelf,
+        )
+    }
+
+    /// Notes what keeps a batch from being settled, for `status` and `why`.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn batch_trouble(&self, batch_id: i64, trouble: String) -> Result<(), QueueError> {
+        self.change_batch(batch_id, "UPDATE batch SET trouble = ?2 WHERE id = ?1 AND state <> 'closed'", trouble)
+    }
+
+    fn change_batch(
+        &self,
+        batch_id: i64,
+        sql: &'static str,
+        value: impl rusqlite::ToSql + Send + 'static,
+    ) -> Result<(), QueueError> {
+        self.run_blocking(move |connection| {
+            let changed = connection.prepare_cached(sql)?.execute(params![batch_id, value])?;
+            if changed == 1 { Ok(()) } else { Err(QueueError::Gone { what: "batch", id: batch_id }) }
+        })
+    }
+
+    /// Which of these files are named by a batch other than `batch_id` that is not closed.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn still_named(&self, batch_id: i64, path_keys: Vec<i64>) -> Result<Vec<i64>, QueueError> {
+        self.run_blocking(move |connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM upload JOIN job ON job.id = upload.job_id
+                                  JOIN batch ON batch.id = job.batch_id
+                                 WHERE upload.path_key = ?1 AND batch.id <> ?2 AND batch.state <> 'closed')",
+            )?;
+            let mut named = Vec::new();
+            for key in &path_keys {
+                if statement.query_row([key, &batch_id], |row| row.get::<_, bool>(0))? {
+                    named.push(*key);
+                }
+            }
+            Ok(named)
+        })
+    }
+}
+
+/// Calls `each` with every entry of a batch, jobs first, then what never became one; memory stays flat.
+///
+/// # Errors
+///
+/// Those of the database, and of `each`.
+pub fn entries<E: From<QueueError>>(
+    connection: &Connection,
+    batch_id: i64,
+    mut each: impl FnMut(EntryRow) -> Result<(), E>,
+) -> Result<(), E> {
+    let sqlite = |source| E::from(QueueError::Sqlite { source });
+    // Both lists are sorted by the entry's index, so that one pass merges them.
+    let mut jobs = connection
+        .prepare_cached(
+            "SELECT id, entry_index, kind, reference, profile_id, state, remote_id, problems FROM job
+              WHERE batch_id = ?1 ORDER BY entry_index",
+        )
+        .map_err(sqlite)?;
+    let mut invalid = connection
+        .prepare_cached(
+            "SELECT NULL, entry_index, kind, reference, profile_id, NULL, NULL, problems FROM invalid_entry
+              WHERE batch_id = ?1 ORDER BY entry_index",
+        )
+        .map_err(sqlite)?;
+    let mut jobs = jobs.query([batch_id]).map_err(sqlite)?;
+    let mut invalid = invalid.query([batch_id]).map_err(sqlite)?;
+    let mut job = next(&mut jobs, connection).map_err(E::from)?;
+    let mut bad = next(&mut invalid, connection).map_err(E::from)?;
+    loop {
+        match (job.take(), bad.take()) {
+            (None, None) => return Ok(()),
+            (Some(row), other) if other.as_ref().is_none_or(|other| row.index <= other.index) => {
+                each(row)?;
+                job = next(&mut jobs, connection).map_err(E::from)?;
+                bad = other;
+            }
+            (other, Some(row)) => {
+                each(row)?;
+                bad = next(&mut invalid, connection).map_err(E::from)?;
+                job = other;
+            }
+            (Some(_), None) => unreachable!("a job's row alone is always taken by the first arm"),
+        }
+    }
+}
+
+fn next(rows: &mut rusqlite::Rows<'_>, connection: &Connection) -> Result<Option<EntryRow>, QueueError> {
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let job_id: Option<i64> = row.get(0)?;
+    let state: Option<String> = row.get(5)?;
+    let problems: Option<String> = row.get(7)?;
+    Ok(Some(EntryRow {
+        index: row.get::<_, i64>(1)?.try_into().unwrap_or(0),
+        kind: rows::kind(&row.get::<_, String>(2)?)?,
+        reference: row.get(3)?,
+        profile_id: row.get(4)?,
+        state: state
+            .map(|word| JobState::parse(&word).ok_or_else(|| rows::unreadable("a job's state", &word)))
+            .transpose()?,
+        remote_id: row.get(6)?,
+        problems: problems.map(|text| read_problems(&text)).unwrap_or_default(),
+        uploads: job_id.map(|id| rows::uploads(connection, id)).transpose()?.unwrap_or_default(),
+    }))
+}
+
+/// The newest batch, open or closed, that was made of a manifest: for `why` and for following an import.
+///
+/// # Errors
+///
+/// Those of the database.
+pub fn batch_state(connection: &Connection, batch_id: i64) -> Result<Option<String>, QueueError> {
+    Ok(connection
+        .prepare_cached("SELECT state FROM batch WHERE id = ?1")?
+        .query_row([batch_id], |row| row.get(0))
+        .optional()?)
+}

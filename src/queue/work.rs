@@ -1,0 +1,427 @@
+//! What a worker does with jobs: takes them, records each step, and lets go of them.
+//!
+//! Every function here is one durable step; [`Step`] names them all, so that a test can stop the process at each.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{Queue, QueueError, admit, rows, settle};
+use crate::{
+    clock::Timestamp,
+    job::{Creation, Job, JobEvent, JobState, Waits},
+    problem::Problem,
+};
+
+/// One call to the API, as it is kept for `show`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// When it began.
+    pub at: Timestamp,
+    /// Which call.
+    pub operation: &'static str,
+    /// Of an upload: which.
+    pub position: Option<u32>,
+    /// How it came out, in one word.
+    pub outcome: &'static str,
+    /// What the API or the network said, where that is worth keeping.
+    pub detail: Option<String>,
+    /// How long it took, in milliseconds.
+    pub took_ms: u64,
+    /// How many bytes of the body went out.
+    pub sent_bytes: u64,
+}
+
+/// What the recording of an upload's ID found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stored {
+    /// All uploads have their IDs; of a document, the intent to create it is on disk as well.
+    pub complete: bool,
+    /// A person asked to cancel the job.
+    pub cancel_asked: bool,
+}
+
+/// Why a job is put off, and what is known by then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PutOff {
+    /// What it waits for.
+    pub waits: Waits,
+    /// The same for a person, with the API's own words where there are any.
+    pub reason: String,
+    /// Until when.
+    pub due: Timestamp,
+    /// Failed tries so far.
+    pub attempts: u32,
+    /// How long they took, with the waits between them, in milliseconds.
+    pub tried_ms: u64,
+    /// How far the document has come.
+    pub creation: Creation,
+    /// When the document was sent, if it was.
+    pub sent_at: Option<i64>,
+    /// Whether some answer came, so that the API is done with the request.
+    pub loss_answered: bool,
+    /// Uploads whose answers were lost.
+    pub lost: Vec<u32>,
+}
+
+/// The drops that have jobs ready for a worker.
+///
+/// # Errors
+///
+/// Those of the database.
+fn claim(connection: &Connection, drop_id: i64, limit: usize) -> Result<Vec<Job>, QueueError> {
+    let mut claimed = Vec::new();
+    {
+        let sql = format!(
+            "UPDATE job SET state = 'running', reason = NULL, due_at = NULL
+              WHERE id IN (SELECT id FROM job WHERE state = 'queued' AND drop_id = ?1 ORDER BY id LIMIT ?2)
+             RETURNING {}",
+            rows::JOB
+        );
+        let mut statement = connection.prepare_cached(&sql)?;
+        let mut found = statement.query(params![drop_id, admit::signed(limit as u64)])?;
+        while let Some(row) = found.next()? {
+            claimed.push(rows::job(row)?);
+        }
+    }
+    for job in &mut claimed {
+        job.uploads = rows::uploads(connection, job.id)?;
+    }
+    claimed.sort_by_key(|job| job.id);
+    Ok(claimed)
+}
+
+fn note(connection: &Connection, job_id: i64, attempt: &Attempt) -> Result<(), QueueError> {
+    connection
+        .prepare_cached(
+            "INSERT INTO attempt (job_id, at, operation, position, outcome, detail, took_ms, sent_bytes)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?
+        .execute(params![
+            job_id,
+            attempt.at.0,
+            attempt.operation,
+            attempt.position,
+            attempt.outcome,
+            attempt.detail,
+            admit::signed(attempt.took_ms),
+            admit::signed(attempt.sent_bytes),
+        ])?;
+    Ok(())
+}
+
+fn one(changed: usize, id: i64) -> Result<(), QueueError> {
+    if changed == 1 { Ok(()) } else { Err(QueueError::Gone { what: "job", id }) }
+}
+
+/// Ends a running (or, for a person, held) job as created.
+pub(super) fn finish(
+    connection: &Connection,
+    job_id: i64,
+    from: JobState,
+    remote_id: &str,
+    now: Timestamp,
+) -> Result<(), QueueError> {
+    let to = from.after(JobEvent::Created)?;
+    let changed = connection
+        .prepare_cached(
+            "UPDATE job SET state = ?3, waits = NULL, reason = NULL, due_at = NULL, creation = 'none', remote_id = ?4,
+                            ended_at = ?5
+              WHERE id = ?1 AND state = ?2",
+        )?
+        .execute(params![job_id, from.as_str(), to.as_str(), remote_id, now.0])?;
+    one(changed, job_id)?;
+    settle::job_ended(connection, job_id, Some(remote_id), now)
+}
+
+/// Ends a job without its document.
+pub(super) fn end_without(
+    connection: &Connection,
+    job_id: i64,
+    from: JobState,
+    event: JobEvent,
+    reason: &str,
+    problems: &[Problem],
+    now: Timestamp,
+) -> Result<(), QueueError> {
+    let to = from.after(event)?;
+    let changed = connection
+        .prepare_cached(
+            "UPDATE job SET state = ?3, waits = NULL, reason = ?4, due_at = NULL, problems = ?5, ended_at = ?6,
+                            cancel_asked = 0
+              WHERE id = ?1 AND state = ?2",
+        )?
+        .execute(params![job_id, from.as_str(), to.as_str(), reason, admit::json(problems), now.0])?;
+    one(changed, job_id)?;
+    settle::job_ended(connection, job_id, None, now)
+}
+
+impl Queue {
+    /// Takes up to `limit` ready jobs of a drop, oldest first. From here on their uploads may be under way.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn claim(&self, drop_id: i64, limit: usize) -> Result<Vec<Job>, QueueError> {
+        self.run(move |connection| claim(connection, drop_id, limit)).await
+    }
+
+    /// Makes ready what has waited long enough; returns how many, and when the next one is due.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn wake_due(&self, now: Timestamp) -> Result<(usize, Option<Timestamp>), QueueError> {
+        self.run(move |connection| {
+            let woken = connection
+                .prepare_cached(
+                    "UPDATE job SET state = 'queued', waits = NULL, reason = NULL, due_at = NULL
+                      WHERE state = 'waiting' AND due_at IS NOT NULL AND due_at <= ?1",
+                )?
+                .execute([now.0])?;
+            let next: Option<i64> = connection
+                .prepare_cached("SELECT min(due_at) FROM job WHERE state = 'waiting' AND due_at IS NOT NULL")?
+                .query_row([], |row| row.get(0))?;
+            Ok((woken, next.map(Timestamp)))
+        })
+        .await
+    }
+
+    /// Records the ID of an upload. With the last of a document's, the intent to create the document is recorded in
+    /// the same commit, so that the document may be sent at once.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn upload_stored(
+        &self,
+        job_id: i64,
+        position: u32,
+        remote_id: String,
+        attempt: Attempt,
+        now: Timestamp,
+    ) -> Result<Stored, QueueError> {
+        self.run(move |connection| {
+            let changed = connection
+                .prepare_cached(
+                    "UPDATE upload SET remote_id = ?3 WHERE job_id = ?1 AND position = ?2 AND remote_id IS NULL",
+                )?
+                .execute(params![job_id, position, remote_id])?;
+            one(changed, job_id)?;
+            note(connection, job_id, &attempt)?;
+            let missing: bool = connection
+                .prepare_cached("SELECT EXISTS (SELECT 1 FROM upload WHERE job_id = ?1 AND remote_id IS NULL)")?
+                .query_row([job_id], |row| row.get(0))?;
+            let cancel_asked: bool = connection
+                .prepare_cached("SELECT cancel_asked FROM job WHERE id = ?1 AND state = 'running'")?
+                .query_row([job_id], |row| row.get(0))
+                .optional()?
+                .ok_or(QueueError::Gone { what: "job", id: job_id })?;
+            if !missing && !cancel_asked {
+                intend(connection, job_id, now)?;
+            }
+            Ok(Stored { complete: !missing, cancel_asked })
+        })
+        .await
+    }
+
+    /// Records the intent to create a document. Returns whether a person asked to cancel instead.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn intend(&self, job_id: i64, now: Timestamp) -> Result<bool, QueueError> {
+        self.run(move |connection| {
+            let cancel: bool = connection
+                .prepare_cached("SELECT cancel_asked FROM job WHERE id = ?1 AND state = 'running'")?
+                .query_row([job_id], |row| row.get(0))
+                .optional()?
+                .ok_or(QueueError::Gone { what: "job", id: job_id })?;
+            if !cancel {
+                intend(connection, job_id, now)?;
+            }
+            Ok(cancel)
+        })
+        .await
+    }
+
+    /// Records what a job created; it has ended well.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn created(
+        &self,
+        job_id: i64,
+        remote_id: String,
+        attempt: Option<Attempt>,
+        now: Timestamp,
+    ) -> Result<(), QueueError> {
+        self.run(move |connection| {
+            if let Some(attempt) = &attempt {
+                note(connection, job_id, attempt)?;
+            }
+            finish(connection, job_id, JobState::Running, &remote_id, now)
+        })
+        .await
+    }
+
+    /// Puts a running job off.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn put_off(&self, job_id: i64, put_off: PutOff, attempts: Vec<Attempt>) -> Result<(), QueueError> {
+        let to = JobState::Running.after(JobEvent::PutOff)?;
+        self.run(move |connection| {
+            let changed = connection
+                .prepare_cached(
+                    "UPDATE job SET state = ?2, waits = ?3, reason = ?4, due_at = ?5, attempts = ?6, tried_ms = ?7,
+                                    creation = ?8, sent_at = ?9, loss_answered = ?10
+                      WHERE id = ?1 AND state = 'running'",
+                )?
+                .execute(params![
+                    job_id,
+                    to.as_str(),
+                    put_off.waits.as_str(),
+                    put_off.reason,
+                    put_off.due.0,
+                    put_off.attempts,
+                    admit::signed(put_off.tried_ms),
+                    put_off.creation.as_str(),
+                    put_off.sent_at,
+                    put_off.loss_answered,
+                ])?;
+            one(changed, job_id)?;
+            count_lost(connection, job_id, &put_off.lost)?;
+            attempts.iter().try_for_each(|attempt| note(connection, job_id, attempt))
+        })
+        .await
+    }
+
+    /// Gives a running job back as it is: a stop or a pause, not a failed try.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn give_back(
+        &self,
+        job_id: i64,
+        creation: Creation,
+        lost: Vec<u32>,
+        attempts: Vec<Attempt>,
+    ) -> Result<(), QueueError> {
+        let to = JobState::Running.after(JobEvent::GaveBack)?;
+        self.run(move |connection| {
+            let changed = connection
+                .prepare_cached("UPDATE job SET state = ?2, creation = ?3 WHERE id = ?1 AND state = 'running'")?
+                .execute(params![job_id, to.as_str(), creation.as_str()])?;
+            one(changed, job_id)?;
+            count_lost(connection, job_id, &lost)?;
+            attempts.iter().try_for_each(|attempt| note(connection, job_id, attempt))
+        })
+        .await
+    }
+
+    /// Ends a running job that the API refused, or whose tries are used up.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn refuse(
+        &self,
+        job_id: i64,
+        reason: String,
+        problems: Vec<Problem>,
+        lost: Vec<u32>,
+        attempts: Vec<Attempt>,
+        now: Timestamp,
+    ) -> Result<(), QueueError> {
+        self.run(move |connection| {
+            count_lost(connection, job_id, &lost)?;
+            attempts.iter().try_for_each(|attempt| note(connection, job_id, attempt))?;
+            end_without(connection, job_id, JobState::Running, JobEvent::Refused, &reason, &problems, now)
+        })
+        .await
+    }
+
+    /// Ends a running job that a person asked to cancel.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn cancelled(&self, job_id: i64, attempts: Vec<Attempt>, now: Timestamp) -> Result<(), QueueError> {
+        self.run(move |connection| {
+            attempts.iter().try_for_each(|attempt| note(connection, job_id, attempt))?;
+            end_without(connection, job_id, JobState::Running, JobEvent::Cancelled, "cancelled by a person", &[], now)
+        })
+        .await
+    }
+
+    /// Holds a running job until a person decides.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn hold(
+        &self,
+        job_id: i64,
+        reason: String,
+        creation: Creation,
+        lost: Vec<u32>,
+        attempts: Vec<Attempt>,
+    ) -> Result<(), QueueError> {
+        let to = JobState::Running.after(JobEvent::Held)?;
+        self.run(move |connection| {
+            let changed = connection
+                .prepare_cached(
+                    "UPDATE job SET state = ?2, reason = ?3, creation = ?4 WHERE id = ?1 AND state = 'running'",
+                )?
+                .execute(params![job_id, to.as_str(), reason, creation.as_str()])?;
+            one(changed, job_id)?;
+            count_lost(connection, job_id, &lost)?;
+            attempts.iter().try_for_each(|attempt| note(connection, job_id, attempt))
+        })
+        .await
+    }
+
+    /// Takes back the jobs that a process held when it was killed: whoever was about to create its document is asked
+    /// after first, and uploads without an ID may have been received all the same.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn recover(&self, now: Timestamp) -> Result<usize, QueueError> {
+        self.run(move |connection| {
+            connection.execute(
+                "UPDATE upload SET lost = lost + 1
+                  WHERE remote_id IS NULL AND job_id IN (SELECT id FROM job WHERE state = 'running')",
+                [],
+            )?;
+            let unknown = connection.execute(
+                "UPDATE job SET state = 'waiting', waits = 'read_back', due_at = ?1, creation = 'unknown',
+                                loss_answered = 0, reason = 'stopped while the document was being created'
+                  WHERE state = 'running' AND creation <> 'none'",
+                [now.0],
+            )?;
+            let others = connection.execute("UPDATE job SET state = 'queued' WHERE state = 'running'", [])?;
+            Ok(unknown + others)
+        })
+        .await
+    }
+}
+
+fn intend(connection: &Connection, job_id: i64, now: Timestamp) -> Result<(), QueueError> {
+    connection
+        .prepare_cached(
+            "UPDATE job SET creation = 'intended', sent_at = ?2
+              WHERE id = ?1 AND state = 'running' AND kind = 'document'",
+        )?
+        .execute(params![job_id, now.0])?;
+    Ok(())
+}
+
+fn count_lost(connection: &Connection, job_id: i64, lost: &[u32]) -> Result<(), QueueError> {
+    let mut statement =
+        connection.prepare_cached("UPDATE upload SET lost = lost + 1 WHERE job_id = ?1 AND position = ?2")?;
+    lost.iter().try_for_each(|position| statement.execute(params![job_id, position]).map(drop))?;
+    Ok(())
+}

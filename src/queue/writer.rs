@@ -1,0 +1,306 @@
+//! The one thread that writes to the database: many commands, one commit, and an answer only after it.
+//!
+//! # Invariants
+//!
+//! - A command is answered after the commit that holds it succeeded, never before.
+//! - A command that fails undoes its own changes only; its neighbours in the same commit stand.
+//! - A commit that fails because the disk is full, read-only or broken is undone whole and tried again with the same
+//!   commands: the callers wait, so all work stops by itself, nothing that the API answered is lost, and it goes on
+//!   when there is room. [`Writer::trouble`] says so meanwhile.
+//!
+//! Not here: what the commands do. They are closures that may run more than once, so they change nothing but the
+//! database.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool, atomic::Ordering, mpsc},
+    thread,
+    time::Duration,
+};
+
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use super::QueueError;
+
+/// Commands in one commit at most. Beyond some hundreds the cost of a commit's sync is spread thin enough, and a
+/// longer commit only makes its first caller wait.
+const GROUP: usize = 256;
+
+/// Commands that may wait before a caller must. Each waiting caller is one job, so more than this never wait anyway.
+const WAITING: usize = 4096;
+
+/// Between two tries of a commit that the disk refused.
+const STUCK_RETRY: Duration = Duration::from_secs(1);
+
+/// Sends commands to the writer's thread. Cheap to clone; the thread ends when the last clone is dropped.
+#[derive(Clone)]
+pub struct Writer {
+    commands: mpsc::SyncSender<Box<dyn Command>>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    trouble: Mutex<Option<String>>,
+    give_up: AtomicBool,
+}
+
+impl Shared {
+    fn set_trouble(&self, trouble: Option<String>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    }
+}
+
+/// What to do when the disk refuses a commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenStuck {
+    /// Try again for as long as it takes: for workers, whose results must not be lost.
+    Wait,
+    /// Tell the caller: for commands that a person waits for.
+    Fail,
+}
+
+impl Writer {
+    /// Starts the thread on a connection that nobody else uses.
+    ///
+    /// # Errors
+    ///
+    /// Where the thread cannot be started.
+    pub fn start(connection: Connection, when_stuck: WhenStuck) -> Result<Self, QueueError> {
+        let (commands, inbox) = mpsc::sync_channel(WAITING);
+        let shared =
+            Arc::new(Shared { trouble: Mutex::new(None), give_up: AtomicBool::new(when_stuck == WhenStuck::Fail) });
+        let theirs = Arc::clone(&shared);
+        thread::Builder::new()
+            .name("queue-writer".into())
+            .spawn(move || serve(&connection, &inbox, &theirs))
+            .map_err(|source| QueueError::Thread { source })?;
+        Ok(Self { commands, shared })
+    }
+
+    /// Runs a command on the writer's thread and waits for the commit that holds it.
+    ///
+    /// Dropping the future does not take the command back.
+    ///
+    /// # Errors
+    ///
+    /// The command's own error, or that of the commit where this writer was told to fail.
+    pub async fn run<T, F>(&self, command: F) -> Result<T, QueueError>
+    where
+        T: Send + 'static,
+        F: FnMut(&Connection) -> Result<T, QueueError> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        // A full inbox would block the runtime's thread; the number of jobs under way keeps it from filling.
+        self.send(Box::new(Call { command, result: None, reply: Some(reply) }))?;
+        answer.await.unwrap_or(Err(QueueError::Closed))
+    }
+
+    /// The same for a thread that may block.
+    ///
+    /// # Errors
+    ///
+    /// As [`Writer::run`].
+    pub fn run_blocking<T, F>(&self, command: F) -> Result<T, QueueError>
+    where
+        T: Send + 'static,
+        F: FnMut(&Connection) -> Result<T, QueueError> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        self.send(Box::new(Call { command, result: None, reply: Some(reply) }))?;
+        answer.blocking_recv().unwrap_or(Err(QueueError::Closed))
+    }
+
+    /// Why commits fail at present, if they do.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// From now on a commit that the disk refuses is an error, so that a stop need not wait for room.
+    pub fn give_up_when_stuck(&self) {
+        self.shared.give_up.store(true, Ordering::Relaxed);
+    }
+
+    fn send(&self, command: Box<dyn Command>) -> Result<(), QueueError> {
+        self.commands.send(command).map_err(|_| QueueError::Closed)
+    }
+}
+
+trait Command: Send {
+    /// Does the work; an error of the disk is returned, every other one is kept for the answer.
+    fn attempt(&mut self, connection: &Connection) -> Result<(), QueueError>;
+    /// Answers; `failure` is why the commit failed, if it did.
+    fn answer(self: Box<Self>, failure: Option<&QueueError>);
+}
+
+struct Call<T, F> {
+    command: F,
+    result: Option<Result<T, QueueError>>,
+    reply: Option<oneshot::Sender<Result<T, QueueError>>>,
+}
+
+impl<T: Send, F: FnMut(&Connection) -> Result<T, QueueError> + Send> Command for Call<T, F> {
+    fn attempt(&mut self, connection: &Connection) -> Result<(), QueueError> {
+        connection.prepare_cached("SAVEPOINT command")?.execute([])?;
+        match (self.command)(connection) {
+            Ok(value) => {
+                connection.prepare_cached("RELEASE command")?.execute([])?;
+                self.result = Some(Ok(value));
+                Ok(())
+            }
+            Err(error) if error.is_disk_trouble() => Err(error),
+            Err(error) => {
+                connection.prepare_cached("ROLLBACK TO command")?.execute([])?;
+                connection.prepare_cached("RELEASE command")?.execute([])?;
+                self.result = Some(Err(error));
+                Ok(())
+            }
+        }
+    }
+
+    fn answer(mut self: Box<Self>, failure: Option<&QueueError>) {
+        let result = match failure {
+            Some(failure) => Err(failure.again()),
+            None => self.result.take().unwrap_or(Err(QueueError::Closed)),
+        };
+        if let Some(reply) = self.reply.take() {
+            // A caller that no longer listens has stopped; its command stands all the same.
+            drop(reply.send(result));
+        }
+    }
+}
+
+fn serve(connection: &Connection, inbox: &mpsc::Receiver<Box<dyn Command>>, shared: &Shared) {
+    while let Ok(first) = inbox.recv() {
+        let mut group = vec![first];
+        group.extend(inbox.try_iter().take(GROUP - 1));
+        let failure = loop {
+            match commit(connection, &mut group) {
+                Ok(()) => {
+                    shared.set_trouble(None);
+                    break None;
+                }
+                Err(error) => {
+                    undo(connection);
+                    if !error.is_disk_trouble() || shared.give_up.load(Ordering::Relaxed) {
+                        break Some(error);
+                    }
+                    if shared.trouble.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
+                        tracing::error!(%error, "the database cannot be written: all work waits until it can");
+                    }
+                    shared.set_trouble(Some(error.to_string()));
+                    thread::sleep(STUCK_RETRY);
+                }
+            }
+        };
+        for command in group {
+            command.answer(failure.as_ref());
+        }
+    }
+}
+
+fn commit(connection: &Connection, group: &mut [Box<dyn Command>]) -> Result<(), QueueError> {
+    connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+    for command in group {
+        command.attempt(connection)?;
+    }
+    connection.prepare_cached("COMMIT")?.execute([])?;
+    Ok(())
+}
+
+fn undo(connection: &Connection) {
+    if !connection.is_autocommit()
+        && let Err(error) = connection.execute_batch("ROLLBACK")
+    {
+        tracing::warn!(%error, "a failed commit could not be undone at once");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn writer() -> Writer {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch("CREATE TABLE t(x INTEGER UNIQUE) STRICT").unwrap();
+        Writer::start(connection, WhenStuck::Fail).unwrap()
+    }
+
+    fn insert(writer: &Writer, x: i64) -> Result<(), QueueError> {
+        writer.run_blocking(move |connection| {
+            connection.execute("INSERT INTO t VALUES(?1)", [x])?;
+            Ok(())
+        })
+    }
+
+    fn count(writer: &Writer) -> i64 {
+        writer
+            .run_blocking(|connection| Ok(connection.query_row("SELECT count(*) FROM t", [], |row| row.get(0))?))
+            .unwrap()
+    }
+
+    #[test]
+    fn a_failing_command_undoes_only_itself() {
+        let writer = writer();
+        insert(&writer, 1).unwrap();
+        let failed = writer.run_blocking(|connection| -> Result<(), QueueError> {
+            connection.execute("INSERT INTO t VALUES(2)", [])?;
+            connection.execute("INSERT INTO t VALUES(1)", [])?;
+            Ok(())
+        });
+        assert!(failed.is_err());
+        insert(&writer, 3).unwrap();
+        assert_eq!(count(&writer), 2);
+    }
+
+    #[tokio::test]
+    async fn commands_of_many_callers_share_commits_and_all_stand() {
+        let writer = writer();
+        let calls: Vec<_> = (0..500)
+            .map(|x| {
+                let writer = writer.clone();
+                tokio::spawn(async move {
+                    writer
+                        .run(move |connection| {
+                            connection.execute("INSERT INTO t VALUES(?1)", [x])?;
+                            Ok(())
+                        })
+                        .await
+                })
+            })
+            .collect();
+        for call in calls {
+            call.await.unwrap().unwrap();
+        }
+        let total = writer.run(|c| Ok(c.query_row("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0))?)).await;
+        assert_eq!(total.unwrap(), 500);
+    }
+
+    #[test]
+    fn a_full_disk_makes_callers_wait_and_then_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let connection = Connection::open(folder.path().join("q.db")).unwrap();
+        connection.execute_batch("CREATE TABLE t(x INTEGER UNIQUE, y BLOB) STRICT; PRAGMA max_page_count=8").unwrap();
+        let writer = Writer::start(connection, WhenStuck::Wait).unwrap();
+        let theirs = writer.clone();
+        let (told, tell) = mpsc::channel();
+        let waiting = thread::spawn(move || {
+            let mut tries = 0;
+            let done = theirs.run_blocking(move |connection| {
+                tries += 1;
+                if tries == 2 {
+                    // Somebody makes room between the first try and the second.
+                    drop(told.send(()));
+                    connection.pragma_update(None, "max_page_count", 1000)?;
+                }
+                connection.execute("INSERT INTO t VALUES(7, zeroblob(100000))", [])?;
+                Ok(tries)
+            });
+            done.unwrap()
+        });
+        tell.recv().unwrap();
+        assert_eq!(waiting.join().unwrap(), 2);
+        assert_eq!(count(&writer), 1);
+        assert_eq!(writer.trouble(), None);
+    }
+}
