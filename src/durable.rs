@@ -1,1 +1,0 @@
-//! Files that are written once, atomically, and are on disk when the call returns.

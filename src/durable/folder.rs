@@ -1,0 +1,293 @@
+//! An opened folder into which files are put, so that nobody can slip another one under its path.
+//!
+//! The path with which a folder is opened comes from the configuration and is trusted; everything below it is not,
+//! because `done` and `receipts` usually lie in a folder that a partner may write to. Below it no link is followed.
+
+use std::{
+    fs::File,
+    io::{self, BufWriter, Write},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{AtFlags, Mode, OFlags, RenameFlags},
+    io::Errno,
+};
+use uuid::Uuid;
+
+use super::{because, names};
+
+const OPEN_FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// Others on the machine have no business in a folder of identity documents.
+const FOLDER_MODE: Mode = Mode::from_raw_mode(0o750);
+
+/// How often a name is chosen anew when somebody else takes the free one that was found.
+const TRIES: u32 = 16;
+
+/// A folder that files are put into.
+#[derive(Debug)]
+pub struct Folder {
+    fd: OwnedFd,
+    path: PathBuf,
+}
+
+impl Folder {
+    /// Opens a folder that exists.
+    ///
+    /// # Errors
+    ///
+    /// With operation and path.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let fd = rustix::fs::open(path, OPEN_FOLDER, Mode::empty()).map_err(because("open the folder", path))?;
+        Ok(Self { fd, path: path.to_owned() })
+    }
+
+    /// Opens a folder, made with its parents where it is missing, each for owner and group only (0750).
+    ///
+    /// # Errors
+    ///
+    /// With operation and path.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        match rustix::fs::open(path, OPEN_FOLDER, Mode::empty()) {
+            Ok(fd) => return Ok(Self { fd, path: path.to_owned() }),
+            Err(Errno::NOENT) => {}
+            Err(error) => return Err(because("open the folder", path)(error)),
+        }
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(because("make the folder", path)(Errno::INVAL));
+        };
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        let parent = Self::create(parent)?;
+        match rustix::fs::mkdirat(&parent.fd, name, FOLDER_MODE) {
+            Ok(()) => parent.sync()?,
+            Err(Errno::EXIST) => {}
+            Err(error) => return Err(because("make the folder", path)(error)),
+        }
+        Self::open(path)
+    }
+
+    /// The folder at `relative` below this one, made where it is missing; no link is followed. Empty is this folder.
+    ///
+    /// # Errors
+    ///
+    /// With operation and path; `InvalidInput` where `relative` has a `..` or is absolute.
+    pub fn child(&self, relative: &str) -> io::Result<Self> {
+        let mut folder =
+            Self { fd: self.fd.try_clone().map_err(because("open the folder", &self.path))?, path: self.path.clone() };
+        if relative.starts_with('/') || relative.split('/').any(|component| component == "..") {
+            return Err(because("make the folder", &self.path.join(relative))(Errno::INVAL));
+        }
+        for name in relative.split('/').filter(|name| !name.is_empty() && *name != ".") {
+            let path = folder.path.join(name);
+            match rustix::fs::mkdirat(&folder.fd, name, FOLDER_MODE) {
+                Ok(()) => folder.sync()?,
+                Err(Errno::EXIST) => {}
+                Err(error) => return Err(because("make the folder", &path)(error)),
+            }
+            let fd = rustix::fs::openat(&folder.fd, name, OPEN_FOLDER | OFlags::NOFOLLOW, Mode::empty())
+                .map_err(because("open the folder, without following a link,", &path))?;
+            folder = Self { fd, path };
+        }
+        Ok(folder)
+    }
+
+    /// The path with which it was opened.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Brings the names in it to disk.
+    ///
+    /// # Errors
+    ///
+    /// With operation and path.
+    pub fn sync(&self) -> io::Result<()> {
+        match rustix::fs::fsync(&self.fd) {
+            // Some network file systems know no fsync of a folder; there is nothing better to do on them.
+            Ok(()) | Err(Errno::INVAL | Errno::NOTSUP) => Ok(()),
+            Err(error) => Err(because("sync the folder", &self.path)(error)),
+        }
+    }
+
+    /// Writes the file `name`; see [`publish`](super::publish).
+    ///
+    /// # Errors
+    ///
+    /// As [`publish`](super::publish).
+    pub fn publish(
+        &self,
+        name: &str,
+        mode: u32,
+        write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> io::Result<PathBuf> {
+        let draft = self.draft(name, mode, write)?;
+        let path = self.path.join(name);
+        rename_without_replacing(self.as_fd(), &draft.name, self.as_fd(), name).map_err(because("publish", &path))?;
+        draft.keep();
+        self.sync()?;
+        Ok(path)
+    }
+
+    /// Writes the file `name` or its next free number; see [`publish_numbered`](super::publish_numbered).
+    ///
+    /// # Errors
+    ///
+    /// As [`publish_numbered`](super::publish_numbered).
+    pub fn publish_numbered(
+        &self,
+        name: &str,
+        mode: u32,
+        write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> io::Result<PathBuf> {
+        let draft = self.draft(name, mode, write)?;
+        let path = self
+            .take(name, |free| rename_without_replacing(self.as_fd(), &draft.name, self.as_fd(), free))
+            .map_err(because("publish", &self.path.join(name)))?;
+        draft.keep();
+        self.sync()?;
+        Ok(path)
+    }
+
+    /// Gives `rename` free names that are like `name` until it takes one, and returns the path that it took.
+    pub(crate) fn take(&self, name: &str, mut rename: impl FnMut(&str) -> Result<(), Errno>) -> Result<PathBuf, Errno> {
+        for _ in 0..TRIES {
+            let Some(n) = names::free_number(|n| self.taken(&names::numbered(name, n)))? else { break };
+            let free = names::numbered(name, n);
+            match rename(&free) {
+                Ok(()) => return Ok(self.path.join(free)),
+                Err(Errno::EXIST) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Errno::EXIST)
+    }
+
+    fn taken(&self, name: &str) -> Result<bool, Errno> {
+        match rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes and syncs a file under a hidden name, which goes away with the value unless it is kept.
+    pub(crate) fn draft(
+        &self,
+        name: &str,
+        mode: u32,
+        write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> io::Result<Draft<'_>> {
+        let draft_name = names::fit(&format!(".{name}"), &format!(".{}.tmp", Uuid::new_v4().simple()));
+        let path = self.path.join(&draft_name);
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&self.fd, draft_name.as_str(), flags, Mode::from_raw_mode(mode & 0o777))
+            .map_err(because("create", &path))?;
+        let draft = Draft { folder: self, name: draft_name, kept: false };
+        let mut to = BufWriter::with_capacity(64 * 1024, File::from(fd));
+        write(&mut to).and_then(|()| to.flush()).map_err(because("write", &path))?;
+        to.get_ref().sync_all().map_err(because("sync", &path))?;
+        Ok(draft)
+    }
+}
+
+impl AsFd for Folder {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// A file under a temporary name, removed when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Draft<'a> {
+    folder: &'a Folder,
+    pub(crate) name: String,
+    kept: bool,
+}
+
+impl Draft<'_> {
+    /// Says that the file has got its name and is to stay.
+    pub(crate) fn keep(mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for Draft<'_> {
+    fn drop(&mut self) {
+        if !self.kept {
+            // The error that brought us here is the one to report; a leftover is hidden and harmless.
+            rustix::fs::unlinkat(&self.folder.fd, self.name.as_str(), AtFlags::empty()).ok();
+        }
+    }
+}
+
+/// Renames a file where the new name is free, atomically wherever the file system can do it.
+///
+/// # Errors
+///
+/// `EXIST` where the name is taken, `XDEV` across file systems.
+pub(crate) fn rename_without_replacing(
+    from: BorrowedFd<'_>,
+    old: &str,
+    to: BorrowedFd<'_>,
+    new: &str,
+) -> Result<(), Errno> {
+    match rustix::fs::renameat_with(from, old, to, new, RenameFlags::NOREPLACE) {
+        // NFS and older FUSE file systems know no such flag.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => rename_by_link(from, old, to, new),
+        done => done,
+    }
+}
+
+/// A hard link fails where the name is taken, so it serves where the flag is missing.
+fn rename_by_link(from: BorrowedFd<'_>, old: &str, to: BorrowedFd<'_>, new: &str) -> Result<(), Errno> {
+    match rustix::fs::linkat(from, old, to, new, AtFlags::empty()) {
+        Ok(()) => rustix::fs::unlinkat(from, old, AtFlags::empty()),
+        // CIFS has neither. The window between look and rename is ours alone: nobody else names files here.
+        Err(Errno::PERM | Errno::NOSYS | Errno::NOTSUP | Errno::MLINK) => {
+            match rustix::fs::statat(to, new, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(_) => Err(Errno::EXIST),
+                Err(Errno::NOENT) => rustix::fs::renameat(from, old, to, new),
+                Err(error) => Err(error),
+            }
+        }
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn renaming_by_link_replaces_nothing() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = Folder::open(place.path()).unwrap();
+        std::fs::write(place.path().join("a"), "a").unwrap();
+        std::fs::write(place.path().join("b"), "b").unwrap();
+        assert_eq!(rename_by_link(folder.as_fd(), "a", folder.as_fd(), "b"), Err(Errno::EXIST));
+        rename_by_link(folder.as_fd(), "a", folder.as_fd(), "c").unwrap();
+        assert_eq!(std::fs::read(place.path().join("b")).unwrap(), b"b");
+        assert_eq!(std::fs::read(place.path().join("c")).unwrap(), b"a");
+        assert!(!place.path().join("a").exists());
+    }
+
+    #[test]
+    fn a_name_that_is_taken_meanwhile_is_passed_over() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = Folder::open(place.path()).unwrap();
+        let mut asked = Vec::new();
+        let path = folder.take("r.json", |free| {
+            asked.push(free.to_owned());
+            if asked.len() == 1 {
+                std::fs::write(place.path().join(free), "somebody else's").unwrap();
+                return Err(Errno::EXIST);
+            }
+            Ok(())
+        });
+        assert_eq!(path.unwrap(), place.path().join("r.1.json"));
+        assert_eq!(asked, ["r.json", "r.1.json"]);
+    }
+}

@@ -1,0 +1,173 @@
+//! Files that are written once, atomically, and are on disk when the call returns.
+//!
+//! A reader sees the whole file under its name or no file. An existing file is never replaced: the call fails, or takes
+//! the next free number. This is for receipts and for files that are put away; it is not for data that changes, which is
+//! the database's business.
+//!
+//! *Durability.* The content is synced before the name appears, and the folder after that, so a crash leaves the old
+//! state, the new one, or a hidden `.….tmp` beside it, which no scan takes for a manifest.
+
+mod folder;
+mod names;
+
+use std::{
+    fmt,
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+pub(crate) use self::folder::rename_without_replacing;
+pub use self::{
+    folder::Folder,
+    names::{MAX_NAME_BYTES, fit, numbered},
+};
+
+/// Writes the file `name` into `dir`, which is made where it is missing, and returns its path.
+///
+/// `mode` holds the permission bits, of which the process's umask takes its share.
+///
+/// # Errors
+///
+/// `AlreadyExists` where the name is taken; what is there stays as it is. Any other failure says operation and path, and
+/// leaves no temporary file behind.
+pub fn publish(
+    dir: &Path,
+    name: &str,
+    mode: u32,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<PathBuf> {
+    Folder::create(dir)?.publish(name, mode, write)
+}
+
+/// Like [`publish`], but under the next free number where the name is taken; see [`numbered`].
+///
+/// # Errors
+///
+/// As [`publish`], except that a taken name is no error.
+pub fn publish_numbered(
+    dir: &Path,
+    name: &str,
+    mode: u32,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<PathBuf> {
+    Folder::create(dir)?.publish_numbered(name, mode, write)
+}
+
+/// Brings the names in `dir` to disk.
+///
+/// # Errors
+///
+/// With operation and path.
+pub fn sync_dir(dir: &Path) -> io::Result<()> {
+    Folder::open(dir)?.sync()
+}
+
+/// Adds operation and path to an error and keeps its kind, by which callers tell a full disk from a lost mount.
+pub(crate) fn because<E: Into<io::Error>>(operation: &'static str, path: &Path) -> impl FnOnce(E) -> io::Error {
+    move |error| {
+        let error = error.into();
+        io::Error::new(error.kind(), format!("cannot {operation} '{}': {error}", Printable(path)))
+    }
+}
+
+/// A path with its control characters escaped: names in a drop are chosen by strangers.
+struct Printable<'a>(&'a Path);
+
+impl fmt::Display for Printable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.to_string_lossy().chars().try_for_each(|char| {
+            if char.is_control() { write!(f, "{}", char.escape_default()) } else { write!(f, "{char}") }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(dir: &Path) -> Vec<String> {
+        let mut names: Vec<_> =
+            std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_published_file_is_there_whole_and_alone() {
+        let place = tempfile::tempdir().unwrap();
+        let dir = place.path().join("receipts/a");
+        let path = publish(&dir, "b.receipt.json", 0o640, |to| to.write_all(b"{}")).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"{}");
+        assert_eq!(path, dir.join("b.receipt.json"));
+        assert_eq!(names(&dir), ["b.receipt.json"]);
+    }
+
+    #[test]
+    fn an_existing_file_is_left_untouched() {
+        let place = tempfile::tempdir().unwrap();
+        std::fs::write(place.path().join("r.json"), "old").unwrap();
+        let error = publish(place.path(), "r.json", 0o640, |to| to.write_all(b"new")).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert!(error.to_string().contains("r.json"), "{error}");
+        assert_eq!(std::fs::read(place.path().join("r.json")).unwrap(), b"old");
+        assert_eq!(names(place.path()), ["r.json"]);
+    }
+
+    #[test]
+    fn a_failed_write_leaves_nothing_behind() {
+        let place = tempfile::tempdir().unwrap();
+        let error = publish(place.path(), "r.json", 0o640, |to| {
+            to.write_all(b"half of it")?;
+            Err(io::Error::from(io::ErrorKind::StorageFull))
+        })
+        .unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        assert!(error.to_string().starts_with("cannot write"), "{error}");
+        assert!(names(place.path()).is_empty());
+    }
+
+    #[test]
+    fn a_number_is_added_before_the_last_extension() {
+        let place = tempfile::tempdir().unwrap();
+        for round in 0..40 {
+            publish_numbered(place.path(), "r.json", 0o640, |to| write!(to, "{round}")).unwrap();
+        }
+        let names = names(place.path());
+        assert_eq!(names.len(), 40);
+        assert!(names.contains(&"r.1.json".to_owned()), "{names:?}");
+        let mut contents: Vec<u32> = names
+            .iter()
+            .map(|name| std::fs::read_to_string(place.path().join(name)).unwrap().parse().unwrap())
+            .collect();
+        contents.sort_unstable();
+        assert_eq!(contents, (0..40).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn the_longest_name_can_be_published_and_numbered() {
+        let place = tempfile::tempdir().unwrap();
+        let name = format!("{}.json", "é".repeat(125));
+        assert_eq!(name.len(), MAX_NAME_BYTES);
+        publish(place.path(), &name, 0o640, |_| Ok(())).unwrap();
+        publish_numbered(place.path(), &name, 0o640, |_| Ok(())).unwrap();
+        assert_eq!(names(place.path()).len(), 2);
+    }
+
+    #[test]
+    fn a_link_is_not_followed_below_a_folder() {
+        let place = tempfile::tempdir().unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(elsewhere.path(), place.path().join("receipts")).unwrap();
+        let folder = Folder::open(place.path()).unwrap();
+        let error = folder.child("receipts/a").unwrap_err();
+        assert!(error.to_string().contains("receipts"), "{error}");
+        assert!(folder.child("../x").is_err());
+        assert!(names(elsewhere.path()).is_empty());
+    }
+
+    #[test]
+    fn errors_escape_what_strangers_named() {
+        let error = sync_dir(Path::new("/no/such\nfolder\u{1b}[2J")).unwrap_err().to_string();
+        assert!(!error.contains(char::is_control), "{error:?}");
+    }
+}
