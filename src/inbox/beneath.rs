@@ -65,7 +65,10 @@ impl Identity {
             bytes: stat.st_size.try_into().unwrap_or(0),
             mtime_ns: nanoseconds(stat.st_mtime, stat.st_mtime_nsec),
             ctime_ns: nanoseconds(stat.st_ctime, stat.st_ctime_nsec),
-            #[expect(clippy::useless_conversion, reason = "the field has 32 bits on some processors")]
+            #[cfg_attr(
+                target_arch = "x86_64",
+                expect(clippy::useless_conversion, reason = "the field has 32 bits on other processors")
+            )]
             links: stat.st_nlink.into(),
             uid: stat.st_uid,
         }
@@ -199,7 +202,8 @@ impl Root {
     /// Follows `path` with the kernel's check, or without it where the kernel has none.
     fn descend(&self, path: &str, flags: OFlags) -> Result<OwnedFd, Refusal> {
         match self.descend_checked(path, flags) {
-            Err(Errno::NOSYS | Errno::PERM) => self.walk(path, flags),
+            // For a link where a folder is wanted, the kernel says only that it is no folder; the walk can tell.
+            Err(Errno::NOSYS | Errno::PERM | Errno::NOTDIR) => self.walk(path, flags),
             opened => opened,
         }
         .map_err(refused)

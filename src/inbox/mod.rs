@@ -4,3 +4,6 @@
 //! what a file is gets decided on its opened descriptor, so that it cannot become another one in between.
 
 pub mod beneath;
+
+pub mod examine;
+pub mod file_type;

@@ -1,0 +1,434 @@
+//! Reads a file once and says what it is: size, digest, type, and everything that speaks against sending it.
+//!
+//! All of it comes from one pass over one descriptor, whose file must be the same before and after. What is sent later
+//! is compared with the checksum from here, so the bytes that were checked are the bytes that are sent. Files are never
+//! held in memory; the caller's buffer is used again for each.
+
+use std::{io, os::unix::fs::FileExt};
+
+use rustix::fs::Advice;
+use sha2::Digest;
+use xxhash_rust::xxh3::Xxh3;
+
+pub use super::file_type::FileType;
+use super::{
+    beneath::{Identity, Opened},
+    file_type::{self, HEAD_BYTES, TAIL_BYTES},
+};
+use crate::{
+    entry::{Sha256, Source},
+    problem::Problem,
+};
+
+/// Large enough that the system calls no longer count, small enough for a processor's cache.
+const BUFFER_BYTES: usize = 256 * 1024;
+
+/// What a file is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// A document's image: the API accepts five types (guide).
+    Image,
+    /// A file of its own: the portal shows those five; nothing says that others are refused (guide).
+    File,
+}
+
+/// What a file turned out to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Examined {
+    /// The size in bytes.
+    pub bytes: u64,
+    /// The digest of the content.
+    pub sha256: Sha256,
+    /// XXH3-64 of the content with the caller's seed: cheap to compute again while the file is sent.
+    pub checksum: u64,
+    /// The type, where it is an accepted one.
+    pub file_type: Option<FileType>,
+    /// The file and its state, before and after the reading.
+    pub identity: Identity,
+    /// What shows that the end of the file is missing; whether that matters is the caller's decision.
+    pub truncated: Option<&'static str>,
+}
+
+/// Why a file could not be taken.
+#[derive(Debug, thiserror::Error)]
+pub enum Examining {
+    /// Its sender has to do something.
+    #[error("the file is not acceptable")]
+    Bad(Vec<Problem>),
+    /// Somebody wrote to it meanwhile; it has to settle first.
+    #[error("the file changed while it was read")]
+    Changed,
+    /// The system failed to read it.
+    #[error("the file cannot be read: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// Reads a file and checks it against what its manifest says.
+///
+/// The second value holds warnings. Problems have the file's path and, where a field of the manifest is contradicted,
+/// that field's plain name (`bytes`, `sha256`), to which the caller may add where it stands.
+///
+/// # Errors
+///
+/// See [`Examining`]; where size or declared size are wrong already, only the file's first bytes are read.
+pub fn examine(
+    opened: &mut Opened,
+    source: &Source,
+    purpose: Purpose,
+    max_bytes: u64,
+    seed: u64,
+    buffer: &mut Vec<u8>,
+) -> Result<(Examined, Vec<Problem>), Examining> {
+    let identity = opened.identity;
+    buffer.resize(BUFFER_BYTES, 0);
+    let mut problems = wrong_size(identity.bytes, source, max_bytes);
+    if problems.iter().any(Problem::is_error) {
+        let filled = fill(opened, buffer, 0)?;
+        let head = buffer.get(..filled.min(HEAD_BYTES)).unwrap_or_default();
+        if !head.is_empty() {
+            problems.extend(wrong_type(head, source, purpose));
+        }
+        unchanged(opened)?;
+        return Err(bad(problems, source));
+    }
+
+    // Advice only: a file system that does not take it reads as well without.
+    rustix::fs::fadvise(&opened.file, 0, None, Advice::Sequential).ok();
+    let read = read_through(opened, seed, buffer)?;
+    unchanged(opened)?;
+
+    problems.extend(wrong_type(&read.head, source, purpose));
+    if let Some(declared) = source.declared_sha256
+        && declared != read.sha256
+    {
+        problems.push(
+            Problem::error(
+                format!("the SHA-256 of the file is {}, but {declared} is declared", read.sha256),
+                "send the file again, or correct 'sha256' in the manifest",
+            )
+            .field("sha256"),
+        );
+    }
+    if problems.iter().any(Problem::is_error) {
+        return Err(bad(problems, source));
+    }
+    let file_type = FileType::of(&read.head);
+    let examined = Examined {
+        bytes: identity.bytes,
+        sha256: read.sha256,
+        checksum: read.checksum,
+        file_type,
+        identity,
+        truncated: file_type
+            .and_then(|file_type| file_type::truncated(file_type, &read.head, &read.tail, identity.bytes)),
+    };
+    Ok((examined, about(problems, source)))
+}
+
+struct Read {
+    sha256: Sha256,
+    checksum: u64,
+    head: Vec<u8>,
+    tail: Vec<u8>,
+}
+
+/// Reads exactly the bytes that the file had at opening.
+fn read_through(opened: &Opened, seed: u64, buffer: &mut [u8]) -> Result<Read, Examining> {
+    let mut sha256 = sha2::Sha256::new();
+    let mut checksum = Xxh3::with_seed(seed);
+    let mut head = Vec::new();
+    let mut tail = Vec::with_capacity(2 * TAIL_BYTES);
+    let mut at = 0_u64;
+    loop {
+        let filled = fill(opened, buffer, at)?;
+        let chunk = buffer.get(..filled).unwrap_or_default();
+        if chunk.is_empty() {
+            break;
+        }
+        if at == 0 {
+            head.extend(chunk.iter().take(HEAD_BYTES));
+        }
+        at = at.saturating_add(u64::try_from(filled).unwrap_or(u64::MAX));
+        if at > opened.identity.bytes {
+            // It grows: without this check, a file that grows as fast as we read would keep us for ever.
+            return Err(Examining::Changed);
+        }
+        Digest::update(&mut sha256, chunk);
+        checksum.update(chunk);
+        tail.extend_from_slice(chunk.get(filled.saturating_sub(TAIL_BYTES)..).unwrap_or_default());
+        tail.drain(..tail.len().saturating_sub(TAIL_BYTES));
+    }
+    if at != opened.identity.bytes {
+        return Err(Examining::Changed);
+    }
+    Ok(Read { sha256: Sha256(sha256.finalize().into()), checksum: checksum.digest(), head, tail })
+}
+
+/// Fills the buffer from this place in the file, as far as the file goes.
+fn fill(opened: &Opened, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+    let mut filled = 0;
+    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match opened.file.read_at(rest, at.saturating_add(u64::try_from(filled).unwrap_or(u64::MAX))) {
+            Ok(0) => break,
+            Ok(more) => filled += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+fn unchanged(opened: &Opened) -> Result<(), Examining> {
+    let now = Identity::now(&opened.file)?;
+    let same = opened.identity.same_content(&now) && opened.identity.ctime_ns == now.ctime_ns;
+    if same { Ok(()) } else { Err(Examining::Changed) }
+}
+
+fn wrong_size(bytes: u64, source: &Source, max_bytes: u64) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    if bytes == 0 {
+        problems.push(Problem::error("the file is empty", "send the file again"));
+    }
+    if bytes > max_bytes {
+        problems.push(Problem::error(
+            format!("the file has {} bytes, but at most {} are allowed", grouped(bytes), grouped(max_bytes)),
+            "scan it at a lower resolution or split it, or raise 'max_image_bytes' if the account's limit is higher",
+        ));
+    }
+    if let Some(declared) = source.declared_bytes
+        && declared != bytes
+    {
+        problems.push(
+            Problem::error(
+                format!("the file has {} bytes, but {} are declared", grouped(bytes), grouped(declared)),
+                "send the file again, or correct 'bytes' in the manifest",
+            )
+            .field("bytes"),
+        );
+    }
+    problems
+}
+
+fn wrong_type(head: &[u8], source: &Source, purpose: Purpose) -> Option<Problem> {
+    let path = source.path.as_str();
+    let Some(is) = FileType::of(head) else {
+        let looks = file_type::looks_like(head).unwrap_or("nothing that is known");
+        let reason = format!("the content is none of {}; it looks like {looks}", FileType::ACCEPTED);
+        return Some(match purpose {
+            Purpose::Image => Problem::error(reason, "convert it to one of these types, or name the right file"),
+            Purpose::File => Problem::warning(reason, "make sure that the portal can show such a file"),
+        });
+    };
+    let promised = FileType::promised_by(path);
+    let contradicts = promised.map_or_else(|| file_type::promises_something_else(path), |promised| promised != is);
+    contradicts.then(|| {
+        Problem::warning(
+            format!("the content is {}, which the file's extension contradicts", is.name()),
+            "give the file the extension of its type",
+        )
+    })
+}
+
+fn bad(problems: Vec<Problem>, source: &Source) -> Examining {
+    Examining::Bad(about(problems, source))
+}
+
+fn about(problems: Vec<Problem>, source: &Source) -> Vec<Problem> {
+    problems.into_iter().map(|problem| problem.path(source.path.as_str())).collect()
+}
+
+/// A number with a comma between thousands.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, io::Write, path::PathBuf};
+
+    use tempfile::TempDir;
+
+    use super::{super::file_type::samples, *};
+    use crate::{entry::RelativePath, inbox::beneath::Root, problem::Severity};
+
+    const LIMIT: u64 = 50_000_000;
+
+    struct Place(TempDir);
+
+    impl Place {
+        fn with(name: &str, content: &[u8]) -> Self {
+            let place = Self(tempfile::tempdir().unwrap());
+            fs::write(place.path(name), content).unwrap();
+            place
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.0.path().join(name)
+        }
+
+        fn open(&self, name: &str) -> Opened {
+            Root::open(self.0.path()).unwrap().open_file(name).unwrap()
+        }
+    }
+
+    fn source(name: &str) -> Source {
+        Source { path: RelativePath::parse(name).unwrap(), declared_bytes: None, declared_sha256: None }
+    }
+
+    fn look(name: &str, content: &[u8], purpose: Purpose) -> Result<(Examined, Vec<Problem>), Examining> {
+        let place = Place::with(name, content);
+        examine(&mut place.open(name), &source(name), purpose, LIMIT, 7, &mut Vec::new())
+    }
+
+    fn problems(result: Result<(Examined, Vec<Problem>), Examining>) -> Vec<Problem> {
+        match result {
+            Err(Examining::Bad(problems)) => problems,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_good_image_is_described() {
+        let (examined, warnings) = look("front.png", samples::PNG, Purpose::Image).unwrap();
+        assert_eq!(warnings, []);
+        assert_eq!(examined.bytes, samples::PNG.len() as u64);
+        assert_eq!(examined.file_type, Some(FileType::Png));
+        assert_eq!(examined.checksum, xxhash_rust::xxh3::xxh3_64_with_seed(samples::PNG, 7));
+        assert_eq!(examined.sha256.0.as_slice(), sha2::Sha256::digest(samples::PNG).as_slice());
+        assert_eq!(examined.truncated, None);
+    }
+
+    #[test]
+    fn digests_of_a_file_of_many_buffers_are_right() {
+        let mut content = samples::JPEG[..samples::JPEG.len() - 2].to_vec();
+        content.extend((0..=250).cycle().take(BUFFER_BYTES * 2 + 12_345));
+        let cut = look("front.jpg", &content, Purpose::Image).unwrap().0;
+        assert_eq!(cut.truncated, Some("truncated: the JPEG has no end mark"));
+        content.extend([0xFF, 0xD9]);
+        let whole = look("front.jpg", &content, Purpose::Image).unwrap().0;
+        assert_eq!(whole.truncated, None);
+        assert_eq!(whole.sha256.0.as_slice(), sha2::Sha256::digest(&content).as_slice());
+        assert_eq!(whole.checksum, xxhash_rust::xxh3::xxh3_64_with_seed(&content, 7));
+    }
+
+    #[test]
+    fn a_buffer_that_was_used_leaves_no_trace() {
+        let place = Place::with("big.jpg", &[samples::JPEG, &[1; 100_000], samples::JPEG].concat());
+        fs::write(place.path("small.gif"), samples::GIF).unwrap();
+        let mut buffer = Vec::new();
+        examine(&mut place.open("big.jpg"), &source("big.jpg"), Purpose::Image, LIMIT, 7, &mut buffer).unwrap();
+        let small = examine(&mut place.open("small.gif"), &source("small.gif"), Purpose::Image, LIMIT, 7, &mut buffer);
+        assert_eq!(small.unwrap().0.checksum, xxhash_rust::xxh3::xxh3_64_with_seed(samples::GIF, 7));
+        assert_eq!(buffer.len(), BUFFER_BYTES);
+    }
+
+    #[test]
+    fn an_empty_file_is_refused() {
+        let problems = problems(look("front.png", b"", Purpose::File));
+        assert_eq!(problems.len(), 1);
+        assert_eq!(problems[0].reason, "the file is empty");
+        assert_eq!(problems[0].path.as_deref(), Some("front.png"));
+    }
+
+    #[test]
+    fn a_file_that_is_too_large_is_refused_with_both_figures() {
+        let place = Place::with("front.png", samples::PNG);
+        fs::File::options().write(true).open(place.path("front.png")).unwrap().set_len(LIMIT + 1).unwrap();
+        let found = problems(examine(
+            &mut place.open("front.png"),
+            &source("front.png"),
+            Purpose::Image,
+            LIMIT,
+            7,
+            &mut Vec::new(),
+        ));
+        assert_eq!(found[0].reason, "the file has 50,000,001 bytes, but at most 50,000,000 are allowed");
+    }
+
+    #[test]
+    fn what_is_declared_must_be_so() {
+        let place = Place::with("front.png", samples::PNG);
+        let right = Source {
+            declared_bytes: Some(samples::PNG.len() as u64),
+            declared_sha256: Some(Sha256(sha2::Sha256::digest(samples::PNG).into())),
+            ..source("front.png")
+        };
+        let with =
+            |source: &Source| examine(&mut place.open("front.png"), source, Purpose::Image, LIMIT, 7, &mut Vec::new());
+        assert_eq!(with(&right).unwrap().1, []);
+        let short = problems(with(&Source { declared_bytes: Some(1), ..right.clone() }));
+        assert_eq!(short[0].field.as_deref(), Some("bytes"));
+        let other = problems(with(&Source { declared_sha256: Some(Sha256([0; 32])), ..right }));
+        assert_eq!(other[0].field.as_deref(), Some("sha256"));
+    }
+
+    #[test]
+    fn an_image_of_an_unaccepted_type_is_refused_by_name_but_a_file_only_warned_of() {
+        let image = problems(look("front.heic", samples::HEIC, Purpose::Image));
+        assert!(image[0].reason.contains("HEIC") && image[0].reason.contains("TIFF"), "{}", image[0].reason);
+        assert!(image[0].cure.contains("convert"));
+        let (examined, warnings) = look("front.heic", samples::HEIC, Purpose::File).unwrap();
+        assert_eq!(examined.file_type, None);
+        assert_eq!(warnings[0].severity, Severity::Warning);
+    }
+
+    #[test]
+    fn an_extension_that_contradicts_the_content_is_a_warning() {
+        for (name, warned) in [("a.jpg", true), ("a.HEIC", true), ("a.PNG", false), ("a.dat", false), ("a", false)] {
+            let (_, warnings) = look(name, samples::PNG, Purpose::Image).unwrap();
+            assert_eq!(!warnings.is_empty(), warned, "{name}");
+            assert!(warnings.iter().all(|warning| !warning.is_error()));
+        }
+    }
+
+    #[test]
+    fn a_file_that_changed_since_its_opening_is_not_taken() {
+        let name = "front.png";
+        let append = |place: &Place| {
+            fs::File::options().append(true).open(place.path(name)).unwrap().write_all(b"more").unwrap();
+        };
+        let shorten = |place: &Place| {
+            fs::File::options().write(true).open(place.path(name)).unwrap().set_len(20).unwrap();
+        };
+        let touch = |place: &Place| {
+            let file = fs::File::options().write(true).open(place.path(name)).unwrap();
+            file.set_modified(std::time::UNIX_EPOCH).unwrap();
+        };
+        let changes: [&dyn Fn(&Place); 3] = [&append, &shorten, &touch];
+        for (at, change) in changes.iter().enumerate() {
+            let place = Place::with(name, samples::PNG);
+            let mut opened = place.open(name);
+            change(&place);
+            let result = examine(&mut opened, &source(name), Purpose::Image, LIMIT, 7, &mut Vec::new());
+            assert!(matches!(result, Err(Examining::Changed)), "change {at}: {result:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_another_replaces_is_read_as_it_was() {
+        let place = Place::with("front.png", samples::PNG);
+        let mut opened = place.open("front.png");
+        fs::write(place.path("other"), samples::GIF).unwrap();
+        fs::remove_file(place.path("front.png")).unwrap();
+        fs::hard_link(place.path("other"), place.path("front.png")).unwrap();
+        // Its inode changed when its name went, so it has to be opened again; the other's bytes are never mixed in.
+        let result = examine(&mut opened, &source("front.png"), Purpose::Image, LIMIT, 7, &mut Vec::new());
+        assert!(matches!(result, Err(Examining::Changed)));
+    }
+
+    #[test]
+    fn numbers_are_grouped() {
+        assert_eq!(grouped(0), "0");
+        assert_eq!(grouped(999), "999");
+        assert_eq!(grouped(1_000), "1,000");
+        assert_eq!(grouped(50_000_000), "50,000,000");
+    }
+}

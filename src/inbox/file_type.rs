@@ -1,0 +1,330 @@
+//! What a file is, by its content: its type, what an unaccepted one looks like, and whether its end is missing.
+//!
+//! Pure functions over the first and last bytes. Nothing is decoded, so a damaged picture inside a whole file goes
+//! unnoticed; the reviewer would see it, and a decoder would be one more thing that hostile files could attack.
+
+/// How many of a file's first bytes the functions here want; a PDF may begin as late as there.
+pub const HEAD_BYTES: usize = 1024 + 8;
+
+/// How many of its last bytes: room for the padding that scanners and transfers add after the end.
+pub const TAIL_BYTES: usize = 8 * 1024;
+
+/// How far from its end a PDF may have its end mark; readers look no further, either.
+const PDF_END_BYTES: usize = 2048;
+
+/// What the API accepts (guide: GIF, JPG, PNG, PDF, and TIFF).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FileType {
+    /// GIF 87a or 89a.
+    Gif,
+    /// JPEG.
+    Jpeg,
+    /// PNG.
+    Png,
+    /// PDF.
+    Pdf,
+    /// TIFF in either byte order, and BigTIFF.
+    Tiff,
+}
+
+impl FileType {
+    /// For people, in lists of what is accepted.
+    pub const ACCEPTED: &'static str = "GIF, JPEG, PNG, PDF, and TIFF";
+
+    /// The type that a file's first bytes show.
+    #[must_use]
+    pub fn of(head: &[u8]) -> Option<Self> {
+        let pdf_within = head.get(..HEAD_BYTES).unwrap_or(head);
+        match head {
+            [0xFF, 0xD8, 0xFF, ..] => Some(Self::Jpeg),
+            [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1A, b'\n', ..] => Some(Self::Png),
+            [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => Some(Self::Gif),
+            // Canon's raw pictures call themselves TIFF, but no viewer for TIFF shows them.
+            [b'I', b'I', b'*', 0, _, _, _, _, b'C', b'R', ..] => None,
+            [b'I', b'I', b'*' | b'+', 0, ..] | [b'M', b'M', 0, b'*' | b'+', ..] => Some(Self::Tiff),
+            _ if contains(pdf_within, b"%PDF-") => Some(Self::Pdf),
+            _ => None,
+        }
+    }
+
+    /// The type that a file's name promises, where it promises one of these.
+    #[must_use]
+    pub fn promised_by(path: &str) -> Option<Self> {
+        match extension(path).as_str() {
+            "gif" => Some(Self::Gif),
+            "jpg" | "jpeg" | "jpe" | "jfif" => Some(Self::Jpeg),
+            "png" => Some(Self::Png),
+            "pdf" => Some(Self::Pdf),
+            "tif" | "tiff" => Some(Self::Tiff),
+            _ => None,
+        }
+    }
+
+    /// For people.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Gif => "GIF",
+            Self::Jpeg => "JPEG",
+            Self::Png => "PNG",
+            Self::Pdf => "PDF",
+            Self::Tiff => "TIFF",
+        }
+    }
+
+    /// As in a data URI.
+    #[must_use]
+    pub const fn media_type(self) -> &'static str {
+        match self {
+            Self::Gif => "image/gif",
+            Self::Jpeg => "image/jpeg",
+            Self::Png => "image/png",
+            Self::Pdf => "application/pdf",
+            Self::Tiff => "image/tiff",
+        }
+    }
+}
+
+/// Whether a name has an extension of another kind of file, which a picture under it contradicts.
+pub(super) fn promises_something_else(path: &str) -> bool {
+    const OTHERS: [&str; 14] =
+        ["avif", "bmp", "csv", "doc", "docx", "heic", "heif", "htm", "html", "svg", "txt", "webp", "xml", "zip"];
+    OTHERS.contains(&extension(path).as_str())
+}
+
+fn extension(path: &str) -> String {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    name.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase()).unwrap_or_default()
+}
+
+/// What a file that is none of the accepted types seems to be, with its article.
+#[must_use]
+pub fn looks_like(head: &[u8]) -> Option<&'static str> {
+    if !head.is_empty() && head.iter().all(|byte| *byte == 0) {
+        return Some("zero bytes, as a broken transfer leaves them");
+    }
+    if let Some(known) = infer::get(head) {
+        return Some(match known.extension() {
+            "heif" => "a HEIC picture",
+            "webp" => "a WebP picture",
+            "avif" => "an AVIF picture",
+            "bmp" => "a BMP picture",
+            "jp2" => "a JPEG 2000 picture",
+            "jxl" => "a JPEG XL picture",
+            "cr2" => "a camera's raw picture",
+            "psd" => "a Photoshop picture",
+            "ico" => "an icon",
+            "doc" | "docx" | "odt" => "a text document",
+            "xls" | "xlsx" | "ods" => "a spreadsheet",
+            "ppt" | "pptx" | "odp" => "a presentation",
+            "zip" | "rar" | "7z" | "tar" | "gz" | "bz2" | "xz" | "zst" | "lz" => "an archive",
+            "exe" | "dll" | "elf" | "mach" | "obj" | "class" | "wasm" | "dex" => "a program",
+            "mp4" | "m4v" | "mov" | "avi" | "mkv" | "webm" | "wmv" | "mpg" => "a video",
+            "html" => "a web page",
+            "xml" => "an XML text",
+            "pem" | "der" => "a certificate or key",
+            "sh" => "a script",
+            _ => match known.matcher_type() {
+                infer::MatcherType::App => "a program",
+                infer::MatcherType::Archive => "an archive",
+                infer::MatcherType::Audio => "a sound",
+                infer::MatcherType::Image => "a picture of another kind",
+                infer::MatcherType::Video => "a video",
+                _ => "a document of another kind",
+            },
+        });
+    }
+    let text = head.utf8_chunks().next().map(|chunk| chunk.valid()).unwrap_or_default();
+    let start: String = text.trim_start_matches('\u{FEFF}').trim_start().chars().take(9).collect();
+    let start = start.to_ascii_lowercase();
+    if start.starts_with("<!doctype") || start.starts_with("<html") {
+        return Some("a web page");
+    }
+    // A cut character at the end of the head is no sign of a binary file.
+    let is_text =
+        text.len() + 4 > head.len() && !text.contains(|char: char| char.is_control() && !char.is_whitespace());
+    (is_text && !text.is_empty()).then_some("plain text")
+}
+
+/// What shows that the end of a file is missing, if anything does.
+///
+/// `head` and `tail` are its first [`HEAD_BYTES`] and last [`TAIL_BYTES`] (they overlap in a small file), `len` its
+/// size. Zero padding after the end is tolerated, and for JPEG, PNG, and PDF other bytes too, where the end mark is
+/// still within the tail.
+#[must_use]
+pub fn truncated(file_type: FileType, head: &[u8], tail: &[u8], len: u64) -> Option<&'static str> {
+    let end = tail.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    let unpadded = tail.get(..end).unwrap_or_default();
+    match file_type {
+        FileType::Jpeg => {
+            // Samsung's cameras add data of their own, which ends so, after the end mark.
+            let whole = contains(unpadded, &[0xFF, 0xD9]) || unpadded.ends_with(b"SEFT");
+            (!whole).then_some("truncated: the JPEG has no end mark")
+        }
+        FileType::Png => {
+            (!contains(unpadded, b"\0\0\0\0IEND\xAE\x42\x60\x82")).then_some("truncated: the PNG has no end chunk")
+        }
+        FileType::Gif => (!unpadded.ends_with(&[0x3B])).then_some("truncated: the GIF has no end mark"),
+        FileType::Pdf => {
+            let from = unpadded.len().saturating_sub(PDF_END_BYTES);
+            let whole = contains(unpadded.get(from..).unwrap_or_default(), b"%%EOF");
+            (!whole).then_some("truncated: the PDF has no end mark")
+        }
+        // A directory has at least its count of entries: 2 bytes, or 8 in BigTIFF.
+        FileType::Tiff => (!first_directory(head)
+            .is_some_and(|(at, size)| at >= 8 && at.checked_add(size).is_some_and(|end| end <= len)))
+        .then_some("truncated: the first directory of the TIFF lies beyond its end"),
+    }
+}
+
+/// Where a TIFF's first directory lies, and the size of its count, in bytes.
+fn first_directory(head: &[u8]) -> Option<(u64, u64)> {
+    let little = head.first() == Some(&b'I');
+    if head.get(2..4).is_some_and(|version| version.contains(&b'+')) {
+        let at: [u8; 8] = head.get(8..16)?.try_into().ok()?;
+        Some((if little { u64::from_le_bytes(at) } else { u64::from_be_bytes(at) }, 8))
+    } else {
+        let at: [u8; 4] = head.get(4..8)?.try_into().ok()?;
+        Some((u64::from(if little { u32::from_le_bytes(at) } else { u32::from_be_bytes(at) }), 2))
+    }
+}
+
+fn contains(within: &[u8], wanted: &[u8]) -> bool {
+    within.windows(wanted.len()).any(|window| window == wanted)
+}
+
+#[cfg(test)]
+pub(super) mod samples {
+    //! The smallest whole files of each type.
+
+    /// One pixel; the ends are right, the picture between them is not looked at.
+    pub(crate) const JPEG: &[u8] =
+        b"\xFF\xD8\xFF\xE0\0\x10JFIF\0\x01\x01\0\0\x01\0\x01\0\0\xFF\xDA\0\x08\x01\x01\0\0\x3F\0\x37\xFF\xD9";
+    pub(crate) const PNG: &[u8] = b"\x89PNG\r\n\x1A\n\0\0\0\x0DIHDR\0\0\0\x01\0\0\0\x01\x08\0\0\0\0\x3A\x7E\x9B\x55\
+        \0\0\0\x0AIDAT\x78\x9C\x63\x60\0\0\0\x02\0\x01\x48\xAF\xA4\x71\0\0\0\0IEND\xAE\x42\x60\x82";
+    pub(crate) const GIF: &[u8] =
+        b"GIF89a\x01\0\x01\0\x80\0\0\xFF\xFF\xFF\0\0\0\x2C\0\0\0\0\x01\0\x01\0\0\x02\x02\x44\x01\0\x3B";
+    pub(crate) const PDF: &[u8] = b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n\
+        2 0 obj<</Type/Pages/Kids[]/Count 0>>endobj\ntrailer<</Root 1 0 R>>\n%%EOF\n";
+    pub(crate) const TIFF: &[u8] = b"II*\0\x08\0\0\0\x01\0\0\x01\x03\0\x01\0\0\0\x01\0\0\0\0\0\0\0";
+    pub(crate) const TIFF_BIG_ENDIAN: &[u8] = b"MM\0*\0\0\0\x08\0\x01\x01\0\0\x03\0\0\0\x01\0\x01\0\0\0\0\0\0";
+    pub(crate) const BIG_TIFF: &[u8] = b"II+\0\x08\0\0\0\x10\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+    pub(crate) const HEIC: &[u8] = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic\0\0\0\0\0\0\0\0";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{samples::*, *};
+
+    const WHOLE: [(FileType, &[u8]); 7] = [
+        (FileType::Jpeg, JPEG),
+        (FileType::Png, PNG),
+        (FileType::Gif, GIF),
+        (FileType::Pdf, PDF),
+        (FileType::Tiff, TIFF),
+        (FileType::Tiff, TIFF_BIG_ENDIAN),
+        (FileType::Tiff, BIG_TIFF),
+    ];
+
+    fn look(file_type: FileType, content: &[u8]) -> Option<&'static str> {
+        let head = &content[..content.len().min(HEAD_BYTES)];
+        let tail = &content[content.len().saturating_sub(TAIL_BYTES)..];
+        truncated(file_type, head, tail, content.len() as u64)
+    }
+
+    #[test]
+    fn each_type_is_known_by_its_first_bytes() {
+        for (file_type, content) in WHOLE {
+            assert_eq!(FileType::of(content), Some(file_type));
+        }
+        let late = [&[b' '; 1000][..], PDF].concat();
+        assert_eq!(FileType::of(&late), Some(FileType::Pdf));
+        let too_late = [&[b' '; 1100][..], PDF].concat();
+        assert_eq!(FileType::of(&too_late), None);
+        for content in [&b""[..], b"\xFF\xD8", b"GIF8", b"II", HEIC, b"II*\0\x10\0\0\0CR\x02\0"] {
+            assert_eq!(FileType::of(content), None, "{content:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_accepted_is_named() {
+        for (content, name) in [
+            (HEIC, "a HEIC picture"),
+            (b"RIFF\x24\0\0\0WEBPVP8 \0\0\0\0", "a WebP picture"),
+            (b"PK\x03\x04\x14\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", "an archive"),
+            (b"\x7FELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", "a program"),
+            (b"<!DOCTYPE html><title>Log in</title>", "a web page"),
+            (b"\xEF\xBB\xBF<html><body>", "a web page"),
+            ("Grüße".as_bytes(), "plain text"),
+            (&[0; 64], "zero bytes, as a broken transfer leaves them"),
+        ] {
+            assert_eq!(looks_like(content), Some(name), "{content:?}");
+        }
+        assert_eq!(looks_like(b"\x01\x02\x03\x04\x05\xFE\xFD"), None);
+        assert_eq!(looks_like(b"\xFE"), None);
+        assert_eq!(looks_like(b""), None);
+    }
+
+    #[test]
+    fn a_whole_file_is_whole() {
+        for (file_type, content) in WHOLE {
+            assert_eq!(look(file_type, content), None, "{file_type:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_cut_anywhere_is_truncated() {
+        for (file_type, content) in WHOLE {
+            // A TIFF is only followed to its first directory, whose count must be there.
+            let needed = match file_type {
+                FileType::Tiff if content == BIG_TIFF => 24,
+                FileType::Tiff => 10,
+                FileType::Pdf => content.len() - 1,
+                FileType::Gif | FileType::Jpeg | FileType::Png => content.len(),
+            };
+            for len in 0..needed {
+                assert!(look(file_type, &content[..len]).is_some(), "{file_type:?} cut to {len}");
+            }
+        }
+    }
+
+    #[test]
+    fn padding_after_the_end_is_tolerated() {
+        for (file_type, content) in WHOLE {
+            let padded = [content, &[0; 4000]].concat();
+            assert_eq!(look(file_type, &padded), None, "{file_type:?}");
+        }
+        for (file_type, content) in [(FileType::Jpeg, JPEG), (FileType::Png, PNG)] {
+            let more = [content, &[b'x'; 4000]].concat();
+            assert_eq!(look(file_type, &more), None, "{file_type:?}");
+        }
+    }
+
+    #[test]
+    fn a_transfer_that_ends_in_zeros_is_truncated() {
+        for (file_type, content) in [(FileType::Jpeg, JPEG), (FileType::Png, PNG), (FileType::Pdf, PDF)] {
+            let hollow = [&content[..content.len() - 8], &[0; 100_000]].concat();
+            assert!(look(file_type, &hollow).is_some(), "{file_type:?}");
+        }
+    }
+
+    #[test]
+    fn a_tiff_with_its_directory_elsewhere_is_truncated() {
+        for at in [0, 7, 27, u32::MAX] {
+            let mut content = TIFF.to_vec();
+            content[4..8].copy_from_slice(&at.to_le_bytes());
+            assert!(look(FileType::Tiff, &content).is_some(), "{at}");
+        }
+        let mut content = BIG_TIFF.to_vec();
+        content[8..16].copy_from_slice(&u64::MAX.to_le_bytes());
+        assert!(look(FileType::Tiff, &content).is_some());
+    }
+
+    #[test]
+    fn names_promise_types_in_any_letter_case() {
+        assert_eq!(FileType::promised_by("a.b/FRONT.JPEG"), Some(FileType::Jpeg));
+        assert_eq!(FileType::promised_by("a.png/front"), None);
+        assert!(promises_something_else("x.HEIC"));
+        assert!(!promises_something_else("x.dat"));
+    }
+}
