@@ -7,3 +7,4 @@ pub mod beneath;
 
 pub mod examine;
 pub mod file_type;
+pub mod scan;

@@ -1,0 +1,501 @@
+//! Looks through a drop folder for manifests.
+//!
+//! The scan is the truth about what lies in a drop; events only say when to look. It opens each folder within the one
+//! above it and follows no link, so it cannot be led out or in circles. Its memory does not grow with the number of
+//! files: one folder a level is open, manifests are handed on one by one, and what is wrong is listed up to a limit.
+//! Whether a manifest has settled is not decided here.
+
+use std::{
+    collections::HashSet,
+    ffi::CStr,
+    io,
+    ops::ControlFlow,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::PathBuf,
+};
+
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use rustix::{
+    fs::{AtFlags, Dir, FileType, Mode, OFlags},
+    io::Errno,
+};
+
+use super::beneath::{Identity, Root};
+use crate::{entry::RelativePath, problem::Problem};
+
+/// How deep folders may be nested. Nobody sorts scans deeper; each level costs an open folder.
+const MAX_DEPTH: usize = 64;
+
+/// How many problems are listed; further ones are only counted.
+const MAX_PROBLEMS: usize = 100;
+
+/// Which files of a drop are manifests, and where to look for them.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// Whether to look into folders.
+    pub recursive: bool,
+    /// The names of manifests; see [`globs`].
+    pub manifests: GlobSet,
+    /// The names of files and folders to pass over; see [`globs`].
+    pub ignore: GlobSet,
+    /// Folders to stay out of, absolute: where settled files and receipts go.
+    pub skip_dirs: Vec<PathBuf>,
+}
+
+/// Patterns as the configuration means them: matched with a file's name or, where the pattern has a `/`, with its path
+/// relative to the drop. No `*` reaches over a `/`; `**` does.
+///
+/// # Errors
+///
+/// The pattern that is none, and why.
+pub fn globs<'a>(patterns: impl IntoIterator<Item = &'a str>) -> Result<GlobSet, globset::Error> {
+    let mut set = GlobSetBuilder::new();
+    for pattern in patterns {
+        set.add(GlobBuilder::new(pattern).literal_separator(true).build()?);
+    }
+    set.build()
+}
+
+/// A manifest that lies in the drop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Its path, relative to the drop; [`Root::open_file`] accepts it.
+    pub path: String,
+    /// What it was when it was seen. Compare this between scans to know whether it has settled.
+    pub identity: Identity,
+}
+
+/// What a scan saw.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ScanReport {
+    /// How many manifests were handed on.
+    pub manifests: u64,
+    /// How many folders were read, the root among them.
+    pub folders: u64,
+    /// How many files and folders were looked at.
+    pub entries: u64,
+    /// How many names are not UTF-8, and so cannot be a manifest's.
+    pub not_utf8: u64,
+    /// What is wrong, up to a limit; the scan went on after each.
+    pub problems: Vec<Problem>,
+    /// How many more problems there were.
+    pub unlisted_problems: u64,
+    /// Whether everything was seen: nobody ended the scan early, and every folder could be read. Only then does a
+    /// manifest that was not found lie there no more.
+    pub complete: bool,
+}
+
+impl ScanReport {
+    fn add(&mut self, problem: Problem) {
+        if self.problems.len() < MAX_PROBLEMS {
+            self.problems.push(problem);
+        } else {
+            self.unlisted_problems += 1;
+        }
+    }
+}
+
+/// Hands every manifest of a drop to `each`, until that breaks off.
+///
+/// # Errors
+///
+/// Where the root itself cannot be read, or is no longer what its path leads to; all else is in the report.
+pub fn scan(root: &Root, rules: &Rules, each: &mut dyn FnMut(Found) -> ControlFlow<()>) -> io::Result<ScanReport> {
+    let skip = rules
+        .skip_dirs
+        .iter()
+        .filter_map(|path| rustix::fs::stat(path).ok())
+        .map(|stat| (stat.st_dev, stat.st_ino))
+        .collect();
+    let mut scan = Scan { root, rules, skip, report: ScanReport { complete: true, ..ScanReport::default() } };
+    let mut levels = vec![Level::open(root.as_fd(), c".", String::new())?];
+    scan.report.folders = 1;
+    while let Some(level) = levels.last_mut() {
+        match level.dir.read() {
+            None => {
+                levels.pop();
+            }
+            Some(Err(error)) => {
+                if levels.len() == 1 {
+                    return Err(error.into());
+                }
+                let path = levels.pop().map(|level| level.path).unwrap_or_default();
+                scan.unreadable(&path, error);
+            }
+            Some(Ok(entry)) => {
+                if matches!(entry.file_name().to_bytes(), b"." | b"..") {
+                    continue;
+                }
+                let depth = levels.len();
+                let Some(level) = levels.last() else { break };
+                match scan.look(level, depth, entry.file_name(), entry.file_type()) {
+                    Step::On => {}
+                    Step::Into(below) => levels.push(below),
+                    Step::Hand(found) => {
+                        scan.report.manifests += 1;
+                        if each(found).is_break() {
+                            scan.report.complete = false;
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+    }
+    // A folder that was removed while it is open reads as an empty one, and that must not pass for "nothing to do".
+    if !root.still_there()? {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "the folder was removed, or another one is in its place"));
+    }
+    Ok(scan.report)
+}
+
+/// An opened folder on the way down.
+struct Level {
+    fd: OwnedFd,
+    dir: Dir,
+    /// Relative to the root; empty for it.
+    path: String,
+}
+
+impl Level {
+    fn open(within: BorrowedFd<'_>, name: &CStr, path: String) -> Result<Self, Errno> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(within, name, flags, Mode::empty())?;
+        // A descriptor of its own, so that other readers of the root do not move our place in it.
+        let dir = Dir::read_from(&fd)?;
+        Ok(Self { fd, dir, path })
+    }
+}
+
+/// What to do after an entry of a folder.
+enum Step {
+    On,
+    Into(Level),
+    Hand(Found),
+}
+
+struct Scan<'a> {
+    root: &'a Root,
+    rules: &'a Rules,
+    /// Device and inode, because one folder can have several paths.
+    skip: HashSet<(u64, u64)>,
+    report: ScanReport,
+}
+
+impl Scan<'_> {
+    fn look(&mut self, level: &Level, depth: usize, raw_name: &CStr, kind: FileType) -> Step {
+        self.report.entries += 1;
+        let Ok(name) = raw_name.to_str() else {
+            self.report.not_utf8 += 1;
+            let shown = joined(&level.path, &raw_name.to_bytes().escape_ascii().to_string());
+            self.report.add(
+                Problem::warning("the name is not UTF-8, so nothing can refer to it", "send it under another name")
+                    .path(escaped(&shown)),
+            );
+            return Step::On;
+        };
+        let path = joined(&level.path, name);
+        if matches(&self.rules.ignore, name, &path) {
+            return Step::On;
+        }
+        // Not every file system says in a folder's listing what its entries are.
+        let kind = match kind {
+            FileType::Unknown => match rustix::fs::statat(&level.fd, raw_name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => FileType::from_raw_mode(stat.st_mode),
+                Err(error) => return self.lost(&path, error),
+            },
+            kind => kind,
+        };
+        if kind == FileType::Directory {
+            if self.rules.recursive { self.enter(level, depth, raw_name, path) } else { Step::On }
+        } else if matches(&self.rules.manifests, name, &path) {
+            self.manifest(level, raw_name, path, kind)
+        } else {
+            Step::On
+        }
+    }
+
+    fn enter(&mut self, level: &Level, depth: usize, name: &CStr, path: String) -> Step {
+        if self.rules.skip_dirs.contains(&self.root.path().join(&path)) {
+            return Step::On;
+        }
+        if depth > MAX_DEPTH || path.len() > RelativePath::MAX_BYTES {
+            self.report.complete = false;
+            self.report.add(
+                Problem::warning(format!("folders are nested deeper than {MAX_DEPTH}"), "send them less deeply nested")
+                    .path(escaped(&path)),
+            );
+            return Step::On;
+        }
+        let below = match Level::open(level.fd.as_fd(), name, path.clone()) {
+            Ok(below) => below,
+            Err(error) => return self.lost(&path, error),
+        };
+        match rustix::fs::fstat(&below.fd) {
+            Ok(stat) if self.skip.contains(&(stat.st_dev, stat.st_ino)) => Step::On,
+            Ok(_) => {
+                self.report.folders += 1;
+                Step::Into(below)
+            }
+            Err(error) => self.lost(&path, error),
+        }
+    }
+
+    fn manifest(&mut self, level: &Level, name: &CStr, path: String, kind: FileType) -> Step {
+        if kind != FileType::RegularFile {
+            let what = if kind == FileType::Symlink { "a symbolic link" } else { "no regular file" };
+            self.report.add(
+                Problem::warning(format!("the manifest is {what}, so it is not read"), "send the file itself")
+                    .path(escaped(&path)),
+            );
+            return Step::On;
+        }
+        if let Err(reason) = RelativePath::parse(&path) {
+            self.report.add(
+                Problem::warning(format!("the manifest cannot be read: {reason}"), "send it under another name")
+                    .path(escaped(&path)),
+            );
+            return Step::On;
+        }
+        match rustix::fs::statat(&level.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+            // It became something else meanwhile; the next scan will say what.
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile => Step::On,
+            Ok(stat) => Step::Hand(Found { path, identity: Identity::of(&stat) }),
+            Err(error) => self.lost(&path, error),
+        }
+    }
+
+    /// Something that was listed but could not be looked at: mostly because it is gone, which is nobody's fault.
+    fn lost(&mut self, path: &str, error: Errno) -> Step {
+        if !matches!(error, Errno::NOENT | Errno::NOTDIR | Errno::LOOP) {
+            self.unreadable(path, error);
+        }
+        Step::On
+    }
+
+    fn unreadable(&mut self, path: &str, error: Errno) {
+        self.report.complete = false;
+        self.report.add(
+            Problem::warning(
+                format!("it cannot be looked into: {}", io::Error::from(error)),
+                "let the service's user read and enter the folder",
+            )
+            .path(escaped(path)),
+        );
+    }
+}
+
+fn matches(set: &GlobSet, name: &str, path: &str) -> bool {
+    set.is_match(name) || set.is_match(path)
+}
+
+fn joined(folder: &str, name: &str) -> String {
+    if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
+}
+
+/// A path for people: names are chosen by strangers, and a control character can rewrite a terminal.
+fn escaped(path: &str) -> String {
+    path.chars().fold(String::new(), |mut text, char| {
+        if char.is_control() {
+            text.extend(char.escape_default())
+        } else {
+            text.push(char)
+        }
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        ffi::OsStr,
+        fs,
+        os::unix::{ffi::OsStrExt, fs::symlink},
+        path::Path,
+    };
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn place(files: &[&str]) -> TempDir {
+        let place = tempfile::tempdir().unwrap();
+        for file in files {
+            let path = place.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "{}").unwrap();
+        }
+        place
+    }
+
+    fn rules() -> Rules {
+        Rules {
+            recursive: true,
+            manifests: globs(["*.manifest.json", "*.manifest.csv"]).unwrap(),
+            ignore: globs(["*.part", ".*"]).unwrap(),
+            skip_dirs: Vec::new(),
+        }
+    }
+
+    fn look(place: &Path, rules: &Rules) -> (Vec<String>, ScanReport) {
+        let mut found = Vec::new();
+        let report = scan(&Root::open(place).unwrap(), rules, &mut |manifest| {
+            found.push(manifest.path);
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        found.sort();
+        (found, report)
+    }
+
+    #[test]
+    fn manifests_are_found_and_nothing_else() {
+        let place = place(&["a.manifest.json", "b/c/d.manifest.csv", "b/front.jpg", "b/e.manifest.json.part"]);
+        let (found, report) = look(place.path(), &rules());
+        assert_eq!(found, ["a.manifest.json", "b/c/d.manifest.csv"]);
+        assert_eq!((report.manifests, report.folders, report.entries), (2, 3, 6));
+        assert!(report.complete);
+        assert_eq!(report.problems, []);
+    }
+
+    #[test]
+    fn what_is_found_can_be_opened_and_is_the_same_file() {
+        let place = place(&["b/a.manifest.json"]);
+        let root = Root::open(place.path()).unwrap();
+        let mut seen = 0;
+        scan(&root, &rules(), &mut |found| {
+            seen += 1;
+            assert_eq!(root.open_file(&found.path).unwrap().identity, found.identity);
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        assert_eq!(seen, 1);
+    }
+
+    #[test]
+    fn without_recursion_folders_are_left_alone() {
+        let place = place(&["a.manifest.json", "b/c.manifest.json"]);
+        let (found, report) = look(place.path(), &Rules { recursive: false, ..rules() });
+        assert_eq!(found, ["a.manifest.json"]);
+        assert_eq!(report.folders, 1);
+    }
+
+    #[test]
+    fn ignored_and_skipped_folders_are_not_entered() {
+        let place =
+            place(&["done/a.manifest.json", ".hidden/b.manifest.json", "x.part/c.manifest.json", "in/d.manifest.json"]);
+        symlink(place.path(), place.path().join("in/other_way")).unwrap();
+        for done in ["done", "in/other_way/done"] {
+            let rules = Rules { skip_dirs: vec![place.path().join(done)], ..rules() };
+            let (found, report) = look(place.path(), &rules);
+            assert_eq!(found, ["in/d.manifest.json"], "{done}");
+            assert_eq!(report.folders, 2);
+        }
+    }
+
+    #[test]
+    fn patterns_match_names_or_with_a_slash_paths() {
+        let place = place(&["batch.json", "batch/x.json", "batch/old/y.json", "other/z.json"]);
+        let with = |pattern| look(place.path(), &Rules { manifests: globs([pattern]).unwrap(), ..rules() }).0;
+        assert_eq!(with("batch*"), ["batch.json"]);
+        assert_eq!(with("batch/*.json"), ["batch/x.json"]);
+        assert_eq!(with("batch/**/*.json"), ["batch/old/y.json", "batch/x.json"]);
+        assert_eq!(with("{x,z}.json"), ["batch/x.json", "other/z.json"]);
+        assert!(globs(["a{"]).is_err());
+    }
+
+    #[test]
+    fn links_are_neither_followed_nor_read() {
+        let place = place(&["in/a.manifest.json"]);
+        let outside = self::place(&["b.manifest.json"]);
+        symlink(outside.path(), place.path().join("out")).unwrap();
+        symlink("..", place.path().join("in/up")).unwrap();
+        symlink(outside.path().join("b.manifest.json"), place.path().join("c.manifest.json")).unwrap();
+        let (found, report) = look(place.path(), &rules());
+        assert_eq!(found, ["in/a.manifest.json"]);
+        assert_eq!(report.problems.len(), 1);
+        assert_eq!(report.problems[0].path.as_deref(), Some("c.manifest.json"));
+        assert!(report.problems[0].reason.contains("symbolic link"));
+    }
+
+    #[test]
+    fn names_that_nothing_can_refer_to_are_told_of_in_plain_characters() {
+        let place = place(&["a.manifest.json", "b\u{1b}[2J.manifest.json"]);
+        fs::write(place.path().join(OsStr::from_bytes(b"\xFF\n.manifest.json")), "{}").unwrap();
+        fs::create_dir(place.path().join(OsStr::from_bytes(b"folder\xFE"))).unwrap();
+        let (found, report) = look(place.path(), &rules());
+        assert_eq!(found, ["a.manifest.json"]);
+        assert_eq!((report.not_utf8, report.problems.len()), (2, 3));
+        let paths: Vec<_> = report.problems.iter().filter_map(|problem| problem.path.as_deref()).collect();
+        assert!(paths.contains(&r"\xff\n.manifest.json"), "{paths:?}");
+        assert!(paths.iter().all(|path| !path.contains(char::is_control)), "{paths:?}");
+    }
+
+    #[test]
+    fn the_list_of_problems_ends_and_the_scan_does_not() {
+        let place = place(&["z/a.manifest.json"]);
+        for n in 0..=MAX_PROBLEMS {
+            symlink("x", place.path().join(format!("{n}.manifest.json"))).unwrap();
+        }
+        let (found, report) = look(place.path(), &rules());
+        assert_eq!(found.len(), 1);
+        assert_eq!((report.problems.len(), report.unlisted_problems), (MAX_PROBLEMS, 1));
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_read_is_told_of_and_passed_over() {
+        let place = place(&["a.manifest.json"]);
+        let root = Root::open(place.path()).unwrap();
+        let rules = rules();
+        let mut scan = Scan { root: &root, rules: &rules, skip: HashSet::new(), report: ScanReport::default() };
+        scan.report.complete = true;
+        scan.lost("gone", Errno::NOENT);
+        assert!(scan.report.complete && scan.report.problems.is_empty());
+        scan.lost("locked", Errno::ACCESS);
+        assert!(!scan.report.complete);
+        assert_eq!(scan.report.problems[0].path.as_deref(), Some("locked"));
+    }
+
+    #[test]
+    fn a_folder_that_goes_meanwhile_does_no_harm() {
+        let place = place(&["a/1.manifest.json", "b/1.manifest.json", "c/1.manifest.json"]);
+        let mut found = 0;
+        let report = scan(&Root::open(place.path()).unwrap(), &rules(), &mut |_| {
+            found += 1;
+            for folder in ["a", "b", "c"] {
+                fs::remove_dir_all(place.path().join(folder)).ok();
+            }
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        assert_eq!((found, report.problems.len()), (1, 0));
+    }
+
+    #[test]
+    fn folders_too_deep_are_told_of() {
+        let deep = vec!["d"; MAX_DEPTH].join("/");
+        let place = place(&[&format!("{deep}/a.manifest.json"), &format!("{deep}/d/b.manifest.json")]);
+        let (found, report) = look(place.path(), &rules());
+        assert_eq!(found, [format!("{deep}/a.manifest.json")]);
+        assert_eq!(report.problems.len(), 1);
+        assert!(!report.complete);
+    }
+
+    #[test]
+    fn a_scan_can_be_ended() {
+        let place = place(&["a.manifest.json", "b.manifest.json"]);
+        let report = scan(&Root::open(place.path()).unwrap(), &rules(), &mut |_| ControlFlow::Break(())).unwrap();
+        assert_eq!(report.manifests, 1);
+        assert!(!report.complete);
+    }
+
+    #[test]
+    fn a_root_that_was_removed_is_not_an_empty_one() {
+        let place = place(&["in/a.manifest.json"]);
+        let root = Root::open(&place.path().join("in")).unwrap();
+        fs::remove_dir_all(root.path()).unwrap();
+        assert!(scan(&root, &rules(), &mut |_| ControlFlow::Continue(())).is_err());
+        fs::create_dir(root.path()).unwrap();
+        assert!(scan(&root, &rules(), &mut |_| ControlFlow::Continue(())).is_err());
+    }
+}
