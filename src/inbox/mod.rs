@@ -8,3 +8,4 @@ pub mod beneath;
 pub mod examine;
 pub mod file_type;
 pub mod scan;
+pub mod watch;

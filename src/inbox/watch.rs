@@ -1,0 +1,262 @@
+//! Says when a look into a drop folder is worth while.
+//!
+//! Events are hints and nothing more: they get lost when a folder is new, when the kernel's queue overflows, when the
+//! folder is made anew, and always when another machine writes. So no path is taken from one, and whoever uses this scans
+//! from time to time anyway. The callback runs on the thread that reads the events and must never wait.
+
+use std::{
+    collections::HashMap,
+    fmt, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use notify::{
+    Config, Event, EventKind, INotifyWatcher, RecursiveMode, Watcher as _,
+    event::{AccessKind, AccessMode},
+};
+
+/// Why a folder cannot be watched. It can still be polled.
+#[derive(Debug, thiserror::Error)]
+pub enum WatchError {
+    /// The system gives this user no further watcher.
+    #[error(
+        "no watcher for folders: {source}; raise the sysctl fs.inotify.max_user_instances, or set watch = \"poll\""
+    )]
+    Start {
+        /// What the system said.
+        source: notify::Error,
+    },
+    /// The system gives this user no further watch, and each folder takes one.
+    #[error(
+        "'{}' has more folders than may be watched; raise the sysctl fs.inotify.max_user_watches, or set watch = \"poll\"",
+        path.display()
+    )]
+    TooMany {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The folder cannot be watched for another reason.
+    #[error("cannot watch '{}': {source}", path.display())]
+    Watch {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: notify::Error,
+    },
+}
+
+/// Watches folders and gives a hint when something happens in one. Dropping it ends the watch.
+pub struct Watcher {
+    inner: INotifyWatcher,
+    /// From the path that was asked for to the one without links that is watched.
+    watched: HashMap<PathBuf, PathBuf>,
+}
+
+impl fmt::Debug for Watcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watcher").field("watched", &self.watched).finish_non_exhaustive()
+    }
+}
+
+impl Watcher {
+    /// Starts a watcher that watches nothing yet.
+    ///
+    /// `hint` is called on the watcher's thread, perhaps thousands of times a second: it must be cheap and never wait.
+    /// `tokio::sync::Notify::notify_one` is fine.
+    ///
+    /// # Errors
+    ///
+    /// [`WatchError::Start`].
+    pub fn start(hint: Arc<dyn Fn() + Send + Sync>) -> Result<Self, WatchError> {
+        let handler = move |event: notify::Result<Event>| {
+            // An error means that a folder may have gone unwatched: all the more reason to look.
+            if event.as_ref().map_or(true, is_worth_a_look) {
+                hint();
+            }
+        };
+        // A partner may make a link to "/", and watching that would take every watch the system has.
+        let inner = INotifyWatcher::new(handler, Config::default().with_follow_symlinks(false))
+            .map_err(|source| WatchError::Start { source })?;
+        Ok(Self { inner, watched: HashMap::new() })
+    }
+
+    /// Watches a folder, and with `recursive` those in it. Called again, it watches anew, which is needed once the folder
+    /// itself was replaced ([`Root::still_there`](super::beneath::Root::still_there) tells): the old watch is deaf then.
+    ///
+    /// # Errors
+    ///
+    /// The folder may be watched in part; it has to be polled.
+    pub fn watch(&mut self, path: &Path, recursive: bool) -> Result<(), WatchError> {
+        self.unwatch(path);
+        let real = path
+            .canonicalize()
+            .map_err(|error| WatchError::Watch { path: path.to_owned(), source: notify::Error::io(error) })?;
+        let mode = if recursive { RecursiveMode::Recursive } else { RecursiveMode::NonRecursive };
+        self.watched.insert(path.to_owned(), real.clone());
+        self.inner.watch(&real, mode).map_err(|source| match source.kind {
+            notify::ErrorKind::MaxFilesWatch => WatchError::TooMany { path: path.to_owned() },
+            _ => WatchError::Watch { path: path.to_owned(), source },
+        })
+    }
+
+    /// Watches a folder no longer; it need not have been watched.
+    pub fn unwatch(&mut self, path: &Path) {
+        if let Some(real) = self.watched.remove(path) {
+            // The watch of a folder that is gone is gone too, and that is no error worth telling.
+            self.inner.unwatch(&real).ok();
+        }
+    }
+}
+
+/// Whether an event can mean that there is something new to take.
+fn is_worth_a_look(event: &Event) -> bool {
+    if event.need_rescan() {
+        return true;
+    }
+    match event.kind {
+        // Our own reading opens and closes files too; only the end of a writing matters.
+        EventKind::Access(kind) => kind == AccessKind::Close(AccessMode::Write),
+        EventKind::Any | EventKind::Create(_) | EventKind::Modify(_) | EventKind::Remove(_) | EventKind::Other => true,
+    }
+}
+
+/// Whether a file system tells of changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// Of all of them.
+    Yes,
+    /// Not of those that other machines make. Holds the file system's name.
+    No(&'static str),
+    /// It is none that is known here.
+    Unknown,
+}
+
+/// Whether the file system under a folder tells of changes, by its magic number (linux/magic.h and the file systems' own
+/// sources).
+///
+/// # Errors
+///
+/// The kernel's, where there is no such folder or its mount is lost.
+pub fn delivers_events(path: &Path) -> io::Result<Delivery> {
+    // The kernel extends the sign of numbers above 2³¹ on some processors.
+    Ok(delivery(rustix::fs::statfs(path)?.f_type & 0xFFFF_FFFF))
+}
+
+fn delivery(magic: i64) -> Delivery {
+    match magic {
+        0x6969 => Delivery::No("NFS"),
+        0xFF53_4D42 | 0xFE53_4D42 | 0x517B => Delivery::No("SMB/CIFS"),
+        0x6573_5546 => Delivery::No("FUSE"),
+        0x0102_1997 => Delivery::No("9p"),
+        0x786F_4256 => Delivery::No("VirtualBox shared folder"),
+        0x00C3_6400 => Delivery::No("Ceph"),
+        0x5346_414F | 0x6B41_4653 => Delivery::No("AFS"),
+        0x0BD0_0BD0 => Delivery::No("Lustre"),
+        0x4750_4653 => Delivery::No("GPFS"),
+        0x0116_1970 => Delivery::No("GFS2"),
+        0x7461_636F => Delivery::No("OCFS2"),
+        // ext2 to ext4, XFS, Btrfs, tmpfs, ZFS, F2FS, overlayfs, bcachefs, exFAT, FAT, and NTFS.
+        0xEF53 | 0x5846_5342 | 0x9123_683E | 0x0102_1994 | 0x2FC1_2FC1 | 0xF2F5_2010 | 0x794C_7630 | 0xCA45_1A4E
+        | 0x2011_BAB0 | 0x4D44 | 0x7366_746E => Delivery::Yes,
+        _ => Delivery::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        sync::mpsc::{Receiver, channel},
+        time::Duration,
+    };
+
+    use notify::event::{CreateKind, Flag};
+
+    use super::*;
+
+    /// Generous, because it only ever passes in full when the test fails.
+    const LONG: Duration = Duration::from_secs(30);
+
+    fn watcher() -> (Watcher, Receiver<()>) {
+        let (send, receive) = channel();
+        let hint = move || {
+            send.send(()).ok();
+        };
+        (Watcher::start(Arc::new(hint)).unwrap(), receive)
+    }
+
+    #[test]
+    fn a_new_file_gives_a_hint() {
+        let place = tempfile::tempdir().unwrap();
+        let (mut watcher, hints) = watcher();
+        watcher.watch(place.path(), true).unwrap();
+        fs::write(place.path().join("a.manifest.json"), "{}").unwrap();
+        hints.recv_timeout(LONG).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_appears_whole_in_a_folder_gives_a_hint() {
+        let place = tempfile::tempdir().unwrap();
+        let outside = tempfile::tempdir_in(place.path().parent().unwrap()).unwrap();
+        fs::create_dir(place.path().join("in")).unwrap();
+        fs::write(outside.path().join("a"), "{}").unwrap();
+        let (mut watcher, hints) = watcher();
+        watcher.watch(place.path(), true).unwrap();
+        fs::hard_link(outside.path().join("a"), place.path().join("in/a")).unwrap();
+        hints.recv_timeout(LONG).unwrap();
+    }
+
+    #[test]
+    fn a_folder_made_anew_can_be_watched_again() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = place.path().join("in");
+        fs::create_dir(&folder).unwrap();
+        let (mut watcher, hints) = watcher();
+        watcher.watch(&folder, false).unwrap();
+        fs::remove_dir(&folder).unwrap();
+        hints.recv_timeout(LONG).unwrap();
+        fs::create_dir(&folder).unwrap();
+        watcher.watch(&folder, false).unwrap();
+        // The end of the old watch gives a few more hints, so there must be more than those.
+        for n in 0..50 {
+            fs::write(folder.join(format!("{n}.manifest.json")), "{}").unwrap();
+        }
+        for _ in 0..50 {
+            hints.recv_timeout(LONG).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_an_error_with_its_path() {
+        let (mut watcher, _hints) = watcher();
+        let error = watcher.watch(Path::new("/no/such/folder"), true).unwrap_err();
+        assert!(error.to_string().contains("/no/such/folder"), "{error}");
+    }
+
+    #[test]
+    fn reading_is_no_news_and_the_end_of_writing_is() {
+        let kinds = [
+            (AccessKind::Open(AccessMode::Any), false),
+            (AccessKind::Read, false),
+            (AccessKind::Close(AccessMode::Read), false),
+            (AccessKind::Close(AccessMode::Write), true),
+        ];
+        for (kind, worth) in kinds {
+            assert_eq!(is_worth_a_look(&Event::new(EventKind::Access(kind))), worth, "{kind:?}");
+        }
+        assert!(is_worth_a_look(&Event::new(EventKind::Create(CreateKind::Folder))));
+        let overflow = Event::new(EventKind::Access(AccessKind::Read)).set_flag(Flag::Rescan);
+        assert!(is_worth_a_look(&overflow));
+    }
+
+    #[test]
+    fn file_systems_are_known_by_their_numbers() {
+        assert_eq!(delivery(0x6969), Delivery::No("NFS"));
+        assert_eq!(delivery(0xFE53_4D42), Delivery::No("SMB/CIFS"));
+        assert_eq!(delivery(0xEF53), Delivery::Yes);
+        assert_eq!(delivery(1), Delivery::Unknown);
+        assert_eq!(delivers_events(Path::new("/dev/shm")).unwrap(), Delivery::Yes);
+        assert!(delivers_events(Path::new("/no/such/folder")).is_err());
+    }
+}
