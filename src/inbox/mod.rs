@@ -8,4 +8,5 @@ pub mod beneath;
 pub mod examine;
 pub mod file_type;
 pub mod scan;
+pub mod shelf;
 pub mod watch;
