@@ -1,0 +1,214 @@
+//! A watched folder and its policy: one `[[drop]]` of the configuration.
+//!
+//! Values only. That drops do not disturb each other is checked when the configuration is read; whether their folders
+//! exist and can be written, `doctor` and the scanner find out.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use super::{Address, Globs};
+use crate::entry::ProfileId;
+
+/// A watched folder with a name and a policy.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DropConfig {
+    /// Its name in receipts, metrics and commands: letters, digits, `.`, `_` and `-`; unique, and never `import`.
+    pub name: String,
+    /// The folder, an absolute path without `..`.
+    pub path: PathBuf,
+    /// Which files are manifests.
+    pub manifests: Globs,
+    /// Whether manifests are looked for in folders below it.
+    pub recursive: bool,
+    /// How long a file must not have changed to count as complete.
+    pub settle: Duration,
+    /// What is added to a manifest's name to name the file without which the manifest does not count yet.
+    pub done_marker: Option<String>,
+    /// Which files and folders are never looked at.
+    pub ignore: Globs,
+    /// How changes are noticed.
+    pub watch: Watch,
+    /// How often the folder is read in full, whatever events came.
+    pub rescan_every: Duration,
+    /// How long a manifest may wait for a file that it names.
+    pub incomplete_after: Duration,
+    /// What happens to the good entries of a manifest that has bad ones.
+    pub on_invalid: OnInvalid,
+    /// What happens to the files of a manifest when all is well.
+    pub after_success: AfterSuccess,
+    /// Where they go then; as configured, see [`DropConfig::done_folder`].
+    pub done_dir: PathBuf,
+    /// Where they go where something failed; as configured, see [`DropConfig::failed_folder`].
+    pub failed_dir: PathBuf,
+    /// Where receipts are written; as configured, see [`DropConfig::receipts_folder`].
+    pub receipts_dir: PathBuf,
+    /// How long files stay in the done folder before they are purged; absent: for ever.
+    pub keep_done_for: Option<Duration>,
+    /// Jobs of a drop with a higher number go first.
+    pub priority: i64,
+    /// The file that holds this drop's own key, an absolute path.
+    pub api_key_file: Option<PathBuf>,
+    /// This drop's own address of the API; absent: that of `[api]`.
+    pub base_url: Option<Address>,
+    /// The only profiles that this drop may write to; absent: any.
+    pub profiles: Option<Vec<ProfileId>>,
+    /// The largest manifest that is read, in bytes.
+    pub max_manifest_bytes: u64,
+    /// The most entries that one manifest may have.
+    pub max_entries: u64,
+    /// The permission bits of a receipt, without file type.
+    pub receipt_mode: u32,
+    /// The group that receipts are given to; absent: that of the process or folder.
+    pub receipt_group: Option<String>,
+}
+
+impl DropConfig {
+    /// Which files are manifests unless configured.
+    pub const DEFAULT_MANIFESTS: [&'static str; 3] = ["*.manifest.json", "*.manifest.jsonl", "*.manifest.csv"];
+    /// Which files are ignored unless configured: the names under which common upload tools write what is not whole.
+    pub const DEFAULT_IGNORE: [&'static str; 5] = ["*.part", "*.filepart", "*.tmp", "*.partial", ".*"];
+
+    /// A drop of this name and folder, with the default of everything else.
+    #[must_use]
+    pub fn new(name: impl Into<String>, path: impl Into<PathBuf>) -> Self {
+        let compiled = |texts: &[&str]| Globs::compile(texts.iter().copied()).unwrap_or_else(|_| Globs::none());
+        Self {
+            name: name.into(),
+            path: path.into(),
+            manifests: compiled(&Self::DEFAULT_MANIFESTS),
+            recursive: true,
+            settle: Duration::from_secs(2),
+            done_marker: None,
+            ignore: compiled(&Self::DEFAULT_IGNORE),
+            watch: Watch::Auto,
+            rescan_every: Duration::from_secs(60),
+            incomplete_after: Duration::from_secs(24 * 3600),
+            on_invalid: OnInvalid::Skip,
+            after_success: AfterSuccess::Archive,
+            done_dir: PathBuf::from("done"),
+            failed_dir: PathBuf::from("failed"),
+            receipts_dir: PathBuf::from("receipts"),
+            keep_done_for: None,
+            priority: 0,
+            api_key_file: None,
+            base_url: None,
+            profiles: None,
+            max_manifest_bytes: 1_000_000_000,
+            max_entries: 10_000_000,
+            receipt_mode: 0o640,
+            receipt_group: None,
+        }
+    }
+
+    /// Where files go when all is well, as an absolute path.
+    #[must_use]
+    pub fn done_folder(&self) -> PathBuf {
+        self.path.join(&self.done_dir)
+    }
+
+    /// Where files go where something failed, as an absolute path.
+    #[must_use]
+    pub fn failed_folder(&self) -> PathBuf {
+        self.path.join(&self.failed_dir)
+    }
+
+    /// Where receipts are written, as an absolute path.
+    #[must_use]
+    pub fn receipts_folder(&self) -> PathBuf {
+        self.path.join(&self.receipts_dir)
+    }
+
+    /// Whether this absolute path is, or lies in, one of the drop's own three folders, which are never scanned.
+    #[must_use]
+    pub fn is_own(&self, path: &Path) -> bool {
+        [self.done_folder(), self.failed_folder(), self.receipts_folder()].iter().any(|own| path.starts_with(own))
+    }
+
+    /// Whether the drop may write to this profile.
+    #[must_use]
+    pub fn allows(&self, profile: &ProfileId) -> bool {
+        self.profiles.as_ref().is_none_or(|allowed| allowed.contains(profile))
+    }
+}
+
+/// How changes in a drop are noticed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Watch {
+    /// By events where the file system has them, else by reading the folder.
+    Auto,
+    /// By events of the kernel, and by rescans.
+    Events,
+    /// By rescans alone, for file systems that report nothing.
+    Poll,
+}
+
+impl Watch {
+    /// Every word that the configuration knows.
+    pub const WORDS: [(&'static str, Self); 3] = [("auto", Self::Auto), ("events", Self::Events), ("poll", Self::Poll)];
+}
+
+/// What happens to the good entries of a manifest that has bad ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnInvalid {
+    /// Good entries go on, bad ones are reported.
+    Skip,
+    /// The whole manifest is refused.
+    Reject,
+}
+
+impl OnInvalid {
+    /// Every word that the configuration knows.
+    pub const WORDS: [(&'static str, Self); 2] = [("skip", Self::Skip), ("reject", Self::Reject)];
+}
+
+/// What happens to the files of a manifest when all is well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AfterSuccess {
+    /// They are moved to the done folder.
+    Archive,
+    /// They are deleted, once the receipt is on disk.
+    Delete,
+    /// They stay where they are.
+    Keep,
+}
+
+impl AfterSuccess {
+    /// Every word that the configuration knows.
+    pub const WORDS: [(&'static str, Self); 3] =
+        [("archive", Self::Archive), ("delete", Self::Delete), ("keep", Self::Keep)];
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_patterns_compile() {
+        let drop = DropConfig::new("a", "/srv/a");
+        assert!(drop.manifests.matches("in/batch.manifest.jsonl"));
+        assert!(drop.ignore.matches("in/scan.jpg.filepart"));
+    }
+
+    #[test]
+    fn own_folders_are_inside_the_drop_unless_absolute() {
+        let mut drop = DropConfig::new("a", "/srv/a");
+        drop.failed_dir = PathBuf::from("/srv/elsewhere");
+        assert_eq!(drop.done_folder(), Path::new("/srv/a/done"));
+        assert_eq!(drop.failed_folder(), Path::new("/srv/elsewhere"));
+        assert!(drop.is_own(Path::new("/srv/a/receipts/x.json")));
+        assert!(drop.is_own(Path::new("/srv/elsewhere/x.jpg")));
+        assert!(!drop.is_own(Path::new("/srv/a/done-not/x.jpg")));
+    }
+
+    #[test]
+    fn a_list_of_profiles_allows_only_these() {
+        let profile = |digit: &str| ProfileId::parse(&format!("a2c4393a-e219-67a4-5ab4-21869{digit}2e9038")).unwrap();
+        let mut drop = DropConfig::new("a", "/srv/a");
+        assert!(drop.allows(&profile("5")));
+        drop.profiles = Some(vec![profile("6")]);
+        assert!(!drop.allows(&profile("5")));
+        assert!(drop.allows(&profile("6")));
+    }
+}

@@ -1,0 +1,249 @@
+//! The configuration: its types, their defaults, and how it is read.
+//!
+//! The types are plain values. [`load`] makes them from a file and the environment, and refuses what is not understood
+//! or could not work; whether the folders exist and the key is right, `doctor` finds out. The key itself is never part
+//! of a [`Config`]: [`api_key`] reads it where it is needed.
+
+mod address;
+mod drop;
+mod finding;
+mod globs;
+mod key;
+mod load;
+mod reader;
+mod tree;
+mod units;
+mod validate;
+mod windows;
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+pub use self::{
+    address::Address,
+    drop::{AfterSuccess, DropConfig, OnInvalid, Watch},
+    finding::{ConfigError, Finding, Origin},
+    globs::Globs,
+    key::{ApiKey, KeyOrigin, api_key},
+    load::{DEFAULT_PATH, environment, from_text, load},
+    units::{duration_text, parse_duration, parse_size, size_text},
+    windows::Window,
+};
+
+/// Everything that can be configured.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Config {
+    /// The API and how it is reached: `[api]`.
+    pub api: Api,
+    /// Where the queue is kept: `[queue]`.
+    pub queue: Queue,
+    /// How much is done at once: `[workers]`.
+    pub workers: Workers,
+    /// When a failed request is tried again: `[retry]`.
+    pub retry: Retry,
+    /// How fast and when may be sent: `[limits]`.
+    pub limits: Limits,
+    /// The page for people and monitoring: `[http]`; absent, it is off.
+    pub http: Option<Http>,
+    /// The watched folders, in the order of the file: `[[drop]]`.
+    pub drops: Vec<DropConfig>,
+}
+
+impl Config {
+    /// What holds where nothing is configured; it has no drop.
+    #[must_use]
+    pub fn defaults() -> Self {
+        Self::default()
+    }
+
+    /// The drop of this name.
+    #[must_use]
+    pub fn drop_named(&self, name: &str) -> Option<&DropConfig> {
+        self.drops.iter().find(|drop| drop.name == name)
+    }
+}
+
+/// The API and how it is reached.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Api {
+    /// Host and prefix of every request. The default is the guide's; regional hosts have other names.
+    pub base_url: Address,
+    /// The file that holds the key, an absolute path.
+    pub api_key_file: Option<PathBuf>,
+    /// Whether plain `http` to another machine is accepted. The key and the documents can then be read on the way.
+    pub allow_insecure: bool,
+    /// A PEM file of further certificate authorities, an absolute path.
+    pub ca_file: Option<PathBuf>,
+    /// The proxy that every request goes through.
+    pub proxy: Option<Address>,
+    /// The longest wait for a connection, TLS included.
+    pub connect_timeout: Duration,
+    /// The longest time in which no byte of a body may move.
+    pub stall_timeout: Duration,
+    /// The longest wait for an answer once the body is sent. The API itself gives up after 60 s (help).
+    pub response_timeout: Duration,
+    /// Whether images are sent as `data:image/png;base64,…` instead of bare Base64.
+    pub data_uri: bool,
+    /// The largest image or file that is sent, in bytes before Base64. No public source names the API's own limit.
+    pub max_image_bytes: u64,
+}
+
+impl Api {
+    /// The address in the vendor's guide.
+    pub const DEFAULT_BASE_URL: &'static str = "https://api.passfort.com/4.0";
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        Self {
+            base_url: Address::guide(),
+            api_key_file: None,
+            allow_insecure: false,
+            ca_file: None,
+            proxy: None,
+            connect_timeout: Duration::from_secs(10),
+            stall_timeout: Duration::from_secs(30),
+            response_timeout: Duration::from_secs(90),
+            data_uri: false,
+            max_image_bytes: 50_000_000,
+        }
+    }
+}
+
+/// Where the queue is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Queue {
+    /// The SQLite database, an absolute path on a local disk.
+    pub database: PathBuf,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self { database: PathBuf::from("/var/lib/passfort-ingest/queue.db") }
+    }
+}
+
+/// How much is done at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Workers {
+    /// Requests under way at once, at most; the worker adapts below it. At least 1.
+    pub max_in_flight: usize,
+    /// Memory for bodies under way, in bytes.
+    pub memory_limit: u64,
+}
+
+impl Default for Workers {
+    fn default() -> Self {
+        Self { max_in_flight: 16, memory_limit: 64 << 20 }
+    }
+}
+
+/// When a failed request is tried again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retry {
+    /// The wait after the first failure; never zero.
+    pub initial: Duration,
+    /// The longest wait between two attempts; never shorter than `initial`.
+    pub max: Duration,
+    /// How long a job is tried, not counting waits for a quota, a pause or a missing file.
+    pub give_up_after: Duration,
+    /// What happens to a file whose upload was handed over but never answered.
+    pub lost_file: LostFile,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self {
+            initial: Duration::from_secs(1),
+            max: Duration::from_secs(15 * 60),
+            give_up_after: Duration::from_secs(72 * 3600),
+            lost_file: LostFile::Send,
+        }
+    }
+}
+
+/// What happens to a file whose upload was handed over but never answered. Files cannot be listed (guide, spec), so
+/// nobody can ask the API whether it arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LostFile {
+    /// It is sent again, and the possible leftover is counted.
+    Send,
+    /// It is held until a person decides.
+    Hold,
+}
+
+impl LostFile {
+    /// Every word that the configuration knows.
+    pub const WORDS: [(&'static str, Self); 2] = [("send", Self::Send), ("hold", Self::Hold)];
+}
+
+/// How fast and when may be sent. What the API's own headers say always counts too.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Limits {
+    /// Documents created in an hour, at most.
+    pub documents_per_hour: Option<u64>,
+    /// Requests in a second, at most; above zero, and may be a fraction.
+    pub requests_per_second: Option<f64>,
+    /// Bytes of bodies sent in a second, at most.
+    pub bytes_per_second: Option<u64>,
+    /// When sending is allowed, in the machine's local time; empty: always.
+    pub windows: Vec<Window>,
+}
+
+/// The page for people and monitoring.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Http {
+    /// Where it listens. The page has no login, so this should stay on loopback.
+    pub listen: SocketAddr,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9480)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn the_shipped_file_says_exactly_the_defaults() {
+        let shipped = include_str!("../../config/passfort-ingest.toml");
+        let config = from_text(shipped, Path::new("passfort-ingest.toml"), &mut std::iter::empty()).unwrap();
+        assert_eq!(config, Config::defaults());
+    }
+
+    /// Takes the comment signs off every line of the shipped file that is a key or a header.
+    fn uncommented() -> String {
+        let is_setting = |line: &str| {
+            line.starts_with('[')
+                || line.split_once(" = ").is_some_and(|(key, _)| {
+                    key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') && !key.is_empty()
+                })
+        };
+        include_str!("../../config/passfort-ingest.toml")
+            .lines()
+            .map(|line| line.strip_prefix("# ").filter(|rest| is_setting(rest)).unwrap_or(line))
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
+
+    #[test]
+    fn every_commented_key_of_the_shipped_file_is_valid_once_uncommented() {
+        let config = from_text(&uncommented(), Path::new("uncommented.toml"), &mut std::iter::empty()).unwrap();
+        assert_eq!(config.drops.len(), 1);
+        assert_eq!(config.limits.windows.len(), 2);
+        assert_eq!(config.http, Some(Http::default()));
+    }
+
+    #[test]
+    fn the_shipped_file_names_every_key() {
+        let text = uncommented();
+        for (section, key) in load::every_key() {
+            let named = text.lines().any(|line| line.starts_with(&format!("{key} = ")) || line == format!("[{key}]"));
+            assert!(named || section.is_empty(), "[{section}] {key} is missing in the shipped file");
+        }
+    }
+}
