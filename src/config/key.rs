@@ -25,7 +25,7 @@ const VARIABLE: &str = "PASSFORT_API_KEY";
 const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 
 /// The name of the credential that holds the key.
-const CREDENTIAL: &str = "api-key";
+pub(super) const CREDENTIAL: &str = "api-key";
 
 /// A key, and where it was found.
 #[derive(Debug)]

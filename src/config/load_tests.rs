@@ -185,6 +185,7 @@ fn folders_for_what_is_done_disturb_nothing() {
         + "[[drop]]\nname = \"b\"\npath = \"/b\"\ndone_dir = \"/arc\"\nkeep_done_for = \"1d\"";
     refused(&purges, &["same place"]);
     refused(&(drop("") + "[queue]\ndatabase = \"/srv/a/queue.db\""), &["queue.database", "the drop a"]);
+    refused(&drop("api_key_file = \"/srv/a/.key\""), &["drop[0].api_key_file", "the drop a"]);
 }
 
 #[test]

@@ -21,12 +21,24 @@ pub(super) fn check(config: &Config, places: &[String], reader: &mut Reader) {
             exposed(base_url, &format!("{place}.base_url"), config, reader);
         }
         own_folders(drop, place, reader);
-        if config.queue.database.starts_with(&drop.path) {
-            reader.finding(
-                "queue.database",
-                format!("the database lies in the drop {}, where its sender could reach it", drop.name),
-                "keep it elsewhere, e.g. in /var/lib/passfort-ingest",
+        let private = [("queue.database".to_owned(), Some(&config.queue.database))]
+            .into_iter()
+            .chain([("api.api_key_file".to_owned(), config.api.api_key_file.as_ref())])
+            .chain(
+                config
+                    .drops
+                    .iter()
+                    .zip(places)
+                    .map(|(owner, place)| (format!("{place}.api_key_file"), owner.api_key_file.as_ref())),
             );
+        for (key, path) in private {
+            if path.is_some_and(|path| path.starts_with(&drop.path)) {
+                reader.finding(
+                    &key,
+                    format!("it lies in the drop {}, where its sender could reach it", drop.name),
+                    "keep it elsewhere, e.g. in /var/lib/passfort-ingest or /etc/passfort-ingest",
+                );
+            }
         }
     }
     let named: Vec<(&DropConfig, &String)> = config.drops.iter().zip(places).collect();
