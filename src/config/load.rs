@@ -14,7 +14,7 @@ use std::{
 use super::{
     AfterSuccess, Api, Config, ConfigError, DropConfig, Http, Limits, LostFile, OnInvalid, Queue, Retry, Watch, Window,
     Workers,
-    finding::Finding,
+    finding::{Finding, Origin},
     reader::{Fault, Reader, Section, text, tidy_path, wrong_kind},
     tree::{self, MAX_DROPS, Node, PREFIX, Table, Value},
     validate,
@@ -77,7 +77,8 @@ pub fn from_text(
     let mut reader = Reader::with(tree::overlay(&mut root, env));
     let config = config(&mut reader, root);
     reader.refuse_unknown();
-    if reader.findings.is_empty() { Ok(config) } else { Err(invalid(reader.findings)) }
+    let findings = reader.into_findings();
+    if findings.is_empty() { Ok(config) } else { Err(invalid(findings)) }
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {
@@ -112,8 +113,9 @@ fn config(reader: &mut Reader, root: Table) -> Config {
     };
     // Drops that are faulty by themselves are left out, so that no finding follows from another.
     let mut places = Vec::new();
-    for (at, table) in drops.into_iter().enumerate() {
+    for (at, (table, origin)) in drops.into_iter().enumerate() {
         let place = format!("drop[{at}]");
+        reader.place(&place, origin);
         if let Some(drop) = read_drop(Section::new(reader, "[[drop]]", place.clone(), table)) {
             config.drops.push(drop);
             places.push(place);
@@ -134,7 +136,7 @@ fn table(top: &mut Section<'_>, key: &'static str) -> Option<Table> {
     }
 }
 
-fn drop_tables(top: &mut Section<'_>) -> Vec<Table> {
+fn drop_tables(top: &mut Section<'_>) -> Vec<(Table, Origin)> {
     let cure = || "write each drop under a line [[drop]], with two brackets".to_owned();
     let Some(node) = top.take("drop") else { return Vec::new() };
     let Value::Array(items) = node.value else {
@@ -146,9 +148,9 @@ fn drop_tables(top: &mut Section<'_>) -> Vec<Table> {
         return Vec::new();
     }
     let mut tables = Vec::new();
-    for Node { value, .. } in items {
+    for Node { value, origin, .. } in items {
         match value {
-            Value::Table(table) => tables.push(table),
+            Value::Table(table) => tables.push((table, origin)),
             other => top.finding("drop", (format!("one of them is {}", other.kind()), cure())),
         }
     }

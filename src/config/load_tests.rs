@@ -1,7 +1,7 @@
 //! What users meet when the configuration is read.
 
 use super::*;
-use crate::config::{Origin, Watch};
+use crate::config::Watch;
 
 fn read_with(text: &str, variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
     let owned: Vec<_> = variables.iter().map(|(name, raw)| ((*name).to_owned(), (*raw).to_owned())).collect();
@@ -150,7 +150,9 @@ fn plain_http_is_for_this_machine_unless_allowed() {
 
 #[test]
 fn drops_need_a_name_and_a_folder_of_their_own() {
-    assert_eq!(complaints("[[drop]]").len(), 2);
+    let lacking = complaints("\n[[drop]]\nrecursive = false");
+    assert_eq!(lacking.len(), 2);
+    assert!(lacking[0].starts_with("2 drop[0].name: the key is missing"), "{lacking:?}");
     for name in ["", "import", "a b", "..", "a/b", "ä"] {
         let text = format!("[[drop]]\nname = \"{name}\"\npath = \"/srv/a\"");
         refused(&text, &["drop[0].name"]);

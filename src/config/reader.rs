@@ -30,7 +30,7 @@ pub(super) type Fault = (String, String);
 /// The account of one reading.
 #[derive(Debug, Default)]
 pub(super) struct Reader {
-    pub(super) findings: Vec<Finding>,
+    findings: Vec<Finding>,
     /// Every key that was asked for, with the header of its section.
     pub(super) known: Vec<(&'static str, &'static str)>,
     /// Where each value that was found stands, by its full key.
@@ -47,8 +47,24 @@ impl Reader {
 
     /// Notes what is wrong with a key, at the place where its value stands.
     pub(super) fn finding(&mut self, key: &str, reason: impl Into<String>, cure: impl Into<String>) {
-        let origin = self.origins.get(key).cloned();
+        // A key that is missing stands, so to speak, where its section does.
+        let section = key.rsplit_once('.').map_or("", |(section, _)| section);
+        let origin = self.origins.get(key).or_else(|| self.origins.get(section)).cloned();
         self.findings.push(Finding { key: key.to_owned(), origin, reason: reason.into(), cure: cure.into() });
+    }
+
+    /// Notes where a section stands.
+    pub(super) fn place(&mut self, section: &str, origin: Origin) {
+        self.origins.insert(section.to_owned(), origin);
+    }
+
+    /// The findings in the order of the file; those of the environment come last.
+    pub(super) fn into_findings(mut self) -> Vec<Finding> {
+        self.findings.sort_by_key(|finding| match finding.origin {
+            Some(Origin::Line(line)) => line,
+            Some(Origin::Variable(_)) | None => usize::MAX,
+        });
+        self.findings
     }
 
     /// Makes findings of all that was never asked for; called once every section has been read.
