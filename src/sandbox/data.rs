@@ -1,0 +1,260 @@
+//! The content of an upload, decoded and hashed as it flows: no more than one block of it is ever held.
+//!
+//! Takes the symbols of a JSON string (its escapes already resolved) in pieces of any size: padded standard Base64
+//! without line breaks, or the same in a data URI (`data:image/png;base64,…`), as the API does.
+
+use base64::{
+    DecodeSliceError, Engine,
+    engine::{Simd, general_purpose::PAD},
+};
+use sha2::{Digest, Sha256 as Hasher};
+
+use crate::entry::Sha256;
+
+/// Symbols decoded in one go; a multiple of four. Large enough that calls cost nothing, small enough for a cache.
+const BLOCK: usize = 32 * 1024;
+
+/// The longest beginning of a data URI that is read, in bytes; real ones have some 30.
+const LONGEST_PREFIX: usize = 256;
+
+/// How many of the first bytes are kept to tell the type.
+const HEAD: usize = 16;
+
+/// What is known of some content once it has passed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Content {
+    pub sha256: Sha256,
+    pub bytes: u64,
+    /// One of the image types that the API takes; `None` for anything else.
+    pub image_format: Option<&'static str>,
+}
+
+/// Reads content piece by piece.
+pub(super) struct DataReader {
+    engine: Simd,
+    prefix: Prefix,
+    /// Fewer than four symbols that wait for the rest of their group.
+    held: Vec<u8>,
+    decoded: Vec<u8>,
+    padded: bool,
+    hasher: Hasher,
+    bytes: u64,
+    head: Vec<u8>,
+    /// The first thing that was wrong; everything after it is ignored.
+    wrong: Option<&'static str>,
+}
+
+enum Prefix {
+    /// Too little has come to tell whether this is a data URI.
+    Unknown(Vec<u8>),
+    /// A data URI whose comma has not come yet.
+    Uri(Vec<u8>),
+    /// What comes is Base64.
+    Over,
+}
+
+impl DataReader {
+    pub(super) fn new() -> Self {
+        Self {
+            engine: Simd::standard(PAD),
+            prefix: Prefix::Unknown(Vec::new()),
+            held: Vec::with_capacity(4),
+            decoded: vec![0; BLOCK],
+            padded: false,
+            hasher: Hasher::new(),
+            bytes: 0,
+            head: Vec::with_capacity(HEAD),
+            wrong: None,
+        }
+    }
+
+    /// Takes the next piece.
+    pub(super) fn push(&mut self, mut piece: &[u8]) {
+        while !piece.is_empty() && self.wrong.is_none() {
+            match &mut self.prefix {
+                Prefix::Over => return self.symbols(piece),
+                Prefix::Unknown(seen) => {
+                    let (next, rest) = piece.split_at(1);
+                    seen.extend_from_slice(next);
+                    piece = rest;
+                    if !b"data:".starts_with(seen) {
+                        let seen = std::mem::take(seen);
+                        self.prefix = Prefix::Over;
+                        self.symbols(&seen);
+                    } else if seen.len() == b"data:".len() {
+                        self.prefix = Prefix::Uri(Vec::new());
+                    }
+                }
+                Prefix::Uri(seen) => {
+                    let (next, rest) = piece.split_at(1);
+                    piece = rest;
+                    if next != b"," {
+                        seen.extend_from_slice(next);
+                        if seen.len() > LONGEST_PREFIX {
+                            self.wrong = Some("the data URI has no comma");
+                        }
+                    } else if seen.ends_with(b";base64") {
+                        self.prefix = Prefix::Over;
+                    } else {
+                        self.wrong = Some("the data URI is not Base64");
+                    }
+                }
+            }
+        }
+    }
+
+    fn symbols(&mut self, mut piece: &[u8]) {
+        if !self.held.is_empty() {
+            let (fill, rest) = piece.split_at(piece.len().min(4 - self.held.len()));
+            self.held.extend_from_slice(fill);
+            piece = rest;
+            if self.held.len() < 4 {
+                return;
+            }
+            let group = std::mem::take(&mut self.held);
+            self.decode(&group);
+        }
+        let (whole, rest) = piece.split_at(piece.len() - piece.len() % 4);
+        for block in whole.chunks(BLOCK) {
+            self.decode(block);
+        }
+        self.held.extend_from_slice(rest);
+    }
+
+    /// Decodes whole groups of four.
+    fn decode(&mut self, block: &[u8]) {
+        if self.wrong.is_some() {
+            return;
+        }
+        if self.padded {
+            self.wrong = Some("symbols follow the padding");
+            return;
+        }
+        let count = match self.engine.decode_slice(block, &mut self.decoded) {
+            Ok(count) => count,
+            Err(DecodeSliceError::DecodeError(_) | DecodeSliceError::OutputSliceTooSmall) => {
+                self.wrong = Some("it is not padded standard Base64 without line breaks");
+                return;
+            }
+        };
+        let decoded = self.decoded.get(..count).unwrap_or_default();
+        self.padded = block.ends_with(b"=");
+        self.hasher.update(decoded);
+        self.bytes = self.bytes.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
+        let room = HEAD - self.head.len();
+        self.head.extend(decoded.iter().take(room));
+    }
+
+    /// Says what came.
+    ///
+    /// # Errors
+    ///
+    /// What was wrong with it, as a lower-case fragment.
+    pub(super) fn finish(mut self) -> Result<Content, &'static str> {
+        match std::mem::replace(&mut self.prefix, Prefix::Over) {
+            Prefix::Over => {}
+            Prefix::Unknown(seen) => self.symbols(&seen),
+            Prefix::Uri(_) => self.wrong = Some("the data URI has no comma"),
+        }
+        if !self.held.is_empty() {
+            self.wrong = self.wrong.or(Some("its Base64 is cut off or lacks its padding"));
+        }
+        match self.wrong {
+            Some(wrong) => Err(wrong),
+            None => Ok(Content {
+                sha256: Sha256(self.hasher.finalize().into()),
+                bytes: self.bytes,
+                image_format: image_format(&self.head),
+            }),
+        }
+    }
+}
+
+/// Tells the types that the API takes (help) by their first bytes; BigTIFF counts as TIFF.
+fn image_format(head: &[u8]) -> Option<&'static str> {
+    const KNOWN: [(&[u8], &str); 9] = [
+        (b"GIF87a", "GIF"),
+        (b"GIF89a", "GIF"),
+        (b"\xFF\xD8\xFF", "JPG"),
+        (b"\x89PNG\r\n\x1A\n", "PNG"),
+        (b"%PDF-", "PDF"),
+        (b"II*\0", "TIFF"),
+        (b"MM\0*", "TIFF"),
+        (b"II+\0", "TIFF"),
+        (b"MM\0+", "TIFF"),
+    ];
+    KNOWN.into_iter().find(|(magic, _)| head.starts_with(magic)).map(|(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::engine::general_purpose::STANDARD;
+
+    use super::*;
+
+    fn read(text: &str, piece: usize) -> Result<Content, &'static str> {
+        let mut reader = DataReader::new();
+        text.as_bytes().chunks(piece).for_each(|piece| reader.push(piece));
+        reader.finish()
+    }
+
+    fn digest(bytes: &[u8]) -> Sha256 {
+        Sha256(Hasher::digest(bytes).into())
+    }
+
+    #[test]
+    fn pieces_of_any_size_give_the_same_content() {
+        for length in [1, 2, 3, 17, 1000] {
+            let bytes: Vec<u8> = b"%PDF-1.7 ".iter().copied().cycle().take(length).collect();
+            let text = STANDARD.encode(&bytes);
+            for piece in [1, 2, 3, 5, 4096] {
+                let content = read(&text, piece).unwrap();
+                assert_eq!((content.bytes, content.sha256), (length as u64, digest(&bytes)), "{length} by {piece}");
+                let uri = read(&format!("data:application/pdf;base64,{text}"), piece).unwrap();
+                assert_eq!(uri, content);
+            }
+        }
+    }
+
+    #[test]
+    fn what_lacks_padding_or_goes_on_after_it_is_wrong() {
+        for piece in [1, 4, 100] {
+            for text in [
+                "QUJD\nQUJD",
+                "QUI",
+                "QUI=QUJD",
+                "QUI==",
+                "QR==",
+                "QU_-",
+                "=",
+                "data:image/png,abcd",
+                "data:image/png;base64",
+            ] {
+                assert!(read(text, piece).is_err(), "{text} by {piece}");
+            }
+        }
+        assert!(read(&format!("data:{}", "x".repeat(10_000)), 4096).is_err());
+    }
+
+    #[test]
+    fn nothing_is_empty_content() {
+        assert_eq!(read("", 1).unwrap().bytes, 0);
+    }
+
+    #[test]
+    fn types_are_told_by_their_first_bytes() {
+        for (head, wanted) in [
+            (&b"GIF89a..."[..], Some("GIF")),
+            (b"\xFF\xD8\xFF\xE0", Some("JPG")),
+            (b"\x89PNG\r\n\x1A\n\0\0", Some("PNG")),
+            (b"%PDF-1.4", Some("PDF")),
+            (b"II*\0", Some("TIFF")),
+            (b"MM\0*", Some("TIFF")),
+            (b"II+\0", Some("TIFF")),
+            (b"MZ", None),
+            (b"", None),
+        ] {
+            assert_eq!(image_format(head), wanted);
+        }
+    }
+}

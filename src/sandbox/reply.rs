@@ -1,0 +1,101 @@
+//! Answers as values: a status, header fields, and a body of text.
+//!
+//! Records are put together as text, not as maps of serde, because their fields have an order that a reader of the
+//! answers must not rely on, and which [`IdOrder`] turns round.
+
+use serde_json::{Value, json};
+
+use super::{faults::FaultStatus, options::IdOrder};
+
+/// An answer that is ready to go out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Reply {
+    pub status: u16,
+    pub headers: Vec<(&'static str, String)>,
+    pub content_type: &'static str,
+    pub body: String,
+    /// For the ledger: why the call was refused.
+    pub note: Option<String>,
+}
+
+impl Reply {
+    pub(super) const fn json(status: u16, body: String) -> Self {
+        Self { status, headers: Vec::new(), content_type: "application/json", body, note: None }
+    }
+
+    pub(super) fn text(status: u16, body: String) -> Self {
+        Self { content_type: "text/plain; charset=utf-8", ..Self::json(status, body) }
+    }
+
+    /// A refusal in the API's own form.
+    pub(super) fn errors(status: u16, code: u16, message: impl Into<String>, info: Value) -> Self {
+        let message = message.into();
+        let body = json!({"errors": [{"code": code, "message": message, "source": "API", "info": info}]}).to_string();
+        Self { note: Some(message), ..Self::json(status, body) }
+    }
+
+    /// What a fault answers with.
+    ///
+    /// Without a code of its own, a 5xx has a body that the table of codes does not know, because a known one would
+    /// tell whether the call took effect.
+    pub(super) fn fault(FaultStatus { status, code }: FaultStatus) -> Self {
+        let code = code.or(match status {
+            401 => Some(203),
+            403 => Some(204),
+            408 | 425 | 429 => Some(301),
+            400..=499 => Some(201),
+            _ => None,
+        });
+        match code {
+            Some(code) => Self::errors(status, code, "the sandbox was told to answer so", Value::Null),
+            None => Self::json(status, json!({"message": "the sandbox was told to answer so"}).to_string()),
+        }
+    }
+
+    /// A page as a gateway shows it.
+    pub(super) fn html(status: u16) -> Self {
+        let body =
+            "<!DOCTYPE html>\n<html><head><title>Bad gateway</title></head><body><h1>Bad gateway</h1></body></html>\n";
+        Self { content_type: "text/html", ..Self::json(status, body.to_owned()) }
+    }
+}
+
+/// A string as JSON.
+pub(super) fn quote(text: &str) -> String {
+    Value::from(text).to_string()
+}
+
+/// An object with an `id`; the values of `rest` are JSON already.
+pub(super) fn record(order: IdOrder, id: &str, rest: &[(&str, String)]) -> String {
+    let id = ("id", quote(id));
+    let fields: Vec<&(&str, String)> = match order {
+        IdOrder::First => std::iter::once(&id).chain(rest).collect(),
+        IdOrder::Last => rest.iter().chain([&id]).collect(),
+    };
+    let fields: Vec<String> = fields.into_iter().map(|(name, value)| format!("{}:{value}", quote(name))).collect();
+    format!("{{{}}}", fields.join(","))
+}
+
+/// An array; the items are JSON already.
+pub(super) fn list(items: impl Iterator<Item = String>) -> String {
+    format!("[{}]", items.collect::<Vec<_>>().join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_stands_where_it_is_told_to() {
+        let rest = [("name", quote("a \"b\""))];
+        assert_eq!(record(IdOrder::First, "7", &rest), r#"{"id":"7","name":"a \"b\""}"#);
+        assert_eq!(record(IdOrder::Last, "7", &rest), r#"{"name":"a \"b\"","id":"7"}"#);
+    }
+
+    #[test]
+    fn a_server_error_tells_nothing_unless_told_to() {
+        assert!(!Reply::fault(FaultStatus { status: 503, code: None }).body.contains("errors"));
+        assert!(Reply::fault(FaultStatus { status: 503, code: Some(301) }).body.contains("301"));
+        assert!(Reply::fault(FaultStatus { status: 401, code: None }).body.contains("203"));
+    }
+}

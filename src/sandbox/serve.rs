@@ -1,0 +1,432 @@
+//! One request from its first byte to the last of its answer: the I/O around [`calls`](super::calls) and the faults.
+//!
+//! A call takes effect and is recorded in one step, under one lock, before anything of its answer goes out. If the
+//! client leaves earlier, hyper drops the handler; the call's [`Call`] then records that by itself.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::{
+    body::{Body as HttpBody, Bytes},
+    extract::{ConnectInfo, Request, State},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
+    response::Response,
+};
+use http_body::{Body as _, Frame, SizeHint};
+use tokio::time::{Instant, sleep_until};
+
+use super::{
+    Shared, World,
+    body::{Body, BodyReader},
+    calls::{self, Done, Key, Now},
+    control,
+    faults::{FaultKind, FaultRule},
+    ledger::LedgerEntry,
+    limits::Allowance,
+    operation::{Operation, Route},
+    reply::Reply,
+    wire::{Line, OnLine},
+};
+use crate::clock::Timestamp;
+
+/// How long an early answer's connection goes on taking the body, so that a reset does not overtake the answer.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// Serves every request: the control calls, then the API.
+pub(super) async fn serve(
+    State(shared): State<Arc<Shared>>,
+    ConnectInfo(OnLine(line)): ConnectInfo<OnLine>,
+    request: Request,
+) -> Response {
+    let stopped = shared.stopped.clone();
+    let served = async {
+        if request.uri().path().starts_with(control::PREFIX) {
+            return control::serve(&shared, request).await;
+        }
+        answer(&shared, &line, request).await
+    };
+    match stopped.run_until_cancelled(served).await {
+        Some(response) => response,
+        None => {
+            line.close();
+            withheld()
+        }
+    }
+}
+
+async fn answer(shared: &Arc<Shared>, line: &Line, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let options = &shared.options;
+    let route = Route::find(&options.base_path, options.file_read_method, parts.method.as_str(), parts.uri.path());
+    let (key, fault) = {
+        let mut world = shared.world();
+        let fault = world.faults.arrive(route.operation, route.profile.as_ref());
+        (world.key(&parts.headers), fault)
+    };
+    let mut call = Call::new(Arc::clone(shared), &route, &parts.method, key, fault.as_ref());
+    let kind = fault.map(|rule| rule.kind);
+    if let Some(FaultKind::Early(status)) = &kind {
+        tokio::spawn(drain(body));
+        let mut reply = Reply::fault(*status);
+        reply.headers.push(("connection", "close".to_owned()));
+        return call.answer(line, reply, None);
+    }
+
+    let mut reader = BodyReader::new();
+    match read(body, &mut reader, kind.as_ref(), &mut call.entry.request_bytes).await {
+        Read::Whole => {}
+        Read::UpToTheReset => {
+            call.record(None, None);
+            line.reset();
+            return withheld();
+        }
+        Read::BrokenOff => {
+            line.close();
+            return withheld();
+        }
+    }
+    let body = reader.finish();
+    call.describe(&body);
+    match kind {
+        Some(kind) if !kind.commits() => refuse(call, line, kind).await,
+        kind => perform(shared, call, line, &route, key, &body, kind).await,
+    }
+}
+
+/// Answers as a fault says that keeps the call from taking effect.
+async fn refuse(mut call: Call, line: &Line, kind: FaultKind) -> Response {
+    let now = Timestamp::now();
+    let reply = match kind {
+        FaultKind::StatusBefore(status) => Reply::fault(status),
+        FaultKind::Throttle(seconds) => too_many(Allowance::refused_for(seconds).headers(now)),
+        FaultKind::ThrottleRetryAfter(seconds) => too_many(vec![("retry-after", seconds.to_string())]),
+        FaultKind::Errors200(code) => {
+            Reply::errors(200, code, "the sandbox was told to answer so", serde_json::Value::Null)
+        }
+        FaultKind::Html => Reply::html(502),
+        _ => {
+            call.record(None, None);
+            return std::future::pending().await;
+        }
+    };
+    call.answer(line, reply, None)
+}
+
+/// Does the call, records it, and answers it as far as a fault lets the answer through.
+async fn perform(
+    shared: &Shared,
+    mut call: Call,
+    line: &Line,
+    route: &Route,
+    key: Key,
+    body: &Result<Body, &'static str>,
+    kind: Option<FaultKind>,
+) -> Response {
+    let (reply, answered) = {
+        let mut world = shared.world();
+        let Done { reply, id } = world.perform(shared, route, key, body);
+        call.entry.note.clone_from(&reply.note);
+        let mut reply = match &kind {
+            Some(FaultKind::StatusAfter(status)) => Reply { headers: reply.headers, ..Reply::fault(*status) },
+            Some(FaultKind::Html200) => Reply { headers: reply.headers, ..Reply::html(200) },
+            Some(FaultKind::Cut | FaultKind::Garbled) => Reply { status: 200, ..reply },
+            _ => reply,
+        };
+        if kind == Some(FaultKind::Garbled) {
+            reply.body = format!("{}\u{fffd}{{", first_half(&reply.body));
+        }
+        let status = (!matches!(kind, Some(FaultKind::Lost | FaultKind::HangAfter))).then_some(reply.status);
+        call.entry.answered = status.is_some() && kind != Some(FaultKind::Cut);
+        (reply, call.record_in(&mut world, status, id))
+    };
+    let wait = match kind {
+        Some(FaultKind::Slow(wait)) => wait,
+        _ => Duration::ZERO,
+    };
+    let wait = wait.max(shared.options.latency);
+    if !wait.is_zero() {
+        tokio::time::sleep(wait).await;
+    }
+    match kind {
+        Some(FaultKind::Lost) => {
+            line.close();
+            withheld()
+        }
+        Some(FaultKind::HangAfter) => std::future::pending().await,
+        Some(FaultKind::Cut) => {
+            let length = reply.body.len();
+            let half = Bytes::copy_from_slice(first_half(&reply.body).as_bytes());
+            response(&reply, AnswerBody::cut(half, length))
+        }
+        _ => {
+            line.answering(Arc::clone(&answered));
+            response(&reply, AnswerBody::whole(&reply, answered))
+        }
+    }
+}
+
+impl World {
+    fn key(&self, headers: &HeaderMap) -> Key {
+        match headers.get("apikey") {
+            None => Key::Missing,
+            Some(given) if self.keys.iter().any(|known| known.as_bytes() == given.as_bytes()) => Key::Accepted,
+            Some(_) => Key::Wrong,
+        }
+    }
+
+    /// Lets the call through its limits, or answers in its place.
+    fn perform(&mut self, shared: &Shared, route: &Route, key: Key, body: &Result<Body, &'static str>) -> Done {
+        if let Err(refusal) = calls::gate(&shared.options, route, key) {
+            return refusal.into();
+        }
+        let clock = Instant::now();
+        let wall = Timestamp::now();
+        let allowance = self.limits.take(route.operation, clock.duration_since(shared.started));
+        let headers = allowance.map(|allowance| allowance.headers(wall)).unwrap_or_default();
+        if allowance.is_some_and(|allowance| allowance.retry.is_some()) {
+            return too_many(headers).into();
+        }
+        let now = Now { wall, clock, new_id: uuid::Uuid::new_v4().to_string() };
+        let mut done = calls::perform(&mut self.store, &shared.options, route, body, now);
+        done.reply.headers.extend(headers);
+        done
+    }
+}
+
+fn too_many(headers: Vec<(&'static str, String)>) -> Reply {
+    Reply { headers, ..Reply::errors(429, 301, "too many calls: come again later", serde_json::Value::Null) }
+}
+
+/// The first half of a text, at least one character short of the whole.
+fn first_half(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(text.len() / 2)).unwrap_or_default()
+}
+
+/// A call that is under way; where it is dropped unrecorded, its client left.
+struct Call {
+    shared: Arc<Shared>,
+    entry: LedgerEntry,
+    arrived: Instant,
+    recorded: bool,
+}
+
+impl Call {
+    fn new(shared: Arc<Shared>, route: &Route, method: &Method, key: Key, fault: Option<&FaultRule>) -> Self {
+        let entry = LedgerEntry {
+            seq: 0,
+            at_ms: 0,
+            took_ms: 0,
+            operation: route.operation,
+            method: method.to_string(),
+            profile: route.profile.as_ref().map(ToString::to_string),
+            key_ok: key == Key::Accepted,
+            request_bytes: 0,
+            sha256: None,
+            bytes: None,
+            format: None,
+            image_type: None,
+            name: None,
+            category: None,
+            document_type: None,
+            image_ids: Vec::new(),
+            status: None,
+            committed: false,
+            id: None,
+            fault: fault.map(ToString::to_string),
+            answered: false,
+            note: None,
+        };
+        Self { shared, entry, arrived: Instant::now(), recorded: false }
+    }
+
+    /// Notes what the request asked for.
+    fn describe(&mut self, body: &Result<Body, &'static str>) {
+        let Ok(body) = body else { return };
+        let text = |name: &str| body.fields.get(name).and_then(|value| value.as_str()).map(str::to_owned);
+        self.entry.image_type = text("image_type");
+        self.entry.name = text("name");
+        self.entry.category = text("category");
+        self.entry.document_type = text("document_type");
+        if self.entry.operation == Operation::CreateDocument {
+            let images = body.fields.get("images").and_then(|images| images.as_array());
+            self.entry.image_ids = images.into_iter().flatten().filter_map(calls::image_id).collect();
+        }
+        if let Some(Ok(content)) = &body.data {
+            self.entry.sha256 = Some(content.sha256.to_string());
+            self.entry.bytes = Some(content.bytes);
+            self.entry.format = content.image_format.map(str::to_owned);
+        }
+    }
+
+    fn record(&mut self, status: Option<u16>, id: Option<String>) -> Arc<AtomicBool> {
+        let shared = Arc::clone(&self.shared);
+        self.record_in(&mut shared.world(), status, id)
+    }
+
+    fn record_in(&mut self, world: &mut World, status: Option<u16>, id: Option<String>) -> Arc<AtomicBool> {
+        self.recorded = true;
+        self.entry.status = status;
+        self.entry.committed = id.is_some();
+        self.entry.id = id;
+        self.entry.at_ms = Timestamp::now().0;
+        self.entry.took_ms = u64::try_from(self.arrived.elapsed().as_millis()).unwrap_or(u64::MAX);
+        world.ledger.record(self.entry.clone())
+    }
+
+    /// Records the call and makes its answer.
+    fn answer(mut self, line: &Line, reply: Reply, id: Option<String>) -> Response {
+        self.entry.answered = true;
+        self.entry.note.clone_from(&reply.note);
+        let answered = self.record(Some(reply.status), id);
+        line.answering(Arc::clone(&answered));
+        response(&reply, AnswerBody::whole(&reply, answered))
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if !self.recorded {
+            self.entry.note = Some("the client left before its request was whole".to_owned());
+            self.record(None, None);
+        }
+    }
+}
+
+enum Read {
+    Whole,
+    UpToTheReset,
+    BrokenOff,
+}
+
+/// Reads a body, as slowly or as far as a fault says.
+async fn read(mut body: HttpBody, reader: &mut BodyReader, kind: Option<&FaultKind>, bytes: &mut u64) -> Read {
+    let began = Instant::now();
+    loop {
+        if let Some(FaultKind::ResetBody(most)) = kind
+            && *bytes >= *most
+        {
+            return Read::UpToTheReset;
+        }
+        let frame = match next_frame(&mut body).await {
+            None => break,
+            Some(Err(_)) => return Read::BrokenOff,
+            Some(Ok(frame)) => frame,
+        };
+        let Ok(piece) = frame.into_data() else { continue };
+        *bytes = bytes.saturating_add(u64::try_from(piece.len()).unwrap_or(u64::MAX));
+        reader.push(&piece);
+        if let Some(FaultKind::SlowBody(per_second)) = kind {
+            let due = bytes.saturating_mul(1000) / (*per_second).max(1);
+            if let Some(due) = began.checked_add(Duration::from_millis(due)) {
+                sleep_until(due).await;
+            }
+        }
+    }
+    match kind {
+        Some(FaultKind::ResetBody(_)) => Read::UpToTheReset,
+        _ => Read::Whole,
+    }
+}
+
+pub(super) async fn next_frame(body: &mut HttpBody) -> Option<Result<Frame<Bytes>, axum::Error>> {
+    std::future::poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await
+}
+
+/// Takes the rest of a body that nobody wants, for a while.
+async fn drain(mut body: HttpBody) {
+    let rest = async { while let Some(Ok(_)) = next_frame(&mut body).await {} };
+    // Whoever still sends after that has had time to read the answer.
+    tokio::time::timeout(LINGER, rest).await.ok();
+}
+
+/// Stands for an answer on a connection that is closed before it could go out.
+fn withheld() -> Response {
+    Response::new(HttpBody::empty())
+}
+
+pub(super) fn plain_response(reply: &Reply) -> Response {
+    response(reply, AnswerBody::whole(reply, Arc::default()))
+}
+
+fn response(reply: &Reply, body: AnswerBody) -> Response {
+    let mut response = Response::new(HttpBody::new(body));
+    *response.status_mut() = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(reply.content_type));
+    for (name, value) in &reply.headers {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            response.headers_mut().insert(*name, value);
+        }
+    }
+    response
+}
+
+/// The body of an answer, which says when it was taken, and may break off.
+struct AnswerBody {
+    rest: Option<Bytes>,
+    /// What the header `Content-Length` says.
+    length: u64,
+    taken: Option<Arc<AtomicBool>>,
+    end: End,
+}
+
+#[derive(PartialEq)]
+enum End {
+    Orderly,
+    /// Let hyper write out what it has, then fail.
+    BreaksOffNext,
+    BreaksOff,
+}
+
+impl AnswerBody {
+    fn whole(reply: &Reply, taken: Arc<AtomicBool>) -> Self {
+        let bytes = Bytes::copy_from_slice(reply.body.as_bytes());
+        Self { length: length(bytes.len()), rest: Some(bytes), taken: Some(taken), end: End::Orderly }
+    }
+
+    fn cut(half: Bytes, whole: usize) -> Self {
+        Self { rest: Some(half), length: length(whole), taken: None, end: End::BreaksOffNext }
+    }
+}
+
+fn length(bytes: usize) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX)
+}
+
+impl http_body::Body for AnswerBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if let Some(bytes) = self.rest.take() {
+            if let Some(taken) = self.taken.take() {
+                taken.store(true, Ordering::Release);
+            }
+            return Poll::Ready(Some(Ok(Frame::data(bytes))));
+        }
+        match self.end {
+            End::Orderly => Poll::Ready(None),
+            End::BreaksOffNext => {
+                self.end = End::BreaksOff;
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            End::BreaksOff => Poll::Ready(Some(Err(io::ErrorKind::ConnectionAborted.into()))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_none() && self.end == End::Orderly
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if self.rest.is_some() { SizeHint::with_exact(self.length) } else { SizeHint::default() }
+    }
+}

@@ -1,0 +1,201 @@
+//! What the stand-in holds: profiles with their images, documents, and files. Content itself is never kept.
+//!
+//! A profile comes into being with the first thing that is put onto it. Nothing is ever deleted, as in the API.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+use tokio::time::Instant;
+
+use crate::{
+    clock::Timestamp,
+    entry::{ImageType, ProfileId, Sha256},
+};
+
+/// An image that was uploaded.
+#[derive(Debug, Clone)]
+pub(super) struct Image {
+    pub id: String,
+    pub image_type: Option<ImageType>,
+    pub sha256: Sha256,
+    pub bytes: u64,
+    pub uploaded: Timestamp,
+    pub used: bool,
+}
+
+/// A document that was created.
+#[derive(Debug, Clone)]
+pub(super) struct Document {
+    pub id: String,
+    pub category: String,
+    pub document_type: String,
+    /// Each is on the same profile.
+    pub image_ids: Vec<String>,
+    pub extracted_data: Option<Map<String, Value>>,
+    /// Reads before this do not show it.
+    pub visible_at: Instant,
+}
+
+/// A file that was uploaded.
+#[derive(Debug, Clone)]
+pub(super) struct StoredFile {
+    pub name: Option<String>,
+}
+
+/// One profile.
+#[derive(Debug, Default)]
+pub(super) struct Profile {
+    images: Vec<Image>,
+    image_at: HashMap<String, usize>,
+    documents: Vec<Document>,
+    files: HashMap<String, StoredFile>,
+}
+
+impl Profile {
+    pub(super) fn images(&self) -> &[Image] {
+        &self.images
+    }
+
+    /// Finds an image by its id in lower case.
+    pub(super) fn image(&self, id: &str) -> Option<&Image> {
+        self.image_at.get(id).and_then(|at| self.images.get(*at))
+    }
+
+    pub(super) fn file(&self, id: &str) -> Option<&StoredFile> {
+        self.files.get(id)
+    }
+
+    pub(super) fn visible_documents(&self, now: Instant) -> impl Iterator<Item = &Document> {
+        self.documents.iter().filter(move |document| document.visible_at <= now)
+    }
+
+    pub(super) fn add_image(&mut self, image: Image) {
+        self.image_at.insert(image.id.clone(), self.images.len());
+        self.images.push(image);
+    }
+
+    pub(super) fn add_document(&mut self, document: Document) {
+        for id in &document.image_ids {
+            if let Some(image) = self.image_at.get(id).and_then(|at| self.images.get_mut(*at)) {
+                image.used = true;
+            }
+        }
+        self.documents.push(document);
+    }
+
+    pub(super) fn add_file(&mut self, id: String, file: StoredFile) {
+        self.files.insert(id, file);
+    }
+}
+
+/// A document as [`Sandbox::documents`](super::Sandbox::documents) tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DocumentView {
+    /// Its id.
+    pub id: String,
+    /// The profile that it is on.
+    pub profile: String,
+    /// For example `PROOF_OF_IDENTITY`.
+    pub category: String,
+    /// For example `PASSPORT`.
+    pub document_type: String,
+    /// Its images, in the order of the request.
+    pub images: Vec<ImageView>,
+}
+
+/// An image of a [`DocumentView`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ImageView {
+    /// Its id.
+    pub id: String,
+    /// `FRONT`, `BACK`, `FACE`, or nothing.
+    pub image_type: Option<ImageType>,
+    /// The digest of its content in hexadecimal.
+    pub sha256: String,
+    /// The size of its content.
+    pub bytes: u64,
+}
+
+/// How much there is of everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Holdings {
+    pub images: u64,
+    pub orphans: u64,
+    pub documents: u64,
+    pub files: u64,
+    pub doubled: u64,
+    pub doubled_ids: u64,
+}
+
+/// Everything that is held.
+#[derive(Debug, Default)]
+pub(super) struct Store {
+    profiles: BTreeMap<ProfileId, Profile>,
+}
+
+impl Store {
+    pub(super) fn profile(&self, id: &ProfileId) -> Option<&Profile> {
+        self.profiles.get(id)
+    }
+
+    pub(super) fn profile_mut(&mut self, id: &ProfileId) -> &mut Profile {
+        self.profiles.entry(id.clone()).or_default()
+    }
+
+    /// Every document, visible or not, by profile and then in order of creation.
+    pub(super) fn documents(&self) -> Vec<DocumentView> {
+        let views = |(id, profile): (&ProfileId, &Profile)| -> Vec<DocumentView> {
+            profile.documents.iter().map(|document| view(id, profile, document)).collect()
+        };
+        self.profiles.iter().flat_map(views).collect()
+    }
+
+    /// Counts everything.
+    pub(super) fn holdings(&self) -> Holdings {
+        let mut holdings = Holdings::default();
+        for profile in self.profiles.values() {
+            holdings.images += count(profile.images.len());
+            holdings.orphans += count(profile.images.iter().filter(|image| !image.used).count());
+            holdings.documents += count(profile.documents.len());
+            holdings.files += count(profile.files.len());
+            let mut contents = HashMap::new();
+            let mut id_sets = HashMap::new();
+            for document in &profile.documents {
+                let mut ids: Vec<&str> = document.image_ids.iter().map(String::as_str).collect();
+                ids.sort_unstable();
+                let mut hashes: Vec<Sha256> =
+                    ids.iter().filter_map(|id| profile.image(id)).map(|image| image.sha256).collect();
+                hashes.sort_unstable();
+                holdings.doubled_ids += again(&mut id_sets, ids);
+                holdings.doubled += again(&mut contents, (&document.category, &document.document_type, hashes));
+            }
+        }
+        holdings
+    }
+}
+
+/// One, where the key has been there before.
+fn again<K: std::hash::Hash + Eq>(seen: &mut HashMap<K, ()>, key: K) -> u64 {
+    u64::from(seen.insert(key, ()).is_some())
+}
+
+fn count(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
+}
+
+fn view(id: &ProfileId, profile: &Profile, document: &Document) -> DocumentView {
+    let images = document.image_ids.iter().filter_map(|id| profile.image(id)).map(|image| ImageView {
+        id: image.id.clone(),
+        image_type: image.image_type,
+        sha256: image.sha256.to_string(),
+        bytes: image.bytes,
+    });
+    DocumentView {
+        id: document.id.clone(),
+        profile: id.to_string(),
+        category: document.category.clone(),
+        document_type: document.document_type.clone(),
+        images: images.collect(),
+    }
+}
