@@ -1,1 +1,205 @@
 //! Manifests: bytes into entries, or everything that is wrong with them.
+//!
+//! Reads the three formats, JSON, JSON Lines and CSV, and checks the form of what they ask for. Whether the files exist,
+//! whether a reference was seen before, and whether a drop may write to a profile is not known here.
+//!
+//! Invariants: entries are handed over one at a time and memory does not grow with their number; nothing in a manifest
+//! makes the reader panic, hang, or buffer more than one entry; an unusable manifest hands out no entry at all, unless
+//! it is changed while it is read.
+
+use std::{
+    io::{self, Read, Seek, SeekFrom},
+    ops::ControlFlow,
+};
+
+use crate::{
+    entry::{Entry, EntryKind},
+    problem::Problem,
+};
+
+mod csv;
+mod fields;
+mod findings;
+mod format;
+mod json;
+pub mod known;
+mod lines;
+mod meter;
+mod object;
+mod schema;
+mod value;
+
+pub use self::{format::Format, schema::schema};
+
+use self::meter::{Meter, Tripped};
+
+/// How much of a manifest is read at most.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// The size of the manifest, in bytes.
+    pub max_bytes: u64,
+    /// One line of JSON Lines, or one row of CSV, in bytes.
+    pub max_line_bytes: usize,
+    /// One entry of a JSON manifest, in bytes.
+    pub max_entry_bytes: usize,
+    /// The number of entries.
+    pub max_entries: u64,
+    /// The number of images of one document.
+    pub max_images: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        // Far above any batch that makes sense at 10,000 documents an hour, and low enough to be read in minutes.
+        Self {
+            max_bytes: 1_000_000_000,
+            max_line_bytes: 1 << 20,
+            max_entry_bytes: 1 << 20,
+            max_entries: 10_000_000,
+            max_images: 1_000,
+        }
+    }
+}
+
+/// What one place of a manifest came to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reading {
+    /// A well-formed entry.
+    Entry {
+        /// What it asks for.
+        entry: Entry,
+        /// What is worth a look though it goes on.
+        warnings: Vec<Problem>,
+        /// The line on which it begins, from 1.
+        line: Option<u64>,
+    },
+    /// An entry that cannot be taken; the others go on.
+    Invalid {
+        /// Its place among the entries, from 0.
+        index: u64,
+        /// The line on which it begins, from 1.
+        line: Option<u64>,
+        /// What it is, as far as that can be told; `file` where it cannot.
+        kind: EntryKind,
+        /// The sender's key, if it is well formed.
+        reference: Option<String>,
+        /// The profile that it is for, in lower case, if that is well formed.
+        profile_id: Option<String>,
+        /// What is wrong: at least one error, perhaps warnings too.
+        problems: Vec<Problem>,
+    },
+}
+
+/// Why a manifest could not be read to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The manifest itself is wrong: its sender must mend it.
+    #[error("the manifest cannot be used: {}", first_reason(.0))]
+    Unusable(Vec<Problem>),
+    /// The manifest, or the temporary file for its rows, could not be read or written: trying again may help.
+    #[error("the manifest cannot be read")]
+    Io(#[source] io::Error),
+    /// The one who takes the entries wanted no more.
+    #[error("the reading was stopped")]
+    Stopped,
+}
+
+impl ReadError {
+    fn unusable(problem: Problem) -> Self {
+        Self::Unusable(vec![problem])
+    }
+}
+
+fn first_reason(problems: &[Problem]) -> &str {
+    problems.first().map_or("no reason is known", |problem| problem.reason.as_str())
+}
+
+/// A manifest that was read to its end.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Summary {
+    /// How many entries it has, with the invalid ones.
+    pub entries: u64,
+    /// How many of them are invalid.
+    pub invalid: u64,
+    /// What is worth a look about the manifest itself; a few at most.
+    pub warnings: Vec<Problem>,
+}
+
+/// Reads a manifest from its beginning, and hands its entries to `each` in the order of their index.
+///
+/// The input is read several times. `each` stops the reading by breaking.
+///
+/// # Errors
+///
+/// [`ReadError::Unusable`] tells what the sender must mend, [`ReadError::Io`] may go away, [`ReadError::Stopped`] is
+/// what `each` asked for. After any of them, entries that were handed over count for nothing.
+pub fn read<R: Read + Seek>(
+    mut input: R,
+    format: Format,
+    limits: &Limits,
+    each: &mut dyn FnMut(Reading) -> ControlFlow<()>,
+) -> Result<Summary, ReadError> {
+    let start = format::start_of_text(&mut input)?;
+    let mut text = Text { input, start };
+    let mut sink = Sink { each, summary: Summary::default() };
+    match format {
+        Format::Json => json::read(&mut text, limits, &mut sink)?,
+        Format::JsonLines => lines::read(&mut text, limits, &mut sink)?,
+        Format::Csv => csv::read(&mut text, limits, &mut sink)?,
+    }
+    Ok(sink.summary)
+}
+
+/// The input without its byte order mark; every pass begins with [`Text::rewind`].
+#[derive(Debug)]
+struct Text<R> {
+    input: R,
+    start: u64,
+}
+
+impl<R: Read + Seek> Text<R> {
+    fn rewind(&mut self) -> Result<&mut R, ReadError> {
+        self.input.seek(SeekFrom::Start(self.start)).map_err(ReadError::Io)?;
+        Ok(&mut self.input)
+    }
+}
+
+/// Counts what is handed over.
+struct Sink<'a> {
+    each: &'a mut dyn FnMut(Reading) -> ControlFlow<()>,
+    summary: Summary,
+}
+
+impl Sink<'_> {
+    fn give(&mut self, reading: Reading) -> ControlFlow<()> {
+        self.summary.entries = self.summary.entries.saturating_add(1);
+        if matches!(reading, Reading::Invalid { .. }) {
+            self.summary.invalid = self.summary.invalid.saturating_add(1);
+        }
+        (self.each)(reading)
+    }
+}
+
+/// A failed read: the manifest's fault where a limit was passed, otherwise the system's.
+fn read_failure(error: io::Error, meter: &Meter, limits: &Limits, piece: impl FnOnce() -> Problem) -> ReadError {
+    match meter.tripped() {
+        Some(Tripped::Whole) => {
+            let reason = format!("the manifest is larger than {} bytes", limits.max_bytes);
+            ReadError::unusable(Problem::error(reason, "divide it into several manifests"))
+        }
+        Some(Tripped::Piece) => ReadError::unusable(piece()),
+        None => ReadError::Io(error),
+    }
+}
+
+fn no_entries() -> Problem {
+    Problem::error("the manifest has no entries", "add at least one document or file, or remove the manifest")
+}
+
+fn too_many_entries(limits: &Limits) -> Problem {
+    let reason = format!("the manifest has more than {} entries", limits.max_entries);
+    Problem::error(reason, "divide it into several manifests")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,289 @@
+//! Tests of CSV manifests.
+
+use std::{cell::Cell, io::Cursor, ops::ControlFlow};
+
+use super::super::{
+    Format, Reading,
+    tests::{Generated, entries, invalid, read_all, read_within, unusable, unusable_within},
+};
+use super::*;
+use crate::entry::{Content, Entry, EntryKind, ImageType};
+
+const PROFILE: &str = "a2c4393a-e219-67a4-5ab4-2186952e9038";
+const CSV: Format = Format::Csv;
+const HEADER: &str = "profile_id,reference,category,document_type,path,image_type,sha256,bytes,name";
+
+/// A manifest of these rows, in which `P` stands for the profile, and `IDP` for the category and type of a passport.
+fn csv(rows: &[&str]) -> String {
+    let rows: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            let row = row.replace(",IDP,", ",PROOF_OF_IDENTITY,PASSPORT,");
+            row.strip_prefix("P,").map_or(row.clone(), |rest| format!("{PROFILE},{rest}"))
+        })
+        .collect();
+    format!("{HEADER}\n{}\n", rows.join("\n"))
+}
+
+fn paths(entry: &Entry) -> Vec<&str> {
+    entry.sources().map(|source| source.path.as_str()).collect()
+}
+
+fn line_of(reading: &Reading) -> u64 {
+    match reading {
+        Reading::Entry { line, .. } | Reading::Invalid { line, .. } => line.unwrap(),
+    }
+}
+
+#[test]
+fn rows_of_one_reference_are_one_document_and_others_are_files() {
+    let digest = "AB".repeat(32);
+    let text = csv(&[
+        &format!("P,r1,IDP,17/front.jpg,FRONT,{digest},81234,"),
+        "P,r1,IDP,17/back.jpg,,,,",
+        "P,r2,,,17/pep.pdf,,,5120,PEP Declaration Form.pdf",
+    ]);
+    let entries = entries(CSV, text);
+    assert_eq!(entries.len(), 2);
+    let Content::Document { category, document_type, images, .. } = &entries[0].content else { panic!() };
+    assert_eq!((category.as_str(), document_type.as_str()), ("PROOF_OF_IDENTITY", "PASSPORT"));
+    assert_eq!(paths(&entries[0]), ["17/front.jpg", "17/back.jpg"]);
+    assert_eq!((images[0].image_type, images[1].image_type), (Some(ImageType::Front), None));
+    assert_eq!(images[0].source.declared_bytes, Some(81234));
+    assert_eq!(images[0].source.declared_sha256.unwrap().to_string(), digest.to_lowercase());
+    let Content::File { name, source } = &entries[1].content else { panic!() };
+    assert_eq!((name.as_deref(), source.declared_bytes), (Some("PEP Declaration Form.pdf"), Some(5120)));
+    assert_eq!(entries[1].reference.as_deref(), Some("r2"));
+}
+
+#[test]
+fn byte_order_marks_line_ends_delimiters_and_column_orders_make_no_difference() {
+    for delimiter in [",", ";", "\t"] {
+        for end in ["\n", "\r\n", "\r"] {
+            for mark in ["", "\u{feff}"] {
+                let rows = [
+                    vec!["PATH", " Profile_Id ", "document_type", "reference", "category", "replace"],
+                    vec!["a.png", PROFILE, "TAX", "r", "SUPPORTING", "TRUE"],
+                    vec!["\"b,;\t.png\"", PROFILE, "TAX", "r", "SUPPORTING", "true"],
+                    vec!["f.pdf", PROFILE, "", "", "", ""],
+                ];
+                let text: Vec<_> = rows.iter().map(|row| row.join(delimiter)).collect();
+                let text = format!("{mark}{}", text.join(end));
+                let told = read_all(CSV, &text).unwrap().0;
+                assert_eq!(told.len(), 2, "{text:?}");
+                // A tab in a path is refused, so the second row is tried without it where it does not matter here.
+                assert!(invalid(&told[0]).contains("control character"), "{text:?}");
+                assert_eq!((line_of(&told[0]), line_of(&told[1])), (2, 4), "{text:?}");
+                let good = entries(CSV, text.replace("\"b,;\t.png\"", "\"b,;.png\""));
+                assert_eq!(paths(&good[0]), ["a.png", "b,;.png"]);
+                assert!(good[0].replace && !good[1].replace);
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_of_a_reference_may_stand_anywhere() {
+    let text = csv(&[
+        "P,a,IDP,a1,,,,",
+        "P,b,IDP,b1,,,,",
+        "P,,,,f1,,,,",
+        "P,a,IDP,a2,,,,",
+        "P,c,,,c1,,,,",
+        "P,b,IDP,b2,,,,",
+        "P,a,IDP,a3,,,,",
+        "P,,IDP,d1,,,,",
+        "P,,IDP,e1,,,,",
+    ]);
+    let entries = entries(CSV, text);
+    let told: Vec<_> = entries.iter().map(|entry| (entry.index, paths(entry).join(" "))).collect();
+    let expected = ["a1 a2 a3", "b1 b2", "f1", "c1", "d1", "e1"];
+    assert_eq!(told, (0..).zip(expected.map(str::to_owned)).collect::<Vec<_>>());
+}
+
+#[test]
+fn rows_of_a_reference_that_disagree_are_refused_with_their_lines() {
+    let other = PROFILE.replace('a', "b");
+    let text = csv(&[
+        "P,a,IDP,a1,,,,",
+        "P,x,,,x1,,,,",
+        &format!("{other},a,IDP,a2,,,,"),
+        "P,a,PROOF_OF_IDENTITY,VISARD,a3,,,,",
+        "P,a,,,a4,,,,",
+    ]);
+    let (readings, summary) = read_all(CSV, text).unwrap();
+    assert_eq!((summary.entries, summary.invalid), (2, 1));
+    let told = invalid(&readings[0]);
+    for part in [
+        format!("line 4: profile_id has \"{other}\" here, but \"{PROFILE}\" at line 2 of the same reference"),
+        "line 5: document_type has \"VISARD\" here, but \"PASSPORT\" at line 2".to_owned(),
+        "line 6: category has nothing here, but \"PROOF_OF_IDENTITY\" at line 2".to_owned(),
+    ] {
+        assert!(told.contains(&part), "{part} in {told}");
+    }
+    assert!(matches!(&readings[0], Reading::Invalid { reference: Some(reference), .. } if reference == "a"));
+}
+
+#[test]
+fn profiles_that_differ_in_letter_case_only_agree() {
+    let text = csv(&["P,a,IDP,a1,,,,", &format!("{},a,IDP,a2,,,,", PROFILE.to_uppercase())]);
+    assert_eq!(entries(CSV, text).len(), 1);
+}
+
+#[test]
+fn several_files_of_one_reference_are_refused() {
+    let told = read_all(CSV, csv(&["P,a,,,a1,,,,", "P,a,,,a2,,,,"])).unwrap().0;
+    assert_eq!(told.len(), 1);
+    assert!(invalid(&told[0]).contains("line 3: a file with the same reference stands at line 2 already"));
+}
+
+#[test]
+fn a_document_with_an_unreadable_row_is_not_made_from_the_others() {
+    let mut text = csv(&["P,a,IDP,a1,,,,", "P,a,IDP,a2", "P,b,IDP,b1,,,,", "P,c,,,c1,,,,"]).into_bytes();
+    text.extend(format!("{PROFILE},b,PROOF_OF_IDENTITY,PASSPORT,M").into_bytes());
+    text.extend(b"\xFCller.png,,,,\nx\n");
+    let (readings, summary) = read_all(CSV, text).unwrap();
+    assert_eq!((summary.entries, summary.invalid), (4, 3));
+    assert!(invalid(&readings[0]).contains("the row at line 3 has 5 cells, but the header has 9"));
+    assert!(invalid(&readings[1]).contains("the row at line 6 is not UTF-8"));
+    assert!(matches!(readings[1], Reading::Invalid { kind: EntryKind::Document, .. }));
+    assert!(matches!(readings[2], Reading::Entry { .. }));
+    assert!(invalid(&readings[3]).contains("the row at line 7 has 1 cells"));
+}
+
+#[test]
+fn the_rules_for_cells_hold() {
+    for (row, words) in [
+        (",r,,,a,,,,", "profile_id is missing"),
+        ("x,r,,,a,,,,", "\"x\" is not a UUID"),
+        ("P,r,,,,,,,", "path is missing"),
+        ("P,r,,,../a,,,,", "'..'"),
+        ("P,r,,,a,,zz,,", "not a SHA-256"),
+        ("P,r,,,a,,,-1,", "\"-1\" is not a number of bytes"),
+        ("P,r,,,a,,,+1,", "\"+1\" is not a number of bytes"),
+        ("P,r,,,a,,,99999999999999999999,", "is not a number of bytes"),
+        ("P,r,,,a,,,,b/c", "has a slash"),
+        ("P,r,,PASSPORT,a,,,,", "a file has no document_type"),
+        ("P,r,,,a,FRONT,,,", "a file has no image_type"),
+        ("P,r,SUPPORTING,,a,,,,", "document_type is missing"),
+        ("P,r,supporting,TAX,a,,,,", "write SUPPORTING"),
+        ("P,r,SUPPORTING,TAX,a,front,,,", "write FRONT"),
+        ("P,r,,,a,,,,\"x\ny\"", "control character"),
+        ("P,\"r\0\",,,a,,,,", "control character"),
+    ] {
+        let (readings, summary) = read_all(CSV, csv(&[row, "P,good,,,a,,,,"])).unwrap();
+        assert_eq!((summary.entries, summary.invalid), (2, 1), "{row}");
+        let told = invalid(&readings[0]);
+        assert!(told.contains(words), "{words} in {told}");
+    }
+    let text = format!("profile_id,path,replace\n{PROFILE},a,yes\n");
+    assert!(invalid(&read_all(CSV, text).unwrap().0[0]).contains("\"yes\" is neither true nor false"));
+}
+
+#[test]
+fn warnings_do_not_stop_a_document() {
+    let text = csv(&["P,r,SUPORTING,TAX,a,,,,n", "P,r,SUPORTING,TAX,a,,,,"]);
+    let (readings, _) = read_all(CSV, text).unwrap();
+    let Reading::Entry { warnings, .. } = &readings[0] else { panic!("{readings:?}") };
+    let told: Vec<_> = warnings.iter().map(|warning| warning.field.as_deref().unwrap()).collect();
+    assert_eq!(told, ["category", "name", "images[1].path"]);
+}
+
+#[test]
+fn line_breaks_in_quotes_and_blank_lines_do_not_shift_the_lines_that_are_named() {
+    let text = csv(&["", "P,r,,,a,,,,\"x\n\ny\"", "", "x", "P,r2,,,b,,,,n"]).replace('\n', "\r\n");
+    let (readings, _) = read_all(CSV, text).unwrap();
+    let lines: Vec<_> = readings.iter().map(line_of).collect();
+    assert_eq!(lines, [3, 7, 8]);
+}
+
+#[test]
+fn rows_of_empty_cells_are_passed_over_with_a_warning() {
+    let (readings, summary) = read_all(CSV, csv(&["P,r,,,a,,,,", ",,,,,,,,", " , ,,,,,,,"])).unwrap();
+    assert_eq!(readings.len(), 1);
+    assert_eq!(summary.warnings[0].reason, "2 rows have only empty cells and were passed over");
+}
+
+#[test]
+fn an_unusable_header_gives_no_entry() {
+    for (header, words) in [
+        ("profil_id,path", "if profile_id is meant"),
+        ("profile_id,reference", "path is missing"),
+        ("path", "profile_id is missing"),
+        ("profile_id,path,path", "stands more than once"),
+    ] {
+        let told = unusable(CSV, format!("{header}\n{PROFILE},a\n"));
+        assert!(told.contains(words), "{words} in {told}");
+    }
+    assert!(unusable(CSV, HEADER).contains("has no entries"));
+    assert!(unusable(CSV, format!("{HEADER}\n,,,,,,,,\n")).contains("has no entries"));
+}
+
+#[test]
+fn a_quote_that_is_not_closed_is_found() {
+    let limits = Limits { max_line_bytes: 1_000, ..Limits::default() };
+    let row = format!("{PROFILE},,,,a,,,,n\n");
+    let swallowed = format!("{HEADER}\n{row}{PROFILE},,,,\"a,,,,n\n{}", row.repeat(5_000));
+    assert!(unusable_within(CSV, &swallowed, &limits).contains("line 3 is longer than 1000 bytes"));
+    assert!(unusable_within(CSV, &swallowed, &limits).contains("quote"));
+    // Where so few rows are swallowed that the limit is not reached, the row that swallows them is refused.
+    let few = format!("{HEADER}\n{row}{PROFILE},,,,\"a,,,,n\n{row}");
+    let (readings, summary) = read_within(CSV, few, &limits).unwrap();
+    assert_eq!((summary.entries, summary.invalid), (2, 1));
+    assert!(invalid(&readings[1]).contains("quote"));
+}
+
+#[test]
+fn a_row_of_hundreds_of_megabytes_is_not_buffered() {
+    let read = Cell::new(0);
+    let item = |_: u64| "x".repeat(1 << 16);
+    let head = format!("{HEADER}\n\"");
+    let input = Generated::new(&head, &item, 4_000, "", &read);
+    let outcome = super::super::read(input, CSV, &Limits::default(), &mut |_| ControlFlow::Continue(()));
+    assert!(matches!(outcome, Err(ReadError::Unusable(_))));
+    assert!(read.get() < 2 << 20, "{} bytes were read", read.get());
+}
+
+#[test]
+fn limits_on_entries_and_images_hold() {
+    let text = csv(&["P,a,IDP,a1,,,,", "P,b,,,b1,,,,", "P,a,IDP,a2,,,,", "P,,,,c,,,,"]);
+    let limits = |max_entries, max_images| Limits { max_entries, max_images, ..Limits::default() };
+    assert_eq!(read_within(CSV, &text, &limits(3, 2)).unwrap().1.invalid, 0);
+    assert!(unusable_within(CSV, &text, &limits(2, 2)).contains("more than 2 entries"));
+    let (readings, summary) = read_within(CSV, &text, &limits(3, 1)).unwrap();
+    assert_eq!((summary.entries, summary.invalid), (3, 1));
+    assert!(invalid(&readings[0]).contains("the document has 2 images, more than 1"));
+}
+
+#[test]
+fn many_scattered_rows_come_together() {
+    let read = Cell::new(0);
+    let head = format!("{HEADER}\n");
+    // Ten thousand references, and every one has a row in each third of the file.
+    let item = |at: u64| format!("{PROFILE},{},SUPPORTING,TAX,{at}.png,,,,\n", at.wrapping_mul(7_919) % 10_000);
+    let input = Generated::new(&head, &item, 30_000, "", &read);
+    let mut given = 0;
+    super::super::read(input, CSV, &Limits::default(), &mut |reading| {
+        let Reading::Entry { entry, .. } = reading else { panic!("{reading:?}") };
+        assert_eq!(entry.index, given);
+        let expected = [given, given + 10_000, given + 20_000].map(|at| format!("{at}.png"));
+        assert_eq!(paths(&entry), expected);
+        given += 1;
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    assert_eq!(given, 10_000);
+}
+
+#[test]
+fn whoever_takes_the_entries_can_stop() {
+    let text = csv(&["P,a,,,a,,,,", "P,b,,,b,,,,", "P,c,,,c,,,,"]);
+    for most in 1..=3 {
+        let mut given = 0;
+        let outcome = super::super::read(Cursor::new(&text), CSV, &Limits::default(), &mut |_| {
+            given += 1;
+            if given == most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        assert!(matches!(outcome, Err(ReadError::Stopped)) && given == most);
+    }
+}

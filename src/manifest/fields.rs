@@ -1,0 +1,223 @@
+//! The rules for the single fields of an entry, the same in every format.
+//!
+//! Pure functions from the text of a field to its value or to the problem with it. Which fields an entry has, and how
+//! a format writes them, is not decided here.
+
+use std::collections::HashSet;
+
+use crate::{
+    entry::{ImageSource, ImageType, ProfileId, RelativePath, Sha256},
+    problem::Problem,
+};
+
+use super::{
+    findings::{Findings, quote},
+    known,
+};
+
+/// The longest `reference`, in characters: room for any key that a system makes, and still readable in a list.
+pub(super) const MAX_REFERENCE_CHARS: usize = 512;
+/// The longest `name`, in characters: what file systems allow, so that the portal can offer it for download.
+pub(super) const MAX_NAME_CHARS: usize = 255;
+/// The longest `category` or `document_type`, in characters; the longest known one has 25.
+pub(super) const MAX_WORD_CHARS: usize = 100;
+
+/// Reads a `profile_id`.
+pub(super) fn profile_id(text: &str, field: &str) -> Result<ProfileId, Problem> {
+    ProfileId::parse(text).ok_or_else(|| {
+        let cure = "write the profile's id as a UUID with hyphens, for example a2c4393a-e219-67a4-5ab4-2186952e9038";
+        Problem::error(format!("{} is not a UUID", quote(text)), cure).field(field)
+    })
+}
+
+/// Reads a `reference`.
+pub(super) fn reference(text: String, field: &str) -> Result<String, Problem> {
+    short_text(text, field, MAX_REFERENCE_CHARS)
+}
+
+/// Reads a file's `name`.
+pub(super) fn name(text: String, field: &str) -> Result<String, Problem> {
+    let text = short_text(text, field, MAX_NAME_CHARS)?;
+    if text.contains('/') {
+        let cure = "give only the name that the portal shows, without a folder";
+        return Err(Problem::error(format!("{} has a slash", quote(&text)), cure).field(field));
+    }
+    Ok(text)
+}
+
+fn short_text(text: String, field: &str, most: usize) -> Result<String, Problem> {
+    if text.is_empty() {
+        return Err(Problem::error("the value is empty", "give it a value, or leave it out").field(field));
+    }
+    // Every character has at least one byte, so short texts need no counting.
+    if text.len() > most && text.chars().count() > most {
+        let cure = format!("shorten it to at most {most} characters");
+        return Err(Problem::error(format!("{} is longer than {most} characters", quote(&text)), cure).field(field));
+    }
+    if text.chars().any(char::is_control) {
+        let cure = "remove line breaks, tabs, and the like; in CSV, look for a quote that is not closed";
+        return Err(Problem::error(format!("{} has a control character", quote(&text)), cure).field(field));
+    }
+    Ok(text)
+}
+
+/// Reads a `category` or `document_type`; an unknown one comes with a warning, because the API's lists grow.
+pub(super) fn word(
+    text: String,
+    field: &str,
+    known: &[&'static str],
+    findings: &mut Findings,
+) -> Result<String, Problem> {
+    let allowed = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
+    if text.is_empty() || text.len() > MAX_WORD_CHARS || !text.bytes().all(allowed) {
+        let upper = text.trim().to_uppercase().replace([' ', '-'], "_");
+        let cure = if (1..=MAX_WORD_CHARS).contains(&upper.len()) && upper.bytes().all(allowed) {
+            format!("write {upper}")
+        } else {
+            format!(
+                "use only capital letters, digits, and '_', at most {MAX_WORD_CHARS}, for example {}",
+                example(known)
+            )
+        };
+        return Err(Problem::error(format!("{} is not such a value", quote(&text)), cure).field(field));
+    }
+    if !known.contains(&text.as_str()) {
+        let cure = known::nearest(&text, known).map_or_else(
+            || "check the spelling; nothing known is near it".to_owned(),
+            |near| format!("if {near} is meant, write that"),
+        );
+        findings.add(Problem::warning(format!("{} is not among the known values", quote(&text)), cure).field(field));
+    }
+    Ok(text)
+}
+
+fn example(known: &[&'static str]) -> &'static str {
+    known.first().copied().unwrap_or_default()
+}
+
+/// Reads an `image_type`.
+pub(super) fn image_type(text: &str, field: &str) -> Result<ImageType, Problem> {
+    ImageType::parse(text).ok_or_else(|| {
+        let upper = ImageType::parse(&text.trim().to_ascii_uppercase());
+        let cure = upper.map_or_else(
+            || "write FRONT, BACK, or FACE, or leave it out".to_owned(),
+            |known| format!("write {}", known.as_str()),
+        );
+        Problem::error(format!("{} is not an image type", quote(text)), cure).field(field)
+    })
+}
+
+/// Reads a `path`; one that begins or ends with a space comes with a warning, because it is rarely meant.
+pub(super) fn path(text: &str, field: &str, findings: &mut Findings) -> Result<RelativePath, Problem> {
+    let path = RelativePath::parse(text).map_err(|reason| {
+        let cure = "name a file by its path from the manifest's folder, for example 17/front.jpg";
+        Problem::error(format!("{reason}: {}", quote(text)), cure).field(field)
+    })?;
+    if text.trim() != text {
+        let reason = format!("the path {} begins or ends with a space", quote(text));
+        findings.add(Problem::warning(reason, "remove it unless the file's name has it too").field(field));
+    }
+    Ok(path)
+}
+
+/// Reads a `sha256`.
+pub(super) fn sha256(text: &str, field: &str) -> Result<Sha256, Problem> {
+    Sha256::parse(text).ok_or_else(|| {
+        let cure = "write the 64 hexadecimal digits of the file's SHA-256, or leave it out";
+        Problem::error(format!("{} is not a SHA-256 digest", quote(text)), cure).field(field)
+    })
+}
+
+/// The problem with a size that is no whole number of bytes; `written` is how the manifest writes it.
+pub(super) fn not_bytes(written: &str, field: &str) -> Problem {
+    let cure = "write the file's size as a whole number of bytes, for example 81234, or leave it out";
+    Problem::error(format!("{written} is not a number of bytes"), cure).field(field)
+}
+
+/// The problem with a field that every such entry needs.
+pub(super) fn missing(field: &str, cure: impl Into<String>) -> Problem {
+    Problem::error(format!("{} is missing", last_part(field)), cure).field(field)
+}
+
+/// The problem with a document of more images than the limit.
+pub(super) fn too_many_images(count: usize, most: usize) -> Problem {
+    let cure = format!("divide it into documents of at most {most} images");
+    Problem::error(format!("the document has {count} images, more than {most}"), cure).field("images")
+}
+
+fn last_part(field: &str) -> &str {
+    field.rsplit('.').next().unwrap_or(field)
+}
+
+/// Warns of a file that one document names more than once.
+pub(super) fn warn_of_repeats(images: &[ImageSource], findings: &mut Findings) {
+    let mut seen = HashSet::new();
+    for (at, image) in images.iter().enumerate() {
+        let path = &image.source.path;
+        if !seen.insert(path) {
+            let reason = format!("the document names {} more than once", quote(path.as_str()));
+            let cure = "name each image once, unless it is really to be uploaded twice";
+            findings.add(Problem::warning(reason, cure).field(format!("images[{at}].path")).path(path.as_str()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_in_lower_case_is_told_its_upper_case() {
+        let mut findings = Findings::default();
+        let problem = word("utility bill".into(), "document_type", &known::DOCUMENT_TYPES, &mut findings).unwrap_err();
+        assert_eq!((problem.field.as_deref(), problem.cure.as_str()), (Some("document_type"), "write UTILITY_BILL"));
+        for bad in ["", "ÄRZTE", "A/B", &"A".repeat(101)] {
+            let problem = word(bad.to_owned(), "category", &known::CATEGORIES, &mut findings).unwrap_err();
+            assert!(problem.cure.contains("capital letters"), "{problem:?}");
+        }
+        assert!(findings.into_problems().is_empty());
+    }
+
+    #[test]
+    fn an_unknown_word_is_taken_with_a_warning_that_names_the_nearest() {
+        let mut findings = Findings::default();
+        assert_eq!(word("PASPORT".into(), "document_type", &known::DOCUMENT_TYPES, &mut findings).unwrap(), "PASPORT");
+        assert_eq!(word("A".repeat(100), "category", &known::CATEGORIES, &mut findings).unwrap().len(), 100);
+        assert!(!findings.is_fatal());
+        let problems = findings.into_problems();
+        assert_eq!(problems[0].cure, "if PASSPORT is meant, write that");
+        assert_eq!(problems[1].cure, "check the spelling; nothing known is near it");
+    }
+
+    #[test]
+    fn references_and_names_are_short_and_plain() {
+        assert!(reference("ä".repeat(512), "reference").is_ok());
+        for bad in ["".to_owned(), "ä".repeat(513), "a\0b".to_owned(), "a\nb".to_owned()] {
+            assert!(reference(bad, "reference").is_err());
+        }
+        assert!(name("PEP Declaration Form.pdf".into(), "name").is_ok());
+        assert!(name("x".repeat(255), "name").is_ok());
+        for bad in ["".to_owned(), "x".repeat(256), "a/b.pdf".to_owned(), "a\tb".to_owned()] {
+            assert!(name(bad, "name").is_err());
+        }
+    }
+
+    #[test]
+    fn an_image_type_in_lower_case_is_told_its_upper_case() {
+        assert_eq!(image_type("FACE", "image_type"), Ok(ImageType::Face));
+        assert_eq!(image_type("front", "image_type").unwrap_err().cure, "write FRONT");
+        assert!(image_type("SELFIE", "image_type").unwrap_err().cure.contains("BACK"));
+    }
+
+    #[test]
+    fn a_path_out_of_the_folder_is_refused_with_its_reason() {
+        let mut findings = Findings::default();
+        for (bad, word) in [("../x", "'..'"), ("/etc/passwd", "absolute"), ("", "empty"), ("a/", "folder")] {
+            let problem = path(bad, "images[2].path", &mut findings).unwrap_err();
+            assert!(problem.reason.contains(word), "{problem:?}");
+            assert_eq!(problem.field.as_deref(), Some("images[2].path"));
+        }
+        assert!(path("a.png ", "path", &mut findings).is_ok());
+        assert_eq!(findings.into_problems().len(), 1);
+    }
+}

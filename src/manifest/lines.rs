@@ -1,0 +1,142 @@
+//! The JSON Lines manifest: one entry a line.
+//!
+//! A line that is wrong spoils no other. Blank lines count for nothing. A first pass finds what makes the whole manifest
+//! unusable; it only looks for line ends. No line is buffered beyond its limit.
+
+use std::io::{self, BufRead, BufReader, Read, Seek};
+
+use crate::{entry::EntryKind, problem::Problem};
+
+use super::{
+    Limits, ReadError, Reading, Sink, Text,
+    findings::{Findings, Label},
+    format::not_utf8,
+    json::syntax_reason,
+    meter::{Meter, Metered},
+    no_entries,
+    object::{self, Place},
+    read_failure, too_many_entries,
+    value::Parsed,
+};
+
+/// Reads a JSON Lines manifest and hands out its entries.
+pub(super) fn read<R: Read + Seek>(text: &mut Text<R>, limits: &Limits, sink: &mut Sink<'_>) -> Result<(), ReadError> {
+    check(text.rewind()?, limits)?;
+    let mut index = 0_u64;
+    each_line(text.rewind()?, limits, &mut |line| {
+        let reading = entry(&line, index, limits);
+        index = index.saturating_add(1);
+        if sink.give(reading).is_break() { Err(ReadError::Stopped) } else { Ok(()) }
+    })
+}
+
+fn check<R: Read>(input: R, limits: &Limits) -> Result<(), ReadError> {
+    let mut count = 0_u64;
+    each_line(input, limits, &mut |line| {
+        count = count.saturating_add(1);
+        if count > limits.max_entries {
+            return Err(ReadError::unusable(too_many_entries(limits)));
+        }
+        if count == 1 && !line.too_long && matches!(line.bytes, b"{" | b"[") {
+            let reason = format!("the entry on line {} goes on over several lines", line.number);
+            let cure = "write one entry a line, or, if the file is one JSON object, let its name end with .json";
+            return Err(ReadError::unusable(Problem::error(reason, cure)));
+        }
+        Ok(())
+    })?;
+    if count == 0 { Err(ReadError::unusable(no_entries())) } else { Ok(()) }
+}
+
+fn entry(line: &Line<'_>, index: u64, limits: &Limits) -> Reading {
+    let problem = if line.too_long {
+        let reason = format!("the line is longer than {} bytes", limits.max_line_bytes);
+        Problem::error(reason, "make the entry smaller, or divide it; images are named by their paths")
+    } else {
+        match parse(line.bytes) {
+            Ok(parsed) => {
+                let place = Place { index, line: Some(line.number), kind: None, profile_id: None, limits };
+                return object::entry(parsed, &place);
+            }
+            Err(problem) => problem,
+        }
+    };
+    let mut findings = Findings::default();
+    findings.add(problem);
+    // What cannot be parsed may still show what it was to be.
+    let is_document = line.bytes.windows(8).any(|part| part == b"\"images\"");
+    let kind = if is_document { EntryKind::Document } else { EntryKind::File };
+    let label = Label { index, line: Some(line.number), kind, reference: None, profile_id: None, replace: false };
+    findings.conclude(label, None)
+}
+
+fn parse(line: &[u8]) -> Result<Parsed, Problem> {
+    let text = str::from_utf8(line).map_err(|_| not_utf8("the line"))?;
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    Parsed::read(&mut deserializer).and_then(|parsed| deserializer.end().map(|()| parsed)).map_err(|error| {
+        let reason = format!("the line is not valid JSON: {}, at column {}", syntax_reason(&error), error.column());
+        Problem::error(reason, "write one entry, complete, on each line")
+    })
+}
+
+/// A line that is not blank.
+struct Line<'a> {
+    /// From 1, counting the blank ones.
+    number: u64,
+    /// Without white space around it; only its beginning where it is too long.
+    bytes: &'a [u8],
+    too_long: bool,
+}
+
+fn each_line<R: Read>(
+    input: R,
+    limits: &Limits,
+    visit: &mut dyn FnMut(Line<'_>) -> Result<(), ReadError>,
+) -> Result<(), ReadError> {
+    let meter = Meter::new(limits.max_bytes);
+    let mut reader = BufReader::new(Metered::new(input, &meter));
+    let failed =
+        |error| read_failure(error, &meter, limits, || Problem::error("a line is too long", "make the entry smaller"));
+    let mut line = Vec::new();
+    let mut number = 0_u64;
+    while let Some(too_long) = next_line(&mut reader, limits.max_line_bytes, &mut line).map_err(failed)? {
+        number = number.saturating_add(1);
+        let bytes = line.trim_ascii();
+        if too_long || !bytes.is_empty() {
+            visit(Line { number, bytes, too_long })?;
+        }
+    }
+    Ok(())
+}
+
+/// Reads the next line into `line`, at most `most` bytes of it; says whether it is longer, and nothing at the end.
+fn next_line(reader: &mut impl BufRead, most: usize, line: &mut Vec<u8>) -> io::Result<Option<bool>> {
+    line.clear();
+    // One byte more, for the carriage return of a Windows line end, which is no part of the line.
+    let capacity = most.saturating_add(1);
+    let mut overflows = false;
+    let mut begun = false;
+    loop {
+        let available = match reader.fill_buf() {
+            Ok(available) => available,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        let at_end = available.is_empty();
+        begun |= !at_end;
+        let end = available.iter().position(|byte| *byte == b'\n');
+        let part = available.get(..end.unwrap_or(available.len())).unwrap_or_default();
+        let room = capacity.saturating_sub(line.len());
+        overflows |= part.len() > room;
+        line.extend_from_slice(part.get(..room).unwrap_or(part));
+        let used = part.len().saturating_add(usize::from(end.is_some()));
+        reader.consume(used);
+        if end.is_some() || at_end {
+            let text = line.strip_suffix(b"\r").unwrap_or(line);
+            return Ok(begun.then_some(overflows || text.len() > most));
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "lines_tests.rs"]
+mod tests;

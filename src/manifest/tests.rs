@@ -1,0 +1,228 @@
+//! Tests of all formats together, and helpers for the tests of each.
+
+use std::io::Cursor;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const FORMATS: [Format; 3] = [Format::Json, Format::JsonLines, Format::Csv];
+
+/// Reads a manifest and keeps all that it gives.
+pub(super) fn read_all(format: Format, text: impl AsRef<[u8]>) -> Result<(Vec<Reading>, Summary), ReadError> {
+    read_within(format, text, &Limits::default())
+}
+
+pub(super) fn read_within(
+    format: Format,
+    text: impl AsRef<[u8]>,
+    limits: &Limits,
+) -> Result<(Vec<Reading>, Summary), ReadError> {
+    let mut readings = Vec::new();
+    let summary = read(Cursor::new(text), format, limits, &mut |reading| {
+        readings.push(reading);
+        ControlFlow::Continue(())
+    })?;
+    Ok((readings, summary))
+}
+
+/// The entries of a manifest without a single problem.
+#[track_caller]
+pub(super) fn entries(format: Format, text: impl AsRef<[u8]>) -> Vec<Entry> {
+    let (readings, summary) = read_all(format, text).unwrap();
+    assert_eq!(summary, Summary { entries: readings.len() as u64, ..Summary::default() });
+    readings
+        .into_iter()
+        .map(|reading| match reading {
+            Reading::Entry { entry, warnings, line: Some(_) } if warnings.is_empty() => entry,
+            other => panic!("{other:?}"),
+        })
+        .collect()
+}
+
+/// What is wrong with a manifest of which no entry must be handed out.
+#[track_caller]
+pub(super) fn unusable(format: Format, text: impl AsRef<[u8]>) -> String {
+    unusable_within(format, text, &Limits::default())
+}
+
+#[track_caller]
+pub(super) fn unusable_within(format: Format, text: impl AsRef<[u8]>, limits: &Limits) -> String {
+    let mut given = 0;
+    let outcome = read(Cursor::new(text), format, limits, &mut |_| {
+        given += 1;
+        ControlFlow::Continue(())
+    });
+    assert_eq!(given, 0, "entries of an unusable manifest were handed out");
+    match outcome {
+        Err(ReadError::Unusable(problems)) => all_text(&problems),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The reasons and cures of an invalid entry.
+#[track_caller]
+pub(super) fn invalid(reading: &Reading) -> String {
+    match reading {
+        Reading::Invalid { problems, .. } => all_text(problems),
+        Reading::Entry { .. } => panic!("{reading:?}"),
+    }
+}
+
+fn all_text(problems: &[Problem]) -> String {
+    assert!(problems.iter().any(Problem::is_error));
+    let lines: Vec<_> =
+        problems.iter().map(|problem| format!("{:?}: {} | {}", problem.field, problem.reason, problem.cure)).collect();
+    lines.join("\n")
+}
+
+/// A manifest of any size that is made while it is read, and knows how much of it was read.
+pub(super) struct Generated<'a> {
+    head: &'a str,
+    item: &'a dyn Fn(u64) -> String,
+    count: u64,
+    tail: &'a str,
+    next: u64,
+    chunk: Cursor<Vec<u8>>,
+    pub(super) read: &'a std::cell::Cell<u64>,
+}
+
+impl<'a> Generated<'a> {
+    pub(super) fn new(
+        head: &'a str,
+        item: &'a dyn Fn(u64) -> String,
+        count: u64,
+        tail: &'a str,
+        read: &'a std::cell::Cell<u64>,
+    ) -> Self {
+        Self { head, item, count, tail, next: 0, chunk: Cursor::new(head.as_bytes().to_vec()), read }
+    }
+}
+
+impl Read for Generated<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let read = self.chunk.read(buffer)?;
+            if read > 0 || self.next > self.count {
+                self.read.set(self.read.get() + read as u64);
+                return Ok(read);
+            }
+            let chunk = if self.next == self.count { self.tail.to_owned() } else { (self.item)(self.next) };
+            self.chunk = Cursor::new(chunk.into_bytes());
+            self.next += 1;
+        }
+    }
+}
+
+impl Seek for Generated<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        assert_eq!(to, SeekFrom::Start(0));
+        self.next = 0;
+        self.chunk = Cursor::new(self.head.as_bytes().to_vec());
+        self.read.set(0);
+        Ok(0)
+    }
+}
+
+#[test]
+fn an_empty_manifest_is_unusable_in_every_format() {
+    for format in FORMATS {
+        for text in ["", " \r\n\n", "\u{feff}"] {
+            unusable(format, text);
+        }
+    }
+}
+
+#[test]
+fn utf16_and_spreadsheets_are_told_how_to_be_saved() {
+    for format in FORMATS {
+        assert!(unusable(format, b"\xFF\xFEp\0").contains("UTF-16"));
+        assert!(unusable(format, b"PK\x03\x04\x14").contains("spreadsheet"));
+    }
+}
+
+#[test]
+fn a_manifest_beyond_the_size_limit_is_unusable_in_every_format() {
+    let profile = "a2c4393a-e219-67a4-5ab4-2186952e9038";
+    let texts = [
+        format!(r#"{{"version": 1, "files": [{{"profile_id": "{profile}", "path": "a"}}]}}"#),
+        format!(r#"{{"profile_id": "{profile}", "path": "a"}}"#),
+        format!("profile_id,path\n{profile},a\n"),
+    ];
+    for (format, text) in FORMATS.into_iter().zip(texts) {
+        let size = text.len() as u64;
+        let limits = |max_bytes| Limits { max_bytes, ..Limits::default() };
+        assert_eq!(read_within(format, &text, &limits(size)).unwrap().1.entries, 1, "{format:?}");
+        assert!(unusable_within(format, &text, &limits(size - 1)).contains("larger than"), "{format:?}");
+    }
+}
+
+#[test]
+fn a_reader_that_fails_is_not_the_senders_fault() {
+    struct Broken(u32);
+    impl Read for Broken {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            if self.0 == 0 {
+                return Err(io::Error::other("lost mount"));
+            }
+            self.0 -= 1;
+            buffer[0] = b' ';
+            Ok(1)
+        }
+    }
+    impl Seek for Broken {
+        fn seek(&mut self, _: SeekFrom) -> io::Result<u64> {
+            Ok(0)
+        }
+    }
+    for format in FORMATS {
+        for good in [0, 10] {
+            let outcome = read(Broken(good), format, &Limits::default(), &mut |_| ControlFlow::Continue(()));
+            assert!(matches!(outcome, Err(ReadError::Io(_))), "{format:?} {outcome:?}");
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_bytes_are_read_or_refused_in_any_format(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        for format in FORMATS {
+            check_invariants(format, &bytes)?;
+        }
+    }
+
+    #[test]
+    fn manifest_like_text_is_read_or_refused_in_any_format(
+        text in r#"(\{"version":1,"(files|documents)":\[)?(\{"path":"[a/.]{0,3}"\},?|[\[\]{}",:;\\\t\n\ra0é]|profile_id,path\n|\n[ab],,"?|reference;path;profile_id\r\n){0,30}(\]\})?"#
+    ) {
+        for format in FORMATS {
+            check_invariants(format, text.as_bytes())?;
+        }
+    }
+}
+
+/// What holds whatever is read: indices without gaps, and problems wherever something is refused.
+fn check_invariants(format: Format, bytes: &[u8]) -> Result<(), TestCaseError> {
+    match read_all(format, bytes) {
+        Ok((readings, summary)) => {
+            prop_assert!(!readings.is_empty());
+            prop_assert_eq!(summary.entries, readings.len() as u64);
+            let mut bad = 0;
+            for (at, reading) in (0..).zip(&readings) {
+                let index = match reading {
+                    Reading::Entry { entry, .. } => entry.index,
+                    Reading::Invalid { index, problems, .. } => {
+                        bad += 1;
+                        prop_assert!(problems.iter().any(Problem::is_error));
+                        *index
+                    }
+                };
+                prop_assert_eq!(index, at);
+            }
+            prop_assert_eq!(summary.invalid, bad);
+        }
+        Err(ReadError::Unusable(problems)) => prop_assert!(problems.iter().any(Problem::is_error)),
+        Err(other) => prop_assert!(false, "{:?}", other),
+    }
+    Ok(())
+}
