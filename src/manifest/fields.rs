@@ -107,7 +107,7 @@ pub(super) fn image_type(text: &str, field: &str) -> Result<ImageType, Problem> 
     })
 }
 
-/// Reads a `path`; one that begins or ends with a space comes with a warning, because it is rarely meant.
+/// Reads a `path`; one with a space at an end or with a backslash comes with a warning, because neither is often meant.
 pub(super) fn path(text: &str, field: &str, findings: &mut Findings) -> Result<RelativePath, Problem> {
     let path = RelativePath::parse(text).map_err(|reason| {
         let cure = "name a file by its path from the manifest's folder, for example 17/front.jpg";
@@ -116,6 +116,10 @@ pub(super) fn path(text: &str, field: &str, findings: &mut Findings) -> Result<R
     if text.trim() != text {
         let reason = format!("the path {} begins or ends with a space", quote(text));
         findings.add(Problem::warning(reason, "remove it unless the file's name has it too").field(field));
+    }
+    if text.contains('\\') {
+        let reason = format!("the path {} has a backslash", quote(text));
+        findings.add(Problem::warning(reason, "write / between folders and files").field(field));
     }
     Ok(path)
 }
@@ -218,6 +222,9 @@ mod tests {
             assert_eq!(problem.field.as_deref(), Some("images[2].path"));
         }
         assert!(path("a.png ", "path", &mut findings).is_ok());
-        assert_eq!(findings.into_problems().len(), 1);
+        assert!(path("17\\a.png", "path", &mut findings).is_ok());
+        let told: Vec<_> = findings.into_problems().into_iter().map(|problem| problem.reason).collect();
+        assert_eq!(told.len(), 2);
+        assert!(told[0].contains("ends with a space") && told[1].contains("backslash"), "{told:?}");
     }
 }

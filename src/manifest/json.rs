@@ -164,8 +164,12 @@ fn walk<R: Read>(
     Err(ReadError::Unusable(findings.into_problems()))
 }
 
-/// The problem with text that is not JSON.
+/// The problem with text that is not JSON, or has an entry that is not to be held.
 fn syntax_problem(error: &serde_json::Error) -> Problem {
+    let (what, line, column) = (syntax_reason(error), error.line(), error.column());
+    if error.is_data() {
+        return Problem::error(format!("{what}, at line {line} column {column}"), "make it smaller, or divide it");
+    }
     let cure = if error.is_eof() {
         "see whether the whole manifest has arrived, and whether every bracket is closed"
     } else if error.to_string().starts_with("trailing characters") {
@@ -173,7 +177,6 @@ fn syntax_problem(error: &serde_json::Error) -> Problem {
     } else {
         "mend the JSON at this place"
     };
-    let (what, line, column) = (syntax_reason(error), error.line(), error.column());
     Problem::error(format!("the manifest is not valid JSON: {what}, at line {line} column {column}"), cure)
 }
 
@@ -243,9 +246,11 @@ impl<'de> Visitor<'de> for TopSeed<'_, '_> {
                     walk.end = Some(End::Unusable);
                     return Err(A::Error::custom("repeated field"));
                 }
-                Some(("version", _)) => walk.top.version = Some(map.next_value_seed(Bounded::<Value>::new(walk))?),
+                Some(("version", _)) => {
+                    walk.top.version = Some(map.next_value_seed(Bounded::<Parsed>::new(walk))?.value)
+                }
                 Some(("profile_id", _)) => {
-                    walk.top.profile_id = Some(map.next_value_seed(Bounded::<Value>::new(walk))?);
+                    walk.top.profile_id = Some(map.next_value_seed(Bounded::<Parsed>::new(walk))?.value);
                 }
                 Some((field, _)) => {
                     let kind = if field == "files" { EntryKind::File } else { EntryKind::Document };

@@ -168,6 +168,11 @@ fn hostile_nesting_and_sizes_are_refused() {
         }
         assert!(unusable(JSON, format!(r#"{{"version": 1, "files": [{nested}"#)).contains("recursion limit"));
     }
+    let crowd = format!("[{}0]", "0,".repeat(60_000));
+    for text in [format!(r#"{{"version": {crowd}}}"#), format!(r#"{{"files": [{crowd}]}}"#)] {
+        let told = unusable(JSON, text);
+        assert!(told.contains("None: an entry has more than 50000 values, at line 1"), "{told}");
+    }
     let huge = "x".repeat(3 << 20);
     for text in [
         format!("\"{huge}\""),

@@ -73,7 +73,11 @@ fn parse(line: &[u8]) -> Result<Parsed, Problem> {
     let text = str::from_utf8(line).map_err(|_| not_utf8("the line"))?;
     let mut deserializer = serde_json::Deserializer::from_str(text);
     Parsed::read(&mut deserializer).and_then(|parsed| deserializer.end().map(|()| parsed)).map_err(|error| {
-        let reason = format!("the line is not valid JSON: {}, at column {}", syntax_reason(&error), error.column());
+        let (what, column) = (syntax_reason(&error), error.column());
+        if error.is_data() {
+            return Problem::error(what, "make it smaller, or divide it");
+        }
+        let reason = format!("the line is not valid JSON: {what}, at column {column}");
         Problem::error(reason, "write one entry, complete, on each line")
     })
 }

@@ -53,6 +53,16 @@ fn a_bad_line_spoils_no_other_and_knows_its_number() {
 }
 
 #[test]
+fn hostile_lines_are_refused_each_for_itself() {
+    let crowd = format!("[{}0]", "0,".repeat(60_000));
+    let text = format!("{}\n{crowd}\n{}", "[".repeat(300_000), file("a"));
+    let (readings, summary) = read_all(LINES, text).unwrap();
+    assert_eq!((summary.entries, summary.invalid), (3, 2));
+    assert!(invalid(&readings[0]).contains("recursion limit"));
+    assert!(invalid(&readings[1]).contains("None: an entry has more than 50000 values"));
+}
+
+#[test]
 fn version_is_no_field_of_a_line() {
     let text = file("a").replace('{', r#"{"version": 1, "#);
     assert!(invalid(&read_all(LINES, text).unwrap().0[0]).contains("a file has no field \"version\""));
