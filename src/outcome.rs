@@ -1,1 +1,0 @@
-//! What became of one call to the API.

@@ -1,0 +1,283 @@
+//! What became of one call to the API: the one place that decides whether it worked, and what may be done next.
+//!
+//! Pure: an [`Exchange`] goes in, an [`Outcome`] comes out; nothing is sent, stored or counted here. Invariants:
+//! [`Outcome::TryAgain`] is only said of a creating call where it is certain that nothing was created;
+//! [`Outcome::Lost`] only of a creating call; and a list that is not understood is never taken for an empty one.
+
+mod errors;
+mod reply;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use errors::{ApiError, Class, Parsed};
+
+use crate::{
+    api::{Answer, Ending, Exchange, Fault},
+    clock::Timestamp,
+};
+
+/// A kind of call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Operation {
+    /// Puts an image onto a profile.
+    UploadImage,
+    /// Puts a file onto a profile.
+    UploadFile,
+    /// Makes a document of images.
+    CreateDocument,
+    /// Reads a profile's documents.
+    ReadDocuments,
+    /// Lists a profile's images.
+    ListImages,
+    /// Asks whose key it is.
+    Whoami,
+}
+
+impl Operation {
+    /// Every kind of call.
+    pub const ALL: [Self; 6] = [
+        Self::UploadImage,
+        Self::UploadFile,
+        Self::CreateDocument,
+        Self::ReadDocuments,
+        Self::ListImages,
+        Self::Whoami,
+    ];
+
+    /// The word in metrics and in the queue.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::UploadImage => "upload_image",
+            Self::UploadFile => "upload_file",
+            Self::CreateDocument => "create_document",
+            Self::ReadDocuments => "read_documents",
+            Self::ListImages => "list_images",
+            Self::Whoami => "whoami",
+        }
+    }
+
+    /// Whether it makes something that cannot be taken back.
+    #[must_use]
+    pub const fn is_creating(self) -> bool {
+        matches!(self, Self::UploadImage | Self::UploadFile | Self::CreateDocument)
+    }
+
+    /// Whether its answer is a list, which may be long.
+    #[must_use]
+    pub const fn is_list(self) -> bool {
+        matches!(self, Self::ReadDocuments | Self::ListImages)
+    }
+}
+
+/// What a call that worked gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// The image's id.
+    Image {
+        /// As the API gave it.
+        id: String,
+    },
+    /// The file's id.
+    File {
+        /// As the API gave it.
+        id: String,
+    },
+    /// The document's id.
+    Document {
+        /// As the API gave it.
+        id: String,
+    },
+    /// The profile's documents.
+    Documents(Vec<StandingDocument>),
+    /// The ids of the profile's images.
+    Images(Vec<String>),
+    /// Whose key it is.
+    Whoami {
+        /// The account's name.
+        auditee: Option<String>,
+        /// The name of its institution.
+        institution: Option<String>,
+    },
+}
+
+/// A document that stands on a profile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StandingDocument {
+    /// As the API gave it.
+    pub id: String,
+    /// For example `PROOF_OF_IDENTITY`; empty where the API gives none.
+    pub category: String,
+    /// For example `PASSPORT`; empty where the API gives none.
+    pub document_type: String,
+    /// The ids of its images, in the API's order.
+    pub image_ids: Vec<String>,
+}
+
+/// Why a call did not work, in the API's words where it has any.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reason {
+    /// The HTTP status, where there was an answer.
+    pub status: Option<u16>,
+    /// The code of the error in the answer's body, where there is one.
+    pub code: Option<i64>,
+    /// At most 300 characters, without control characters, and without anything that looks like a file's content.
+    pub message: String,
+}
+
+/// What keeps an account from sending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PauseCause {
+    /// The API does not take the key.
+    KeyRefused,
+    /// The account's limit of chargeable things or checks is reached.
+    QuotaSpent,
+}
+
+/// What became of a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It worked.
+    Done(Reply),
+    /// It will never work for this entry.
+    Refused(Reason),
+    /// Too many calls; this never counts as an attempt.
+    Throttled {
+        /// How long the API asks to wait; zero where the moment has passed.
+        wait: Option<Duration>,
+        /// What it said.
+        reason: Reason,
+    },
+    /// Nothing works for this account now; no entry fails for it.
+    Paused {
+        /// What is the matter.
+        cause: PauseCause,
+        /// What the API said.
+        reason: Reason,
+    },
+    /// It did not work, and certainly nothing was created.
+    TryAgain(Reason),
+    /// It may have worked: read back, or send again and count what may be left over.
+    Lost(Reason),
+    /// The file is not the one that was checked; nothing was created.
+    SourceChanged(Reason),
+    /// The file cannot be read; nothing was created.
+    SourceUnreadable(Reason),
+}
+
+/// Says what became of a call. `now` is what dates in the answer's headers are compared with.
+#[must_use]
+pub fn outcome(exchange: &Exchange, now: Timestamp) -> Outcome {
+    match &exchange.result {
+        Ok(answer) => answered(exchange, answer, now),
+        Err(fault) => failed(exchange, fault),
+    }
+}
+
+/// A call without an answer.
+fn failed(exchange: &Exchange, fault: &Fault) -> Outcome {
+    let reason = Reason { status: None, code: None, message: errors::bounded(&fault.to_string()) };
+    match fault {
+        Fault::SourceChanged => Outcome::SourceChanged(reason),
+        Fault::SourceUnreadable(_) => Outcome::SourceUnreadable(reason),
+        fault if fault.certainly_not_sent() => Outcome::TryAgain(reason),
+        _ => unanswered(exchange, reason),
+    }
+}
+
+/// A call of which it is not known what the server made of it.
+fn unanswered(exchange: &Exchange, reason: Reason) -> Outcome {
+    // Without its last frame a body is broken JSON, of which nothing can be created.
+    if exchange.operation.is_creating() && exchange.handed_over {
+        Outcome::Lost(reason)
+    } else {
+        Outcome::TryAgain(reason)
+    }
+}
+
+/// A call whose answer's head came.
+fn answered(exchange: &Exchange, answer: &Answer, now: Timestamp) -> Outcome {
+    let operation = exchange.operation;
+    let parsed = match answer.ending {
+        Ending::Whole if is_success(answer.status) => reply::read(operation, &answer.body),
+        Ending::Whole => errors::read(&answer.body),
+        Ending::Cut | Ending::Silent | Ending::TooLarge => Parsed::Unreadable,
+    };
+    match parsed {
+        Parsed::Reply(reply) if !operation.is_creating() || exchange.handed_over => Outcome::Done(reply),
+        Parsed::Reply(_) => {
+            let message = "the API said that it worked before it had the whole request";
+            Outcome::Lost(Reason { status: Some(answer.status), code: None, message: message.to_owned() })
+        }
+        Parsed::Error(error) => by_error(exchange, answer, error, now),
+        Parsed::Unreadable => by_status(exchange, answer, unreadable(answer), now),
+    }
+}
+
+/// An answer that says what went wrong: its code counts more than its status.
+fn by_error(exchange: &Exchange, answer: &Answer, error: ApiError, now: Timestamp) -> Outcome {
+    let class = error.class();
+    let message = match error.message {
+        Some(message) => errors::bounded(&message),
+        None => unreadable(answer).message,
+    };
+    let reason = Reason { status: Some(answer.status), code: error.code, message };
+    match (class, answer.status) {
+        // Whatever else it says, no entry may fail for a key.
+        (_, 401) | (Class::Key, _) => Outcome::Paused { cause: PauseCause::KeyRefused, reason },
+        (Class::Quota, _) => Outcome::Paused { cause: PauseCause::QuotaSpent, reason },
+        (_, 429) => throttled(answer, reason, now),
+        (Class::Refused, _) => Outcome::Refused(reason),
+        (Class::Transient, 500..) => unanswered(exchange, reason),
+        (Class::Transient, _) => Outcome::TryAgain(reason),
+        // An answer that names an error says that it failed, whatever its code means.
+        (Class::Unknown, 200..=299) => Outcome::TryAgain(reason),
+        (Class::Unknown, _) => by_status(exchange, answer, reason, now),
+    }
+}
+
+/// An answer of which only the status says something.
+fn by_status(exchange: &Exchange, answer: &Answer, mut reason: Reason, now: Timestamp) -> Outcome {
+    match answer.status {
+        // Lists and probes change nothing; what was to be created may be there, whether or not the body went out.
+        200..=299 if exchange.operation.is_creating() => Outcome::Lost(reason),
+        200..=299 => Outcome::TryAgain(reason),
+        401 | 403 => Outcome::Paused { cause: PauseCause::KeyRefused, reason },
+        429 => throttled(answer, reason, now),
+        300..=399 => {
+            reason.message = "the API redirects elsewhere, which is not followed; check api.base_url".to_owned();
+            Outcome::TryAgain(reason)
+        }
+        407 => {
+            reason.message = "the proxy asks for a password; check api.proxy".to_owned();
+            Outcome::TryAgain(reason)
+        }
+        408 | 425 => Outcome::TryAgain(reason),
+        409 | 412 if exchange.operation == Operation::CreateDocument => Outcome::Lost(reason),
+        400..=499 => Outcome::Refused(reason),
+        _ => unanswered(exchange, reason),
+    }
+}
+
+fn throttled(answer: &Answer, reason: Reason, now: Timestamp) -> Outcome {
+    Outcome::Throttled { wait: answer.limits.wait(now), reason }
+}
+
+const fn is_success(status: u16) -> bool {
+    matches!(status, 200..=299)
+}
+
+/// What to say of an answer that says nothing itself.
+fn unreadable(answer: &Answer) -> Reason {
+    let status = answer.status;
+    let message = match answer.ending {
+        Ending::Cut => format!("HTTP status {status}, and the answer was cut off"),
+        Ending::Silent => format!("HTTP status {status}, and the answer did not end in time"),
+        Ending::TooLarge => format!("HTTP status {status}, and the answer is too large"),
+        Ending::Whole if is_success(status) => format!("HTTP status {status}, but the answer is not understood"),
+        Ending::Whole => format!("HTTP status {status}"),
+    };
+    Reason { status: Some(status), code: None, message }
+}
