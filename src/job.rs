@@ -85,19 +85,18 @@ impl JobState {
     /// [`IllegalTransition`] where the event cannot happen to a job in this state.
     pub const fn after(self, event: JobEvent) -> Result<Self, IllegalTransition> {
         use JobEvent as E;
-        use JobState as S;
         match (self, event) {
-            (S::Queued | S::Waiting, E::Claimed) => Ok(S::Running),
-            (S::Running, E::Created) => Ok(S::Done),
+            (Self::Queued | Self::Waiting, E::Claimed) => Ok(Self::Running),
+            (Self::Running, E::Created) => Ok(Self::Done),
             // A person says of a held job that its document stands.
-            (S::Held, E::Created) => Ok(S::Done),
-            (S::Running, E::PutOff) => Ok(S::Waiting),
-            (S::Running, E::GaveBack) | (S::Waiting, E::Due) => Ok(S::Queued),
-            (S::Running, E::Refused) => Ok(S::Failed),
-            (S::Running, E::Held) => Ok(S::Held),
-            (S::Waiting, E::TwinCreated) => Ok(S::Duplicate),
-            (S::Queued | S::Running | S::Waiting | S::Held, E::Cancelled) => Ok(S::Cancelled),
-            (S::Waiting | S::Held | S::Failed | S::Cancelled, E::Retried) => Ok(S::Queued),
+            (Self::Held, E::Created) => Ok(Self::Done),
+            (Self::Running, E::PutOff) => Ok(Self::Waiting),
+            (Self::Running, E::GaveBack) | (Self::Waiting, E::Due) => Ok(Self::Queued),
+            (Self::Running, E::Refused) => Ok(Self::Failed),
+            (Self::Running, E::Held) => Ok(Self::Held),
+            (Self::Waiting, E::TwinCreated) => Ok(Self::Duplicate),
+            (Self::Queued | Self::Running | Self::Waiting | Self::Held, E::Cancelled) => Ok(Self::Cancelled),
+            (Self::Waiting | Self::Held | Self::Failed | Self::Cancelled, E::Retried) => Ok(Self::Queued),
             (state, event) => Err(IllegalTransition { state, event }),
         }
     }
@@ -274,6 +273,10 @@ pub struct Job {
     pub name: Option<String>,
     /// Its images, or its one file, in order.
     pub uploads: Vec<Upload>,
+    /// The folder beneath which its files are opened.
+    pub image_root: String,
+    /// Where their paths start, relative to that; empty for the folder itself.
+    pub image_folder: String,
     /// How far the document has come.
     pub creation: Creation,
     /// When the document was last sent, in milliseconds since 1970, where that is known.
@@ -404,6 +407,8 @@ mod tests {
             extracted_data: None,
             name: None,
             uploads,
+            image_root: "/drop".into(),
+            image_folder: String::new(),
             creation,
             sent_at: None,
             loss_answered: false,

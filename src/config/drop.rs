@@ -178,6 +178,22 @@ impl AfterSuccess {
     /// Every word that the configuration knows.
     pub const WORDS: [(&'static str, Self); 3] =
         [("archive", Self::Archive), ("delete", Self::Delete), ("keep", Self::Keep)];
+
+    /// The word in the configuration and in the queue.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Archive => "archive",
+            Self::Delete => "delete",
+            Self::Keep => "keep",
+        }
+    }
+
+    /// Reads the word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::WORDS.into_iter().find(|(known, _)| *known == word).map(|(_, after)| after)
+    }
 }
 
 #[cfg(test)]

@@ -11,39 +11,11 @@ use sha2::Digest as _;
 use super::{Queue, QueueError, settle};
 use crate::{
     clock::Timestamp,
+    config::AfterSuccess,
     entry::{Content, Entry, EntryKind, Sha256},
     job::JobState,
     problem::Problem,
 };
-
-/// What becomes of a manifest's files after all is well.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AfterSuccess {
-    /// They are moved to the done folder.
-    Archive,
-    /// They are deleted.
-    Delete,
-    /// They stay where they are.
-    Keep,
-}
-
-impl AfterSuccess {
-    /// The word in the configuration and in the queue.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Archive => "archive",
-            Self::Delete => "delete",
-            Self::Keep => "keep",
-        }
-    }
-
-    /// Reads the word.
-    #[must_use]
-    pub fn parse(word: &str) -> Option<Self> {
-        [Self::Archive, Self::Delete, Self::Keep].into_iter().find(|after| after.as_str() == word)
-    }
-}
 
 /// A manifest that is to be taken in, and how it will be settled.
 #[derive(Debug, Clone)]

@@ -29,7 +29,7 @@ pub(super) fn digest(bytes: &[u8]) -> Result<Sha256, QueueError> {
     bytes.try_into().map(Sha256).map_err(|_| unreadable("a digest", &bytes.len().to_string()))
 }
 
-/// A job without its uploads.
+/// A job without its uploads and their place.
 pub(super) fn job(row: &Row<'_>) -> Result<Job, QueueError> {
     let profile: String = row.get(4)?;
     let creation: String = row.get(9)?;
@@ -44,6 +44,8 @@ pub(super) fn job(row: &Row<'_>) -> Result<Job, QueueError> {
         extracted_data: row.get(7)?,
         name: row.get(8)?,
         uploads: Vec::new(),
+        image_root: String::new(),
+        image_folder: String::new(),
         creation: Creation::parse(&creation).ok_or_else(|| unreadable("a job's creation", &creation))?,
         sent_at: row.get(10)?,
         loss_answered: row.get(11)?,

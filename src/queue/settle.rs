@@ -7,12 +7,14 @@ use std::path::PathBuf;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{Queue, QueueError, admit::AfterSuccess, rows};
+use super::{Queue, QueueError, rows};
 use crate::{
     clock::Timestamp,
-    entry::{EntryKind, Sha256},
+    config::AfterSuccess,
+    entry::Sha256,
     job::{JobEvent, JobState},
     problem::Problem,
+    receipt::Fate,
 };
 
 /// A batch whose jobs have all ended, as whoever settles it needs it.
@@ -54,27 +56,6 @@ pub struct Ended {
     pub receipt: Option<String>,
     /// Whether the receipt is published.
     pub published: bool,
-}
-
-/// One entry of a receipt.
-#[derive(Debug, Clone, PartialEq)]
-pub struct EntryRow {
-    /// Its place in the manifest.
-    pub index: u64,
-    /// Document or file.
-    pub kind: EntryKind,
-    /// The sender's key.
-    pub reference: Option<String>,
-    /// The profile, as far as the manifest said.
-    pub profile_id: Option<String>,
-    /// How its job ended; `None` for an entry that never became a job.
-    pub state: Option<JobState>,
-    /// What was created, or exists.
-    pub remote_id: Option<String>,
-    /// Why not, as JSON problems.
-    pub problems: Vec<Problem>,
-    /// Its images, or its file.
-    pub uploads: Vec<crate::job::Upload>,
 }
 
 /// Counts down a batch's open jobs; whatever waits for the job with the same identity goes on.
@@ -289,7 +270,7 @@ impl Queue {
 pub fn entries<E: From<QueueError>>(
     connection: &Connection,
     batch_id: i64,
-    mut each: impl FnMut(EntryRow) -> Result<(), E>,
+    mut each: impl FnMut(Fate) -> Result<(), E>,
 ) -> Result<(), E> {
     let sqlite = |source| E::from(QueueError::Sqlite { source });
     // Both lists are sorted by the entry's index, so that one pass merges them.
@@ -327,12 +308,12 @@ pub fn entries<E: From<QueueError>>(
     }
 }
 
-fn next(rows: &mut rusqlite::Rows<'_>, connection: &Connection) -> Result<Option<EntryRow>, QueueError> {
+fn next(rows: &mut rusqlite::Rows<'_>, connection: &Connection) -> Result<Option<Fate>, QueueError> {
     let Some(row) = rows.next()? else { return Ok(None) };
     let job_id: Option<i64> = row.get(0)?;
     let state: Option<String> = row.get(5)?;
     let problems: Option<String> = row.get(7)?;
-    Ok(Some(EntryRow {
+    Ok(Some(Fate {
         index: row.get::<_, i64>(1)?.try_into().unwrap_or(0),
         kind: rows::kind(&row.get::<_, String>(2)?)?,
         reference: row.get(3)?,

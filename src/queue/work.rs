@@ -84,6 +84,9 @@ fn claim(connection: &Connection, drop_id: i64, limit: usize) -> Result<Vec<Job>
     }
     for job in &mut claimed {
         job.uploads = rows::uploads(connection, job.id)?;
+        (job.image_root, job.image_folder) = connection
+            .prepare_cached("SELECT image_root, image_folder FROM batch WHERE id = ?1")?
+            .query_row([job.batch_id], |row| Ok((row.get(0)?, row.get(1)?)))?;
     }
     claimed.sort_by_key(|job| job.id);
     Ok(claimed)
@@ -185,8 +188,8 @@ impl Queue {
         .await
     }
 
-    /// Records the ID of an upload. With the last of a document's, the intent to create the document is recorded in
-    /// the same commit, so that the document may be sent at once.
+    /// Records the ID of an upload. With the last of a document's, and where `intend_too` says that the document may be
+    /// sent at once, the intent to create it is recorded in the same commit.
     ///
     /// # Errors
     ///
@@ -196,6 +199,7 @@ impl Queue {
         job_id: i64,
         position: u32,
         remote_id: String,
+        intend_too: bool,
         attempt: Attempt,
         now: Timestamp,
     ) -> Result<Stored, QueueError> {
@@ -215,7 +219,7 @@ impl Queue {
                 .query_row([job_id], |row| row.get(0))
                 .optional()?
                 .ok_or(QueueError::Gone { what: "job", id: job_id })?;
-            if !missing && !cancel_asked {
+            if intend_too && !missing && !cancel_asked {
                 intend(connection, job_id, now)?;
             }
             Ok(Stored { complete: !missing, cancel_asked })
@@ -260,6 +264,45 @@ impl Queue {
                 note(connection, job_id, attempt)?;
             }
             finish(connection, job_id, JobState::Running, &remote_id, now)
+        })
+        .await
+    }
+
+    /// Records the ID of a file; its job has ended well.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn file_created(
+        &self,
+        job_id: i64,
+        position: u32,
+        remote_id: String,
+        attempt: Attempt,
+        now: Timestamp,
+    ) -> Result<(), QueueError> {
+        self.run(move |connection| {
+            connection
+                .prepare_cached("UPDATE upload SET remote_id = ?3 WHERE job_id = ?1 AND position = ?2")?
+                .execute(params![job_id, position, remote_id])?;
+            note(connection, job_id, &attempt)?;
+            finish(connection, job_id, JobState::Running, &remote_id, now)
+        })
+        .await
+    }
+
+    /// Records that a document whose answer was lost certainly does not stand, so that it may be sent again.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn absent(&self, job_id: i64, attempt: Attempt) -> Result<(), QueueError> {
+        self.run(move |connection| {
+            let changed = connection
+                .prepare_cached("UPDATE job SET creation = 'none', sent_at = NULL WHERE id = ?1 AND state = 'running'")?
+                .execute([job_id])?;
+            one(changed, job_id)?;
+            note(connection, job_id, &attempt)
         })
         .await
     }

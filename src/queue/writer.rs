@@ -290,7 +290,7 @@ mod tests {
                 tries += 1;
                 if tries == 2 {
                     // Somebody makes room between the first try and the second.
-                    drop(told.send(()));
+                    told.send(()).ok();
                     connection.pragma_update(None, "max_page_count", 1000)?;
                 }
                 connection.execute("INSERT INTO t VALUES(7, zeroblob(100000))", [])?;

@@ -1,0 +1,643 @@
+//! One job from a worker's hands to its end: uploads, the document, a read-back where an answer was lost.
+//!
+//! The only loop between the model and the world: [`Job::next`] says what comes next, the account makes the call,
+//! [`outcome`] says what became of it, [`judge`] what that means, and the queue records it before anything else is done.
+//!
+//! # Durability
+//!
+//! The ID of an upload is on disk before the document that needs it is sent; the intent to create a document is on disk
+//! before it is sent; a document whose answer was lost is read back before it is sent again.
+//!
+//! # Stopping
+//!
+//! A job is given back between two calls. A call that is under way is waited for; whoever drops the future instead
+//! leaves the job as `running`, and [`Queue::recover`] treats it as a crash would be.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use tokio::sync::OwnedMutexGuard;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    account::{Account, NotNow},
+    api::{DocumentRequest, Exchange, Upload as Sending},
+    clock::Timestamp,
+    entry::EntryKind,
+    inbox::beneath::{Refusal, Root},
+    inbox::file_type::FileType,
+    job::{Creation, Job, Next, Upload, Waits},
+    outcome::{Operation, Outcome, PauseCause, Reason, Reply, StandingDocument, outcome},
+    problem::Problem,
+    queue::{
+        Queue, QueueError,
+        control::Cause,
+        work::{Attempt, PutOff},
+    },
+    verdict::{Patience, Trial, Verdict, judge},
+};
+
+/// What all jobs share.
+pub struct Delivery {
+    queue: Queue,
+    patience: Patience,
+    roots: Roots,
+    profiles: Profiles,
+    /// No job begins another call after this.
+    stop: CancellationToken,
+    /// A person paused everything.
+    pub paused: AtomicBool,
+}
+
+/// The opened folders that images lie beneath.
+#[derive(Default)]
+struct Roots {
+    opened: Mutex<HashMap<PathBuf, Arc<Root>>>,
+}
+
+impl Roots {
+    /// The folder, opened again where its path now leads elsewhere. Blocks.
+    fn get(&self, path: &Path) -> std::io::Result<Arc<Root>> {
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(root) = opened.get(path)
+            && root.still_there()?
+        {
+            return Ok(Arc::clone(root));
+        }
+        let root = Arc::new(Root::open(path)?);
+        opened.insert(path.to_owned(), Arc::clone(&root));
+        Ok(root)
+    }
+}
+
+/// Lets one job at a time create a document on a profile.
+#[derive(Default)]
+struct Profiles {
+    locks: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+type ProfileLock = OwnedMutexGuard<()>;
+
+impl Profiles {
+    fn lock_of(&self, profile: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+        // A migration has more profiles than memory should hold; those that nobody waits for are forgotten.
+        if locks.len() >= 1024 {
+            locks.retain(|_, lock| Arc::strong_count(lock) > 1);
+        }
+        Arc::clone(locks.entry(profile.to_owned()).or_default())
+    }
+
+    fn try_lock(&self, profile: &str) -> Option<ProfileLock> {
+        self.lock_of(profile).try_lock_owned().ok()
+    }
+
+    async fn lock(&self, profile: &str) -> ProfileLock {
+        self.lock_of(profile).lock_owned().await
+    }
+}
+
+/// A call that did not work, with what it means.
+struct Failed {
+    verdict: Verdict,
+    attempt: Option<Attempt>,
+    lost: Option<u32>,
+}
+
+/// What became of one upload.
+enum Uploaded {
+    Stored {
+        position: u32,
+        remote_id: String,
+        complete: bool,
+        cancel_asked: bool,
+    },
+    /// Of a file: the job has ended.
+    Ended,
+    Failed(Box<Failed>),
+    NotNow(NotNow),
+    Stopped,
+}
+
+impl Delivery {
+    /// What all jobs of a process share.
+    #[must_use]
+    pub fn new(queue: Queue, patience: Patience, stop: CancellationToken) -> Self {
+        Self {
+            queue,
+            patience,
+            roots: Roots::default(),
+            profiles: Profiles::default(),
+            stop,
+            paused: AtomicBool::new(false),
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stop.is_cancelled() || self.paused.load(Ordering::Relaxed)
+    }
+
+    /// Works on a job until it has ended, waits, or is given back.
+    ///
+    /// # Errors
+    ///
+    /// Those of the queue; the job is then as the last commit left it.
+    pub async fn deliver(&self, account: &Account, mut job: Job) -> Result<(), QueueError> {
+        let mut lock = None;
+        loop {
+            if self.is_stopped() {
+                return self.give_back(&job, Vec::new(), Vec::new()).await;
+            }
+            match job.next() {
+                Next::Upload(positions) => {
+                    if !self.upload_all(account, &mut job, &positions, &mut lock).await? {
+                        return Ok(());
+                    }
+                }
+                Next::Create => {
+                    let held = match lock.take() {
+                        Some(held) => held,
+                        None => tokio::select! {
+                            held = self.profiles.lock(job.profile_id.as_str()) => held,
+                            () = self.stop.cancelled() => continue,
+                        },
+                    };
+                    let created = self.create(account, &mut job).await;
+                    drop(held);
+                    return created;
+                }
+                Next::ReadBack => {
+                    if !self.read_back(account, &mut job).await? {
+                        return Ok(());
+                    }
+                }
+                Next::Finish => {
+                    let remote_id = job.uploads.first().and_then(|upload| upload.remote_id.clone());
+                    let remote_id = remote_id.ok_or(QueueError::Gone { what: "job", id: job.id })?;
+                    return self.queue.created(job.id, remote_id, None, Timestamp::now()).await;
+                }
+            }
+        }
+    }
+
+    /// Sends what is missing, side by side; returns whether the job goes on.
+    async fn upload_all(
+        &self,
+        account: &Account,
+        job: &mut Job,
+        positions: &[u32],
+        lock: &mut Option<ProfileLock>,
+    ) -> Result<bool, QueueError> {
+        // Whoever brings the last ID also records the intent to create the document, if it may be created at once.
+        let last = Last { left: AtomicUsize::new(positions.len()), lock: Mutex::new(None) };
+        let missing = job.uploads.iter().filter(|upload| upload.remote_id.is_none());
+        let uploads = missing.map(|upload| self.upload(account, job, upload, &last));
+        let results = join_all(uploads).await;
+        *lock = last.lock.into_inner().unwrap_or_else(PoisonError::into_inner);
+
+        let (mut failed, mut not_now, mut stopped, mut cancelled, mut complete) =
+            (Vec::new(), None, false, false, false);
+        for result in results {
+            match result? {
+                Uploaded::Stored { position, remote_id, complete: whole, cancel_asked } => {
+                    if let Some(upload) = job.uploads.iter_mut().find(|upload| upload.position == position) {
+                        upload.remote_id = Some(remote_id);
+                    }
+                    complete |= whole;
+                    cancelled |= cancel_asked;
+                }
+                Uploaded::Ended => return Ok(false),
+                Uploaded::Failed(failure) => failed.push(*failure),
+                Uploaded::NotNow(why) => not_now = Some(why),
+                Uploaded::Stopped => stopped = true,
+            }
+        }
+        if complete && lock.is_some() {
+            job.creation = Creation::Intended;
+            job.sent_at = Some(Timestamp::now().0);
+        }
+        if !failed.is_empty() {
+            self.act(account, job, failed).await?;
+            return Ok(false);
+        }
+        if cancelled {
+            self.queue.cancelled(job.id, Vec::new(), Timestamp::now()).await?;
+            return Ok(false);
+        }
+        if let Some(why) = not_now {
+            self.not_now(job, why).await?;
+            return Ok(false);
+        }
+        if stopped {
+            self.give_back(job, Vec::new(), Vec::new()).await?;
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    async fn upload(&self, account: &Account, job: &Job, upload: &Upload, last: &Last) -> Result<Uploaded, QueueError> {
+        let operation = match job.kind {
+            EntryKind::Document => Operation::UploadImage,
+            EntryKind::File => Operation::UploadFile,
+        };
+        let slot = match account.slot(operation, upload.bytes / 3 * 4).await {
+            Ok(slot) => slot,
+            Err(why) => return Ok(Uploaded::NotNow(why)),
+        };
+        if self.is_stopped() {
+            return Ok(Uploaded::Stopped);
+        }
+        let trial = trial_of(job);
+        let sending = match self.open(job, upload) {
+            Ok(sending) => sending,
+            Err(failure) => {
+                return Ok(Uploaded::Failed(Box::new(unopened(failure, operation, upload, trial, &self.patience))));
+            }
+        };
+        let exchange = match operation {
+            Operation::UploadFile => account.client.upload_file(&job.profile_id, job.name.as_deref(), sending).await,
+            _ => account.client.upload_image(&job.profile_id, upload.image_type, sending).await,
+        };
+        drop(slot);
+        let now = Timestamp::now();
+        let outcome = outcome(&exchange, now);
+        self.learn(account, operation, &outcome).await?;
+        let attempt = attempt_of(&exchange, &outcome, Some(upload.position));
+        match &outcome {
+            Outcome::Done(Reply::Image { id }) => {
+                let id = id.clone();
+                if last.left.fetch_sub(1, Ordering::Relaxed) == 1 {
+                    let held = self.profiles.try_lock(job.profile_id.as_str());
+                    *last.lock.lock().unwrap_or_else(PoisonError::into_inner) = held;
+                }
+                let intend = last.lock.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+                let stored =
+                    self.queue.upload_stored(job.id, upload.position, id.clone(), intend, attempt, now).await?;
+                Ok(Uploaded::Stored {
+                    position: upload.position,
+                    remote_id: id,
+                    complete: stored.complete,
+                    cancel_asked: stored.cancel_asked,
+                })
+            }
+            Outcome::Done(Reply::File { id }) => {
+                self.queue.file_created(job.id, upload.position, id.clone(), attempt, now).await?;
+                Ok(Uploaded::Ended)
+            }
+            other => Ok(Uploaded::Failed(Box::new(self.failed(
+                operation,
+                other,
+                trial,
+                &exchange,
+                attempt,
+                upload.position,
+            )))),
+        }
+    }
+
+    fn failed(
+        &self,
+        operation: Operation,
+        outcome: &Outcome,
+        trial: Trial,
+        exchange: &Exchange,
+        attempt: Attempt,
+        position: u32,
+    ) -> Failed {
+        let verdict = judge(operation, outcome, trial, exchange.took, &self.patience, jitter()).unwrap_or_else(|| {
+            let reason = format!("{}: the answer is not one to this call", operation.as_str());
+            Verdict::Hold { reason }
+        });
+        let lost = matches!(outcome, Outcome::Lost(_)).then_some(position);
+        Failed { verdict, attempt: Some(attempt), lost }
+    }
+
+    /// Opens an image beneath its folder. Blocks, but only as long as the file system takes to find a file.
+    fn open(&self, job: &Job, upload: &Upload) -> Result<Sending, Refusal> {
+        let root = self.roots.get(Path::new(&job.image_root)).map_err(Refusal::Io)?;
+        let path = join(&job.image_folder, &upload.path);
+        let opened = root.open_file(&path)?;
+        if opened.identity.bytes != upload.bytes {
+            return Err(Refusal::Unsafe(CHANGED));
+        }
+        Ok(Sending {
+            file: opened.file,
+            bytes: upload.bytes,
+            checksum: upload.checksum,
+            seed: self.queue.seed(),
+            media_type: FileType::promised_by(&upload.path).map_or("application/octet-stream", FileType::media_type),
+        })
+    }
+
+    async fn create(&self, account: &Account, job: &mut Job) -> Result<(), QueueError> {
+        let slot = match account.slot(Operation::CreateDocument, 0).await {
+            Ok(slot) => slot,
+            Err(why) => return self.not_now(job, why).await,
+        };
+        if self.is_stopped() {
+            return self.give_back(job, Vec::new(), Vec::new()).await;
+        }
+        if job.creation == Creation::None {
+            let now = Timestamp::now();
+            if self.queue.intend(job.id, now).await? {
+                return self.queue.cancelled(job.id, Vec::new(), now).await;
+            }
+            job.creation = Creation::Intended;
+            job.sent_at = Some(now.0);
+        }
+        let request = DocumentRequest {
+            category: job.category.clone(),
+            document_type: job.document_type.clone(),
+            image_ids: job.image_ids().unwrap_or_default(),
+            extracted_data: job.extracted_data.as_deref().and_then(|text| serde_json::from_str(text).ok()),
+        };
+        let exchange = account.client.create_document(&job.profile_id, &request).await;
+        drop(slot);
+        let now = Timestamp::now();
+        let outcome = outcome(&exchange, now);
+        self.learn(account, Operation::CreateDocument, &outcome).await?;
+        let attempt = attempt_of(&exchange, &outcome, None);
+        if let Outcome::Done(Reply::Document { id }) = &outcome {
+            return self.queue.created(job.id, id.clone(), Some(attempt), now).await;
+        }
+        if let Outcome::Lost(_) = &outcome {
+            job.creation = Creation::Unknown;
+            job.loss_answered = exchange.status().is_some_and(|status| !matches!(status, 502 | 504));
+        } else {
+            // Every other outcome says that nothing was created.
+            job.creation = Creation::None;
+        }
+        let trial = trial_of(job);
+        let mut failed = self.failed(Operation::CreateDocument, &outcome, trial, &exchange, attempt, 0);
+        failed.lost = None;
+        self.act(account, job, vec![failed]).await
+    }
+
+    /// Asks whether the document stands; returns whether the job goes on, which it does only if it certainly does not.
+    async fn read_back(&self, account: &Account, job: &mut Job) -> Result<bool, QueueError> {
+        let slot = match account.slot(Operation::ReadDocuments, 0).await {
+            Ok(slot) => slot,
+            Err(why) => {
+                self.not_now(job, why).await?;
+                return Ok(false);
+            }
+        };
+        let asked = Timestamp::now();
+        let exchange = account.client.read_documents(&job.profile_id).await;
+        drop(slot);
+        let now = Timestamp::now();
+        let outcome = outcome(&exchange, now);
+        self.learn(account, Operation::ReadDocuments, &outcome).await?;
+        let mut attempt = attempt_of(&exchange, &outcome, None);
+        let trial = trial_of(job);
+        let Outcome::Done(Reply::Documents(documents)) = &outcome else {
+            let mut failed = self.failed(Operation::ReadDocuments, &outcome, trial, &exchange, attempt, 0);
+            failed.lost = None;
+            // Refused or used up: whether the document stands is still not known, so only a person can settle it.
+            failed.verdict = match failed.verdict {
+                Verdict::Refuse { reason, .. } => {
+                    Verdict::Hold { reason: format!("cannot find out whether the document stands: {reason}") }
+                }
+                Verdict::Wait { waits: Waits::Retry, delay, reason, trial } => {
+                    Verdict::Wait { waits: Waits::ReadBack, delay, reason, trial }
+                }
+                other => other,
+            };
+            self.act(account, job, vec![failed]).await?;
+            return Ok(false);
+        };
+        let ours = job.image_ids().unwrap_or_default();
+        if let Some(id) = find(documents, &ours) {
+            attempt.outcome = "adopted";
+            self.queue.created(job.id, id.to_owned(), Some(attempt), now).await?;
+            return Ok(false);
+        }
+        let sent = job.sent_at.map_or(asked, Timestamp);
+        let patience = self.patience.certainly_absent_after(job.loss_answered);
+        let waited = asked.since(sent);
+        attempt.outcome = "absent";
+        if waited >= patience {
+            job.creation = Creation::None;
+            self.queue.absent(job.id, attempt).await?;
+            return Ok(true);
+        }
+        let attempts = trial.attempts.saturating_add(1);
+        let delay = self.patience.retry.delay(attempts, Duration::ZERO, None, jitter()).unwrap_or(patience);
+        let delay = delay.min(patience.saturating_sub(waited)).max(Duration::from_millis(50));
+        let tried = trial.tried.saturating_add(exchange.took).saturating_add(delay);
+        let reason = "the answer to its creation was lost, and it is not among the profile's documents yet".to_owned();
+        let trial = Trial { attempts, tried };
+        let failed = Failed {
+            verdict: Verdict::Wait { waits: Waits::ReadBack, delay, reason, trial },
+            attempt: Some(attempt),
+            lost: None,
+        };
+        self.act(account, job, vec![failed]).await?;
+        Ok(false)
+    }
+
+    async fn learn(&self, account: &Account, operation: Operation, outcome: &Outcome) -> Result<(), QueueError> {
+        let Some(cause) = account.learn(operation, outcome) else { return Ok(()) };
+        self.pause(account, cause, "one call after the other failed").await
+    }
+
+    async fn pause(&self, account: &Account, cause: Cause, detail: &str) -> Result<(), QueueError> {
+        if account.stop(cause) {
+            tracing::error!(account = account.scope, cause = cause.as_str(), detail, "sending is stopped");
+            let (scope, detail) = (account.scope.clone(), Some(detail.to_owned()));
+            self.queue.pause_account(scope, cause, detail, Timestamp::now()).await?;
+        }
+        Ok(())
+    }
+
+    /// Does what the weightiest of several verdicts says.
+    async fn act(&self, account: &Account, job: &Job, failed: Vec<Failed>) -> Result<(), QueueError> {
+        let lost: Vec<u32> = failed.iter().filter_map(|failure| failure.lost).collect();
+        let (verdicts, attempts): (Vec<_>, Vec<_>) =
+            failed.into_iter().map(|failure| (failure.verdict, failure.attempt)).unzip();
+        let attempts: Vec<Attempt> = attempts.into_iter().flatten().collect();
+        let Some(verdict) = verdicts.into_iter().reduce(Verdict::or) else { return Ok(()) };
+        match verdict {
+            Verdict::Refuse { reason, problem } => {
+                tracing::warn!(job = job.id, reason, "refused");
+                self.queue.refuse(job.id, reason, vec![problem], lost, attempts, Timestamp::now()).await
+            }
+            Verdict::Hold { reason } => {
+                tracing::error!(job = job.id, reason, "held until a person decides: see `show` and `release`");
+                self.queue.hold(job.id, reason, job.creation, lost, attempts).await
+            }
+            Verdict::PauseAccount { cause, reason } => {
+                let cause = match cause {
+                    PauseCause::KeyRefused => Cause::KeyRefused,
+                    PauseCause::QuotaSpent => Cause::QuotaSpent,
+                };
+                self.give_back(job, lost, attempts).await?;
+                self.pause(account, cause, &reason).await
+            }
+            Verdict::Wait { waits, delay, reason, trial } => {
+                tracing::debug!(job = job.id, waits = waits.as_str(), delay_ms = delay.as_millis(), reason, "put off");
+                let put_off = PutOff {
+                    waits,
+                    reason,
+                    due: Timestamp::now().after(delay),
+                    attempts: trial.attempts,
+                    tried_ms: u64::try_from(trial.tried.as_millis()).unwrap_or(u64::MAX),
+                    creation: job.creation,
+                    sent_at: job.sent_at,
+                    loss_answered: job.loss_answered,
+                    lost,
+                };
+                self.queue.put_off(job.id, put_off, attempts).await
+            }
+        }
+    }
+
+    async fn not_now(&self, job: &Job, why: NotNow) -> Result<(), QueueError> {
+        let creation = unsent(job);
+        match why {
+            NotNow::Paused(_) => self.queue.give_back(job.id, creation, Vec::new(), Vec::new()).await,
+            NotNow::Later(wait) => {
+                let put_off = PutOff {
+                    waits: Waits::Quota,
+                    reason: "a limit of the API or of the configuration leaves no room before then".to_owned(),
+                    due: Timestamp::now().after(wait),
+                    attempts: job.attempts,
+                    tried_ms: job.tried_ms,
+                    creation,
+                    sent_at: job.sent_at,
+                    loss_answered: job.loss_answered,
+                    lost: Vec::new(),
+                };
+                self.queue.put_off(job.id, put_off, Vec::new()).await
+            }
+        }
+    }
+
+    async fn give_back(&self, job: &Job, lost: Vec<u32>, attempts: Vec<Attempt>) -> Result<(), QueueError> {
+        self.queue.give_back(job.id, unsent(job), lost, attempts).await
+    }
+}
+
+/// What is known of the creation of a job that is put down between two calls: an intent that was not carried out is none.
+const fn unsent(job: &Job) -> Creation {
+    match job.creation {
+        Creation::None | Creation::Intended => Creation::None,
+        Creation::Unknown => Creation::Unknown,
+    }
+}
+
+/// Shared by the uploads of one job that run side by side.
+struct Last {
+    left: AtomicUsize,
+    lock: Mutex<Option<ProfileLock>>,
+}
+
+const CHANGED: &str = "the file is not the one that was checked when its manifest was taken in";
+
+fn unopened(refusal: Refusal, operation: Operation, upload: &Upload, trial: Trial, patience: &Patience) -> Failed {
+    let reason = |message: String| Reason { status: None, code: None, message };
+    let outcome = match refusal {
+        Refusal::Unsafe(CHANGED) => Outcome::SourceChanged(reason(format!("{}: {CHANGED}", upload.path))),
+        Refusal::Unsafe(why) => {
+            let problem = Refusal::Unsafe(why).problem(&upload.path);
+            let verdict = Verdict::Refuse { reason: format!("{}: {why}", upload.path), problem };
+            return Failed { verdict, attempt: None, lost: None };
+        }
+        Refusal::Missing => Outcome::SourceUnreadable(reason(format!("{}: the file is no longer there", upload.path))),
+        Refusal::Io(error) => Outcome::SourceUnreadable(reason(format!("{}: {error}", upload.path))),
+    };
+    let verdict = judge(operation, &outcome, trial, Duration::ZERO, patience, jitter()).unwrap_or_else(|| {
+        let problem = Problem::error("the file cannot be opened", "look at the drop folder").path(&upload.path);
+        Verdict::Refuse { reason: problem.reason.clone(), problem }
+    });
+    Failed { verdict, attempt: None, lost: None }
+}
+
+/// A folder and a path below it, where either may be empty.
+#[must_use]
+pub fn join(folder: &str, path: &str) -> String {
+    if folder.is_empty() { path.to_owned() } else { format!("{folder}/{path}") }
+}
+
+/// The document that has exactly these images, in any order and letter case.
+fn find<'a>(documents: &'a [StandingDocument], images: &[String]) -> Option<&'a str> {
+    let sorted = |ids: &[String]| {
+        let mut ids: Vec<String> = ids.iter().map(|id| id.to_ascii_lowercase()).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    };
+    let ours = sorted(images);
+    documents.iter().find(|document| sorted(&document.image_ids) == ours).map(|document| document.id.as_str())
+}
+
+const fn trial_of(job: &Job) -> Trial {
+    Trial { attempts: job.attempts, tried: Duration::from_millis(job.tried_ms) }
+}
+
+fn attempt_of(exchange: &Exchange, outcome: &Outcome, position: Option<u32>) -> Attempt {
+    let (word, reason) = match outcome {
+        Outcome::Done(_) => ("done", None),
+        Outcome::Refused(reason) => ("refused", Some(reason)),
+        Outcome::Throttled { reason, .. } => ("throttled", Some(reason)),
+        Outcome::Paused { reason, .. } => ("paused", Some(reason)),
+        Outcome::TryAgain(reason) => ("try_again", Some(reason)),
+        Outcome::Lost(reason) => ("lost", Some(reason)),
+        Outcome::SourceChanged(reason) => ("source_changed", Some(reason)),
+        Outcome::SourceUnreadable(reason) => ("source_unreadable", Some(reason)),
+    };
+    Attempt {
+        at: exchange.started,
+        operation: exchange.operation.as_str(),
+        position,
+        outcome: word,
+        detail: reason.map(|reason| match (reason.status, reason.code) {
+            (Some(status), Some(code)) => format!("HTTP {status}, code {code}: {}", reason.message),
+            (Some(status), None) => format!("HTTP {status}: {}", reason.message),
+            (None, _) => reason.message.clone(),
+        }),
+        took_ms: u64::try_from(exchange.took.as_millis()).unwrap_or(u64::MAX),
+        sent_bytes: exchange.sent_bytes,
+    }
+}
+
+/// A number in `0.0..1.0` from the system's randomness.
+fn jitter() -> f64 {
+    let (high, _) = uuid::Uuid::new_v4().as_u64_pair();
+    f64::from(u32::try_from(high >> 32).unwrap_or_default()) / f64::from(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn document(id: &str, images: &[&str]) -> StandingDocument {
+        StandingDocument {
+            id: id.into(),
+            category: String::new(),
+            document_type: String::new(),
+            image_ids: images.iter().map(|&image| image.into()).collect(),
+        }
+    }
+
+    #[test]
+    fn only_a_document_with_exactly_our_images_is_ours() {
+        let standing = [document("more", &["a", "b", "c"]), document("less", &["a"]), document("ours", &["B", "a"])];
+        assert_eq!(find(&standing, &["a".into(), "b".into()]), Some("ours"));
+        assert_eq!(find(&standing, &["a".into(), "d".into()]), None);
+        assert_eq!(find(&[], &["a".into()]), None);
+    }
+
+    #[test]
+    fn jitter_stays_in_its_range() {
+        assert!((0..1000).map(|_| jitter()).all(|drawn| (0.0..=1.0).contains(&drawn)));
+    }
+}

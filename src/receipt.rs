@@ -1,0 +1,442 @@
+//! The receipt: what became of each entry of a manifest, for whoever sent it.
+//!
+//! Its form is promised to other programs. A receipt is written from the queue alone and twice the same, so that one
+//! that a crash interrupted can be written again.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use crate::{
+    clock::Timestamp,
+    entry::{EntryKind, ImageType, Sha256},
+    job::{JobState, Upload},
+    problem::Problem,
+};
+
+/// The version of the form.
+const VERSION: u32 = 1;
+
+/// Receipts of more entries than this are written as JSON Lines, so that their readers need not hold them whole.
+pub const LARGE: u64 = 10_000;
+
+/// How one entry ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EntryStatus {
+    /// Created, by this entry.
+    Created,
+    /// Exists already; the ID is that of what exists.
+    Duplicate,
+    /// The API refused it, or the tries are used up.
+    Failed,
+    /// It never became a job.
+    Invalid,
+    /// A person stopped it.
+    Cancelled,
+}
+
+impl EntryStatus {
+    /// What a job's end means in a receipt; `None` for an entry that never became a job.
+    #[must_use]
+    pub const fn of(state: Option<JobState>) -> Self {
+        match state {
+            None => Self::Invalid,
+            Some(JobState::Done) => Self::Created,
+            Some(JobState::Duplicate) => Self::Duplicate,
+            Some(JobState::Cancelled) => Self::Cancelled,
+            // No other state is an end; a receipt is only written when all jobs have ended.
+            Some(JobState::Failed | JobState::Queued | JobState::Running | JobState::Waiting | JobState::Held) => {
+                Self::Failed
+            }
+        }
+    }
+
+    const fn is_well(self) -> bool {
+        matches!(self, Self::Created | Self::Duplicate)
+    }
+}
+
+/// How many entries ended how.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// All of them.
+    pub entries: u64,
+    /// Created by this manifest.
+    pub created: u64,
+    /// There already.
+    pub duplicate: u64,
+    /// Refused or given up.
+    pub failed: u64,
+    /// Stopped by a person.
+    pub cancelled: u64,
+    /// Never became jobs.
+    pub invalid: u64,
+}
+
+impl Counts {
+    /// Counts one more entry.
+    pub const fn add(&mut self, status: EntryStatus) {
+        self.entries += 1;
+        match status {
+            EntryStatus::Created => self.created += 1,
+            EntryStatus::Duplicate => self.duplicate += 1,
+            EntryStatus::Failed => self.failed += 1,
+            EntryStatus::Invalid => self.invalid += 1,
+            EntryStatus::Cancelled => self.cancelled += 1,
+        }
+    }
+
+    /// The status of a manifest whose entries ended so.
+    #[must_use]
+    pub const fn status(&self, rejected: bool) -> BatchStatus {
+        let well = self.created + self.duplicate;
+        if rejected {
+            BatchStatus::Rejected
+        } else if well == self.entries {
+            BatchStatus::Done
+        } else if well == 0 {
+            BatchStatus::Failed
+        } else {
+            BatchStatus::Partial
+        }
+    }
+}
+
+/// How a whole manifest ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BatchStatus {
+    /// All is well.
+    Done,
+    /// Some entries did not make it.
+    Partial,
+    /// None did.
+    Failed,
+    /// The manifest itself is unusable.
+    Rejected,
+}
+
+impl BatchStatus {
+    /// The word in receipts.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Partial => "partial",
+            Self::Failed => "failed",
+            Self::Rejected => "rejected",
+        }
+    }
+}
+
+/// A receipt without its entries.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Header {
+    version: u32,
+    manifest: String,
+    manifest_sha256: String,
+    drop: String,
+    /// How the manifest ended.
+    pub status: BatchStatus,
+    received_at: String,
+    finished_at: String,
+    /// How its entries ended.
+    pub counts: Counts,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<Problem>,
+}
+
+impl Header {
+    /// Sums up a batch; `problems` is why the manifest itself is unusable, if it is.
+    #[must_use]
+    pub fn new(
+        (drop, manifest, manifest_sha256): (&str, &str, Sha256),
+        (received_at, finished_at): (Timestamp, Timestamp),
+        counts: Counts,
+        problems: Option<&[Problem]>,
+    ) -> Self {
+        Self {
+            version: VERSION,
+            manifest: manifest.to_owned(),
+            manifest_sha256: manifest_sha256.to_string(),
+            drop: drop.to_owned(),
+            status: counts.status(problems.is_some()),
+            received_at: received_at.to_string(),
+            finished_at: finished_at.to_string(),
+            counts,
+            errors: problems.unwrap_or_default().to_vec(),
+        }
+    }
+}
+
+/// One entry of a receipt.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Line {
+    index: u64,
+    kind: EntryKind,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reference: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    profile_id: Option<String>,
+    status: EntryStatus,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    document_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    images: Option<Vec<Image>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sha256: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<Problem>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Image {
+    path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image_type: Option<ImageType>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image_id: Option<String>,
+    sha256: String,
+    bytes: u64,
+}
+
+/// What is known of an entry when its receipt is written.
+#[derive(Debug)]
+pub struct Fate {
+    /// Its place in the manifest.
+    pub index: u64,
+    /// Document or file.
+    pub kind: EntryKind,
+    /// The sender's key.
+    pub reference: Option<String>,
+    /// The profile.
+    pub profile_id: Option<String>,
+    /// How its job ended, if it had one.
+    pub state: Option<JobState>,
+    /// What was created, or exists.
+    pub remote_id: Option<String>,
+    /// Why not.
+    pub problems: Vec<Problem>,
+    /// Its images, or its file.
+    pub uploads: Vec<Upload>,
+}
+
+impl From<Fate> for Line {
+    fn from(fate: Fate) -> Self {
+        let status = EntryStatus::of(fate.state);
+        let (document_id, file_id) = match fate.kind {
+            EntryKind::Document => (fate.remote_id, None),
+            EntryKind::File => (None, fate.remote_id),
+        };
+        let mut line = Self {
+            index: fate.index,
+            kind: fate.kind,
+            reference: fate.reference,
+            profile_id: fate.profile_id,
+            status,
+            document_id,
+            file_id,
+            images: None,
+            path: None,
+            sha256: None,
+            bytes: None,
+            errors: if status.is_well() { Vec::new() } else { fate.problems },
+        };
+        match fate.kind {
+            EntryKind::Document if status != EntryStatus::Invalid => {
+                line.images = Some(
+                    fate.uploads
+                        .into_iter()
+                        .map(|upload| Image {
+                            path: upload.path,
+                            image_type: upload.image_type,
+                            image_id: upload.remote_id,
+                            sha256: upload.sha256.to_string(),
+                            bytes: upload.bytes,
+                        })
+                        .collect(),
+                );
+            }
+            EntryKind::File => {
+                if let Some(upload) = fate.uploads.into_iter().next() {
+                    line.path = Some(upload.path);
+                    line.sha256 = Some(upload.sha256.to_string());
+                    line.bytes = Some(upload.bytes);
+                }
+            }
+            EntryKind::Document => {}
+        }
+        line
+    }
+}
+
+/// Writes a receipt entry by entry: one JSON object, or JSON Lines for a large one.
+pub struct Writer<'a> {
+    out: &'a mut dyn Write,
+    lines: bool,
+    first: bool,
+}
+
+impl<'a> Writer<'a> {
+    /// Writes the header.
+    ///
+    /// # Errors
+    ///
+    /// Those of the output.
+    pub fn begin(out: &'a mut dyn Write, header: &Header) -> io::Result<Self> {
+        let lines = header.counts.entries > LARGE;
+        if lines {
+            serde_json::to_writer(&mut *out, header)?;
+            out.write_all(b"\n")?;
+        } else {
+            let text = serde_json::to_string_pretty(header)?;
+            // The entries go where the object ends.
+            let open = text.strip_suffix("\n}").unwrap_or(&text);
+            out.write_all(open.as_bytes())?;
+            out.write_all(b",\n  \"entries\": [")?;
+        }
+        Ok(Self { out, lines, first: true })
+    }
+
+    /// Writes one entry.
+    ///
+    /// # Errors
+    ///
+    /// Those of the output.
+    pub fn entry(&mut self, line: &Line) -> io::Result<()> {
+        if !self.lines {
+            self.out.write_all(if self.first { b"\n    " } else { b",\n    " })?;
+        }
+        self.first = false;
+        serde_json::to_writer(&mut *self.out, line)?;
+        if self.lines {
+            self.out.write_all(b"\n")?;
+        }
+        Ok(())
+    }
+
+    /// Writes the end.
+    ///
+    /// # Errors
+    ///
+    /// Those of the output.
+    pub fn end(self) -> io::Result<()> {
+        match (self.lines, self.first) {
+            (true, _) => Ok(()),
+            (false, true) => self.out.write_all(b"]\n}\n"),
+            (false, false) => self.out.write_all(b"\n  ]\n}\n"),
+        }
+    }
+}
+
+/// The name of a manifest's receipt, relative to the folder of receipts.
+#[must_use]
+pub fn name(manifest: &str, entries: u64) -> String {
+    let ending = if entries > LARGE { "jsonl" } else { "json" };
+    format!("{manifest}.receipt.{ending}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fate(index: u64, state: Option<JobState>) -> Fate {
+        Fate {
+            index,
+            kind: EntryKind::Document,
+            reference: Some(format!("customer-{index}/passport")),
+            profile_id: Some("a2c4393a-e219-67a4-5ab4-2186952e9038".into()),
+            state,
+            remote_id: state.filter(|state| *state == JobState::Done).map(|_| "9a92b3c5".into()),
+            problems: vec![Problem::error("the file is missing", "drop it again").path("17/front.jpg")],
+            uploads: vec![Upload {
+                position: 0,
+                path: "17/front.jpg".into(),
+                image_type: Some(ImageType::Front),
+                bytes: 81_234,
+                sha256: Sha256([7; 32]),
+                checksum: 0,
+                remote_id: Some("5d1c".into()),
+            }],
+        }
+    }
+
+    fn written(fates: Vec<Fate>, extra: u64, problems: Option<&[Problem]>) -> String {
+        let mut counts = Counts::default();
+        fates.iter().for_each(|fate| counts.add(EntryStatus::of(fate.state)));
+        counts.entries += extra;
+        let moments = (Timestamp(1_795_378_504_000), Timestamp(1_795_378_509_000));
+        let header = Header::new(("partner-a", "batch-7.manifest.json", Sha256([1; 32])), moments, counts, problems);
+        let mut out = Vec::new();
+        let mut writer = Writer::begin(&mut out, &header).unwrap();
+        fates.into_iter().for_each(|fate| writer.entry(&fate.into()).unwrap());
+        writer.end().unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_receipt_has_the_promised_form() {
+        let text = written(vec![fate(0, Some(JobState::Done)), fate(1, None)], 0, None);
+        let receipt: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(receipt["version"], 1);
+        assert_eq!(receipt["manifest"], "batch-7.manifest.json");
+        assert_eq!(receipt["drop"], "partner-a");
+        assert_eq!(receipt["status"], "partial");
+        assert_eq!(receipt["received_at"], "2026-11-22T20:15:04Z");
+        assert_eq!(receipt["counts"]["entries"], 2);
+        let good = &receipt["entries"][0];
+        assert_eq!(good["status"], "created");
+        assert_eq!(good["document_id"], "9a92b3c5");
+        assert_eq!(good["images"][0]["image_type"], "FRONT");
+        assert_eq!(good["images"][0]["image_id"], "5d1c");
+        assert_eq!(good["images"][0]["bytes"], 81_234);
+        assert!(good.get("errors").is_none());
+        let bad = &receipt["entries"][1];
+        assert_eq!(bad["status"], "invalid");
+        assert_eq!(bad["errors"][0]["path"], "17/front.jpg");
+        assert_eq!(bad["errors"][0]["cure"], "drop it again");
+    }
+
+    #[test]
+    fn a_manifest_that_is_unusable_says_why_at_the_top() {
+        let problems = [Problem::error("not JSON: expected value at line 1 column 1", "send valid JSON")];
+        let text = written(Vec::new(), 0, Some(&problems));
+        let receipt: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(receipt["status"], "rejected");
+        assert_eq!(receipt["entries"], serde_json::json!([]));
+        assert_eq!(receipt["errors"][0]["cure"], "send valid JSON");
+    }
+
+    #[test]
+    fn a_large_one_is_lines_with_the_header_first() {
+        let text = written(vec![fate(0, Some(JobState::Done))], LARGE, None);
+        let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines.len(), 2);
+        assert!(lines[0].get("entries").is_none());
+        assert_eq!(lines[1]["index"], 0);
+        assert_eq!(name("a.manifest.csv", LARGE + 1), "a.manifest.csv.receipt.jsonl");
+        assert_eq!(name("a.manifest.csv", LARGE), "a.manifest.csv.receipt.json");
+    }
+
+    #[test]
+    fn statuses_follow_from_the_counts() {
+        let counts = |created, duplicate, failed| Counts {
+            entries: created + duplicate + failed,
+            created,
+            duplicate,
+            failed,
+            ..Counts::default()
+        };
+        assert_eq!(counts(2, 1, 0).status(false), BatchStatus::Done);
+        assert_eq!(counts(0, 1, 1).status(false), BatchStatus::Partial);
+        assert_eq!(counts(0, 0, 1).status(false), BatchStatus::Failed);
+        assert_eq!(counts(0, 0, 0).status(true), BatchStatus::Rejected);
+    }
+}

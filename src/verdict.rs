@@ -1,0 +1,278 @@
+//! What a call that did not work means for its job: try again, wait, read back, refuse, or stop the account.
+//!
+//! Pure: what happened, how long it has been tried, and a random number go in; a [`Verdict`] comes out.
+
+use std::time::Duration;
+
+use crate::{
+    config::LostFile,
+    job::Waits,
+    outcome::{Operation, Outcome, PauseCause, Reason},
+    problem::Problem,
+    retry::RetryPolicy,
+};
+
+/// How patient a worker is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// With failed calls.
+    pub retry: RetryPolicy,
+    /// With a document whose answer was lost: for so long after it was sent it may still appear. The API itself gives
+    /// a request up after 60 s (help).
+    pub absent_after: Duration,
+    /// What to do with a file whose answer was lost.
+    pub lost_file: LostFile,
+}
+
+impl Patience {
+    /// How long after sending a document that is not there is certainly absent. Where some answer came, the API was
+    /// done with the request, and only the delay until a document becomes visible remains.
+    #[must_use]
+    pub fn certainly_absent_after(&self, answered: bool) -> Duration {
+        if answered { self.absent_after / 6 } else { self.absent_after }
+    }
+}
+
+/// How often, and for how long, a job has been tried.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Trial {
+    /// Failed tries.
+    pub attempts: u32,
+    /// The time they took, with the waits between them.
+    pub tried: Duration,
+}
+
+/// What to do with a job.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verdict {
+    /// It never works.
+    Refuse {
+        /// In short.
+        reason: String,
+        /// In full, for the receipt.
+        problem: Problem,
+    },
+    /// Later.
+    Wait {
+        /// What for.
+        waits: Waits,
+        /// How long.
+        delay: Duration,
+        /// Why, for a person.
+        reason: String,
+        /// The tries by then.
+        trial: Trial,
+    },
+    /// Nothing of this account can be sent; the job itself is as good as before.
+    PauseAccount {
+        /// What is the matter.
+        cause: PauseCause,
+        /// What the API said.
+        reason: String,
+    },
+    /// A person must decide.
+    Hold {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Verdict {
+    /// How much a verdict outweighs others of the same job: what ends it first, then what stops everything.
+    const fn weight(&self) -> u8 {
+        match self {
+            Self::Wait { waits: Waits::Quota, .. } => 1,
+            Self::Wait { .. } => 2,
+            Self::PauseAccount { .. } => 3,
+            Self::Hold { .. } => 4,
+            Self::Refuse { .. } => 5,
+        }
+    }
+
+    /// The weightier of two.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        if other.weight() > self.weight() { other } else { self }
+    }
+}
+
+/// Judges a call that did not work; `None` where it did.
+#[must_use]
+pub fn judge(
+    operation: Operation,
+    outcome: &Outcome,
+    trial: Trial,
+    took: Duration,
+    patience: &Patience,
+    jitter: f64,
+) -> Option<Verdict> {
+    let again = |reason: &Reason, waits: Waits| {
+        let tried = trial.tried.saturating_add(took);
+        let attempts = trial.attempts.saturating_add(1);
+        match patience.retry.delay(attempts, tried, None, jitter) {
+            Some(delay) => Verdict::Wait {
+                waits,
+                delay,
+                reason: text(operation, reason),
+                trial: Trial { attempts, tried: tried.saturating_add(delay) },
+            },
+            None => give_up(operation, reason, attempts),
+        }
+    };
+    Some(match outcome {
+        Outcome::Done(_) => return None,
+        Outcome::Refused(reason) => refuse(operation, reason),
+        // Nothing but patience is used up by a limit.
+        Outcome::Throttled { wait, reason } => Verdict::Wait {
+            waits: Waits::Quota,
+            delay: wait
+                .unwrap_or_else(|| patience.retry.delay(1, Duration::ZERO, None, jitter).unwrap_or(patience.retry.max)),
+            reason: text(operation, reason),
+            trial,
+        },
+        Outcome::Paused { cause, reason } => Verdict::PauseAccount { cause: *cause, reason: text(operation, reason) },
+        Outcome::TryAgain(reason) => again(reason, Waits::Retry),
+        Outcome::Lost(reason) => match (operation, patience.lost_file) {
+            (Operation::UploadFile, LostFile::Hold) => Verdict::Hold {
+                reason: format!(
+                    "{}; the API cannot be asked whether the file stands: look at the profile, then use release",
+                    text(operation, reason)
+                ),
+            },
+            (Operation::CreateDocument, _) => match again(reason, Waits::ReadBack) {
+                // Whether it stands is not known, so it can be neither sent again nor given up.
+                Verdict::Refuse { reason, .. } => Verdict::Hold { reason },
+                verdict => verdict,
+            },
+            _ => again(reason, Waits::Retry),
+        },
+        Outcome::SourceChanged(reason) => Verdict::Refuse {
+            reason: text(operation, reason),
+            problem: Problem::error(
+                "the file is not the one that was checked when its manifest was taken in",
+                "do not change files after their manifest is there; drop the manifest and its files again",
+            ),
+        },
+        Outcome::SourceUnreadable(reason) => match again(reason, Waits::File) {
+            Verdict::Refuse { reason, .. } => Verdict::Refuse {
+                problem: Problem::error(
+                    reason.clone(),
+                    "give the worker the right to read the file, or put it back, and retry",
+                ),
+                reason,
+            },
+            verdict => verdict,
+        },
+    })
+}
+
+fn refuse(operation: Operation, reason: &Reason) -> Verdict {
+    let said = match reason.code {
+        Some(code) => format!("the API refused it ({}, code {code}): {}", operation.as_str(), reason.message),
+        None => format!("the API refused it ({}): {}", operation.as_str(), text(operation, reason)),
+    };
+    Verdict::Refuse {
+        problem: Problem::error(said.clone(), "mend what the API names, then drop the entry again or use retry"),
+        reason: said,
+    }
+}
+
+fn give_up(operation: Operation, reason: &Reason, attempts: u32) -> Verdict {
+    let said = format!("given up after {attempts} tries; the last: {}", text(operation, reason));
+    Verdict::Refuse {
+        problem: Problem::error(said.clone(), "once the API works again, use retry, or drop the entry again"),
+        reason: said,
+    }
+}
+
+/// A reason in one line, for people.
+#[must_use]
+pub fn text(operation: Operation, reason: &Reason) -> String {
+    let mut line = operation.as_str().to_owned();
+    line.push_str(": ");
+    if let Some(status) = reason.status {
+        line.push_str(&format!("HTTP {status}: "));
+    }
+    line.push_str(&reason.message);
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Patience = Patience {
+        retry: RetryPolicy {
+            initial: Duration::from_secs(1),
+            max: Duration::from_secs(900),
+            give_up_after: Duration::from_secs(3600),
+        },
+        absent_after: Duration::from_secs(60),
+        lost_file: LostFile::Send,
+    };
+
+    fn reason() -> Reason {
+        Reason { status: Some(503), code: None, message: "busy".into() }
+    }
+
+    fn judged(operation: Operation, outcome: &Outcome, tried: Duration) -> Verdict {
+        let trial = Trial { attempts: 2, tried };
+        judge(operation, outcome, trial, Duration::from_secs(2), &PATIENCE, 1.0).unwrap()
+    }
+
+    #[test]
+    fn what_failed_is_tried_again_until_the_time_is_used_up() {
+        let verdict = judged(Operation::UploadImage, &Outcome::TryAgain(reason()), Duration::ZERO);
+        let Verdict::Wait { waits: Waits::Retry, delay, trial, reason: said } = verdict else { panic!("{verdict:?}") };
+        assert_eq!(delay, Duration::from_secs(4));
+        assert_eq!(trial, Trial { attempts: 3, tried: Duration::from_secs(6) });
+        assert_eq!(said, "upload_image: HTTP 503: busy");
+        let verdict = judged(Operation::UploadImage, &Outcome::TryAgain(reason()), Duration::from_secs(3600));
+        assert!(matches!(verdict, Verdict::Refuse { .. }));
+    }
+
+    #[test]
+    fn a_lost_document_is_read_back_and_never_given_up_as_failed() {
+        let lost = Outcome::Lost(reason());
+        let verdict = judged(Operation::CreateDocument, &lost, Duration::ZERO);
+        assert!(matches!(verdict, Verdict::Wait { waits: Waits::ReadBack, .. }));
+        let verdict = judged(Operation::CreateDocument, &lost, Duration::from_secs(3600));
+        assert!(matches!(verdict, Verdict::Hold { .. }));
+    }
+
+    #[test]
+    fn a_lost_image_is_sent_again_and_a_lost_file_as_configured() {
+        let lost = Outcome::Lost(reason());
+        let sent = judged(Operation::UploadImage, &lost, Duration::ZERO);
+        assert!(matches!(sent, Verdict::Wait { waits: Waits::Retry, .. }));
+        let sent = judged(Operation::UploadFile, &lost, Duration::ZERO);
+        assert!(matches!(sent, Verdict::Wait { waits: Waits::Retry, .. }));
+        let careful = Patience { lost_file: LostFile::Hold, ..PATIENCE };
+        let held = judge(Operation::UploadFile, &lost, Trial::default(), Duration::ZERO, &careful, 0.0).unwrap();
+        assert!(matches!(held, Verdict::Hold { .. }));
+    }
+
+    #[test]
+    fn a_limit_and_a_refused_key_use_up_no_try() {
+        let throttled = Outcome::Throttled { wait: Some(Duration::from_secs(40)), reason: reason() };
+        let verdict = judged(Operation::CreateDocument, &throttled, Duration::from_secs(3600));
+        let Verdict::Wait { waits: Waits::Quota, delay, trial, .. } = verdict else { panic!("{verdict:?}") };
+        assert_eq!((delay, trial.attempts), (Duration::from_secs(40), 2));
+        let paused = Outcome::Paused { cause: PauseCause::KeyRefused, reason: reason() };
+        assert!(matches!(
+            judged(Operation::CreateDocument, &paused, Duration::from_secs(3600)),
+            Verdict::PauseAccount { cause: PauseCause::KeyRefused, .. }
+        ));
+    }
+
+    #[test]
+    fn a_refusal_quotes_the_api_and_outweighs_everything_else() {
+        let refused = Outcome::Refused(Reason { status: Some(400), code: Some(201), message: "bad category".into() });
+        let refused = judged(Operation::CreateDocument, &refused, Duration::ZERO);
+        let Verdict::Refuse { problem, .. } = &refused else { panic!("{refused:?}") };
+        assert!(problem.reason.contains("bad category") && problem.reason.contains("201"), "{}", problem.reason);
+        let waiting = judged(Operation::UploadImage, &Outcome::TryAgain(reason()), Duration::ZERO);
+        assert_eq!(waiting.clone().or(refused.clone()), refused);
+        assert_eq!(refused.clone().or(waiting), refused);
+    }
+}
