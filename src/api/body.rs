@@ -33,7 +33,8 @@ pub const CHUNK_BYTES: usize = 48 * 1024;
 
 /// How many frames that were handed over are remembered in order to use their memory again.
 ///
-/// The HTTP layer queues about 400 KiB, that is up to seven frames, before it writes them.
+/// The HTTP layer queues about 400 KiB, that is up to seven frames, before it writes them. Making a body is 1.4 times as
+/// fast so as with new memory for each frame (measured: 2.1 instead of 1.5 GB/s of a cached file, one core).
 const KEPT_FRAMES: usize = 8;
 
 /// What follows the Base64.

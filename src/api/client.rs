@@ -35,6 +35,12 @@ use crate::{
 /// just being closed is a lost answer.
 const IDLE: Duration = Duration::from_secs(20);
 
+/// The longest that any timeout can be, so that adding them to a moment never overflows.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How much later than our own watch the kernel gives up on bytes that nobody takes, because ours knows better words.
+const KERNEL_GRACE: Duration = Duration::from_secs(5);
+
 /// The largest file of certificates that is read; a system's whole bundle has about 250 KB.
 const LARGEST_CA_FILE_BYTES: u64 = 4 * 1024 * 1024;
 
@@ -162,6 +168,11 @@ impl Client {
         });
 
         let base_url = read_base_url(&settings.base_url)?;
+        let patience = Patience {
+            connect: settings.connect_timeout.min(LONGEST_TIMEOUT),
+            stall: settings.stall_timeout.min(LONGEST_TIMEOUT),
+            response: settings.response_timeout.min(LONGEST_TIMEOUT),
+        };
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
             .default_headers(headers(&settings.key)?)
@@ -169,9 +180,9 @@ impl Client {
             .redirect(reqwest::redirect::Policy::none())
             .referer(false)
             .retry(reqwest::retry::never())
-            .connect_timeout(settings.connect_timeout)
+            .connect_timeout(patience.connect)
             .tcp_nodelay(true)
-            .tcp_user_timeout(settings.stall_timeout)
+            .tcp_user_timeout(patience.stall.saturating_add(KERNEL_GRACE))
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(settings.max_connections_hint.max(1));
         let loopback = is_loopback(&base_url);
@@ -187,11 +198,6 @@ impl Client {
             builder = builder.tls_certs_only([]);
         }
         let http = builder.build().map_err(|error| ClientError::Build(describe(&error.without_url())))?;
-        let patience = Patience {
-            connect: settings.connect_timeout,
-            stall: settings.stall_timeout,
-            response: settings.response_timeout,
-        };
         Ok(Self { http, base_url, patience, data_uri: settings.data_uri })
     }
 

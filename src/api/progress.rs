@@ -70,7 +70,7 @@ struct State {
 #[derive(Debug, Clone)]
 pub struct Progress {
     state: Arc<Mutex<State>>,
-    completed: Arc<Notify>,
+    turned: Arc<Notify>,
 }
 
 impl Default for Progress {
@@ -91,7 +91,7 @@ impl Progress {
             failure: None,
             waker: None,
         };
-        Self { state: Arc::new(Mutex::new(state)), completed: Arc::new(Notify::new()) }
+        Self { state: Arc::new(Mutex::new(state)), turned: Arc::new(Notify::new()) }
     }
 
     /// How many bytes of the body, as encoded, the HTTP layer has taken.
@@ -149,7 +149,10 @@ impl Progress {
         let mut state = self.lock();
         match state.phase {
             Phase::Idle | Phase::Sending => {
-                state.phase = Phase::Sending;
+                if state.phase == Phase::Idle {
+                    state.phase = Phase::Sending;
+                    self.turned.notify_one();
+                }
                 state.moved_at = Instant::now();
                 state.waker = Some(context.waker().clone());
                 Gate::Open
@@ -179,7 +182,7 @@ impl Progress {
             state.phase = Phase::Complete;
             state.moved_at = Instant::now();
             state.waker = None;
-            self.completed.notify_one();
+            self.turned.notify_one();
         }
         true
     }
@@ -190,9 +193,11 @@ impl Progress {
         state.failure.get_or_insert(failure);
     }
 
-    /// Waits until the last frame was handed over. Dropping the future is safe; one task may wait at a time.
-    pub(super) async fn completed(&self) {
-        self.completed.notified().await;
+    /// Waits until the body is first asked for, or its last frame is handed over; says nothing of frames between.
+    ///
+    /// Dropping the future is safe; one task may wait at a time.
+    pub(super) async fn turned(&self) {
+        self.turned.notified().await;
     }
 
     /// What a watcher needs to know.

@@ -98,21 +98,19 @@ pub(super) async fn run(
 async fn send(request: RequestBuilder, progress: Option<&Progress>, patience: Patience) -> Result<Response, Fault> {
     let begun = Instant::now();
     let mut sending = pin!(request.send());
-    let completed = async {
-        match progress {
-            Some(progress) => progress.completed().await,
-            None => std::future::pending().await,
-        }
-    };
-    let mut completed = pin!(completed);
-    let mut complete = false;
     loop {
         let sight = progress.map(Progress::sight);
         let (deadline, fault) = deadline(sight, begun, patience);
+        let turned = async {
+            match progress {
+                Some(progress) => progress.turned().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             answer = &mut sending => return answer.map_err(classify),
-            () = &mut completed, if !complete => complete = true,
+            () = turned => {}
             // The body may have moved while this slept; then the deadline has moved too.
             () = sleep_until(deadline) => if progress.map(Progress::sight) == sight { return Err(fault) },
         }

@@ -20,6 +20,8 @@ pub(super) enum Parsed {
     Reply(Reply),
     /// An error.
     Error(ApiError),
+    /// An error that does not refuse, beside an id: something may have been created all the same.
+    Doubtful(ApiError),
     /// Neither.
     Unreadable,
 }

@@ -212,6 +212,7 @@ fn answered(exchange: &Exchange, answer: &Answer, now: Timestamp) -> Outcome {
             Outcome::Lost(Reason { status: Some(answer.status), code: None, message: message.to_owned() })
         }
         Parsed::Error(error) => by_error(exchange, answer, error, now),
+        Parsed::Doubtful(error) => by_status(exchange, answer, quoted(answer, error), now),
         Parsed::Unreadable => by_status(exchange, answer, unreadable(answer), now),
     }
 }
@@ -219,11 +220,7 @@ fn answered(exchange: &Exchange, answer: &Answer, now: Timestamp) -> Outcome {
 /// An answer that says what went wrong: its code counts more than its status.
 fn by_error(exchange: &Exchange, answer: &Answer, error: ApiError, now: Timestamp) -> Outcome {
     let class = error.class();
-    let message = match error.message {
-        Some(message) => errors::bounded(&message),
-        None => unreadable(answer).message,
-    };
-    let reason = Reason { status: Some(answer.status), code: error.code, message };
+    let reason = quoted(answer, error);
     match (class, answer.status) {
         // Whatever else it says, no entry may fail for a key.
         (_, 401) | (Class::Key, _) => Outcome::Paused { cause: PauseCause::KeyRefused, reason },
@@ -267,6 +264,12 @@ fn throttled(answer: &Answer, reason: Reason, now: Timestamp) -> Outcome {
 
 const fn is_success(status: u16) -> bool {
     matches!(status, 200..=299)
+}
+
+/// What the API says, or what there is to say if it only gives a code.
+fn quoted(answer: &Answer, error: ApiError) -> Reason {
+    let message = error.message.map_or_else(|| unreadable(answer).message, |message| errors::bounded(&message));
+    Reason { status: Some(answer.status), code: error.code, message }
 }
 
 /// What to say of an answer that says nothing itself.

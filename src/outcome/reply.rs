@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::{
     Operation, Reply, StandingDocument,
-    errors::{ApiError, Parsed, without_bom, worst},
+    errors::{ApiError, Class, Parsed, without_bom, worst},
 };
 
 /// The longest id that is taken; a UUID has 36 characters.
@@ -30,29 +30,32 @@ pub(super) fn read(operation: Operation, body: &[u8]) -> Parsed {
     }
 }
 
-fn object(body: &[u8]) -> Result<serde_json::Map<String, Value>, Parsed> {
-    let Ok(Value::Object(object)) = serde_json::from_slice(body) else { return Err(Parsed::Unreadable) };
-    match object.get("errors").and_then(worst) {
-        Some(error) => Err(Parsed::Error(error)),
-        None => Ok(object),
+fn object(body: &[u8]) -> Option<serde_json::Map<String, Value>> {
+    match serde_json::from_slice(body) {
+        Ok(Value::Object(object)) => Some(object),
+        _ => None,
     }
 }
 
 fn single(body: &[u8], reply: impl Fn(String) -> Reply) -> Parsed {
-    match object(body) {
-        Ok(object) => object.get("id").and_then(usable_id).map_or(Parsed::Unreadable, |id| Parsed::Reply(reply(id))),
-        Err(parsed) => parsed,
+    let Some(object) = object(body) else { return Parsed::Unreadable };
+    match (object.get("errors").and_then(worst), object.get("id").and_then(usable_id)) {
+        (None, Some(id)) => Parsed::Reply(reply(id)),
+        (None, None) => Parsed::Unreadable,
+        (Some(error), Some(_)) if error.class() <= Class::Transient => Parsed::Doubtful(error),
+        (Some(error), _) => Parsed::Error(error),
     }
 }
 
 fn whoami(body: &[u8]) -> Parsed {
     let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
-    match object(body) {
-        Ok(object) => Parsed::Reply(Reply::Whoami {
+    let Some(object) = object(body) else { return Parsed::Unreadable };
+    match object.get("errors").and_then(worst) {
+        Some(error) => Parsed::Error(error),
+        None => Parsed::Reply(Reply::Whoami {
             auditee: text(object.get("auditee_name")),
             institution: text(object.get("institution").and_then(|institution| institution.get("name"))),
         }),
-        Err(parsed) => parsed,
     }
 }
 

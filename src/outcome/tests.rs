@@ -214,6 +214,16 @@ fn errors_inside_a_success_count_in_either_shape() {
 }
 
 #[test]
+fn an_error_that_does_not_refuse_beside_an_id_is_lost() {
+    for (code, expected) in [(301, Kind::Lost), (999, Kind::Lost), (201, Kind::Refused), (204, Kind::KeyRefused)] {
+        let body = json!({"id": "x", "errors": [{"code": code}]}).to_string();
+        for operation in CREATING {
+            assert_eq!(kind(&judged(operation, true, 200, &body)), expected, "{operation:?} {code}");
+        }
+    }
+}
+
+#[test]
 fn a_throttled_call_says_how_long_to_wait() {
     let limits = LimitHeaders { retry_secs: Some(2.5), ..LimitHeaders::default() };
     let waited =
