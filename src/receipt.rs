@@ -75,16 +75,26 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Counts one more entry.
-    pub const fn add(&mut self, status: EntryStatus) {
-        self.entries += 1;
+    /// Counts so many more entries.
+    pub const fn add(&mut self, status: EntryStatus, times: u64) {
+        self.entries += times;
         match status {
-            EntryStatus::Created => self.created += 1,
-            EntryStatus::Duplicate => self.duplicate += 1,
-            EntryStatus::Failed => self.failed += 1,
-            EntryStatus::Invalid => self.invalid += 1,
-            EntryStatus::Cancelled => self.cancelled += 1,
+            EntryStatus::Created => self.created += times,
+            EntryStatus::Duplicate => self.duplicate += times,
+            EntryStatus::Failed => self.failed += times,
+            EntryStatus::Invalid => self.invalid += times,
+            EntryStatus::Cancelled => self.cancelled += times,
         }
+    }
+
+    /// Adds other counts to these.
+    pub const fn sum(&mut self, other: &Self) {
+        self.entries += other.entries;
+        self.created += other.created;
+        self.duplicate += other.duplicate;
+        self.failed += other.failed;
+        self.cancelled += other.cancelled;
+        self.invalid += other.invalid;
     }
 
     /// The status of a manifest whose entries ended so.
@@ -370,7 +380,7 @@ mod tests {
 
     fn written(fates: Vec<Fate>, extra: u64, problems: Option<&[Problem]>) -> String {
         let mut counts = Counts::default();
-        fates.iter().for_each(|fate| counts.add(EntryStatus::of(fate.state)));
+        fates.iter().for_each(|fate| counts.add(EntryStatus::of(fate.state), 1));
         counts.entries += extra;
         let moments = (Timestamp(1_795_378_504_000), Timestamp(1_795_378_509_000));
         let header = Header::new(("partner-a", "batch-7.manifest.json", Sha256([1; 32])), moments, counts, problems);

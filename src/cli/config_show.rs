@@ -37,6 +37,7 @@ pub fn render(config: &Config) -> String {
     page.key("initial", duration_text(config.retry.initial));
     page.key("max", duration_text(config.retry.max));
     page.key("give_up_after", duration_text(config.retry.give_up_after));
+    page.key("absent_after", duration_text(config.retry.absent_after));
     page.key("lost_file", word(&LostFile::WORDS, config.retry.lost_file));
 
     let limits = &config.limits;
@@ -170,6 +171,7 @@ mod tests {
             initial = "250ms"
             max = "1h30m"
             give_up_after = "7d"
+            absent_after = "2m"
             lost_file = "hold"
             [limits]
             documents_per_hour = 10

@@ -1,4 +1,152 @@
 //! The command line: one file a command.
 
 pub mod config_show;
+pub mod import;
+pub mod run;
 pub mod sandbox;
+mod start;
+
+use std::{ffi::OsString, io::Write, path::PathBuf, process::ExitCode};
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+
+pub use start::Exit;
+
+use crate::config::{self, Config, ConfigError};
+
+/// Takes scanned documents from drop folders and puts them, once each, onto customer profiles in PassFort.
+#[derive(Debug, Parser)]
+#[command(
+    name = "passfort-ingest",
+    version,
+    after_help = "Exit codes: 0 all well; 1 something was refused or failed; 2 usage or configuration is wrong, nothing \
+                  was done; 3 stopped with work left, run again to go on; 4 the API refuses the key, or cannot be \
+                  reached.\n\nSee it work, without any configuration:\n  passfort-ingest demo"
+)]
+pub struct Cli {
+    /// The configuration file.
+    #[arg(long, global = true, value_name = "FILE", env = "PASSFORT_INGEST_CONFIG")]
+    config: Option<PathBuf>,
+
+    /// How log lines are written, on standard error.
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, value_name = "FORMAT")]
+    log_format: LogFormat,
+
+    /// Say more; twice: every call.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+
+    /// Say less; twice: errors only.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, conflicts_with = "verbose")]
+    quiet: u8,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Watch the configured drops and deliver what comes, until SIGTERM or SIGINT.
+    Run(run::RunArgs),
+    /// Queue the manifests at these paths and work until they are settled.
+    Import(import::ImportArgs),
+    /// Serve a stand-in for the API on loopback, with faults and limits that can be switched on.
+    Sandbox(sandbox::SandboxArgs),
+    /// Look at the configuration.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Print what is in force, defaults and environment included; never a key.
+    Show,
+}
+
+/// What every command may need.
+#[derive(Debug)]
+pub struct Context {
+    config: Option<PathBuf>,
+    /// Whether progress may be drawn: standard error is a terminal, and nobody asked for less.
+    pub progress: bool,
+}
+
+impl Context {
+    /// Reads the configuration.
+    ///
+    /// # Errors
+    ///
+    /// Where there is none, or it is wrong: everything that is wrong at once.
+    pub fn load(&self) -> Result<Config, ConfigError> {
+        config::load(self.config.as_deref(), &mut config::environment())
+    }
+}
+
+/// Runs the command line and returns the exit code of the process.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let parsed = Cli::command().try_get_matches_from(arguments).and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed {
+        Ok(cli) => cli,
+        Err(told) => {
+            // Help and version are no errors; clap prints each where it belongs.
+            let code = if told.use_stderr() { Exit::Usage } else { Exit::Well };
+            told.print().ok();
+            return code.into();
+        }
+    };
+    start::log(cli.log_format, i16::from(cli.verbose) - i16::from(cli.quiet));
+    let progress =
+        cli.quiet == 0 && cli.log_format == LogFormat::Text && std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let context = Context { config: cli.config, progress };
+    let ended = match cli.command {
+        Command::Run(args) => run::run(&args, &context),
+        Command::Import(args) => import::run(&args, &context),
+        Command::Sandbox(args) => start::block_on(async {
+            sandbox::run(args, start::signalled()).await?;
+            Ok(Exit::Well)
+        }),
+        Command::Config(ConfigCommand::Show) => {
+            context.load().map_err(Into::into).and_then(|config| say(&config_show::render(&config)))
+        }
+    };
+    match ended {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            complain(&error);
+            start::exit_for(&error).into()
+        }
+    }
+}
+
+/// Prints data to standard output. A reader that has gone away is no error.
+fn say(text: &str) -> anyhow::Result<Exit> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(Exit::Well),
+    }
+}
+
+/// Prints an error with its causes, each once.
+fn complain(error: &anyhow::Error) {
+    let mut text = format!("error: {error}\n");
+    let mut last = error.to_string();
+    for cause in error.chain().skip(1) {
+        let cause = cause.to_string();
+        if !last.contains(&cause) {
+            text.push_str(&format!("  because: {cause}\n"));
+        }
+        last = cause;
+    }
+    // There is nobody left to tell that standard error is closed.
+    std::io::stderr().lock().write_all(text.as_bytes()).ok();
+}

@@ -201,6 +201,9 @@ fn read_retry(mut section: Section<'_>) -> Retry {
         give_up_after: section
             .duration("give_up_after", Duration::from_secs(1)..=YEAR)
             .unwrap_or(default.give_up_after),
+        absent_after: section
+            .duration("absent_after", Duration::from_millis(100)..=DAY)
+            .unwrap_or(default.absent_after),
         lost_file: section.word("lost_file", &LostFile::WORDS, default.lost_file),
     };
     section.finish();

@@ -146,6 +146,9 @@ pub struct Retry {
     pub max: Duration,
     /// How long a job is tried, not counting waits for a quota, a pause or a missing file.
     pub give_up_after: Duration,
+    /// How long after it was sent a document whose answer was lost may still appear; then it is certainly absent and is
+    /// sent again. Where some answer came, a sixth of it is enough. The API gives a request up after 60 s (help).
+    pub absent_after: Duration,
     /// What happens to a file whose upload was handed over but never answered.
     pub lost_file: LostFile,
 }
@@ -156,6 +159,7 @@ impl Default for Retry {
             initial: Duration::from_secs(1),
             max: Duration::from_secs(15 * 60),
             give_up_after: Duration::from_secs(72 * 3600),
+            absent_after: Duration::from_secs(60),
             lost_file: LostFile::Send,
         }
     }

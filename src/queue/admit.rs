@@ -79,6 +79,8 @@ pub enum Admission {
         profile_id: Option<String>,
         /// Everything that is wrong.
         problems: Vec<Problem>,
+        /// The files that it names, as far as that is readable, so that they are put away with the others.
+        paths: Vec<String>,
     },
 }
 
@@ -240,19 +242,10 @@ pub(super) fn drop_id(connection: &Connection, name: &str) -> Result<i64, QueueE
 ///
 /// Those of the database.
 pub fn begin(connection: &Connection, plan: &Plan, now: Timestamp) -> Result<Admitting, QueueError> {
-    let drop_id = drop_id(connection, &plan.drop)?;
-    let half = connection
-        .prepare_cached(
-            "SELECT id, admitted FROM batch
-              WHERE drop_id = ?1 AND manifest = ?2 AND manifest_sha256 = ?3 AND root = ?4 AND state = 'admitting'",
-        )?
-        .query_row(params![drop_id, plan.manifest, plan.manifest_sha256.0, text(&plan.root)], |row| {
-            Ok(Admitting { batch_id: row.get(0)?, admitted: row.get::<_, i64>(1)?.try_into().unwrap_or(0) })
-        })
-        .optional()?;
-    if let Some(half) = half {
+    if let Some(half) = half_taken(connection, plan)? {
         return Ok(half);
     }
+    let drop_id = drop_id(connection, &plan.drop)?;
     connection
         .prepare_cached(
             "INSERT INTO batch (drop_id, manifest, manifest_sha256, manifest_file, root, image_root, image_folder,
@@ -281,6 +274,23 @@ pub fn begin(connection: &Connection, plan: &Plan, now: Timestamp) -> Result<Adm
     Ok(Admitting { batch_id, admitted: 0 })
 }
 
+/// The batch of this very manifest that a crash left half taken in, if there is one.
+///
+/// # Errors
+///
+/// Those of the database.
+pub fn half_taken(connection: &Connection, plan: &Plan) -> Result<Option<Admitting>, QueueError> {
+    Ok(connection
+        .prepare_cached(
+            "SELECT batch.id, admitted FROM batch JOIN drop_folder ON drop_folder.id = drop_id
+              WHERE name = ?1 AND manifest = ?2 AND manifest_sha256 = ?3 AND root = ?4 AND state = 'admitting'",
+        )?
+        .query_row(params![plan.drop, plan.manifest, plan.manifest_sha256.0, text(&plan.root)], |row| {
+            Ok(Admitting { batch_id: row.get(0)?, admitted: row.get::<_, i64>(1)?.try_into().unwrap_or(0) })
+        })
+        .optional()?)
+}
+
 fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
@@ -305,10 +315,18 @@ pub fn take_in(
     let mut open = 0_i64;
     for admission in admissions {
         match admission {
-            Admission::Invalid { index, kind, reference, profile_id, problems } => {
-                connection
-                    .prepare_cached("INSERT INTO invalid_entry VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
-                    .execute(params![batch_id, signed(*index), kind.as_str(), reference, profile_id, json(problems)])?;
+            Admission::Invalid { index, kind, reference, profile_id, problems, paths } => {
+                connection.prepare_cached("INSERT INTO invalid_entry VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?.execute(
+                    params![
+                        batch_id,
+                        signed(*index),
+                        kind.as_str(),
+                        reference,
+                        profile_id,
+                        json(problems),
+                        serde_json::to_string(paths).unwrap_or_else(|_| "[]".to_owned())
+                    ],
+                )?;
             }
             Admission::Take { entry, files } => open += i64::from(insert(connection, &place, entry, files, now)?),
         }
@@ -504,6 +522,62 @@ impl Queue {
             Ok(connection
                 .prepare_cached("DELETE FROM arrival WHERE drop_id = ?1 AND checked_at < ?2")?
                 .execute(params![drop_id, since.0])?)
+        })
+    }
+
+    /// Notes what keeps a drop's folder from being read, or that nothing does any more.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn drop_trouble(&self, drop: &str, trouble: Option<String>) -> Result<(), QueueError> {
+        let drop = drop.to_owned();
+        self.run_blocking(move |connection| {
+            let drop_id = drop_id(connection, &drop)?;
+            connection.execute("UPDATE drop_folder SET trouble = ?2 WHERE id = ?1", params![drop_id, trouble])?;
+            Ok(())
+        })
+    }
+
+    /// The batches of a drop that a crash left half taken in, with their manifests.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn half_taken(&self, drop: &str) -> Result<Vec<(i64, String)>, QueueError> {
+        let drop = drop.to_owned();
+        self.run_blocking(move |connection| {
+            let drop_id = drop_id(connection, &drop)?;
+            Ok(connection
+                .prepare_cached("SELECT id, manifest FROM batch WHERE state = 'admitting' AND drop_id = ?1")?
+                .query_map([drop_id], |row| Ok((row.get(0)?, row.get(1)?)))?
+                .collect::<Result<_, _>>()?)
+        })
+    }
+
+    /// Ends the taking in of a batch whose manifest is gone, with a word about that in its receipt.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn end_half_taken(&self, batch_id: i64, now: Timestamp) -> Result<(), QueueError> {
+        self.run_blocking(move |connection| {
+            let problem = Problem::error(
+                "the manifest was gone, or another one was in its place, before all of its entries were taken in",
+                "drop the whole manifest again: what was created is not created twice",
+            );
+            let at = connection
+                .query_row("SELECT admitted FROM batch WHERE id = ?1", [batch_id], |row| row.get::<_, i64>(0))?;
+            let rest = Admission::Invalid {
+                index: at.try_into().unwrap_or(0),
+                kind: EntryKind::Document,
+                reference: None,
+                profile_id: None,
+                problems: vec![problem],
+                paths: Vec::new(),
+            };
+            take_in(connection, batch_id, &[rest], now)?;
+            seal(connection, batch_id, None, now)
         })
     }
 

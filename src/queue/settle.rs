@@ -14,7 +14,7 @@ use crate::{
     entry::Sha256,
     job::{JobEvent, JobState},
     problem::Problem,
-    receipt::Fate,
+    receipt::{Counts, EntryStatus, Fate},
 };
 
 /// A batch whose jobs have all ended, as whoever settles it needs it.
@@ -325,6 +325,43 @@ fn next(rows: &mut rusqlite::Rows<'_>, connection: &Connection) -> Result<Option
         problems: problems.map(|text| read_problems(&text)).unwrap_or_default(),
         uploads: job_id.map(|id| rows::uploads(connection, id)).transpose()?.unwrap_or_default(),
     }))
+}
+
+/// How the entries of a batch ended, or stand.
+///
+/// # Errors
+///
+/// Those of the database.
+pub fn counts(connection: &Connection, batch_id: i64) -> Result<Counts, QueueError> {
+    let mut counts = Counts::default();
+    let mut statement =
+        connection.prepare_cached("SELECT state, count(*) FROM job WHERE batch_id = ?1 GROUP BY state")?;
+    let mut rows = statement.query([batch_id])?;
+    while let Some(row) = rows.next()? {
+        let word: String = row.get(0)?;
+        let state = JobState::parse(&word).ok_or_else(|| rows::unreadable("a job's state", &word))?;
+        counts.add(EntryStatus::of(Some(state)), row.get::<_, i64>(1)?.try_into().unwrap_or(0));
+    }
+    let invalid: i64 = connection
+        .prepare_cached("SELECT count(*) FROM invalid_entry WHERE batch_id = ?1")?
+        .query_row([batch_id], |row| row.get(0))?;
+    counts.add(EntryStatus::Invalid, invalid.try_into().unwrap_or(0));
+    Ok(counts)
+}
+
+/// Every file that a batch names, once, as the manifest writes it.
+///
+/// # Errors
+///
+/// Those of the database.
+pub fn paths(connection: &Connection, batch_id: i64) -> Result<Vec<String>, QueueError> {
+    Ok(connection
+        .prepare_cached(
+            "SELECT path FROM upload WHERE job_id IN (SELECT id FROM job WHERE batch_id = ?1)
+              UNION SELECT value FROM invalid_entry, json_each(paths) WHERE batch_id = ?1",
+        )?
+        .query_map([batch_id], |row| row.get(0))?
+        .collect::<Result<_, _>>()?)
 }
 
 /// The newest batch, open or closed, that was made of a manifest: for `why` and for following an import.

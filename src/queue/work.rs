@@ -39,6 +39,15 @@ pub struct Stored {
     pub cancel_asked: bool,
 }
 
+/// What a worker could do now, or soon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ready {
+    /// The drops that have jobs ready, by number and name.
+    pub drops: Vec<(i64, String)>,
+    /// When the next waiting job is due.
+    pub next_due: Option<Timestamp>,
+}
+
 /// Why a job is put off, and what is known by then.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PutOff {
@@ -62,11 +71,6 @@ pub struct PutOff {
     pub lost: Vec<u32>,
 }
 
-/// The drops that have jobs ready for a worker.
-///
-/// # Errors
-///
-/// Those of the database.
 fn claim(connection: &Connection, drop_id: i64, limit: usize) -> Result<Vec<Job>, QueueError> {
     let mut claimed = Vec::new();
     {
@@ -167,14 +171,14 @@ impl Queue {
         self.run(move |connection| claim(connection, drop_id, limit)).await
     }
 
-    /// Makes ready what has waited long enough; returns how many, and when the next one is due.
+    /// Makes ready what has waited long enough, and says which drops have something ready and when the next is due.
     ///
     /// # Errors
     ///
     /// Those of the database.
-    pub async fn wake_due(&self, now: Timestamp) -> Result<(usize, Option<Timestamp>), QueueError> {
+    pub async fn ready(&self, now: Timestamp) -> Result<Ready, QueueError> {
         self.run(move |connection| {
-            let woken = connection
+            connection
                 .prepare_cached(
                     "UPDATE job SET state = 'queued', waits = NULL, reason = NULL, due_at = NULL
                       WHERE state = 'waiting' AND due_at IS NOT NULL AND due_at <= ?1",
@@ -183,7 +187,13 @@ impl Queue {
             let next: Option<i64> = connection
                 .prepare_cached("SELECT min(due_at) FROM job WHERE state = 'waiting' AND due_at IS NOT NULL")?
                 .query_row([], |row| row.get(0))?;
-            Ok((woken, next.map(Timestamp)))
+            let drops = connection
+                .prepare_cached(
+                    "SELECT id, name FROM drop_folder JOIN tally ON drop_id = id WHERE state = 'queued' AND jobs > 0",
+                )?
+                .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+                .collect::<Result<_, _>>()?;
+            Ok(Ready { drops, next_due: next.map(Timestamp) })
         })
         .await
     }

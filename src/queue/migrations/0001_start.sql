@@ -8,7 +8,8 @@ CREATE TABLE setting (
 
 CREATE TABLE drop_folder (
     id   INTEGER PRIMARY KEY,
-    name TEXT NOT NULL UNIQUE CHECK (name <> '')
+    name TEXT NOT NULL UNIQUE CHECK (name <> ''),
+    trouble TEXT                                 -- what keeps its folder from being read
 ) STRICT;
 
 -- One manifest that was taken in. Everything needed to settle it stands here, so that it can be settled by a process
@@ -124,6 +125,7 @@ CREATE TABLE invalid_entry (
     reference   TEXT,
     profile_id  TEXT,
     problems    TEXT NOT NULL,
+    paths       TEXT NOT NULL DEFAULT '[]',      -- the files that it names, as a JSON array
     PRIMARY KEY (batch_id, entry_index)
 ) STRICT, WITHOUT ROWID;
 

@@ -1,0 +1,149 @@
+//! `run`: the daemon, and `run --once` for timers.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use clap::Args;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Context, Exit,
+    start::{self, Usage},
+};
+use crate::{
+    config::{Config, parse_duration},
+    queue::{Queue, WhenStuck, lock::Lock, look},
+    receipt::BatchStatus,
+    service::{OnSettled, Service},
+};
+
+/// Watch the configured drops and deliver what comes, until SIGTERM or SIGINT.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  passfort-ingest run\n  passfort-ingest run --once    # for a timer: take what is \
+                        there, work until it is settled, exit"
+)]
+pub struct RunArgs {
+    /// Take what lies in the drops now, work until every job has ended or is held, and exit.
+    #[arg(long)]
+    once: bool,
+
+    /// With --once: exit with 4 after so long in which no call worked and nothing else was to be done.
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = parse_duration)]
+    give_up_after: Duration,
+}
+
+/// Between two looks at whether everything is done. Nothing waits for it but the end of the command.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// Where configuration, key or database cannot be used, or the queue fails for good.
+pub fn run(args: &RunArgs, context: &Context) -> anyhow::Result<Exit> {
+    let config = context.load()?;
+    if config.drops.is_empty() {
+        return Err(
+            Usage("no [[drop]] is configured, so there is nothing to watch: add one, or use `import`".into()).into()
+        );
+    }
+    let _lock = lock(&config, "run")?;
+    start::block_on(work(args, &config))
+}
+
+/// Takes the database's lock.
+pub(super) fn lock(config: &Config, command: &str) -> anyhow::Result<Lock> {
+    match Lock::take(&config.queue.database, command)? {
+        Ok(lock) => Ok(lock),
+        Err(holder) => {
+            let pid = holder.pid.map_or_else(String::new, |pid| format!(" (process {pid})"));
+            Err(Usage(format!(
+                "`{}`{pid} already works on {}: one process works on a database at a time; use `import` to add to its \
+                 work, `status` to see it",
+                holder.command,
+                config.queue.database.display()
+            ))
+            .into())
+        }
+    }
+}
+
+async fn work(args: &RunArgs, config: &Config) -> anyhow::Result<Exit> {
+    let queue = Queue::open(&config.queue.database, WhenStuck::Wait)?;
+    let stop = CancellationToken::new();
+    let unwell = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&unwell);
+    let on_settled: OnSettled = Arc::new(move |settled| {
+        if settled.status != BatchStatus::Done {
+            told.store(true, Ordering::Relaxed);
+        }
+    });
+    let import = (!args.once).then_some(crate::service::IMPORT);
+    let mut service = Service::start(config, queue, import, on_settled, stop.clone()).await?;
+    service.watch(config)?;
+    tracing::info!(drops = config.drops.len(), database = %config.queue.database.display(), "at work");
+    notify_systemd(sd_notify::NotifyState::Ready);
+    let mut exit = Exit::Well;
+    tokio::select! {
+        () = start::signalled() => {
+            tracing::info!("stopping: calls under way are finished, nothing new is begun");
+            if args.once {
+                exit = Exit::WorkLeft;
+            }
+        }
+        ended = until_done(args, config, &service) => exit = ended?,
+    }
+    notify_systemd(sd_notify::NotifyState::Stopping);
+    service.finish().await?;
+    if args.once && unwell.load(Ordering::Relaxed) {
+        exit = exit.max(Exit::Refused);
+    }
+    Ok(exit)
+}
+
+fn notify_systemd(state: sd_notify::NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::debug!(%error, "systemd was not told");
+    }
+}
+
+/// Returns when there is nothing more to do; a daemon's only end is a stage that cannot go on.
+async fn until_done(args: &RunArgs, config: &Config, service: &Service) -> anyhow::Result<Exit> {
+    let connection = Queue::look(&config.queue.database)?;
+    let drops: Vec<&str> = config.drops.iter().map(|drop| drop.name.as_str()).collect();
+    let mut idle_since = Instant::now();
+    loop {
+        tokio::time::sleep(if args.once { LOOK } else { Duration::from_secs(5) }).await;
+        if service.has_failed() {
+            return Ok(Exit::WorkLeft);
+        }
+        if !args.once {
+            continue;
+        }
+        let looked = service.looked();
+        let settling = looked.iter().any(|looked| looked.is_none_or(|looked| looked.settling > 0));
+        let waiting = looked.iter().flatten().any(|looked| looked.waiting > 0);
+        let left = look::left(&connection, &drops)?;
+        if !settling && left.to_do == 0 && left.to_settle == 0 {
+            let kept = waiting || left.held > 0 || left.half_taken > 0;
+            return Ok(if kept { Exit::WorkLeft } else { Exit::Well });
+        }
+        if left.paused {
+            tracing::warn!("sending is paused by a person: the rest is left for after `resume`");
+            return Ok(Exit::WorkLeft);
+        }
+        if settling || left.under_way > 0 || left.waits_for_quota > 0 {
+            idle_since = Instant::now();
+        }
+        if idle_since.elapsed().min(service.without_success_for()) >= args.give_up_after {
+            tracing::error!("the API refuses the key, or cannot be reached, and nothing else is to be done");
+            return Ok(Exit::Unreachable);
+        }
+    }
+}

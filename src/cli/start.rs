@@ -1,0 +1,94 @@
+//! What commands share at their start and end: logs, the runtime, signals, exit codes.
+
+use std::{future::Future, process::ExitCode};
+
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::{EnvFilter, fmt};
+
+use super::LogFormat;
+use crate::{config::ConfigError, queue::QueueError, service::ServiceError};
+
+/// How a command ended. Where several apply, the largest counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Exit {
+    /// All well.
+    Well = 0,
+    /// Something was refused or failed.
+    Refused = 1,
+    /// Usage or configuration is wrong; nothing was done.
+    Usage = 2,
+    /// Stopped with work left; run again to go on.
+    WorkLeft = 3,
+    /// The API refuses the key, or cannot be reached.
+    Unreachable = 4,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// The exit code of a command that could not be carried out.
+pub(super) fn exit_for(error: &anyhow::Error) -> Exit {
+    let usage = error.chain().any(|cause| {
+        cause.is::<ConfigError>()
+            || matches!(cause.downcast_ref(), Some(ServiceError::Config(_) | ServiceError::Client(_)))
+            || matches!(
+                cause.downcast_ref(),
+                Some(
+                    QueueError::Foreign { .. }
+                        | QueueError::Newer { .. }
+                        | QueueError::Damaged { .. }
+                        | QueueError::Absent { .. }
+                        | QueueError::Io { .. }
+                        | QueueError::Pragma { .. }
+                )
+            )
+            || cause.is::<Usage>()
+    });
+    if usage { Exit::Usage } else { Exit::Refused }
+}
+
+/// Something about how the command was called; nothing was done.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub String);
+
+/// Starts logging to standard error. `$RUST_LOG` overrides the level.
+pub(super) fn log(format: LogFormat, loudness: i16) {
+    let level = match loudness {
+        ..=-2 => "error",
+        -1 => "warn",
+        0 => "info",
+        1 => "passfort_ingest=debug,info",
+        2.. => "passfort_ingest=trace,debug",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal).with_target(false);
+    // A second start, as in tests within one process, keeps the first.
+    match format {
+        LogFormat::Text => builder.try_init().ok(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init().ok(),
+    };
+}
+
+/// Runs a command's future. One thread makes all calls: for small documents that is faster than several, and what may
+/// block runs on threads of its own.
+pub(super) fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future)
+}
+
+/// Returns at the first SIGTERM or SIGINT.
+pub(super) async fn signalled() {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        tracing::error!("signals cannot be received: stop with SIGKILL, which loses nothing");
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}

@@ -1,0 +1,302 @@
+//! Hands jobs to workers: claims what is ready, drop by drop, and keeps so many under way.
+//!
+//! # Stopping
+//!
+//! After the stop no job is claimed; those under way end their calls and are given back. Whatever has not ended within
+//! [`DRAIN`] is left, and the next start treats it as a crash would be.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use tokio::{sync::Notify, task::JoinSet, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    account::Account,
+    clock::Timestamp,
+    delivery::Delivery,
+    outcome::{Operation, Outcome, outcome},
+    queue::{
+        Queue, QueueError,
+        control::{Cause, Pause},
+        work::Ready,
+    },
+};
+
+/// How long calls that are under way may take after the stop.
+pub const DRAIN: Duration = Duration::from_secs(20);
+
+/// Without any event, the queue is looked at so often: a doorbell may have been missed.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
+
+/// Between two probes of an account that is stopped, first and at most.
+const PROBE_FIRST: Duration = Duration::from_secs(2);
+const PROBE_MAX: Duration = Duration::from_secs(60);
+
+/// A spent quota cannot be probed by asking whose key it is, so after this long one job tries.
+const QUOTA_REST: Duration = Duration::from_secs(600);
+
+/// Which account a drop's jobs go to, and how soon.
+pub struct Lane {
+    /// The drop's name.
+    pub drop: String,
+    /// Its account.
+    pub account: Arc<Account>,
+    /// Higher goes first.
+    pub priority: i64,
+}
+
+/// What wakes what.
+#[derive(Debug, Default)]
+pub struct Signals {
+    /// There may be something new to claim.
+    pub work: Notify,
+    /// A job has ended, so a batch may have.
+    pub ended: Notify,
+}
+
+/// Hands out jobs until it is stopped.
+pub struct Dispatcher {
+    queue: Queue,
+    delivery: Arc<Delivery>,
+    lanes: Vec<Lane>,
+    accounts: Vec<Arc<Account>>,
+    /// Jobs under way at most: more than calls, so that a call's place is taken while another's result is written.
+    width: usize,
+    signals: Arc<Signals>,
+    stop: CancellationToken,
+    windows: Vec<crate::config::Window>,
+    paused_drops: Vec<String>,
+}
+
+/// A paused account's next probe.
+struct Probe {
+    at: Instant,
+    wait: Duration,
+}
+
+impl Dispatcher {
+    /// A dispatcher for these lanes; jobs of other drops are left alone.
+    #[must_use]
+    pub fn new(
+        queue: Queue,
+        delivery: Arc<Delivery>,
+        mut lanes: Vec<Lane>,
+        width: usize,
+        signals: Arc<Signals>,
+        stop: CancellationToken,
+        windows: Vec<crate::config::Window>,
+    ) -> Self {
+        lanes.sort_by_key(|lane| std::cmp::Reverse(lane.priority));
+        let mut accounts: Vec<Arc<Account>> = Vec::new();
+        for lane in &lanes {
+            if !accounts.iter().any(|known| Arc::ptr_eq(known, &lane.account)) {
+                accounts.push(Arc::clone(&lane.account));
+            }
+        }
+        Self { queue, delivery, lanes, accounts, width: width.max(1), signals, stop, windows, paused_drops: Vec::new() }
+    }
+
+    /// Works until stopped.
+    ///
+    /// # Errors
+    ///
+    /// Those of the queue that waiting does not cure.
+    pub async fn run(mut self) -> Result<(), QueueError> {
+        let mut running: JoinSet<Result<(), QueueError>> = JoinSet::new();
+        let mut probes: HashMap<String, Probe> = HashMap::new();
+        let mut failure = None;
+        while !self.stop.is_cancelled() && failure.is_none() {
+            let wake = match self.hand_out(&mut running, &mut probes).await {
+                Ok(wake) => wake,
+                Err(error) => {
+                    failure = Some(error);
+                    break;
+                }
+            };
+            let low_water = self.width.div_ceil(2);
+            tokio::select! {
+                () = self.stop.cancelled() => {}
+                () = self.signals.work.notified() => {}
+                () = tokio::time::sleep_until(wake) => {}
+                Some(ended) = running.join_next() => {
+                    failure = self.ended(ended);
+                    // Claims are cheaper in batches: go on with the others until half of the places are free.
+                    while failure.is_none() && let Some(ended) = running.try_join_next() {
+                        failure = self.ended(ended);
+                    }
+                    while failure.is_none() && running.len() > low_water && !self.stop.is_cancelled() {
+                        tokio::select! {
+                            Some(ended) = running.join_next() => failure = self.ended(ended),
+                            () = self.stop.cancelled() => {}
+                            () = self.signals.work.notified() => break,
+                        }
+                    }
+                }
+            }
+        }
+        self.stop.cancel();
+        let drained = tokio::time::timeout(DRAIN, async {
+            while let Some(ended) = running.join_next().await {
+                failure = failure.take().or(self.ended(ended));
+            }
+        });
+        if drained.await.is_err() {
+            tracing::warn!(jobs = running.len(), "calls did not end in time; the next start asks what became of them");
+            running.shutdown().await;
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    fn ended(&self, ended: Result<Result<(), QueueError>, tokio::task::JoinError>) -> Option<QueueError> {
+        self.signals.ended.notify_one();
+        match ended {
+            Ok(Ok(())) => None,
+            // Somebody else, a person's command, was faster with this one job.
+            Ok(Err(QueueError::Gone { what, id })) => {
+                tracing::warn!(what, id, "changed while it was worked on");
+                None
+            }
+            Ok(Err(error)) => Some(error),
+            Err(panic) => {
+                tracing::error!(%panic, "a worker died of a defect; its job is taken up again at the next start");
+                None
+            }
+        }
+    }
+
+    /// Claims what may be claimed; returns when to look again.
+    async fn hand_out(
+        &mut self,
+        running: &mut JoinSet<Result<(), QueueError>>,
+        probes: &mut HashMap<String, Probe>,
+    ) -> Result<Instant, QueueError> {
+        let now = Instant::now();
+        let mut wake = now + LOOK_AGAIN;
+        let mut sooner = |at: Instant| wake = wake.min(at);
+
+        let pauses = self.queue.pauses().await?;
+        self.take_note(&pauses);
+        if let Some(opens) = self.closed_until() {
+            sooner(now + opens);
+            return Ok(wake);
+        }
+        for account in &self.accounts {
+            if let Some(cause) = account.paused() {
+                sooner(self.probe(account, cause, probes).await?);
+            } else {
+                probes.remove(&account.scope);
+            }
+        }
+        let Ready { drops, next_due } = self.queue.ready(Timestamp::now()).await?;
+        if let Some(due) = next_due {
+            // A wait is at least some milliseconds, so that a due time that the clock says has passed cannot spin.
+            sooner(now + due.since(Timestamp::now()).max(Duration::from_millis(5)));
+        }
+        if self.delivery.paused.load(Ordering::Relaxed) {
+            return Ok(wake);
+        }
+        let mut open: Vec<(i64, &Lane)> = Vec::new();
+        for lane in &self.lanes {
+            let Some((drop_id, _)) = drops.iter().find(|(_, name)| *name == lane.drop) else { continue };
+            let blocked = lane.account.blocked_for();
+            if !blocked.is_zero() {
+                sooner(now + blocked);
+            } else if lane.account.paused().is_none() && !self.paused_drops.contains(&lane.drop) {
+                open.push((*drop_id, lane));
+            }
+        }
+        while let Some((drop_id, lane)) = open.first() {
+            let free = self.width.saturating_sub(running.len());
+            if free == 0 {
+                break;
+            }
+            // Drops of the same priority share what is free; the last of them takes what the others leave.
+            let peers = open.iter().take_while(|(_, other)| other.priority == lane.priority).count();
+            let claimed = self.queue.claim(*drop_id, free.div_ceil(peers)).await?;
+            for job in claimed {
+                let (delivery, account) = (Arc::clone(&self.delivery), Arc::clone(&lane.account));
+                running.spawn(async move { delivery.deliver(&account, job).await });
+            }
+            open.remove(0);
+        }
+        Ok(wake)
+    }
+
+    fn take_note(&mut self, pauses: &[Pause]) {
+        let by_operator =
+            |scope: &str| pauses.iter().any(|pause| pause.cause == Cause::Operator && pause.scope == scope);
+        self.delivery.paused.store(by_operator(""), Ordering::Relaxed);
+        self.paused_drops = self
+            .lanes
+            .iter()
+            .map(|lane| lane.drop.clone())
+            .filter(|drop| by_operator(&format!("drop:{drop}")))
+            .collect();
+        for account in &self.accounts {
+            let stands = pauses.iter().find(|pause| pause.scope == account.scope && pause.cause != Cause::Operator);
+            match (stands, account.paused()) {
+                (Some(pause), None) => {
+                    account.stop(pause.cause);
+                }
+                // A person resumed it.
+                (None, Some(_)) => account.start(),
+                _ => {}
+            }
+        }
+    }
+
+    /// How long until sending is allowed, if it is not allowed now.
+    fn closed_until(&self) -> Option<Duration> {
+        let now = jiff::Zoned::new(
+            jiff::Timestamp::from_millisecond(Timestamp::now().0).unwrap_or_default(),
+            jiff::tz::TimeZone::system(),
+        );
+        if crate::config::Window::contains(&self.windows, now.datetime()) {
+            return None;
+        }
+        let opens = crate::config::Window::next_change(&self.windows, &now);
+        let wait = opens.map(|opens| opens.timestamp().as_millisecond() - now.timestamp().as_millisecond());
+        Some(wait.and_then(|wait| u64::try_from(wait).ok()).map_or(LOOK_AGAIN, Duration::from_millis).min(LOOK_AGAIN))
+    }
+
+    /// Finds out whether a stopped account works again; returns when to ask next.
+    async fn probe(
+        &self,
+        account: &Arc<Account>,
+        cause: Cause,
+        probes: &mut HashMap<String, Probe>,
+    ) -> Result<Instant, QueueError> {
+        let now = Instant::now();
+        let first = if cause == Cause::QuotaSpent { QUOTA_REST } else { PROBE_FIRST };
+        let probe = probes.entry(account.scope.clone()).or_insert(Probe { at: now + first, wait: first });
+        if now < probe.at {
+            return Ok(probe.at);
+        }
+        let works = if cause == Cause::QuotaSpent {
+            true
+        } else {
+            let exchange = account.client.whoami().await;
+            let answer = outcome(&exchange, Timestamp::now());
+            tracing::debug!(account = account.scope, ?answer, operation = Operation::Whoami.as_str(), "probed");
+            match cause {
+                // Whatever it says, it says something.
+                Cause::Outage => matches!(answer, Outcome::Done(_) | Outcome::Refused(_) | Outcome::Throttled { .. }),
+                _ => matches!(answer, Outcome::Done(_)),
+            }
+        };
+        if works {
+            tracing::info!(account = account.scope, cause = cause.as_str(), "sending goes on");
+            self.queue.resume_account(account.scope.clone(), cause).await?;
+            account.start();
+            probes.remove(&account.scope);
+            return Ok(now);
+        }
+        probe.wait = (probe.wait * 2).min(PROBE_MAX.max(first));
+        probe.at = Instant::now() + probe.wait;
+        Ok(probe.at)
+    }
+}

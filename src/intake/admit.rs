@@ -1,0 +1,252 @@
+//! Puts an examined manifest into the queue: whole in one transaction where it is small, else in parts.
+
+use std::ops::ControlFlow;
+
+use crate::{
+    clock::Timestamp,
+    config::OnInvalid,
+    inbox::beneath::Root,
+    intake::examine::{self, Examined, Opened, Rules, Unready},
+    problem::Problem,
+    queue::{
+        Queue, QueueError,
+        admit::{self, Admission, Plan},
+    },
+};
+
+/// Entries in one transaction. Small enough that workers' commits between two parts wait for milliseconds only.
+const PART: usize = 256;
+
+/// Entries of a manifest that is kept in memory, some kilobytes each, until it has been read whole; a larger one that
+/// must be read whole is read twice.
+const KEPT: usize = 4096;
+
+/// What was taken in.
+#[derive(Debug, Clone)]
+pub struct Admitted {
+    /// The batch.
+    pub batch_id: i64,
+    /// Its entries.
+    pub entries: u64,
+    /// How many of them are invalid.
+    pub invalid: u64,
+    /// Why the manifest is unusable, if it is.
+    pub unusable: Option<Vec<Problem>>,
+}
+
+/// Why nothing, or not all, was taken in.
+#[derive(Debug, thiserror::Error)]
+pub enum AdmitError {
+    /// The manifest is not ready.
+    #[error(transparent)]
+    Unready(#[from] Unready),
+    /// A file that it names could not be read for a reason that may pass.
+    #[error("{}", .0.reason)]
+    Later(Problem),
+    /// The queue refused.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// The process is about to end.
+    #[error("stopped")]
+    Stopped,
+}
+
+/// How to treat what is not well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Policy {
+    /// What becomes of the good entries of a manifest that has bad ones.
+    pub on_invalid: OnInvalid,
+    /// Whether an entry whose files may become readable later makes the whole manifest wait, as in a drop.
+    pub wait_for_files: bool,
+}
+
+/// Takes a manifest into the queue, or goes on where a crash cut that off. Safe to stop between two parts.
+///
+/// # Errors
+///
+/// [`AdmitError`]; what was taken in by then stays, and the next call goes on behind it.
+pub fn admit(
+    queue: &Queue,
+    plan: &Plan,
+    opened: &mut Opened,
+    images: &Root,
+    rules: &Rules,
+    policy: Policy,
+    stopped: &dyn Fn() -> bool,
+) -> Result<Admitted, AdmitError> {
+    let folder = plan.image_folder.as_str();
+    let half = {
+        let plan = plan.clone();
+        queue.run_blocking(move |connection| admit::half_taken(connection, &plan))?
+    };
+    // A manifest whose bad entries spoil it whole, or whose files may still come, is read to its end before any of it
+    // is taken in, unless a part is in already.
+    let mut first_look = Look::default();
+    if half.is_none() && (policy.on_invalid == OnInvalid::Reject || policy.wait_for_files) {
+        first_look = look(opened, images, folder, rules, policy, stopped)?;
+        if let Some(problem) = first_look.later.take() {
+            return Err(AdmitError::Later(problem));
+        }
+    }
+    if policy.on_invalid == OnInvalid::Reject && !first_look.invalid.is_empty() && half.is_none() {
+        return reject(queue, plan, first_look);
+    }
+    if let Some(kept) = first_look.kept.take() {
+        return at_once(queue, plan, first_look.examined, kept);
+    }
+    in_parts(queue, plan, opened, images, rules, half, stopped)
+}
+
+#[derive(Default)]
+struct Look {
+    examined: Examined,
+    /// All entries, where they are few.
+    kept: Option<Vec<Admission>>,
+    /// The first invalid ones.
+    invalid: Vec<Admission>,
+    later: Option<Problem>,
+}
+
+/// How many invalid entries a rejected manifest's receipt lists.
+const LISTED: usize = 1000;
+
+fn look(
+    opened: &mut Opened,
+    images: &Root,
+    folder: &str,
+    rules: &Rules,
+    policy: Policy,
+    stopped: &dyn Fn() -> bool,
+) -> Result<Look, AdmitError> {
+    let mut look = Look { kept: Some(Vec::new()), ..Look::default() };
+    let mut was_stopped = false;
+    let examined = examine::examine_all(opened, images, folder, rules, 0, &mut |found| {
+        if stopped() {
+            was_stopped = true;
+            return ControlFlow::Break(());
+        }
+        if let Admission::Invalid { problems, .. } = &found.admission {
+            if found.passing && policy.wait_for_files {
+                look.later = problems.first().cloned();
+                return ControlFlow::Break(());
+            }
+            if look.invalid.len() < LISTED {
+                look.invalid.push(found.admission.clone());
+            }
+        }
+        match &mut look.kept {
+            Some(kept) if kept.len() < KEPT => kept.push(found.admission),
+            _ => look.kept = None,
+        }
+        ControlFlow::Continue(())
+    })?;
+    if was_stopped {
+        return Err(AdmitError::Stopped);
+    }
+    look.examined = examined;
+    Ok(look)
+}
+
+fn reject(queue: &Queue, plan: &Plan, look: Look) -> Result<Admitted, AdmitError> {
+    let problem = Problem::error(
+        format!(
+            "{} of its {} entries are invalid, and this drop takes all or nothing",
+            look.invalid.len(),
+            look.examined.entries
+        ),
+        "mend the entries that are listed, then drop the manifest again; or set on_invalid = \"skip\"",
+    );
+    let (entries, invalid) = (look.examined.entries, look.invalid.len() as u64);
+    let batch_id = store(queue, plan, look.invalid, Some(vec![problem.clone()]))?;
+    Ok(Admitted { batch_id, entries, invalid, unusable: Some(vec![problem]) })
+}
+
+fn at_once(queue: &Queue, plan: &Plan, examined: Examined, kept: Vec<Admission>) -> Result<Admitted, AdmitError> {
+    // Nothing of an unusable manifest counts, whatever was read of it.
+    let kept = if examined.unusable.is_some() { Vec::new() } else { kept };
+    let invalid = kept.iter().filter(|admission| matches!(admission, Admission::Invalid { .. })).count() as u64;
+    let unusable = examined.unusable.clone();
+    let batch_id = store(queue, plan, kept, examined.unusable)?;
+    Ok(Admitted { batch_id, entries: examined.entries, invalid, unusable })
+}
+
+/// One transaction: the batch and all that is in it.
+fn store(
+    queue: &Queue,
+    plan: &Plan,
+    admissions: Vec<Admission>,
+    unusable: Option<Vec<Problem>>,
+) -> Result<i64, QueueError> {
+    let (plan, now) = (plan.clone(), Timestamp::now());
+    queue.run_blocking(move |connection| {
+        let begun = admit::begin(connection, &plan, now)?;
+        admit::take_in(connection, begun.batch_id, &admissions, now)?;
+        admit::seal(connection, begun.batch_id, unusable.as_deref(), now)?;
+        Ok(begun.batch_id)
+    })
+}
+
+fn in_parts(
+    queue: &Queue,
+    plan: &Plan,
+    opened: &mut Opened,
+    images: &Root,
+    rules: &Rules,
+    half: Option<admit::Admitting>,
+    stopped: &dyn Fn() -> bool,
+) -> Result<Admitted, AdmitError> {
+    let mut batch = half;
+    let mut part = Vec::new();
+    let mut invalid = 0;
+    let mut failure = None;
+    let skip = half.map_or(0, |half| half.admitted);
+    let examined = examine::examine_all(opened, images, &plan.image_folder, rules, skip, &mut |found| {
+        if stopped() {
+            failure = Some(AdmitError::Stopped);
+            return ControlFlow::Break(());
+        }
+        invalid += u64::from(matches!(found.admission, Admission::Invalid { .. }));
+        part.push(found.admission);
+        if part.len() < PART {
+            return ControlFlow::Continue(());
+        }
+        match take_part(queue, plan, &mut batch, std::mem::take(&mut part)) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                failure = Some(error.into());
+                ControlFlow::Break(())
+            }
+        }
+    });
+    if let Some(failure) = failure {
+        return Err(failure);
+    }
+    let examined = examined?;
+    if examined.unusable.is_some() {
+        part.clear();
+    }
+    take_part(queue, plan, &mut batch, part)?;
+    let batch_id = batch.map(|batch| batch.batch_id).unwrap_or_default();
+    let (unusable, now) = (examined.unusable.clone(), Timestamp::now());
+    queue.run_blocking(move |connection| admit::seal(connection, batch_id, unusable.as_deref(), now))?;
+    Ok(Admitted { batch_id, entries: examined.entries, invalid, unusable: examined.unusable })
+}
+
+fn take_part(
+    queue: &Queue,
+    plan: &Plan,
+    batch: &mut Option<admit::Admitting>,
+    part: Vec<Admission>,
+) -> Result<(), QueueError> {
+    let (plan, known, now) = (plan.clone(), *batch, Timestamp::now());
+    let begun = queue.run_blocking(move |connection| {
+        let begun = match known {
+            Some(begun) => begun,
+            None => admit::begin(connection, &plan, now)?,
+        };
+        admit::take_in(connection, begun.batch_id, &part, now)?;
+        Ok(begun)
+    })?;
+    *batch = Some(begun);
+    Ok(())
+}

@@ -1,0 +1,331 @@
+//! A manifest and its files, read and checked, entry by entry.
+
+use std::{
+    collections::HashSet,
+    fs::File,
+    io::{self, Read, Seek},
+    ops::ControlFlow,
+    path::Path,
+};
+
+use sha2::Digest as _;
+
+use crate::{
+    delivery::join,
+    entry::{Entry, EntryKind, ProfileId, RelativePath, Sha256, Source},
+    inbox::{
+        beneath::{Identity, Refusal, Root},
+        examine::{Examining, Purpose, examine},
+    },
+    manifest::{self, Format, ReadError, Reading},
+    problem::Problem,
+    queue::admit::{Admission, CheckedFile},
+};
+
+/// The rules that a manifest is checked by.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// Bounds of the manifest itself.
+    pub limits: manifest::Limits,
+    /// The largest image or file, in bytes.
+    pub max_image_bytes: u64,
+    /// The only profiles that may be written to; `None` for any.
+    pub profiles: Option<HashSet<ProfileId>>,
+    /// The seed of the checksums.
+    pub seed: u64,
+}
+
+/// A manifest that was opened: from here on its descriptor counts, not its path.
+#[derive(Debug)]
+pub struct Opened {
+    file: File,
+    /// What it was when it was opened.
+    pub identity: Identity,
+    /// Its digest.
+    pub sha256: Sha256,
+    format: Format,
+}
+
+/// Why a manifest cannot be worked on now.
+#[derive(Debug, thiserror::Error)]
+pub enum Unready {
+    /// It cannot be opened.
+    #[error("{0}")]
+    Refused(#[from] Refusal),
+    /// It, or a file that it names, cannot be read; trying again may help.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// It changed while it was read.
+    #[error("the manifest changed while it was read")]
+    Changed,
+}
+
+/// Opens a manifest and takes its digest.
+///
+/// # Errors
+///
+/// [`Unready`]; a manifest larger than `max_bytes` is refused when it is read, not here.
+pub fn open(root: &Root, path: &str, max_bytes: u64) -> Result<Opened, Unready> {
+    let mut opened = root.open_file(path)?;
+    let mut digest = sha2::Sha256::new();
+    let mut buffer = vec![0; 64 * 1024];
+    let mut head = Vec::new();
+    // One byte more than allowed is enough for the reader to refuse it.
+    let mut left = opened.identity.bytes.min(max_bytes.saturating_add(1));
+    while left > 0 {
+        let read = opened.file.read(&mut buffer)?;
+        let Some(piece) = buffer.get(..read).filter(|piece| !piece.is_empty()) else { break };
+        if head.is_empty() {
+            head = piece.to_vec();
+        }
+        digest.update(piece);
+        left = left.saturating_sub(read as u64);
+    }
+    opened.file.rewind()?;
+    Ok(Opened {
+        format: Format::detect(path, &head),
+        identity: opened.identity,
+        sha256: Sha256(digest.finalize().into()),
+        file: opened.file,
+    })
+}
+
+/// Whether a manifest and its files are there, and how still they lie.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stillness {
+    /// How many files are not there.
+    pub missing: u64,
+    /// The first of them, as the manifest writes them.
+    pub first_missing: Vec<String>,
+    /// Changes whenever any of the files does.
+    pub signature: u64,
+    /// When the last of them changed, in nanoseconds since 1970, by the file system's own word. Senders can set a
+    /// file's modification time, but not this one.
+    pub last_change_ns: i64,
+}
+
+/// How many missing files are named.
+const NAMED: usize = 20;
+
+/// Looks whether every file that a manifest names is there, and when each last changed.
+///
+/// # Errors
+///
+/// [`Unready::Io`] where the manifest cannot be read. A manifest that is unusable misses nothing.
+pub fn stillness(opened: &mut Opened, images: &Root, folder: &str, rules: &Rules) -> Result<Stillness, Unready> {
+    let mut still = Stillness::default();
+    let mut signature = xxhash_rust::xxh3::Xxh3::new();
+    let mut see = |still: &mut Stillness, identity: &Identity| {
+        for number in [identity.dev, identity.ino, identity.bytes, identity.ctime_ns.cast_unsigned()] {
+            signature.update(&number.to_le_bytes());
+        }
+        still.last_change_ns = still.last_change_ns.max(identity.ctime_ns);
+    };
+    see(&mut still, &opened.identity);
+    let read = manifest::read(&mut opened.file, opened.format, &rules.limits, &mut |reading| {
+        if let Reading::Entry { entry, .. } = reading {
+            for source in entry.sources() {
+                match images.open_file(&join(folder, source.path.as_str())) {
+                    Ok(file) => see(&mut still, &file.identity),
+                    Err(Refusal::Missing) => {
+                        still.missing += 1;
+                        if still.first_missing.len() < NAMED {
+                            still.first_missing.push(source.path.to_string());
+                        }
+                    }
+                    // Said by the examination, with its cure.
+                    Err(Refusal::Unsafe(_) | Refusal::Io(_)) => {}
+                }
+            }
+        }
+        ControlFlow::Continue(())
+    });
+    still.signature = signature.digest();
+    match read {
+        Ok(_) | Err(ReadError::Unusable(_) | ReadError::Stopped) => Ok(still),
+        Err(ReadError::Io(error)) => Err(Unready::Io(error)),
+    }
+}
+
+/// One entry with everything that was found out about it.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// What becomes of it.
+    pub admission: Admission,
+    /// What is worth a look.
+    pub warnings: Vec<Problem>,
+    /// Where it begins in the manifest, from 1.
+    pub line: Option<u64>,
+    /// Whether a file could not be read for a reason that may pass, so that the entry is better looked at again.
+    pub passing: bool,
+}
+
+/// A manifest that was read to its end.
+#[derive(Debug, Clone, Default)]
+pub struct Examined {
+    /// How many entries it has.
+    pub entries: u64,
+    /// What is worth a look about the manifest itself.
+    pub warnings: Vec<Problem>,
+    /// Why it is unusable, if it is; then no entry of it counts.
+    pub unusable: Option<Vec<Problem>>,
+}
+
+/// Reads a manifest and all files that it names. `skip` entries at its beginning are passed over unread.
+///
+/// # Errors
+///
+/// [`Unready`], where it is better tried again later.
+pub fn examine_all(
+    opened: &mut Opened,
+    images: &Root,
+    folder: &str,
+    rules: &Rules,
+    skip: u64,
+    each: &mut dyn FnMut(Found) -> ControlFlow<()>,
+) -> Result<Examined, Unready> {
+    let mut buffer = Vec::new();
+    let read = manifest::read(&mut opened.file, opened.format, &rules.limits, &mut |reading| {
+        let index = match &reading {
+            Reading::Entry { entry, .. } => entry.index,
+            Reading::Invalid { index, .. } => *index,
+        };
+        if index < skip { ControlFlow::Continue(()) } else { each(found(reading, images, folder, rules, &mut buffer)) }
+    });
+    let now = Identity::now(&opened.file)?;
+    if !now.same_content(&opened.identity) {
+        return Err(Unready::Changed);
+    }
+    match read {
+        Ok(summary) => Ok(Examined { entries: summary.entries, warnings: summary.warnings, unusable: None }),
+        Err(ReadError::Unusable(problems)) => Ok(Examined { unusable: Some(problems), ..Examined::default() }),
+        Err(ReadError::Io(error)) => Err(Unready::Io(error)),
+        Err(ReadError::Stopped) => Ok(Examined::default()),
+    }
+}
+
+fn found(reading: Reading, images: &Root, folder: &str, rules: &Rules, buffer: &mut Vec<u8>) -> Found {
+    let (entry, mut warnings, line) = match reading {
+        Reading::Invalid { index, line, kind, reference, profile_id, problems } => {
+            let (problems, warnings) = problems.into_iter().partition(Problem::is_error);
+            let admission = Admission::Invalid { index, kind, reference, profile_id, problems, paths: Vec::new() };
+            return Found { admission, warnings, line, passing: false };
+        }
+        Reading::Entry { entry, warnings, line } => (entry, warnings, line),
+    };
+    let mut errors = Vec::new();
+    let mut passing = false;
+    if rules.profiles.as_ref().is_some_and(|allowed| !allowed.contains(&entry.profile_id)) {
+        errors.push(
+            Problem::error(
+                "this drop may not write to this profile",
+                "correct the profile, or add it to the drop's `profiles` in the configuration",
+            )
+            .field("profile_id"),
+        );
+    }
+    let mut files = Vec::new();
+    let purpose = match entry.kind() {
+        EntryKind::Document => Purpose::Image,
+        EntryKind::File => Purpose::File,
+    };
+    for (position, source) in entry.sources().enumerate() {
+        match look_at(images, folder, source, purpose, rules, buffer) {
+            Ok((file, more)) => {
+                files.push(file);
+                warnings.extend(more.into_iter().map(|problem| place(problem, purpose, position)));
+            }
+            Err((problems, may_pass)) => {
+                passing |= may_pass;
+                errors.extend(problems.into_iter().map(|problem| place(problem, purpose, position)));
+            }
+        }
+    }
+    let admission = if errors.is_empty() { Admission::Take { entry, files } } else { invalid(entry, errors) };
+    Found { admission, warnings, line, passing }
+}
+
+fn invalid(entry: Entry, problems: Vec<Problem>) -> Admission {
+    Admission::Invalid {
+        paths: entry.sources().map(|source| source.path.to_string()).collect(),
+        index: entry.index,
+        kind: entry.kind(),
+        reference: entry.reference,
+        profile_id: Some(entry.profile_id.to_string()),
+        problems,
+    }
+}
+
+/// Says in which image of a document a problem is.
+fn place(mut problem: Problem, purpose: Purpose, position: usize) -> Problem {
+    if purpose == Purpose::Image {
+        let field = problem.field.as_deref().unwrap_or("path");
+        problem.field = Some(format!("images[{position}].{field}"));
+    } else {
+        problem.field.get_or_insert_with(|| "path".to_owned());
+    }
+    problem
+}
+
+type Looked = Result<(CheckedFile, Vec<Problem>), (Vec<Problem>, bool)>;
+
+fn look_at(
+    images: &Root,
+    folder: &str,
+    source: &Source,
+    purpose: Purpose,
+    rules: &Rules,
+    buffer: &mut Vec<u8>,
+) -> Looked {
+    let path = join(folder, source.path.as_str());
+    let mut opened = images.open_file(&path).map_err(|refusal| {
+        let passing = matches!(refusal, Refusal::Io(_));
+        (vec![refusal.problem(source.path.as_str())], passing)
+    })?;
+    match examine(&mut opened, source, purpose, rules.max_image_bytes, rules.seed, buffer) {
+        Ok((examined, mut warnings)) => {
+            if let Some(why) = examined.truncated {
+                let problem = Problem::error(
+                    format!("truncated: {why}"),
+                    "send the file again in full; it may still be under way",
+                );
+                // A file of its own may be anything; only an image must be whole to be of use.
+                if purpose == Purpose::Image {
+                    return Err((vec![problem.path(source.path.as_str())], true));
+                }
+                warnings.push(Problem::warning(problem.reason, problem.cure).path(source.path.as_str()));
+            }
+            let file = CheckedFile { bytes: examined.bytes, sha256: examined.sha256, checksum: examined.checksum };
+            Ok((file, warnings))
+        }
+        Err(Examining::Bad(problems)) => Err((problems.into_iter().filter(Problem::is_error).collect(), false)),
+        Err(Examining::Changed) => {
+            let problem = Problem::error("the file is still being written", "wait until it is whole");
+            Err((vec![problem.path(source.path.as_str())], true))
+        }
+        Err(Examining::Io(error)) => {
+            let problem =
+                Problem::error(format!("the file cannot be read: {error}"), "look at the folder's disk or mount");
+            Err((vec![problem.path(source.path.as_str())], true))
+        }
+    }
+}
+
+/// The folder that a manifest lies in, relative to its root; empty for the root itself.
+#[must_use]
+pub fn folder_of(manifest: &str) -> &str {
+    manifest.rsplit_once('/').map_or("", |(folder, _)| folder)
+}
+
+/// Splits the path of a manifest into the folder to open as root and the manifest's name in it.
+///
+/// # Errors
+///
+/// Where the path has no file name, or one that is not UTF-8.
+pub fn split(path: &Path) -> io::Result<(&Path, &str)> {
+    let name = path.file_name().and_then(|name| name.to_str());
+    let name = name.filter(|name| RelativePath::parse(name).is_ok());
+    let name = name.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not a file name that can be used"))?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Ok((folder, name))
+}

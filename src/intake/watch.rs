@@ -1,0 +1,422 @@
+//! One drop: looks into its folder, finds manifests that are complete, and takes them in.
+//!
+//! Events only say when to look; the folder itself is the truth. A [`Drop`] runs on a thread of its own, so that one
+//! folder that is slow, broken or unmounted holds up no other.
+
+use std::{
+    collections::HashMap,
+    io,
+    ops::ControlFlow,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    clock::Timestamp,
+    closing::write_identity,
+    config::{AfterSuccess, DropConfig},
+    inbox::{
+        beneath::{Identity, Refusal, Root},
+        scan::{Found, Rules as ScanRules, globs, scan},
+    },
+    intake::{
+        admit::{AdmitError, Policy, admit},
+        examine::{self, Rules, Stillness, Unready, folder_of},
+    },
+    manifest,
+    queue::{
+        Queue, QueueError,
+        admit::{Arrival, Plan},
+    },
+};
+
+/// A drop that is looked into.
+pub struct Drop {
+    config: DropConfig,
+    queue: Queue,
+    rules: Rules,
+    scan: ScanRules,
+    seen: HashMap<String, Seen>,
+    stopped: Arc<dyn Fn() -> bool + Send + Sync>,
+    trouble: Option<String>,
+}
+
+/// What is remembered of a manifest between two looks.
+#[derive(Debug, Clone)]
+struct Seen {
+    identity: Identity,
+    /// A digest of the identities of everything that it names; changes as long as somebody writes.
+    files: u64,
+    /// Since when nothing has changed.
+    still_since: Instant,
+    /// No look before this.
+    next: Instant,
+    /// How often it was looked at in vain, for growing waits.
+    looks: u32,
+    standing: Standing,
+    /// In which scan it was last there.
+    scan: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// It is new, or still changing.
+    Settling,
+    /// Files that it names are not there.
+    Incomplete,
+    /// It, or a file, cannot be read now.
+    Unreadable,
+    /// It is in the queue, or was settled and stays where it is.
+    Known,
+}
+
+/// What a look found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Looked {
+    /// Manifests that were taken in.
+    pub taken: u64,
+    /// Manifests that are not settled yet.
+    pub settling: u64,
+    /// Manifests that wait for files, or cannot be read.
+    pub waiting: u64,
+    /// When to look again although nothing happens.
+    pub again_in: Option<Duration>,
+}
+
+impl Drop {
+    /// A drop with nothing known of it yet.
+    ///
+    /// # Errors
+    ///
+    /// Where a pattern of the configuration is none.
+    pub fn new(
+        config: DropConfig,
+        queue: Queue,
+        max_image_bytes: u64,
+        stopped: Arc<dyn Fn() -> bool + Send + Sync>,
+    ) -> io::Result<Self> {
+        let compile = |texts: &[String]| globs(texts.iter().map(String::as_str)).map_err(io::Error::other);
+        let scan = ScanRules {
+            recursive: config.recursive,
+            manifests: compile(config.manifests.texts())?,
+            ignore: compile(config.ignore.texts())?,
+            skip_dirs: vec![config.done_folder(), config.failed_folder(), config.receipts_folder()],
+        };
+        let limits = manifest::Limits {
+            max_bytes: config.max_manifest_bytes,
+            max_entries: config.max_entries,
+            ..manifest::Limits::default()
+        };
+        let rules = Rules {
+            limits,
+            max_image_bytes,
+            profiles: config.profiles.as_ref().map(|profiles| profiles.iter().cloned().collect()),
+            seed: queue.seed(),
+        };
+        Ok(Self { config, queue, rules, scan, seen: HashMap::new(), stopped, trouble: None })
+    }
+
+    /// Its configuration.
+    #[must_use]
+    pub const fn config(&self) -> &DropConfig {
+        &self.config
+    }
+
+    /// Looks into the folder once, and takes in what is complete.
+    ///
+    /// # Errors
+    ///
+    /// Those of the queue. A folder that cannot be read is noted there and reported by the next look.
+    pub fn look(&mut self, number: u64) -> Result<Looked, QueueError> {
+        let began = Timestamp::now();
+        let mut found = Vec::new();
+        let read = Root::open(&self.config.path).and_then(|root| {
+            let report = scan(&root, &self.scan, &mut |manifest: Found| {
+                found.push(manifest);
+                if (self.stopped)() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            })?;
+            Ok((root, report))
+        });
+        let (root, report) = match read {
+            Ok(read) => read,
+            Err(error) => {
+                self.trouble(Some(format!("{}: {error}", self.config.path.display())))?;
+                return Ok(Looked { again_in: Some(self.config.rescan_every.min(RETRY)), ..Looked::default() });
+            }
+        };
+        let unreadable = report.problems.first().map(|problem| {
+            format!(
+                "{}: {} ({} such)",
+                problem.path.as_deref().unwrap_or_default(),
+                problem.reason,
+                report.problems.len()
+            )
+        });
+        self.trouble(unreadable)?;
+
+        // Oldest first, so that a partner's corrections come after what they correct.
+        found.sort_by(|one, other| (one.identity.mtime_ns, &one.path).cmp(&(other.identity.mtime_ns, &other.path)));
+        let mut looked = Looked::default();
+        for manifest in found {
+            if (self.stopped)() {
+                return Ok(looked);
+            }
+            self.consider(&root, manifest, number, &mut looked)?;
+        }
+        if report.complete {
+            self.seen.retain(|_, seen| seen.scan == number);
+            self.queue.forget_arrivals(&self.config.name, began)?;
+            if number == 0 {
+                self.end_orphans()?;
+            }
+        }
+        Ok(looked)
+    }
+
+    fn trouble(&mut self, trouble: Option<String>) -> Result<(), QueueError> {
+        if self.trouble != trouble {
+            match &trouble {
+                Some(why) => tracing::error!(drop = self.config.name, why, "the drop cannot be read in full"),
+                None => tracing::info!(drop = self.config.name, "the drop can be read again"),
+            }
+            self.queue.drop_trouble(&self.config.name, trouble.clone())?;
+            self.trouble = trouble;
+        }
+        Ok(())
+    }
+
+    fn consider(&mut self, root: &Root, found: Found, number: u64, looked: &mut Looked) -> Result<(), QueueError> {
+        let now = Instant::now();
+        let Found { path, identity } = found;
+        let known = self.seen.get(&path).filter(|seen| seen.identity == identity).cloned();
+        let mut seen = match known {
+            Some(seen) => seen,
+            None => {
+                let standing = self.standing(root, &path, &identity)?;
+                // New or changed: it must lie still for as long as the drop says, from now on.
+                Seen { identity, files: 0, still_since: now, next: now, looks: 0, standing, scan: number }
+            }
+        };
+        seen.scan = number;
+        if seen.standing == Standing::Known {
+            // A manifest that was overwritten while its batch was under way is looked at again when that is closed.
+            if !self.is_open(&path)? {
+                seen.standing = self.standing(root, &path, &identity)?;
+            }
+        }
+        if seen.standing != Standing::Known && now >= seen.next {
+            self.advance(root, &path, &mut seen, looked)?;
+        }
+        match seen.standing {
+            Standing::Known => {}
+            Standing::Settling => looked.settling += 1,
+            Standing::Incomplete | Standing::Unreadable => looked.waiting += 1,
+        }
+        if seen.standing != Standing::Known {
+            let wait = seen.next.saturating_duration_since(Instant::now()).max(Duration::from_millis(10));
+            looked.again_in = Some(looked.again_in.map_or(wait, |other| other.min(wait)));
+        }
+        self.seen.insert(path, seen);
+        Ok(())
+    }
+
+    fn is_open(&self, path: &str) -> Result<bool, QueueError> {
+        Ok(self.queue.known_manifest(&self.config.name, path)?.is_some_and(|known| !known.closed && !known.admitting))
+    }
+
+    /// Whether the queue knows this manifest already.
+    fn standing(&self, root: &Root, path: &str, identity: &Identity) -> Result<Standing, QueueError> {
+        let Some(known) = self.queue.known_manifest(&self.config.name, path)? else { return Ok(Standing::Settling) };
+        if known.admitting {
+            return Ok(Standing::Settling);
+        }
+        if !known.closed {
+            return Ok(Standing::Known);
+        }
+        // A settled manifest that was to stay is the same as long as its content is; elsewhere it was moved away, so
+        // whatever lies here now is new.
+        if self.config.after_success != AfterSuccess::Keep {
+            return Ok(Standing::Settling);
+        }
+        if known.file == write_identity(identity) {
+            return Ok(Standing::Known);
+        }
+        let same = examine::open(root, path, self.rules.limits.max_bytes)
+            .is_ok_and(|opened| opened.sha256.0.as_slice() == known.sha256);
+        Ok(if same { Standing::Known } else { Standing::Settling })
+    }
+
+    /// Takes a manifest one step further: settled, complete, taken in.
+    fn advance(&self, root: &Root, path: &str, seen: &mut Seen, looked: &mut Looked) -> Result<(), QueueError> {
+        let now = Instant::now();
+        if let Some(marker) = &self.config.done_marker
+            && let Err(Refusal::Missing) = root.open_file(&format!("{path}{marker}"))
+        {
+            self.wait(path, seen, Standing::Incomplete, format!("its done marker {path}{marker} is not there"), &[])?;
+            return Ok(());
+        }
+        let mut opened = match examine::open(root, path, self.rules.limits.max_bytes) {
+            Ok(opened) => opened,
+            Err(error) => return self.unready(path, seen, &error),
+        };
+        let folder = folder_of(path);
+        let still = match examine::stillness(&mut opened, root, folder, &self.rules) {
+            Ok(still) => still,
+            Err(error) => return self.unready(path, seen, &error),
+        };
+        let mut given_up = false;
+        if still.missing > 0 {
+            let waited = self.wait(path, seen, Standing::Incomplete, missing_reason(&still), &still.first_missing)?;
+            given_up = waited >= self.config.incomplete_after;
+            if !given_up {
+                return Ok(());
+            }
+            tracing::warn!(drop = self.config.name, manifest = path, missing = still.missing, "its files did not come");
+        }
+        if let Some(wait) = self.unsettled(seen, &still, now).filter(|_| !given_up) {
+            seen.next = now + wait;
+            seen.standing = Standing::Settling;
+            return Ok(());
+        }
+        if let Some(known) = self.queue.known_manifest(&self.config.name, path)?
+            && known.admitting
+            && known.sha256 != opened.sha256.0
+        {
+            // Another manifest is in the place of the one that a crash left half taken in.
+            self.queue.end_half_taken(known.batch_id, Timestamp::now())?;
+        }
+        let plan = self.plan(path, &opened);
+        let policy = Policy { on_invalid: self.config.on_invalid, wait_for_files: !given_up };
+        match admit(&self.queue, &plan, &mut opened, root, &self.rules, policy, &*self.stopped) {
+            Ok(admitted) => {
+                tracing::info!(
+                    drop = self.config.name,
+                    manifest = path,
+                    batch = admitted.batch_id,
+                    entries = admitted.entries,
+                    invalid = admitted.invalid,
+                    unusable = admitted.unusable.is_some(),
+                    "taken in"
+                );
+                seen.standing = Standing::Known;
+                looked.taken += 1;
+                Ok(())
+            }
+            Err(AdmitError::Unready(error)) => self.unready(path, seen, &error),
+            Err(AdmitError::Later(problem)) => {
+                let file = problem.path.clone().unwrap_or_default();
+                let reason = format!("{file}: {}", problem.reason);
+                let waited = self.wait(path, seen, Standing::Incomplete, reason, &[file])?;
+                if waited >= self.config.incomplete_after {
+                    let policy = Policy { wait_for_files: false, ..policy };
+                    return match admit(&self.queue, &plan, &mut opened, root, &self.rules, policy, &*self.stopped) {
+                        Ok(_) => {
+                            seen.standing = Standing::Known;
+                            looked.taken += 1;
+                            Ok(())
+                        }
+                        Err(AdmitError::Queue(error)) => Err(error),
+                        Err(_) => Ok(()),
+                    };
+                }
+                Ok(())
+            }
+            Err(AdmitError::Queue(error)) => Err(error),
+            Err(AdmitError::Stopped) => Ok(()),
+        }
+    }
+
+    /// How long a manifest and its files must still lie unchanged; `None` where they have for long enough.
+    ///
+    /// What the file system says of the last change counts where it makes sense; where its clock is ahead of ours, as on
+    /// a network mount or after a jump, what was seen from here counts.
+    fn unsettled(&self, seen: &mut Seen, still: &Stillness, now: Instant) -> Option<Duration> {
+        if self.config.done_marker.is_some() {
+            return None;
+        }
+        if still.signature != seen.files {
+            seen.files = still.signature;
+            seen.still_since = now;
+        }
+        let changed = Timestamp(still.last_change_ns.div_euclid(1_000_000));
+        let quiet = Timestamp::now().since(changed).max(now.duration_since(seen.still_since));
+        self.config.settle.checked_sub(quiet).filter(|rest| !rest.is_zero())
+    }
+
+    fn unready(&self, path: &str, seen: &mut Seen, error: &Unready) -> Result<(), QueueError> {
+        if let Unready::Changed = error {
+            seen.still_since = Instant::now();
+            seen.next = seen.still_since + self.config.settle;
+            seen.standing = Standing::Settling;
+            return Ok(());
+        }
+        self.wait(path, seen, Standing::Unreadable, format!("the manifest cannot be read: {error}"), &[]).map(drop)
+    }
+
+    /// Notes what a manifest waits for; returns for how long it has been there.
+    fn wait(
+        &self,
+        path: &str,
+        seen: &mut Seen,
+        standing: Standing,
+        reason: String,
+        missing: &[String],
+    ) -> Result<Duration, QueueError> {
+        let now = Timestamp::now();
+        let first_seen = self.queue.note_arrival(
+            Arrival {
+                drop: self.config.name.clone(),
+                manifest: path.to_owned(),
+                file: write_identity(&seen.identity),
+                reason,
+                missing: missing.to_vec(),
+            },
+            now,
+        )?;
+        seen.standing = standing;
+        seen.looks = seen.looks.saturating_add(1);
+        // Looked at again at every event anyway; without events, at growing intervals.
+        let pause = RETRY.min(Duration::from_millis(250) * (1 << seen.looks.min(6)));
+        seen.next = Instant::now() + pause;
+        Ok(now.since(first_seen))
+    }
+
+    fn plan(&self, path: &str, opened: &examine::Opened) -> Plan {
+        Plan {
+            drop: self.config.name.clone(),
+            manifest: path.to_owned(),
+            manifest_sha256: opened.sha256,
+            manifest_file: write_identity(&opened.identity),
+            root: self.config.path.clone(),
+            image_root: self.config.path.clone(),
+            image_folder: folder_of(path).to_owned(),
+            receipts_dir: self.config.receipts_folder(),
+            receipt_mode: self.config.receipt_mode,
+            done_dir: Some(self.config.done_folder()),
+            failed_dir: Some(self.config.failed_folder()),
+            after_success: self.config.after_success,
+        }
+    }
+
+    /// Ends the taking in of manifests that a crash left half in and that are no longer there to be read to their end.
+    fn end_orphans(&self) -> Result<(), QueueError> {
+        for (batch_id, manifest) in self.queue.half_taken(&self.config.name)? {
+            if !self.seen.contains_key(&manifest) {
+                tracing::warn!(drop = self.config.name, manifest, "gone before it was taken in whole");
+                self.queue.end_half_taken(batch_id, Timestamp::now())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Between two looks at something that did not work.
+const RETRY: Duration = Duration::from_secs(10);
+
+fn missing_reason(still: &Stillness) -> String {
+    let first = still.first_missing.first().map_or("", String::as_str);
+    match still.missing {
+        1 => format!("it waits for {first}"),
+        more => format!("it waits for {more} files, the first is {first}"),
+    }
+}

@@ -1,0 +1,461 @@
+//! Builds the stages, starts them and stops them. The only file that spawns what lives as long as the process.
+//!
+//! ```text
+//! drops ──▶ intake ──▶ queue ──▶ dispatch ──▶ delivery ──▶ queue ──▶ closing ──▶ receipts and folders
+//! ```
+//!
+//! # Stopping
+//!
+//! One token stops everything: intake between two entries, dispatch between two calls of a job, closing between two
+//! batches. The queue is closed last, by being dropped.
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, Condvar, Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use tokio::{sync::Semaphore, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    account::Account,
+    api::{self, Client},
+    clock::Timestamp,
+    closing::{self, Settled},
+    config::{self, Config, DropConfig, Watch},
+    delivery::Delivery,
+    dispatch::{Dispatcher, Lane, Signals},
+    inbox::watch::{Delivery as Delivers, Watcher, delivers_events},
+    intake::watch::{Drop as Inbox, Looked},
+    pacer::{Allowance, Pacer},
+    queue::{Queue, QueueError, doorbell::Doorbell},
+    retry::RetryPolicy,
+    verdict::Patience,
+};
+
+/// The drop that `import` puts its manifests under, unless told otherwise.
+pub const IMPORT: &str = "import";
+
+/// Memory that one upload needs besides its share of everything else: buffers of the body, of TLS and of HTTP.
+const BYTES_OF_AN_UPLOAD: u64 = 1 << 20;
+
+/// Between two tries to settle a batch whose folder or receipt makes trouble.
+const SETTLE_AGAIN: Duration = Duration::from_secs(5);
+
+/// Where folders tell of no events, they are read this often.
+const POLL: Duration = Duration::from_secs(2);
+
+/// Why the service could not be started, or had to end.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// The configuration does not allow it.
+    #[error(transparent)]
+    Config(#[from] config::ConfigError),
+    /// The client of the API could not be made.
+    #[error(transparent)]
+    Client(#[from] api::ClientError),
+    /// The queue refused.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// A thread could not be started, or a pattern is none.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// Whoever wants to know when a batch is settled.
+pub type OnSettled = Arc<dyn Fn(&Settled) + Send + Sync>;
+
+/// The stages at work.
+pub struct Service {
+    /// The queue that they share.
+    pub queue: Queue,
+    /// What wakes them.
+    pub signals: Arc<Signals>,
+    /// What stops them.
+    pub stop: CancellationToken,
+    accounts: Vec<Arc<Account>>,
+    dispatcher: JoinHandle<Result<(), QueueError>>,
+    closer: JoinHandle<Result<(), QueueError>>,
+    bell: JoinHandle<()>,
+    inboxes: Vec<InboxThread>,
+}
+
+impl Service {
+    /// Starts delivery and closing for these drops; with `import` also for that name, on the main account. The caller
+    /// holds the database's lock.
+    ///
+    /// # Errors
+    ///
+    /// Where the key, the client or the queue is not usable. Nothing has been sent by then.
+    pub async fn start(
+        config: &Config,
+        queue: Queue,
+        import: Option<&str>,
+        on_settled: OnSettled,
+        stop: CancellationToken,
+    ) -> Result<Self, ServiceError> {
+        let signals = Arc::new(Signals::default());
+        let lanes = lanes(config, import)?;
+        let accounts: Vec<_> = lanes.iter().map(|lane| Arc::clone(&lane.account)).collect();
+        let recovered = queue.recover(Timestamp::now()).await?;
+        if recovered > 0 {
+            tracing::info!(jobs = recovered, "taken up again where an earlier process left off");
+        }
+        let patience = Patience {
+            retry: RetryPolicy {
+                initial: config.retry.initial,
+                max: config.retry.max,
+                give_up_after: config.retry.give_up_after,
+            },
+            absent_after: config.retry.absent_after,
+            lost_file: config.retry.lost_file,
+        };
+        let delivery = Arc::new(Delivery::new(queue.clone(), patience, stop.clone()));
+        let dispatcher = Dispatcher::new(
+            queue.clone(),
+            delivery,
+            lanes,
+            calls_at_once(config) * 2,
+            Arc::clone(&signals),
+            stop.clone(),
+            config.limits.windows.clone(),
+        );
+        let dispatcher = tokio::spawn(dispatcher.run());
+        let closer = tokio::spawn(close_batches(queue.clone(), Arc::clone(&signals), stop.clone(), on_settled));
+        let bell = tokio::spawn(listen(queue.path().to_owned(), Arc::clone(&signals), stop.clone()));
+        Ok(Self { queue, signals, stop, accounts, dispatcher, closer, bell, inboxes: Vec::new() })
+    }
+
+    /// Starts looking into the configured drops.
+    ///
+    /// # Errors
+    ///
+    /// Where a thread cannot be started.
+    pub fn watch(&mut self, config: &Config) -> Result<(), ServiceError> {
+        for drop in &config.drops {
+            let token = self.stop.clone();
+            let stopped: Arc<dyn Fn() -> bool + Send + Sync> = Arc::new(move || token.is_cancelled());
+            let inbox = Inbox::new(drop.clone(), self.queue.clone(), config.api.max_image_bytes, Arc::clone(&stopped))?;
+            self.inboxes.push(InboxThread::start(inbox, stopped, Arc::clone(&self.signals))?);
+        }
+        Ok(())
+    }
+
+    /// What each drop's last look found; `None` for one whose first look is not over.
+    #[must_use]
+    pub fn looked(&self) -> Vec<Option<Looked>> {
+        self.inboxes.iter().map(|inbox| inbox.shared.state().looked).collect()
+    }
+
+    /// The longest time that no call of any account has worked.
+    #[must_use]
+    pub fn without_success_for(&self) -> Duration {
+        self.accounts.iter().map(|account| account.without_success_for()).max().unwrap_or_default()
+    }
+
+    /// Whether a stage has ended by itself, which it does only when it cannot go on.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.dispatcher.is_finished() || self.closer.is_finished()
+    }
+
+    /// Stops everything and waits until it has.
+    ///
+    /// # Errors
+    ///
+    /// What made a stage end by itself.
+    pub async fn finish(self) -> Result<(), ServiceError> {
+        self.stop.cancel();
+        self.queue.give_up_when_stuck();
+        self.inboxes.iter().for_each(|inbox| inbox.shared.hint());
+        let ended = [self.dispatcher.await, self.closer.await];
+        self.bell.abort();
+        for inbox in self.inboxes {
+            let joined = tokio::task::spawn_blocking(move || inbox.thread.join()).await;
+            if !matches!(joined, Ok(Ok(()))) {
+                tracing::error!("the thread of a drop died of a defect");
+            }
+        }
+        for stage in ended {
+            match stage {
+                Ok(done) => done?,
+                Err(defect) => tracing::error!(%defect, "a stage died of a defect"),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// So many calls at once: the configured number, or what the memory allows.
+fn calls_at_once(config: &Config) -> usize {
+    let by_memory = usize::try_from(config.workers.memory_limit / BYTES_OF_AN_UPLOAD).unwrap_or(usize::MAX);
+    config.workers.max_in_flight.min(by_memory).max(1)
+}
+
+/// Which account each drop's jobs go to. Drops with the same address and key share one.
+fn lanes(config: &Config, import: Option<&str>) -> Result<Vec<Lane>, ServiceError> {
+    let slots = Arc::new(Semaphore::new(calls_at_once(config)));
+    let mut accounts: HashMap<String, Arc<Account>> = HashMap::new();
+    let mut account = |drop: Option<&DropConfig>| -> Result<Arc<Account>, ServiceError> {
+        let base_url = drop.and_then(|drop| drop.base_url.as_ref()).unwrap_or(&config.api.base_url);
+        let own_key = drop.filter(|drop| drop.api_key_file.is_some());
+        // What a person reads: never a password that may stand in the address.
+        let scope = match own_key {
+            Some(drop) => format!("account:{base_url} ({})", drop.name),
+            None => format!("account:{base_url}"),
+        };
+        if let Some(known) = accounts.get(&scope) {
+            return Ok(Arc::clone(known));
+        }
+        let key = config::api_key(&config.api, drop, &mut config::environment())?;
+        key.warnings.iter().for_each(|warning| tracing::warn!(origin = %key.origin, warning, "about the key"));
+        let client = Client::new(&api::Settings {
+            base_url: base_url.as_str().to_owned(),
+            key: key.secret,
+            connect_timeout: config.api.connect_timeout,
+            stall_timeout: config.api.stall_timeout,
+            response_timeout: config.api.response_timeout,
+            ca_file: config.api.ca_file.clone(),
+            proxy: config.api.proxy.as_ref().map(|proxy| proxy.as_str().to_owned()),
+            data_uri: config.api.data_uri,
+            max_connections_hint: calls_at_once(config),
+        })?;
+        let allowance = Allowance {
+            documents_per_hour: config.limits.documents_per_hour,
+            requests_per_second: config.limits.requests_per_second,
+            bytes_per_second: config.limits.bytes_per_second,
+        };
+        let made = Arc::new(Account::new(scope.clone(), client, Arc::clone(&slots), Pacer::new(&allowance, 0)));
+        accounts.insert(scope, Arc::clone(&made));
+        Ok(made)
+    };
+    let mut lanes = Vec::new();
+    for drop in &config.drops {
+        lanes.push(Lane { drop: drop.name.clone(), account: account(Some(drop))?, priority: drop.priority });
+    }
+    if let Some(name) = import.filter(|name| config.drop_named(name).is_none()) {
+        lanes.push(Lane { drop: name.to_owned(), account: account(None)?, priority: 0 });
+    }
+    Ok(lanes)
+}
+
+async fn listen(database: PathBuf, signals: Arc<Signals>, stop: CancellationToken) {
+    match Doorbell::hang(&database) {
+        Ok(bell) => loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = bell.rung() => {
+                    signals.work.notify_one();
+                    signals.ended.notify_one();
+                }
+            }
+        },
+        Err(error) => tracing::warn!(%error, "commands of other processes are noticed after half a minute only"),
+    }
+}
+
+/// Settles batches whose jobs have all ended, whenever there may be one.
+async fn close_batches(
+    queue: Queue,
+    signals: Arc<Signals>,
+    stop: CancellationToken,
+    on_settled: OnSettled,
+) -> Result<(), QueueError> {
+    let mut look = Some(Queue::look(queue.path())?);
+    loop {
+        let (ours, told, stopping) = (queue.clone(), Arc::clone(&on_settled), stop.clone());
+        let Some(connection) = look.take() else { return Ok(()) };
+        let pass = tokio::task::spawn_blocking(move || {
+            let troubled = close_all(&ours, &connection, &told, &stopping);
+            (connection, troubled)
+        });
+        let Ok((connection, troubled)) = pass.await else { return Ok(()) };
+        look = Some(connection);
+        let troubled = troubled?;
+        let again =
+            async { if troubled { tokio::time::sleep(SETTLE_AGAIN).await } else { std::future::pending().await } };
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = signals.ended.notified() => {}
+            () = again => {}
+        }
+    }
+}
+
+/// One pass over the batches that have ended; returns whether one of them could not be settled.
+fn close_all(
+    queue: &Queue,
+    look: &rusqlite::Connection,
+    on_settled: &OnSettled,
+    stop: &CancellationToken,
+) -> Result<bool, QueueError> {
+    let (mut after, mut troubled) = (0, false);
+    loop {
+        let batches = queue.to_settle(after, 64)?;
+        let Some(last) = batches.last() else { return Ok(troubled) };
+        after = last.id;
+        for batch in &batches {
+            if stop.is_cancelled() {
+                return Ok(troubled);
+            }
+            match closing::settle(queue, look, batch) {
+                Ok(settled) => {
+                    tracing::info!(
+                        drop = batch.drop,
+                        manifest = batch.manifest,
+                        batch = batch.id,
+                        status = settled.status.as_str(),
+                        receipt = %settled.receipt.display(),
+                        "settled"
+                    );
+                    on_settled(&settled);
+                }
+                Err(error) => {
+                    troubled = true;
+                    tracing::error!(drop = batch.drop, manifest = batch.manifest, %error, "cannot be settled yet");
+                    queue.batch_trouble(batch.id, error.to_string())?;
+                }
+            }
+        }
+    }
+}
+
+/// A drop's thread, and what it shares.
+struct InboxThread {
+    shared: Arc<InboxShared>,
+    thread: thread::JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct InboxShared {
+    state: Mutex<InboxState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct InboxState {
+    hinted: bool,
+    looked: Option<Looked>,
+}
+
+impl InboxShared {
+    fn state(&self) -> std::sync::MutexGuard<'_, InboxState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hint(&self) {
+        self.state().hinted = true;
+        self.changed.notify_one();
+    }
+
+    /// Waits for a hint, or so long.
+    fn wait(&self, at_most: Duration) {
+        let mut state = self.state();
+        let until = Instant::now() + at_most;
+        while !state.hinted {
+            let Some(left) = until.checked_duration_since(Instant::now()) else { break };
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state.hinted = false;
+    }
+}
+
+impl InboxThread {
+    fn start(
+        inbox: Inbox,
+        stopped: Arc<dyn Fn() -> bool + Send + Sync>,
+        signals: Arc<Signals>,
+    ) -> Result<Self, ServiceError> {
+        let shared = Arc::new(InboxShared::default());
+        let theirs = Arc::clone(&shared);
+        let thread = thread::Builder::new()
+            .name(format!("drop-{}", inbox.config().name.chars().take(10).collect::<String>()))
+            .spawn(move || look_on(inbox, &theirs, &*stopped, &signals))?;
+        Ok(Self { shared, thread })
+    }
+}
+
+/// Looks into a drop whenever something may have happened there.
+fn look_on(mut inbox: Inbox, shared: &Arc<InboxShared>, stopped: &dyn Fn() -> bool, signals: &Signals) {
+    let config = inbox.config().clone();
+    let mut events = Events::new(&config, shared);
+    let mut number = 0;
+    while !stopped() {
+        // Watched before it is looked at, so that nothing falls between the two.
+        let rest = events.arm(&config);
+        let looked = match inbox.look(number) {
+            Ok(looked) => looked,
+            Err(error) => {
+                tracing::error!(drop = config.name, %error, "the drop cannot be looked into");
+                Looked { again_in: Some(Duration::from_secs(1)), ..Looked::default() }
+            }
+        };
+        number += 1;
+        if looked.taken > 0 {
+            signals.work.notify_one();
+            signals.ended.notify_one();
+        }
+        shared.state().looked = Some(looked);
+        shared.wait(looked.again_in.map_or(rest, |again| again.min(rest)));
+    }
+}
+
+/// A drop's events, where its file system has them.
+struct Events {
+    watcher: Option<Watcher>,
+    armed: Option<(u64, u64)>,
+    hint: Arc<InboxShared>,
+    said: bool,
+}
+
+impl Events {
+    fn new(config: &DropConfig, shared: &Arc<InboxShared>) -> Self {
+        let mut events = Self { watcher: None, armed: None, hint: Arc::clone(shared), said: false };
+        if config.watch == Watch::Poll {
+            return events;
+        }
+        let hint = Arc::clone(&events.hint);
+        match Watcher::start(Arc::new(move || hint.hint())) {
+            Ok(watcher) => events.watcher = Some(watcher),
+            Err(error) => tracing::warn!(drop = config.name, %error, "no events: the folder is polled"),
+        }
+        events
+    }
+
+    /// Watches the folder, again where another one is in its place; returns how long to rest between two looks.
+    fn arm(&mut self, config: &DropConfig) -> Duration {
+        let poll = config.rescan_every.min(POLL);
+        let Some(watcher) = &mut self.watcher else { return poll };
+        if config.watch == Watch::Auto
+            && let Ok(Delivers::No(kind)) = delivers_events(&config.path)
+        {
+            if !std::mem::replace(&mut self.said, true) {
+                tracing::info!(drop = config.name, kind, "this file system tells of no changes: the folder is polled");
+            }
+            return poll;
+        }
+        let Ok(meta) = std::fs::metadata(&config.path) else {
+            self.armed = None;
+            return poll;
+        };
+        let place = (std::os::unix::fs::MetadataExt::dev(&meta), std::os::unix::fs::MetadataExt::ino(&meta));
+        if self.armed == Some(place) {
+            return config.rescan_every;
+        }
+        match watcher.watch(&config.path, config.recursive) {
+            Ok(()) => {
+                self.armed = Some(place);
+                config.rescan_every
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.said, true) {
+                    tracing::warn!(drop = config.name, %error, "not all changes are noticed: the folder is polled");
+                }
+                poll
+            }
+        }
+    }
+}
