@@ -312,10 +312,12 @@ impl Delivery {
         attempt: Attempt,
         position: u32,
     ) -> Failed {
-        let verdict = judge(operation, outcome, trial, exchange.took, &self.patience, jitter()).unwrap_or_else(|| {
-            let reason = format!("{}: the answer is not one to this call", operation.as_str());
-            Verdict::Hold { reason }
-        });
+        let asked = exchange.limits().and_then(|limits| limits.wait(Timestamp::now()));
+        let verdict =
+            judge(operation, outcome, trial, exchange.took, asked, &self.patience, jitter()).unwrap_or_else(|| {
+                let reason = format!("{}: the answer is not one to this call", operation.as_str());
+                Verdict::Hold { reason }
+            });
         let lost = matches!(outcome, Outcome::Lost(_)).then_some(position);
         Failed { verdict, attempt: Some(attempt), lost }
     }
@@ -554,7 +556,7 @@ fn unopened(refusal: Refusal, operation: Operation, upload: &Upload, trial: Tria
         Refusal::Missing => Outcome::SourceUnreadable(reason(format!("{}: the file is no longer there", upload.path))),
         Refusal::Io(error) => Outcome::SourceUnreadable(reason(format!("{}: {error}", upload.path))),
     };
-    let verdict = judge(operation, &outcome, trial, Duration::ZERO, patience, jitter()).unwrap_or_else(|| {
+    let verdict = judge(operation, &outcome, trial, Duration::ZERO, None, patience, jitter()).unwrap_or_else(|| {
         let problem = Problem::error("the file cannot be opened", "look at the drop folder").path(&upload.path);
         Verdict::Refuse { reason: problem.reason.clone(), problem }
     });

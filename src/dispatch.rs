@@ -11,7 +11,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::Notify, task::JoinSet, time::Instant};
+use tokio::{
+    sync::Notify,
+    task::{self, JoinSet},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -70,6 +74,8 @@ pub struct Dispatcher {
     stop: CancellationToken,
     windows: Vec<crate::config::Window>,
     paused_drops: Vec<String>,
+    /// Which job each task has, to give it back should the task die.
+    tasks: HashMap<task::Id, i64>,
 }
 
 /// A paused account's next probe.
@@ -97,7 +103,18 @@ impl Dispatcher {
                 accounts.push(Arc::clone(&lane.account));
             }
         }
-        Self { queue, delivery, lanes, accounts, width: width.max(1), signals, stop, windows, paused_drops: Vec::new() }
+        Self {
+            queue,
+            delivery,
+            lanes,
+            accounts,
+            width: width.max(1),
+            signals,
+            stop,
+            windows,
+            paused_drops: Vec::new(),
+            tasks: HashMap::new(),
+        }
     }
 
     /// Works until stopped.
@@ -122,15 +139,15 @@ impl Dispatcher {
                 () = self.stop.cancelled() => {}
                 () = self.signals.work.notified() => {}
                 () = tokio::time::sleep_until(wake) => {}
-                Some(ended) = running.join_next() => {
-                    failure = self.ended(ended);
+                Some(ended) = running.join_next_with_id() => {
+                    failure = self.ended(ended).await;
                     // Claims are cheaper in batches: go on with the others until half of the places are free.
-                    while failure.is_none() && let Some(ended) = running.try_join_next() {
-                        failure = self.ended(ended);
+                    while failure.is_none() && let Some(ended) = running.try_join_next_with_id() {
+                        failure = self.ended(ended).await;
                     }
                     while failure.is_none() && running.len() > low_water && !self.stop.is_cancelled() {
                         tokio::select! {
-                            Some(ended) = running.join_next() => failure = self.ended(ended),
+                            Some(ended) = running.join_next_with_id() => failure = self.ended(ended).await,
                             () = self.stop.cancelled() => {}
                             () = self.signals.work.notified() => break,
                         }
@@ -140,8 +157,9 @@ impl Dispatcher {
         }
         self.stop.cancel();
         let drained = tokio::time::timeout(DRAIN, async {
-            while let Some(ended) = running.join_next().await {
-                failure = failure.take().or(self.ended(ended));
+            while let Some(ended) = running.join_next_with_id().await {
+                let ended = self.ended(ended).await;
+                failure = failure.take().or(ended);
             }
         });
         if drained.await.is_err() {
@@ -151,19 +169,27 @@ impl Dispatcher {
         failure.map_or(Ok(()), Err)
     }
 
-    fn ended(&self, ended: Result<Result<(), QueueError>, tokio::task::JoinError>) -> Option<QueueError> {
+    async fn ended(
+        &mut self,
+        ended: Result<(task::Id, Result<(), QueueError>), task::JoinError>,
+    ) -> Option<QueueError> {
         self.signals.ended.notify_one();
+        let id = ended.as_ref().map_or_else(task::JoinError::id, |(id, _)| *id);
+        let job = self.tasks.remove(&id);
         match ended {
-            Ok(Ok(())) => None,
+            Ok((_, Ok(()))) => None,
             // Somebody else, a person's command, was faster with this one job.
-            Ok(Err(QueueError::Gone { what, id })) => {
+            Ok((_, Err(QueueError::Gone { what, id }))) => {
                 tracing::warn!(what, id, "changed while it was worked on");
                 None
             }
-            Ok(Err(error)) => Some(error),
+            Ok((_, Err(error))) => Some(error),
             Err(panic) => {
-                tracing::error!(%panic, "a worker died of a defect; its job is taken up again at the next start");
-                None
+                tracing::error!(%panic, job, "a worker died of a defect");
+                match job {
+                    Some(job) => self.queue.abandoned(job, Timestamp::now()).await.err(),
+                    None => None,
+                }
             }
         }
     }
@@ -219,7 +245,9 @@ impl Dispatcher {
             let claimed = self.queue.claim(*drop_id, free.div_ceil(peers)).await?;
             for job in claimed {
                 let (delivery, account) = (Arc::clone(&self.delivery), Arc::clone(&lane.account));
-                running.spawn(async move { delivery.deliver(&account, job).await });
+                let id = job.id;
+                let task = running.spawn(async move { delivery.deliver(&account, job).await });
+                self.tasks.insert(task.id(), id);
             }
             open.remove(0);
         }
@@ -282,11 +310,9 @@ impl Dispatcher {
             let exchange = account.client.whoami().await;
             let answer = outcome(&exchange, Timestamp::now());
             tracing::debug!(account = account.scope, ?answer, operation = Operation::Whoami.as_str(), "probed");
-            match cause {
-                // Whatever it says, it says something.
-                Cause::Outage => matches!(answer, Outcome::Done(_) | Outcome::Refused(_) | Outcome::Throttled { .. }),
-                _ => matches!(answer, Outcome::Done(_)),
-            }
+            // Whatever it says, it says something; an API without this call does not refuse the key by that.
+            let speaks = matches!(answer, Outcome::Done(_) | Outcome::Refused(_) | Outcome::Throttled { .. });
+            speaks || (cause == Cause::Outage && matches!(answer, Outcome::Paused { .. }))
         };
         if works {
             tracing::info!(account = account.scope, cause = cause.as_str(), "sending goes on");

@@ -96,20 +96,22 @@ impl Verdict {
     }
 }
 
-/// Judges a call that did not work; `None` where it did.
+/// Judges a call that did not work; `None` where it did. `asked` is the wait that the answer's headers ask for, with
+/// whatever status.
 #[must_use]
 pub fn judge(
     operation: Operation,
     outcome: &Outcome,
     trial: Trial,
     took: Duration,
+    asked: Option<Duration>,
     patience: &Patience,
     jitter: f64,
 ) -> Option<Verdict> {
     let again = |reason: &Reason, waits: Waits| {
         let tried = trial.tried.saturating_add(took);
         let attempts = trial.attempts.saturating_add(1);
-        match patience.retry.delay(attempts, tried, None, jitter) {
+        match patience.retry.delay(attempts, tried, asked, jitter) {
             Some(delay) => Verdict::Wait {
                 waits,
                 delay,
@@ -217,7 +219,7 @@ mod tests {
 
     fn judged(operation: Operation, outcome: &Outcome, tried: Duration) -> Verdict {
         let trial = Trial { attempts: 2, tried };
-        judge(operation, outcome, trial, Duration::from_secs(2), &PATIENCE, 1.0).unwrap()
+        judge(operation, outcome, trial, Duration::from_secs(2), None, &PATIENCE, 1.0).unwrap()
     }
 
     #[test]
@@ -229,6 +231,14 @@ mod tests {
         assert_eq!(said, "upload_image: HTTP 503: busy");
         let verdict = judged(Operation::UploadImage, &Outcome::TryAgain(reason()), Duration::from_secs(3600));
         assert!(matches!(verdict, Verdict::Refuse { .. }));
+    }
+
+    #[test]
+    fn a_wait_that_is_asked_for_with_a_failure_is_kept() {
+        let (asked, outcome) = (Some(Duration::from_secs(120)), Outcome::TryAgain(reason()));
+        let operation = Operation::UploadImage;
+        let verdict = judge(operation, &outcome, Trial::default(), Duration::ZERO, asked, &PATIENCE, 0.0).unwrap();
+        assert!(matches!(verdict, Verdict::Wait { delay, .. } if delay == Duration::from_secs(120)), "{verdict:?}");
     }
 
     #[test]
@@ -248,7 +258,7 @@ mod tests {
         let sent = judged(Operation::UploadFile, &lost, Duration::ZERO);
         assert!(matches!(sent, Verdict::Wait { waits: Waits::Retry, .. }));
         let careful = Patience { lost_file: LostFile::Hold, ..PATIENCE };
-        let held = judge(Operation::UploadFile, &lost, Trial::default(), Duration::ZERO, &careful, 0.0).unwrap();
+        let held = judge(Operation::UploadFile, &lost, Trial::default(), Duration::ZERO, None, &careful, 0.0).unwrap();
         assert!(matches!(held, Verdict::Hold { .. }));
     }
 

@@ -16,7 +16,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Context, Exit,
+    Context, Exit, run,
     start::{self, Usage},
 };
 use crate::{
@@ -248,7 +248,7 @@ async fn follow(
 ) -> anyhow::Result<Exit> {
     let connection = Queue::look(&config.queue.database)?;
     let mut idle_since = Instant::now();
-    let mut settled_trouble_since = None;
+    let mut troubled_since = None;
     let mut ours = Ours::default();
     loop {
         tokio::time::sleep(LOOK).await;
@@ -284,11 +284,11 @@ async fn follow(
                 if !finished || left.under_way > 0 || left.waits_for_quota > 0 {
                     idle_since = Instant::now();
                 }
-                let stuck = left.to_do == 0 && left.to_settle > 0;
-                let since = settled_trouble_since.get_or_insert_with(Instant::now);
+                let stuck = finished && left.to_do == 0 && left.to_settle > 0 && left.troubled == left.to_settle;
+                let since = troubled_since.get_or_insert_with(Instant::now);
                 if !stuck {
-                    settled_trouble_since = None;
-                } else if since.elapsed() >= Duration::from_secs(15) {
+                    troubled_since = None;
+                } else if since.elapsed() >= run::SETTLE {
                     tracing::error!("receipts or files cannot be written: see `status`; run again when they can");
                     return Ok(Exit::WorkLeft);
                 }

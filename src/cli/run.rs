@@ -41,6 +41,9 @@ pub struct RunArgs {
 /// Between two looks at whether everything is done. Nothing waits for it but the end of the command.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// For so long a receipt or a move that fails is tried again before `--once` leaves it for the next time.
+pub(super) const SETTLE: Duration = Duration::from_secs(15);
+
 /// Runs the command.
 ///
 /// # Errors
@@ -118,6 +121,7 @@ async fn until_done(args: &RunArgs, config: &Config, service: &Service) -> anyho
     let connection = Queue::look(&config.queue.database)?;
     let drops: Vec<&str> = config.drops.iter().map(|drop| drop.name.as_str()).collect();
     let mut idle_since = Instant::now();
+    let mut troubled_since = None;
     loop {
         tokio::time::sleep(if args.once { LOOK } else { Duration::from_secs(5) }).await;
         if service.has_failed() {
@@ -133,6 +137,15 @@ async fn until_done(args: &RunArgs, config: &Config, service: &Service) -> anyho
         if !settling && left.to_do == 0 && left.to_settle == 0 {
             let kept = waiting || left.held > 0 || left.half_taken > 0;
             return Ok(if kept { Exit::WorkLeft } else { Exit::Well });
+        }
+        if !settling && left.to_do == 0 && left.troubled == left.to_settle {
+            let since = troubled_since.get_or_insert_with(Instant::now);
+            if since.elapsed() >= SETTLE {
+                tracing::error!("receipts or files cannot be written: see `status`; run again when they can");
+                return Ok(Exit::WorkLeft);
+            }
+        } else {
+            troubled_since = None;
         }
         if left.paused {
             tracing::warn!("sending is paused by a person: the rest is left for after `resume`");

@@ -457,6 +457,8 @@ pub struct Left {
     pub held: i64,
     /// Batches whose jobs have ended and whose receipt or files are not done.
     pub to_settle: i64,
+    /// Of these, batches that could not be settled when it was tried.
+    pub troubled: i64,
     /// Batches that are not taken in whole.
     pub half_taken: i64,
     /// Whether a person paused everything, or each of these drops.
@@ -496,6 +498,10 @@ pub fn left(connection: &Connection, drops: &[&str]) -> Result<Left, QueueError>
         left.to_settle += count(
             "SELECT count(*) FROM batch JOIN drop_folder ON drop_folder.id = drop_id
               WHERE name = ?1 AND state IN ('ended', 'published')",
+        )?;
+        left.troubled += count(
+            "SELECT count(*) FROM batch JOIN drop_folder ON drop_folder.id = drop_id
+              WHERE name = ?1 AND state IN ('ended', 'published') AND batch.trouble IS NOT NULL",
         )?;
         left.half_taken += count(
             "SELECT count(*) FROM batch JOIN drop_folder ON drop_folder.id = drop_id

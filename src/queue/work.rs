@@ -436,6 +436,25 @@ impl Queue {
         .await
     }
 
+    /// Takes back a job whose worker died of a defect: a person looks at it, since it would only die again.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn abandoned(&self, job_id: i64, now: Timestamp) -> Result<(), QueueError> {
+        let to = JobState::Running.after(JobEvent::Held)?;
+        self.run(move |connection| {
+            connection.execute(
+                "UPDATE job SET state = ?2, reason = 'its worker died of a defect; see the log of ' || ?3,
+                                creation = CASE creation WHEN 'none' THEN 'none' ELSE 'unknown' END
+                  WHERE id = ?1 AND state = 'running'",
+                params![job_id, to.as_str(), now.to_string()],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
     /// Takes back the jobs that a process held when it was killed: whoever was about to create its document is asked
     /// after first, and uploads without an ID may have been received all the same.
     ///
