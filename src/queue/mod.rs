@@ -11,12 +11,16 @@
 
 pub mod admit;
 pub mod control;
+pub mod crosswalk;
 pub mod doorbell;
 pub mod lock;
 pub mod look;
 mod rows;
 mod schema;
 pub mod settle;
+#[cfg(test)]
+pub(crate) mod test_support;
+pub mod trace;
 pub mod work;
 pub mod writer;
 

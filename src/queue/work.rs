@@ -157,6 +157,18 @@ pub(super) fn end_without(
     settle::job_ended(connection, job_id, None, now)
 }
 
+/// Ends a job that a person asked to cancel while a worker had it, now that the worker lets go of it. One whose document
+/// may stand is asked after first.
+fn cancel_if_asked(connection: &Connection, job_id: i64, state: JobState, now: Timestamp) -> Result<(), QueueError> {
+    let asked: bool = connection
+        .prepare_cached("SELECT cancel_asked AND creation = 'none' FROM job WHERE id = ?1")?
+        .query_row([job_id], |row| row.get(0))?;
+    if asked {
+        end_without(connection, job_id, state, JobEvent::Cancelled, "cancelled by a person", &[], now)?;
+    }
+    Ok(())
+}
+
 impl Queue {
     /// Takes up to `limit` ready jobs of a drop, oldest first. From here on their uploads may be under way.
     ///
@@ -314,6 +326,7 @@ impl Queue {
     /// Those of the database.
     pub async fn put_off(&self, job_id: i64, put_off: PutOff, attempts: Vec<Attempt>) -> Result<(), QueueError> {
         let to = JobState::Running.after(JobEvent::PutOff)?;
+        let now = Timestamp::now();
         self.run(move |connection| {
             let changed = connection
                 .prepare_cached(
@@ -335,7 +348,8 @@ impl Queue {
                 ])?;
             one(changed, job_id)?;
             count_lost(connection, job_id, &put_off.lost)?;
-            attempts.iter().try_for_each(|attempt| note(connection, job_id, attempt))
+            attempts.iter().try_for_each(|attempt| note(connection, job_id, attempt))?;
+            cancel_if_asked(connection, job_id, to, now)
         })
         .await
     }
@@ -353,13 +367,15 @@ impl Queue {
         attempts: Vec<Attempt>,
     ) -> Result<(), QueueError> {
         let to = JobState::Running.after(JobEvent::GaveBack)?;
+        let now = Timestamp::now();
         self.run(move |connection| {
             let changed = connection
                 .prepare_cached("UPDATE job SET state = ?2, creation = ?3 WHERE id = ?1 AND state = 'running'")?
                 .execute(params![job_id, to.as_str(), creation.as_str()])?;
             one(changed, job_id)?;
             count_lost(connection, job_id, &lost)?;
-            attempts.iter().try_for_each(|attempt| note(connection, job_id, attempt))
+            attempts.iter().try_for_each(|attempt| note(connection, job_id, attempt))?;
+            cancel_if_asked(connection, job_id, to, now)
         })
         .await
     }
@@ -445,7 +461,14 @@ impl Queue {
                   WHERE state = 'running' AND creation <> 'none'",
                 [now.0],
             )?;
+            let cancelled: Vec<i64> = connection
+                .prepare("SELECT id FROM job WHERE state = 'running' AND cancel_asked")?
+                .query_map([], |row| row.get(0))?
+                .collect::<Result<_, _>>()?;
             let others = connection.execute("UPDATE job SET state = 'queued' WHERE state = 'running'", [])?;
+            for job_id in cancelled {
+                cancel_if_asked(connection, job_id, JobState::Queued, now)?;
+            }
             Ok(unknown + others)
         })
         .await
