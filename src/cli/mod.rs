@@ -10,3 +10,4 @@ pub mod output;
 pub mod sandbox;
 pub mod show;
 pub mod status;
+pub mod why;

@@ -1,6 +1,5 @@
 //! `show`: all about one job.
 
-
 use super::{
     act::describe,
     output::{self, Context, Exit, Output, Rows, cell, escape},

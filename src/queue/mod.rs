@@ -13,6 +13,8 @@ pub mod admit;
 pub mod control;
 pub mod crosswalk;
 pub mod doorbell;
+#[cfg(test)]
+mod life_tests;
 pub mod lock;
 pub mod look;
 mod rows;
