@@ -4,7 +4,7 @@
 //! The queue is asked first; the disk only tells what the queue cannot, and nothing of a file is read. A path may be
 //! absolute, relative, or only the end of one.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use serde::Serialize;
 
@@ -79,7 +79,7 @@ fn why(
         return Ok(output.refuse_usage("which file? name a manifest, an image, or a receipt, e.g. `why 17/front.jpg`"));
     }
     let mut findings = match Queue::look(&context.database) {
-        Ok(connection) => in_queue(&connection, given, absolute, now)?,
+        Ok(connection) => in_queue(&connection, given, absolute, context, now)?,
         Err(QueueError::Absent { .. }) => Vec::new(),
         Err(error) => return Err(error.into()),
     };
@@ -110,11 +110,12 @@ fn in_queue(
     connection: &rusqlite::Connection,
     given: &str,
     absolute: &Path,
+    context: &Context,
     now: Timestamp,
 ) -> Result<Vec<Finding>, QueueError> {
     let mut findings = Vec::new();
     for arrival in look::arrivals(connection, u32::MAX)? {
-        findings.extend(waiting(&arrival, given, now));
+        findings.extend(waiting(&arrival, given, context, now));
     }
     for batch in trace::batches(connection, given)? {
         findings.push(Finding::new("manifest", manifest(&batch)));
@@ -133,8 +134,15 @@ fn in_queue(
         findings.extend(file(connection, id, given, now)?);
     }
     for entry in trace::refused_with(connection, given)? {
-        let named = |problem: &&Problem| problem.path.as_deref().is_some_and(|path| trace::same_end(path, given));
+        let beside = Path::new(&entry.manifest);
+        let named = |problem: &&Problem| {
+            let path = problem.path.as_deref();
+            path.is_some_and(|path| is_meant(given, &entry.drop, &beside.with_file_name(path), context))
+        };
         let problems: Vec<String> = entry.problems.iter().filter(named).map(said).collect();
+        if problems.is_empty() {
+            continue;
+        }
         findings.push(Finding::new(
             "refused",
             format!(
@@ -155,10 +163,10 @@ fn said(problem: &Problem) -> String {
 }
 
 /// What a manifest that is not taken in says of the path, if it is the manifest or waits for the file.
-fn waiting(arrival: &ArrivalRow, given: &str, now: Timestamp) -> Option<Finding> {
+fn waiting(arrival: &ArrivalRow, given: &str, context: &Context, now: Timestamp) -> Option<Finding> {
     let since = arrival.first_seen.map(|seen| in_words(now.since(seen))).unwrap_or_default();
     let ArrivalRow { drop, manifest, reason, missing, .. } = arrival;
-    if trace::same_end(manifest, given) {
+    if is_meant(given, drop, Path::new(manifest), context) {
         let named = missing.iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", ");
         let named = if named.is_empty() { named } else { format!("; missing are: {named}") };
         let text = format!("{manifest} in drop {drop} is not taken in yet, for {since}: {reason}{named}");
@@ -166,8 +174,18 @@ fn waiting(arrival: &ArrivalRow, given: &str, now: Timestamp) -> Option<Finding>
     }
     missing
         .iter()
-        .any(|file| trace::same_end(file, given))
+        .any(|file| is_meant(given, drop, &Path::new(manifest).with_file_name(file), context))
         .then(|| Finding::new("waiting", format!("{manifest} in drop {drop} waits for it, for {since}: {reason}")))
+}
+
+/// Whether a path within a drop is the one that was asked about: the same where a whole path was given and the drop's
+/// folder is known, else the end of it.
+fn is_meant(given: &str, drop: &str, relative: &Path, context: &Context) -> bool {
+    let folder = context.config.as_ref().and_then(|config| config.drop_named(drop)).map(|drop| drop.path.as_path());
+    match folder {
+        Some(folder) if given.starts_with('/') => Path::new(given) == folder.join(relative),
+        _ => relative.to_str().is_some_and(|relative| trace::same_end(relative, given)),
+    }
 }
 
 /// What became of a manifest that was taken in.
@@ -241,7 +259,8 @@ fn on_disk(given: &str, absolute: &Path, context: &Context) -> Vec<Finding> {
         .filter_map(|drop| {
             let inside = [absolute.to_owned(), drop.path.join(given)];
             let path = inside.into_iter().find(|path| {
-                path.strip_prefix(&drop.path).is_ok_and(|relative| relative.parent().is_some())
+                !path.components().any(|part| part == Component::ParentDir)
+                    && path.strip_prefix(&drop.path).is_ok_and(|relative| relative.parent().is_some())
                     && path.symlink_metadata().is_ok()
             })?;
             Some(Finding::new("disk", format!("{} lies in drop {}: {}", path.display(), drop.name, lies(drop, &path))))

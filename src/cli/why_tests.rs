@@ -43,6 +43,11 @@ fn a_waiting_manifest_and_the_file_it_waits_for_are_found() {
     }
     let (_, out, _) = ask(&site, "front.jpg");
     assert!(out.starts_with("sub/late.manifest.json in drop partner-a waits for it"), "{out}");
+    let whole = site.drop_path().join("sub/17/front.jpg").display().to_string();
+    assert!(ask(&site, &whole).1.contains("waits for it"));
+    for elsewhere in ["/other/sub/late.manifest.json", "/other/17/front.jpg"] {
+        assert_eq!(ask(&site, elsewhere).0, Exit::Refused, "{elsewhere}");
+    }
 }
 
 #[test]
@@ -127,6 +132,7 @@ fn what_nobody_knows_gets_advice() {
     assert_eq!((exit, out.as_str()), (Exit::Refused, ""));
     assert!(err.contains("nothing is known of no\\u{1b}where.png") && err.contains("(partner-a)"), "{err}");
     assert_eq!(ask(&site, "").0, Exit::Usage);
+    assert_eq!(ask(&site, "../queue.db").0, Exit::Refused);
     let args = WhyArgs { path: "x".into(), json: true };
     let (_, out, _) = capture(|output| why(&args, Path::new("/x"), &site.context(), NOW, output));
     let seen: serde_json::Value = serde_json::from_str(&out).unwrap();
