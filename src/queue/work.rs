@@ -1,6 +1,6 @@
 //! What a worker does with jobs: takes them, records each step, and lets go of them.
 //!
-//! Every function here is one durable step; [`Step`] names them all, so that a test can stop the process at each.
+//! Every function here is one durable step, on disk when it returns, so that a process may be killed between any two.
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -62,11 +62,7 @@ pub struct PutOff {
     pub lost: Vec<u32>,
 }
 
-/// The drops that have jobs ready for a worker.
-///
-/// # Errors
-///
-/// Those of the database.
+/// Takes ready jobs, with their uploads and the place of their files.
 fn claim(connection: &Connection, drop_id: i64, limit: usize) -> Result<Vec<Job>, QueueError> {
     let mut claimed = Vec::new();
     {
