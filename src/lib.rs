@@ -19,6 +19,7 @@ pub mod outcome;
 pub mod pacer;
 pub mod problem;
 pub mod queue;
+pub mod reason;
 pub mod receipt;
 pub mod retry;
 pub mod sandbox;

@@ -52,6 +52,18 @@ impl EntryStatus {
         }
     }
 
+    /// The word in receipts and in exports.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Duplicate => "duplicate",
+            Self::Failed => "failed",
+            Self::Invalid => "invalid",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
     const fn is_well(self) -> bool {
         matches!(self, Self::Created | Self::Duplicate)
     }

@@ -1,16 +1,25 @@
 //! The command line: one file a command.
 
+pub mod act;
 pub mod config_show;
+pub mod export;
+pub mod filter;
 pub mod import;
+pub mod jobs;
+pub mod meta;
+pub mod output;
 pub mod run;
 pub mod sandbox;
+pub mod show;
 mod start;
+pub mod status;
+pub mod why;
 
 use std::{ffi::OsString, io::Write, path::PathBuf, process::ExitCode};
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
-pub use start::Exit;
+pub use output::Exit;
 
 use crate::config::{self, Config, ConfigError};
 
@@ -59,11 +68,37 @@ enum Command {
     Run(run::RunArgs),
     /// Queue the manifests at these paths and work until they are settled.
     Import(import::ImportArgs),
+    /// The queue at a glance: jobs by drop and state, rate, what is stopped and why.
+    Status(status::StatusArgs),
+    /// List jobs.
+    Jobs(jobs::JobsArgs),
+    /// All about one job: its images, their IDs, every call, and what it waits for.
+    Show(show::ShowArgs),
+    /// Why a file or manifest is where it is.
+    Why(why::WhyArgs),
+    /// Send jobs on again that failed, were cancelled, or wait for their next try.
+    Retry(act::RetryArgs),
+    /// Stop jobs.
+    Cancel(act::CancelArgs),
+    /// Settle held jobs.
+    Release(act::ReleaseArgs),
+    /// Stop sending, at once and across restarts.
+    Pause(act::PauseArgs),
+    /// Start sending again.
+    Resume(act::ResumeArgs),
+    /// The crosswalk from what was asked to what was created.
+    Export(export::ExportArgs),
     /// Serve a stand-in for the API on loopback, with faults and limits that can be switched on.
     Sandbox(sandbox::SandboxArgs),
     /// Look at the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Print a schema.
+    Schema(meta::SchemaArgs),
+    /// Print a shell's completions.
+    Completions(meta::CompletionsArgs),
+    /// Print the manual.
+    Man(meta::ManArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -89,6 +124,11 @@ impl Context {
     pub fn load(&self) -> Result<Config, ConfigError> {
         config::load(self.config.as_deref(), &mut config::environment())
     }
+
+    fn looking(&self) -> Result<output::Context, ConfigError> {
+        let config = self.load()?;
+        Ok(output::Context { database: config.queue.database.clone(), config: Some(config) })
+    }
 }
 
 /// Runs the command line and returns the exit code of the process.
@@ -107,23 +147,38 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let progress =
         cli.quiet == 0 && cli.log_format == LogFormat::Text && std::io::IsTerminal::is_terminal(&std::io::stderr());
     let context = Context { config: cli.config, progress };
-    let ended = match cli.command {
-        Command::Run(args) => run::run(&args, &context),
-        Command::Import(args) => import::run(&args, &context),
-        Command::Sandbox(args) => start::block_on(async {
-            sandbox::run(args, start::signalled()).await?;
-            Ok(Exit::Well)
-        }),
-        Command::Config(ConfigCommand::Show) => {
-            context.load().map_err(Into::into).and_then(|config| say(&config_show::render(&config)))
-        }
-    };
+    let ended = carry_out(cli.command, &context);
     match ended {
         Ok(exit) => exit.into(),
         Err(error) => {
             complain(&error);
             start::exit_for(&error).into()
         }
+    }
+}
+
+fn carry_out(command: Command, context: &Context) -> anyhow::Result<Exit> {
+    match command {
+        Command::Run(args) => run::run(&args, context),
+        Command::Import(args) => import::run(&args, context),
+        Command::Status(args) => status::run(&args, &context.looking()?),
+        Command::Jobs(args) => jobs::run(&args, &context.looking()?),
+        Command::Show(args) => show::run(&args, &context.looking()?),
+        Command::Why(args) => why::run(&args, &context.looking()?),
+        Command::Retry(args) => act::retry(&args, &context.looking()?),
+        Command::Cancel(args) => act::cancel(&args, &context.looking()?),
+        Command::Release(args) => act::release(&args, &context.looking()?),
+        Command::Pause(args) => act::pause(&args, &context.looking()?),
+        Command::Resume(args) => act::resume(&args, &context.looking()?),
+        Command::Export(args) => export::run(&args, &context.looking()?),
+        Command::Sandbox(args) => start::block_on(async {
+            sandbox::run(args, start::signalled()).await?;
+            Ok(Exit::Well)
+        }),
+        Command::Config(ConfigCommand::Show) => say(&config_show::render(&context.load()?)),
+        Command::Schema(args) => meta::schema(&args),
+        Command::Completions(args) => meta::completions(&args, Cli::command()),
+        Command::Man(args) => meta::man(&args, Cli::command()),
     }
 }
 

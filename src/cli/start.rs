@@ -1,33 +1,12 @@
 //! What commands share at their start and end: logs, the runtime, signals, exit codes.
 
-use std::{future::Future, process::ExitCode};
+use std::future::Future;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::{EnvFilter, fmt};
 
-use super::LogFormat;
+use super::{LogFormat, output::Exit};
 use crate::{config::ConfigError, queue::QueueError, service::ServiceError};
-
-/// How a command ended. Where several apply, the largest counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Exit {
-    /// All well.
-    Well = 0,
-    /// Something was refused or failed.
-    Refused = 1,
-    /// Usage or configuration is wrong; nothing was done.
-    Usage = 2,
-    /// Stopped with work left; run again to go on.
-    WorkLeft = 3,
-    /// The API refuses the key, or cannot be reached.
-    Unreachable = 4,
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
-    }
-}
 
 /// The exit code of a command that could not be carried out.
 pub(super) fn exit_for(error: &anyhow::Error) -> Exit {

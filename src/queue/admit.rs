@@ -170,6 +170,15 @@ pub enum Owner {
     },
 }
 
+impl Owner {
+    pub(super) const fn job_id(&self) -> Option<i64> {
+        match self {
+            Self::Nobody => None,
+            Self::Created { job_id, .. } | Self::UnderWay { job_id, .. } => Some(*job_id),
+        }
+    }
+}
+
 /// What becomes of an entry.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Fate {
@@ -354,9 +363,12 @@ fn insert(
 ) -> Result<bool, QueueError> {
     let content = content_of(entry, files);
     let key = identity_of(entry, &content);
-    let fate = fate(owner(connection, place.drop_id, &key, &content)?, entry.replace);
+    let owner = owner(connection, place.drop_id, &key, &content)?;
+    // Whom this one takes the identity from, to give it back if it comes to nothing.
+    let replaces = owner.job_id();
+    let fate = fate(owner, entry.replace);
     let (state, remote_id, twin_of, problems) = match &fate {
-        Fate::Queue => (JobState::Queued, None, None, None),
+        Fate::Queue => (JobState::Queued, None, replaces, None),
         Fate::Duplicate { of, remote_id } => (JobState::Duplicate, Some(remote_id.as_str()), Some(*of), None),
         Fate::Twin { of } => (JobState::Waiting, None, Some(*of), None),
         Fate::Refuse(problem) => (JobState::Failed, None, None, Some(json(std::slice::from_ref(problem)))),

@@ -56,7 +56,8 @@ pub struct Pause {
     pub cause: Cause,
     /// What the API said, where it is the cause.
     pub detail: Option<String>,
-    /// Since when.
+    /// Since when; RFC 3339 in JSON.
+    #[serde(serialize_with = "super::rows::moment")]
     pub since: Timestamp,
 }
 
@@ -100,6 +101,17 @@ pub enum Release {
     AsCreated(String),
     /// It was not created: send it again.
     SendAgain,
+}
+
+/// What a person wants of jobs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wish {
+    /// As [`Queue::retry`].
+    Retry,
+    /// As [`Queue::cancel`].
+    Cancel,
+    /// As [`Queue::release`].
+    Release(Release),
 }
 
 impl Queue {
@@ -162,13 +174,7 @@ impl Queue {
     ///
     /// Those of the database; a job that cannot be sent on is an answer, not an error.
     pub fn retry(&self, job_id: i64) -> Result<Answer, QueueError> {
-        self.run_blocking(move |connection| {
-            let Some(state) = state_of(connection, job_id)? else { return Ok(unknown(job_id)) };
-            if state.after(JobEvent::Retried).is_err() {
-                return Ok(Answer { job: job_id, done: false, message: format!("is {state}: nothing to retry") });
-            }
-            retry(connection, job_id, state)
-        })
+        self.run_blocking(move |connection| retry_one(connection, job_id))
     }
 
     /// Stops a job; one that is under way is stopped before its next call.
@@ -177,30 +183,7 @@ impl Queue {
     ///
     /// Those of the database; a job that cannot be stopped is an answer, not an error.
     pub fn cancel(&self, job_id: i64, now: Timestamp) -> Result<Answer, QueueError> {
-        self.run_blocking(move |connection| {
-            let Some(state) = state_of(connection, job_id)? else { return Ok(unknown(job_id)) };
-            if state.after(JobEvent::Cancelled).is_err() {
-                return Ok(Answer { job: job_id, done: false, message: format!("is {state}: nothing to cancel") });
-            }
-            let creation = creation_of(connection, job_id)?;
-            if state == JobState::Running {
-                connection.execute("UPDATE job SET cancel_asked = 1 WHERE id = ?1 AND state = 'running'", [job_id])?;
-                return Ok(Answer {
-                    job: job_id,
-                    done: true,
-                    message: "is under way: stopped before its next call, unless its document is being created".into(),
-                });
-            }
-            if creation != Creation::None && state != JobState::Held {
-                return Ok(Answer {
-                    job: job_id,
-                    done: false,
-                    message: "may have been created: it is read back first; try again after that".into(),
-                });
-            }
-            work::end_without(connection, job_id, state, JobEvent::Cancelled, "cancelled by a person", &[], now)?;
-            Ok(Answer { job: job_id, done: true, message: "cancelled".into() })
-        })
+        self.run_blocking(move |connection| cancel_one(connection, job_id, now))
     }
 
     /// Settles a held job as a person says.
@@ -209,22 +192,73 @@ impl Queue {
     ///
     /// Those of the database; a job that is not held is an answer, not an error.
     pub fn release(&self, job_id: i64, release: Release, now: Timestamp) -> Result<Answer, QueueError> {
+        self.run_blocking(move |connection| release_one(connection, job_id, &release, now))
+    }
+
+    /// Does the same to several jobs in one commit, in their order.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database: then nothing was done to any of them.
+    pub fn wish(&self, job_ids: Vec<i64>, wish: Wish, now: Timestamp) -> Result<Vec<Answer>, QueueError> {
         self.run_blocking(move |connection| {
-            let Some(state) = state_of(connection, job_id)? else { return Ok(unknown(job_id)) };
-            if state != JobState::Held {
-                return Ok(Answer { job: job_id, done: false, message: format!("is {state}, not held") });
-            }
-            match &release {
-                Release::AsCreated(remote_id) => {
-                    work::finish(connection, job_id, JobState::Held, remote_id, now)?;
-                    Ok(Answer { job: job_id, done: true, message: format!("done: created as {remote_id}") })
-                }
-                Release::SendAgain => {
-                    connection.execute("UPDATE job SET creation = 'none', sent_at = NULL WHERE id = ?1", [job_id])?;
-                    retry(connection, job_id, state)
-                }
-            }
+            let one = |id: &i64| match &wish {
+                Wish::Retry => retry_one(connection, *id),
+                Wish::Cancel => cancel_one(connection, *id, now),
+                Wish::Release(release) => release_one(connection, *id, release, now),
+            };
+            job_ids.iter().map(one).collect()
         })
+    }
+}
+
+fn retry_one(connection: &Connection, job_id: i64) -> Result<Answer, QueueError> {
+    let Some(state) = state_of(connection, job_id)? else { return Ok(unknown(job_id)) };
+    if state.after(JobEvent::Retried).is_err() {
+        return Ok(Answer { job: job_id, done: false, message: format!("is {state}: nothing to retry") });
+    }
+    retry(connection, job_id, state)
+}
+
+fn cancel_one(connection: &Connection, job_id: i64, now: Timestamp) -> Result<Answer, QueueError> {
+    let Some(state) = state_of(connection, job_id)? else { return Ok(unknown(job_id)) };
+    if state.after(JobEvent::Cancelled).is_err() {
+        return Ok(Answer { job: job_id, done: false, message: format!("is {state}: nothing to cancel") });
+    }
+    let creation = creation_of(connection, job_id)?;
+    if state == JobState::Running {
+        connection.execute("UPDATE job SET cancel_asked = 1 WHERE id = ?1 AND state = 'running'", [job_id])?;
+        return Ok(Answer {
+            job: job_id,
+            done: true,
+            message: "is under way: stopped before its next call, unless its document is being created".into(),
+        });
+    }
+    if creation != Creation::None && state != JobState::Held {
+        return Ok(Answer {
+            job: job_id,
+            done: false,
+            message: "may have been created: it is read back first; try again after that".into(),
+        });
+    }
+    work::end_without(connection, job_id, state, JobEvent::Cancelled, "cancelled by a person", &[], now)?;
+    Ok(Answer { job: job_id, done: true, message: "cancelled".into() })
+}
+
+fn release_one(connection: &Connection, job_id: i64, release: &Release, now: Timestamp) -> Result<Answer, QueueError> {
+    let Some(state) = state_of(connection, job_id)? else { return Ok(unknown(job_id)) };
+    if state != JobState::Held {
+        return Ok(Answer { job: job_id, done: false, message: format!("is {state}, not held") });
+    }
+    match release {
+        Release::AsCreated(remote_id) => {
+            work::finish(connection, job_id, JobState::Held, remote_id, now)?;
+            Ok(Answer { job: job_id, done: true, message: format!("done: created as {remote_id}") })
+        }
+        Release::SendAgain => {
+            connection.execute("UPDATE job SET creation = 'none', sent_at = NULL WHERE id = ?1", [job_id])?;
+            retry(connection, job_id, state)
+        }
     }
 }
 
@@ -265,12 +299,15 @@ fn creation_of(connection: &Connection, job_id: i64) -> Result<Creation, QueueEr
 
 fn retry(connection: &Connection, job_id: i64, from: JobState) -> Result<Answer, QueueError> {
     let to = from.after(JobEvent::Retried)?;
-    let (drop_id, key, content): (i64, Vec<u8>, Vec<u8>) = connection
-        .prepare_cached("SELECT drop_id, identity, content FROM job WHERE id = ?1")?
-        .query_row([job_id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    let (drop_id, key, content, replaces): (i64, Vec<u8>, Vec<u8>, Option<i64>) = connection
+        .prepare_cached("SELECT drop_id, identity, content, twin_of FROM job WHERE id = ?1")?
+        .query_row([job_id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
     if from.has_ended() {
         // Meanwhile another entry may have got what this one did not.
-        match admit::fate(admit::owner(connection, drop_id, &key, &content)?, false) {
+        let owner = admit::owner(connection, drop_id, &key, &content)?;
+        // What was allowed to replace a job at first may replace the same one still.
+        let replace = replaces.is_some() && owner.job_id() == replaces;
+        match admit::fate(owner, replace) {
             admit::Fate::Queue => admit::own(connection, drop_id, &key, job_id)?,
             admit::Fate::Duplicate { of, .. } | admit::Fate::Twin { of } => {
                 let message = format!("job {of} has, or creates, the same: nothing to retry");

@@ -4,7 +4,13 @@ use rusqlite::{Connection, OptionalExtension, ToSql, params_from_iter};
 use serde::Serialize;
 
 use super::{QueueError, control, rows, settle};
-use crate::{clock::Timestamp, job::JobState, problem::Problem, receipt::Counts};
+use crate::{
+    clock::Timestamp,
+    job::{Creation, JobState, Waits},
+    problem::Problem,
+    reason::Standing,
+    receipt::Counts,
+};
 
 /// Which jobs are meant.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,7 +25,7 @@ pub struct Filter {
     pub profile: Option<String>,
     /// With this reference.
     pub reference: Option<String>,
-    /// Of a manifest whose path is this, or ends in it.
+    /// Of a manifest whose whole path is this, or ends in it after a slash.
     pub manifest: Option<String>,
     /// Whose reason or problems contain this text.
     pub error: Option<String>,
@@ -36,19 +42,18 @@ impl Filter {
         *self == Self { limit: self.limit, ..Self::default() }
     }
 
-    fn conditions(&self) -> (String, Vec<Box<dyn ToSql>>) {
-        let mut text = String::from("1");
-        let mut values: Vec<Box<dyn ToSql>> = Vec::new();
-        let mut add = |condition: &str, value: Box<dyn ToSql>| {
-            values.push(value);
-            text.push_str(" AND ");
-            text.push_str(&condition.replace('?', &format!("?{}", values.len())));
-        };
+    fn conditions(&self) -> Conditions {
+        let mut conditions = Conditions::default();
+        if let [state] = self.states.as_slice() {
+            // Written out, because the indexes are over jobs in one state, and a bound value could be any.
+            conditions.text.push_str(&format!(" AND job.state = '{state}'"));
+        }
+        let mut add = |condition: &str, value: Box<dyn ToSql>| conditions.add(condition, value);
         if !self.ids.is_empty() {
             let list = serde_json::to_string(&self.ids).unwrap_or_default();
             add("job.id IN (SELECT value FROM json_each(?))", Box::new(list));
         }
-        if !self.states.is_empty() {
+        if self.states.len() > 1 {
             let words: Vec<_> = self.states.iter().map(|state| state.as_str()).collect();
             let list = serde_json::to_string(&words).unwrap_or_default();
             add("job.state IN (SELECT value FROM json_each(?))", Box::new(list));
@@ -63,10 +68,7 @@ impl Filter {
             add("job.reference = ?", Box::new(reference.clone()));
         }
         if let Some(manifest) = &self.manifest {
-            add(
-                "(batch.manifest = ? OR substr(batch.root || '/' || batch.manifest, -length(?)) = ?)",
-                Box::new(manifest.clone()),
-            );
+            add(PATH_ENDS, Box::new(manifest.trim_start_matches('/').to_owned()));
         }
         if let Some(error) = &self.error {
             add(
@@ -77,7 +79,56 @@ impl Filter {
         if let Some(since) = self.since {
             add("max(job.created_at, coalesce(job.ended_at, 0)) >= ?", Box::new(since.0));
         }
-        (text, values)
+        conditions
+    }
+
+    /// What of the filter is about entries that never became jobs, and the values that it names.
+    pub(super) fn invalid_conditions(&self) -> (String, Vec<Box<dyn ToSql>>) {
+        let mut conditions = Conditions::default();
+        let mut add = |condition: &str, value: Box<dyn ToSql>| conditions.add(condition, value);
+        if let Some(drop) = &self.drop {
+            add("drop_folder.name = ?", Box::new(drop.clone()));
+        }
+        if let Some(profile) = &self.profile {
+            add("lower(invalid_entry.profile_id) = ?", Box::new(profile.to_lowercase()));
+        }
+        if let Some(reference) = &self.reference {
+            add("invalid_entry.reference = ?", Box::new(reference.clone()));
+        }
+        if let Some(manifest) = &self.manifest {
+            add(PATH_ENDS, Box::new(manifest.trim_start_matches('/').to_owned()));
+        }
+        if let Some(error) = &self.error {
+            add("instr(lower(invalid_entry.problems), lower(?)) > 0", Box::new(error.clone()));
+        }
+        if let Some(since) = self.since {
+            add("batch.received_at >= ?", Box::new(since.0));
+        }
+        (conditions.text, conditions.values)
+    }
+}
+
+/// Whether a manifest's path is this one, or ends in it after a slash.
+const PATH_ENDS: &str = "substr('/' || batch.root || '/' || batch.manifest, -length(?) - 1) = '/' || ?";
+
+/// What a query asks for, and the values that it names.
+struct Conditions {
+    text: String,
+    values: Vec<Box<dyn ToSql>>,
+}
+
+impl Default for Conditions {
+    fn default() -> Self {
+        Self { text: String::from("1"), values: Vec::new() }
+    }
+}
+
+impl Conditions {
+    /// One more condition; every `?` in it stands for the one value.
+    fn add(&mut self, condition: &str, value: Box<dyn ToSql>) {
+        self.values.push(value);
+        self.text.push_str(" AND ");
+        self.text.push_str(&condition.replace('?', &format!("?{}", self.values.len())));
     }
 }
 
@@ -118,6 +169,8 @@ pub struct JobRow {
     pub due_at: Option<Timestamp>,
     /// Failed tries so far.
     pub attempts: u32,
+    /// Whether its document may be under way.
+    pub creation: Creation,
     /// The ID of what was created, or exists.
     pub remote_id: Option<String>,
     /// The job that created it, or creates it, instead of this one.
@@ -133,14 +186,21 @@ pub struct JobRow {
 }
 
 /// Writes a moment as RFC 3339, as receipts do.
-fn moment<S: serde::Serializer>(moment: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn moment<S: serde::Serializer>(moment: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
     match moment {
         Some(moment) => serializer.collect_str(moment),
         None => serializer.serialize_none(),
     }
 }
 
-/// Calls `each` with the jobs that a filter means, oldest first; with a limit, the newest of them.
+/// Jobs that are read at once. Between two such reads nothing is held open, so that a reader who takes an hour does not
+/// keep the worker's log from being cut back.
+const PAGE: u32 = 1000;
+
+const JOBS: &str =
+    "job CROSS JOIN batch ON batch.id = job.batch_id CROSS JOIN drop_folder ON drop_folder.id = job.drop_id";
+
+/// Calls `each` with the jobs that a filter means, oldest first; with a limit, the newest of them. Memory stays flat.
 ///
 /// # Errors
 ///
@@ -150,29 +210,72 @@ pub fn jobs<E: From<QueueError>>(
     filter: &Filter,
     mut each: impl FnMut(JobRow) -> Result<(), E>,
 ) -> Result<(), E> {
-    let (conditions, values) = filter.conditions();
-    let newest = filter.limit.map_or_else(String::new, |limit| format!("ORDER BY job.id DESC LIMIT {limit}"));
-    let sql = format!(
-        "SELECT * FROM (
-            SELECT job.id, drop_folder.name AS drop_name, batch.manifest, entry_index, kind, profile_id, reference,
-                   category, document_type, job.name, job.state, waits, reason, due_at, attempts, remote_id, twin_of,
-                   job.problems, created_at, ended_at
-              FROM job JOIN batch ON batch.id = job.batch_id JOIN drop_folder ON drop_folder.id = job.drop_id
-             WHERE {conditions} {newest})
-          ORDER BY id"
-    );
-    let sqlite = |source| E::from(QueueError::Sqlite { source });
-    let mut statement = connection.prepare(&sql).map_err(sqlite)?;
-    let mut found = statement.query(params_from_iter(values)).map_err(sqlite)?;
-    while let Some(row) = found.next().map_err(sqlite)? {
-        each(job_row(row)?)?;
+    let mut left = filter.limit;
+    let mut after = first_of(connection, filter)?;
+    loop {
+        let size = left.map_or(PAGE, |left| left.min(PAGE));
+        let page = page(connection, filter, after, size)?;
+        let Some(last) = page.last() else { return Ok(()) };
+        after = last.id;
+        let full = page.len() == size as usize;
+        left = left.map(|left| left.saturating_sub(u32::try_from(page.len()).unwrap_or(u32::MAX)));
+        page.into_iter().try_for_each(&mut each)?;
+        if !full || left == Some(0) {
+            return Ok(());
+        }
     }
-    Ok(())
+}
+
+/// The job number after which the newest jobs begin that fit into the filter's limit.
+fn first_of(connection: &Connection, filter: &Filter) -> Result<i64, QueueError> {
+    let Some(limit) = filter.limit else { return Ok(i64::MIN) };
+    let Conditions { text, values } = filter.conditions();
+    let sql =
+        format!("SELECT min(id) FROM (SELECT job.id FROM {JOBS} WHERE {text} ORDER BY job.id DESC LIMIT {limit})");
+    let first: Option<i64> = connection.prepare(&sql)?.query_row(params_from_iter(values), |row| row.get(0))?;
+    Ok(first.map_or(i64::MAX, |first| first.saturating_sub(1)))
+}
+
+fn page(connection: &Connection, filter: &Filter, after: i64, size: u32) -> Result<Vec<JobRow>, QueueError> {
+    let mut conditions = filter.conditions();
+    conditions.add("job.id > ?", Box::new(after));
+    let sql = format!(
+        "SELECT job.id, drop_folder.name, batch.manifest, entry_index, kind, profile_id, reference,
+                category, document_type, job.name, job.state, waits, reason, due_at, attempts, remote_id, twin_of,
+                job.problems, created_at, ended_at, creation
+           FROM {JOBS} WHERE {} ORDER BY job.id LIMIT {size}",
+        conditions.text
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut found = statement.query(params_from_iter(conditions.values))?;
+    let mut page = Vec::new();
+    while let Some(row) = found.next()? {
+        page.push(job_row(row)?);
+    }
+    Ok(page)
+}
+
+impl JobRow {
+    /// What the sentence about it depends on: see [`crate::reason::reason`].
+    #[must_use]
+    pub fn standing(&self) -> Standing<'_> {
+        Standing {
+            state: self.state,
+            waits: self.waits.as_deref().and_then(Waits::parse),
+            creation: self.creation,
+            due_at: self.due_at,
+            attempts: self.attempts,
+            twin_of: self.twin_of,
+            remote_id: self.remote_id.as_deref(),
+            stored: self.reason.as_deref(),
+        }
+    }
 }
 
 fn job_row(row: &rusqlite::Row<'_>) -> Result<JobRow, QueueError> {
     let state: String = row.get(10)?;
     let problems: Option<String> = row.get(17)?;
+    let creation: String = row.get(20)?;
     Ok(JobRow {
         id: row.get(0)?,
         drop: row.get(1)?,
@@ -189,6 +292,7 @@ fn job_row(row: &rusqlite::Row<'_>) -> Result<JobRow, QueueError> {
         reason: row.get(12)?,
         due_at: row.get::<_, Option<i64>>(13)?.map(Timestamp),
         attempts: row.get(14)?,
+        creation: Creation::parse(&creation).ok_or_else(|| rows::unreadable("a job's creation", &creation))?,
         remote_id: row.get(15)?,
         twin_of: row.get(16)?,
         problems: problems.map(|text| settle::read_problems(&text)).unwrap_or_default(),
@@ -240,14 +344,40 @@ pub struct JobDetail {
     /// As in a list.
     #[serde(flatten)]
     pub job: JobRow,
-    /// `none`, `intended` or `unknown`: whether its document may be under way.
-    pub creation: String,
-    /// The drop's folder at the time.
+    /// The drop's folder, or where its files were moved to.
     pub root: String,
+    /// The receipt of its manifest, once it has a name.
+    pub receipt: Option<String>,
     /// Its images, or its file.
     pub uploads: Vec<UploadRow>,
     /// Every call that was made for it.
     pub calls: Vec<AttemptRow>,
+}
+
+/// A job's images, or its file, in order. One that did not need to send them has the IDs of the job that did.
+pub(super) fn uploads(connection: &Connection, job_id: i64) -> Result<Vec<UploadRow>, QueueError> {
+    let rows = connection
+        .prepare_cached(
+            "SELECT ours.path, ours.image_type, ours.bytes, lower(hex(ours.sha256)),
+                    coalesce(ours.remote_id, theirs.remote_id), ours.lost
+               FROM upload AS ours
+               JOIN job ON job.id = ours.job_id
+               LEFT JOIN upload AS theirs ON job.state = 'duplicate' AND theirs.job_id = job.twin_of
+                                         AND theirs.position = ours.position AND theirs.sha256 = ours.sha256
+              WHERE ours.job_id = ?1 ORDER BY ours.position",
+        )?
+        .query_map([job_id], |row| {
+            Ok(UploadRow {
+                path: row.get(0)?,
+                image_type: row.get(1)?,
+                bytes: row.get(2)?,
+                sha256: row.get(3)?,
+                remote_id: row.get(4)?,
+                lost_answers: row.get(5)?,
+            })
+        })?
+        .collect::<Result<_, _>>()?;
+    Ok(rows)
 }
 
 /// All about one job, or `None` where there is no such job.
@@ -262,22 +392,13 @@ pub fn job(connection: &Connection, id: i64) -> Result<Option<JobDetail>, QueueE
         Ok::<_, QueueError>(())
     })?;
     let Some(job) = found else { return Ok(None) };
-    let (creation, root) = connection
-        .prepare("SELECT creation, root FROM job JOIN batch ON batch.id = batch_id WHERE job.id = ?1")?
+    let (root, receipt) = connection
+        .prepare(
+            "SELECT coalesce(shelf, root), receipts_dir || '/' || receipt FROM job JOIN batch ON batch.id = batch_id
+              WHERE job.id = ?1",
+        )?
         .query_row([id], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let uploads = connection
-        .prepare("SELECT path, image_type, bytes, lower(hex(sha256)), remote_id, lost FROM upload WHERE job_id = ?1 ORDER BY position")?
-        .query_map([id], |row| {
-            Ok(UploadRow {
-                path: row.get(0)?,
-                image_type: row.get(1)?,
-                bytes: row.get(2)?,
-                sha256: row.get(3)?,
-                remote_id: row.get(4)?,
-                lost_answers: row.get(5)?,
-            })
-        })?
-        .collect::<Result<_, _>>()?;
+    let uploads = uploads(connection, id)?;
     let calls = connection
         .prepare("SELECT at, operation, position, outcome, detail, took_ms, sent_bytes FROM attempt WHERE job_id = ?1 ORDER BY id")?
         .query_map([id], |row| {
@@ -292,7 +413,7 @@ pub fn job(connection: &Connection, id: i64) -> Result<Option<JobDetail>, QueueE
             })
         })?
         .collect::<Result<_, _>>()?;
-    Ok(Some(JobDetail { job, creation, root, uploads, calls }))
+    Ok(Some(JobDetail { job, root, receipt, uploads, calls }))
 }
 
 /// How many jobs a drop has in each state.
@@ -345,16 +466,22 @@ pub struct Glance {
     /// Since when the oldest job that is not ended has been there.
     #[serde(serialize_with = "moment")]
     pub oldest_waiting: Option<Timestamp>,
-    /// Jobs that ended in the last ten minutes.
+    /// Documents and files that were created in the last ten minutes.
     pub ended_lately: i64,
+    /// When the first of those was.
+    #[serde(serialize_with = "moment")]
+    pub lately_since: Option<Timestamp>,
     /// When the next waiting job is due.
     #[serde(serialize_with = "moment")]
     pub next_due: Option<Timestamp>,
     /// The newest failure that is still of interest: its job and the reason.
     pub last_error: Option<(i64, String)>,
+    /// When that was.
+    #[serde(serialize_with = "moment")]
+    pub last_error_at: Option<Timestamp>,
     /// Images that may lie at the API without a document, because an answer was lost.
     pub possible_leftovers: i64,
-    /// Batches that cannot be settled, and why.
+    /// Drops that cannot be read and batches that cannot be settled, and why.
     pub troubled: Vec<(String, String)>,
 }
 
@@ -370,24 +497,28 @@ pub fn glance(connection: &Connection, now: Timestamp) -> Result<Glance, QueueEr
     let one = |sql: &str| connection.prepare_cached(sql)?.query_row([], |row| row.get::<_, Option<i64>>(0));
     let oldest = one("SELECT min(received_at) FROM batch WHERE state IN ('admitting', 'open')")?;
     let lately = i64::try_from(LATELY.as_millis()).unwrap_or(0);
-    let ended_lately = connection
+    let (ended_lately, lately_since) = connection
         .prepare_cached(
-            "SELECT count(*) FROM attempt WHERE id > (SELECT coalesce(max(id), 0) - 100000 FROM attempt)
-                            AND at >= ?1 AND outcome = 'done' AND operation IN ('create_document', 'upload_file')",
+            "SELECT count(*), min(at) FROM attempt WHERE id > (SELECT coalesce(max(id), 0) - 100000 FROM attempt)
+                AND at >= ?1 AND (outcome = 'adopted'
+                                  OR outcome = 'done' AND operation IN ('create_document', 'upload_file'))",
         )?
-        .query_row([now.0 - lately], |row| row.get(0))?;
+        .query_row([now.0 - lately], |row| Ok((row.get(0)?, row.get::<_, Option<i64>>(1)?.map(Timestamp))))?;
     let last_error = connection
         .prepare_cached(
-            "SELECT job_id, outcome || coalesce(': ' || detail, '') FROM attempt
-              WHERE id > (SELECT coalesce(max(id), 0) - 100000 FROM attempt) AND outcome <> 'done'
+            "SELECT job_id, outcome || coalesce(': ' || detail, ''), at FROM attempt
+              WHERE id > (SELECT coalesce(max(id), 0) - 100000 FROM attempt) AND outcome NOT IN ('done', 'adopted', 'absent')
               ORDER BY id DESC LIMIT 1",
         )?
-        .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
+        .query_row([], |row| Ok(((row.get(0)?, row.get(1)?), Timestamp(row.get(2)?))))
         .optional()?;
+    let (last_error, last_error_at) = last_error.unzip();
     let troubled = connection
         .prepare_cached(
-            "SELECT root || '/' || manifest, trouble FROM batch
-              WHERE state <> 'closed' AND trouble IS NOT NULL ORDER BY id LIMIT 20",
+            "SELECT 'drop ' || name, trouble FROM drop_folder WHERE trouble IS NOT NULL
+             UNION ALL
+             SELECT * FROM (SELECT root || '/' || manifest, trouble FROM batch
+                             WHERE state <> 'closed' AND trouble IS NOT NULL ORDER BY id LIMIT 20)",
         )?
         .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<Result<_, _>>()?;
@@ -396,8 +527,10 @@ pub fn glance(connection: &Connection, now: Timestamp) -> Result<Glance, QueueEr
         pauses: control::pauses(connection)?,
         oldest_waiting: oldest.map(Timestamp),
         ended_lately,
+        lately_since,
         next_due: one("SELECT min(due_at) FROM job WHERE state = 'waiting' AND due_at IS NOT NULL")?.map(Timestamp),
         last_error,
+        last_error_at,
         possible_leftovers: one("SELECT sum(lost) FROM upload WHERE lost > 0")?.unwrap_or(0),
         troubled,
     })

@@ -11,12 +11,18 @@
 
 pub mod admit;
 pub mod control;
+pub mod crosswalk;
 pub mod doorbell;
+#[cfg(test)]
+mod life_tests;
 pub mod lock;
 pub mod look;
 mod rows;
 mod schema;
 pub mod settle;
+#[cfg(test)]
+pub(crate) mod test_support;
+pub mod trace;
 pub mod work;
 pub mod writer;
 

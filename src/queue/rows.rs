@@ -4,6 +4,7 @@ use rusqlite::{Connection, Row};
 
 use super::QueueError;
 use crate::{
+    clock::Timestamp,
     entry::{EntryKind, ImageType, ProfileId, Sha256},
     job::{Creation, Job, Upload},
 };
@@ -15,6 +16,11 @@ pub(super) const JOB: &str = "id, batch_id, drop_id, kind, profile_id, category,
 /// Says what could not be read, without quoting more of it than a person needs.
 pub(super) fn unreadable(what: &'static str, found: &str) -> QueueError {
     QueueError::Unreadable { what, found: found.chars().take(60).collect() }
+}
+
+/// Writes a moment as RFC 3339, as receipts do.
+pub(super) fn moment<S: serde::Serializer>(moment: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(moment)
 }
 
 pub(super) fn kind(word: &str) -> Result<EntryKind, QueueError> {

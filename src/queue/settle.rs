@@ -80,7 +80,9 @@ fn twins(connection: &Connection, job_id: i64, remote_id: Option<&str>, now: Tim
         .prepare_cached("SELECT id FROM job WHERE twin_of = ?1 AND state = 'waiting' AND waits = 'twin' ORDER BY id")?
         .query_map([job_id], |row| row.get(0))?
         .collect::<Result<_, _>>()?;
-    let Some(first) = waiting.first().copied() else { return Ok(()) };
+    let Some(first) = waiting.first().copied() else {
+        return if remote_id.is_none() { give_back(connection, job_id) } else { Ok(()) };
+    };
     if let Some(remote_id) = remote_id {
         let to = JobState::Waiting.after(JobEvent::TwinCreated)?;
         for twin in waiting {
@@ -98,10 +100,11 @@ fn twins(connection: &Connection, job_id: i64, remote_id: Option<&str>, now: Tim
     // The one before it came to nothing, so the first of those that waited takes its place.
     connection
         .prepare_cached(
-            "UPDATE job SET state = 'queued', waits = NULL, reason = NULL, twin_of = NULL
+            "UPDATE job SET state = 'queued', waits = NULL, reason = NULL,
+                            twin_of = (SELECT twin_of FROM job WHERE id = ?2)
               WHERE id = ?1 AND state = 'waiting'",
         )?
-        .execute([first])?;
+        .execute([first, job_id])?;
     connection
         .prepare_cached(
             "UPDATE identity SET job_id = ?2 WHERE drop_id = (SELECT drop_id FROM job WHERE id = ?2)
@@ -114,6 +117,20 @@ fn twins(connection: &Connection, job_id: i64, remote_id: Option<&str>, now: Tim
               WHERE twin_of = ?1 AND state = 'waiting' AND waits = 'twin'",
         )?
         .execute([job_id, first])?;
+    Ok(())
+}
+
+/// A job that was to replace another and came to nothing gives the identity back, so that what the other created is not
+/// created again.
+fn give_back(connection: &Connection, job_id: i64) -> Result<(), QueueError> {
+    connection
+        .prepare_cached(
+            "UPDATE identity SET job_id = (SELECT twin_of FROM job WHERE id = ?1)
+              WHERE drop_id = (SELECT drop_id FROM job WHERE id = ?1)
+                AND key = (SELECT identity FROM job WHERE id = ?1) AND job_id = ?1
+                AND (SELECT twin_of FROM job WHERE id = ?1) IS NOT NULL",
+        )?
+        .execute([job_id])?;
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! What a worker does with jobs: takes them, records each step, and lets go of them.
 //!
-//! Every function here is one durable step; [`Step`] names them all, so that a test can stop the process at each.
+//! Every function here is one durable step, on disk when it returns, so that a process may be killed between any two.
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -71,6 +71,7 @@ pub struct PutOff {
     pub lost: Vec<u32>,
 }
 
+/// Takes ready jobs, with their uploads and the place of their files.
 fn claim(connection: &Connection, drop_id: i64, limit: usize) -> Result<Vec<Job>, QueueError> {
     let mut claimed = Vec::new();
     {
@@ -159,6 +160,18 @@ pub(super) fn end_without(
         .execute(params![job_id, from.as_str(), to.as_str(), reason, admit::json(problems), now.0])?;
     one(changed, job_id)?;
     settle::job_ended(connection, job_id, None, now)
+}
+
+/// Ends a job that a person asked to cancel while a worker had it, now that the worker lets go of it. One whose document
+/// may stand is asked after first.
+fn cancel_if_asked(connection: &Connection, job_id: i64, state: JobState, now: Timestamp) -> Result<(), QueueError> {
+    let asked: bool = connection
+        .prepare_cached("SELECT cancel_asked AND creation = 'none' FROM job WHERE id = ?1")?
+        .query_row([job_id], |row| row.get(0))?;
+    if asked {
+        end_without(connection, job_id, state, JobEvent::Cancelled, "cancelled by a person", &[], now)?;
+    }
+    Ok(())
 }
 
 impl Queue {
@@ -324,6 +337,7 @@ impl Queue {
     /// Those of the database.
     pub async fn put_off(&self, job_id: i64, put_off: PutOff, attempts: Vec<Attempt>) -> Result<(), QueueError> {
         let to = JobState::Running.after(JobEvent::PutOff)?;
+        let now = Timestamp::now();
         self.run(move |connection| {
             let changed = connection
                 .prepare_cached(
@@ -345,7 +359,8 @@ impl Queue {
                 ])?;
             one(changed, job_id)?;
             count_lost(connection, job_id, &put_off.lost)?;
-            attempts.iter().try_for_each(|attempt| note(connection, job_id, attempt))
+            attempts.iter().try_for_each(|attempt| note(connection, job_id, attempt))?;
+            cancel_if_asked(connection, job_id, to, now)
         })
         .await
     }
@@ -363,13 +378,15 @@ impl Queue {
         attempts: Vec<Attempt>,
     ) -> Result<(), QueueError> {
         let to = JobState::Running.after(JobEvent::GaveBack)?;
+        let now = Timestamp::now();
         self.run(move |connection| {
             let changed = connection
                 .prepare_cached("UPDATE job SET state = ?2, creation = ?3 WHERE id = ?1 AND state = 'running'")?
                 .execute(params![job_id, to.as_str(), creation.as_str()])?;
             one(changed, job_id)?;
             count_lost(connection, job_id, &lost)?;
-            attempts.iter().try_for_each(|attempt| note(connection, job_id, attempt))
+            attempts.iter().try_for_each(|attempt| note(connection, job_id, attempt))?;
+            cancel_if_asked(connection, job_id, to, now)
         })
         .await
     }
@@ -474,7 +491,14 @@ impl Queue {
                   WHERE state = 'running' AND creation <> 'none'",
                 [now.0],
             )?;
+            let cancelled: Vec<i64> = connection
+                .prepare("SELECT id FROM job WHERE state = 'running' AND cancel_asked")?
+                .query_map([], |row| row.get(0))?
+                .collect::<Result<_, _>>()?;
             let others = connection.execute("UPDATE job SET state = 'queued' WHERE state = 'running'", [])?;
+            for job_id in cancelled {
+                cancel_if_asked(connection, job_id, JobState::Queued, now)?;
+            }
             Ok(unknown + others)
         })
         .await

@@ -1,0 +1,253 @@
+//! `jobs`: lists jobs. Streams, so that a list of millions takes no more memory than one of ten.
+
+use std::borrow::Cow;
+
+use super::{
+    filter::{self, FilterArgs},
+    output::{self, Context, Csv, Exit, JsonArray, Output, Rows, cell},
+};
+use crate::{
+    clock::Timestamp,
+    queue::{
+        Queue, QueueError,
+        look::{self, JobRow},
+    },
+    reason::reason,
+};
+
+/// What `jobs` is told.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "E.g. what failed in the last day, with the reason:\n  passfort-ingest jobs --state failed --since 1d"
+)]
+pub struct JobsArgs {
+    /// Which ones.
+    #[command(flatten)]
+    pub filter: FilterArgs,
+
+    /// So many at most, the newest; 0 for all
+    #[arg(long, value_name = "NUMBER", default_value_t = 100)]
+    pub limit: u32,
+
+    /// Write one JSON array, a job a line
+    #[arg(long, conflicts_with = "csv")]
+    pub json: bool,
+
+    /// Write CSV with a header, for spreadsheets
+    #[arg(long)]
+    pub csv: bool,
+}
+
+/// Rows that share the widths of their columns.
+const TABLE: usize = 500;
+
+const COLUMNS: [&str; 18] = [
+    "job",
+    "drop",
+    "manifest",
+    "index",
+    "kind",
+    "profile_id",
+    "reference",
+    "category",
+    "document_type",
+    "name",
+    "state",
+    "waits",
+    "why",
+    "due_at",
+    "attempts",
+    "remote_id",
+    "created_at",
+    "ended_at",
+];
+
+/// Lists jobs on standard output.
+///
+/// # Errors
+///
+/// Those of the database and of writing.
+pub fn run(args: &JobsArgs, context: &Context) -> anyhow::Result<Exit> {
+    output::on_streams(|output| list(args, context, Timestamp::now(), output))
+}
+
+fn list(args: &JobsArgs, context: &Context, now: Timestamp, output: &mut Output<'_>) -> anyhow::Result<Exit> {
+    let connection = match Queue::look(&context.database) {
+        Err(error @ QueueError::Absent { .. }) => return Ok(output.refuse_usage(&error.to_string())),
+        connection => connection?,
+    };
+    let filter = look::Filter { limit: filter::limit(args.limit), ..args.filter.filter(now) };
+    if args.json {
+        let mut array = JsonArray::new(output.out);
+        look::jobs(&connection, &filter, |job| array.add(&job).map_err(anyhow::Error::from))?;
+        array.end()?;
+    } else if args.csv {
+        let mut csv = Csv::new(output.out, &COLUMNS)?;
+        look::jobs(&connection, &filter, |job| csv.row(cells(&job, now)).map_err(anyhow::Error::from))?;
+        csv.end()?;
+    } else {
+        table(&connection, &filter, now, output)?;
+    }
+    Ok(Exit::Well)
+}
+
+fn table(
+    connection: &rusqlite::Connection,
+    filter: &look::Filter,
+    now: Timestamp,
+    output: &mut Output<'_>,
+) -> anyhow::Result<()> {
+    let header = ["JOB", "STATE", "DROP", "KIND", "REFERENCE", "PROFILE", "MANIFEST", "WHY"];
+    let begin = |terminal| Rows::new(&header, &["JOB"], terminal);
+    let terminal = output.terminal;
+    let (mut rows, mut in_table, mut listed) = (begin(terminal), 0, 0_u64);
+    look::jobs(connection, filter, |job| {
+        if in_table == TABLE {
+            std::mem::replace(&mut rows, begin(terminal)).write(output.out)?;
+            in_table = 0;
+        }
+        in_table += 1;
+        listed += 1;
+        let why = reason(&job.standing(), now);
+        rows.add([
+            job.id.to_string(),
+            job.state.to_string(),
+            job.drop,
+            job.kind,
+            job.reference.unwrap_or_else(|| "-".into()),
+            job.profile_id,
+            job.manifest,
+            why,
+        ]);
+        Ok::<_, anyhow::Error>(())
+    })?;
+    if listed > 0 {
+        rows.write(output.out)?;
+    } else {
+        output.remark("no job fits");
+    }
+    if filter.limit.is_some_and(|limit| u64::from(limit) == listed) {
+        output.remark(&format!("the newest {listed} are listed; --limit 0 lists all"));
+    }
+    Ok(())
+}
+
+fn cells(job: &JobRow, now: Timestamp) -> [Cow<'static, str>; COLUMNS.len()] {
+    [
+        job.id.to_string(),
+        job.drop.clone(),
+        job.manifest.clone(),
+        job.index.to_string(),
+        job.kind.clone(),
+        job.profile_id.clone(),
+        cell(job.reference.as_ref()),
+        job.category.clone(),
+        job.document_type.clone(),
+        cell(job.name.as_ref()),
+        job.state.to_string(),
+        cell(job.waits.as_ref()),
+        reason(&job.standing(), now),
+        cell(job.due_at),
+        job.attempts.to_string(),
+        cell(job.remote_id.as_ref()),
+        cell(job.created_at),
+        cell(job.ended_at),
+    ]
+    .map(Cow::Owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::{
+        cli::output::tests::capture,
+        queue::test_support::{NOW, Site},
+    };
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: JobsArgs,
+    }
+
+    fn jobs(site: &Site, args: &[&str]) -> (Exit, String, String) {
+        let args = Cli::parse_from([&["jobs"], args].concat()).args;
+        capture(|output| list(&args, &site.context(), NOW, output))
+    }
+
+    fn site() -> Site {
+        let site = Site::new();
+        site.admit("a.manifest.json", &["one", "two", "\u{1b}[31mthree"]);
+        site.admit("sub/b.manifest.json", &["=four"]);
+        site.fail(site.job("two"), "HTTP 403: not allowed");
+        site
+    }
+
+    #[test]
+    fn the_table_has_a_line_a_job_and_hides_control_characters() {
+        let (exit, out, _) = jobs(&site(), &[]);
+        assert_eq!((exit, out.lines().count()), (Exit::Well, 5));
+        assert!(out.contains("\\u{1b}[31mthree") && !out.contains('\u{1b}'), "{out}");
+        assert!(out.contains("failed: HTTP 403: not allowed"), "{out}");
+    }
+
+    #[test]
+    fn filters_find_what_they_name_and_nothing_else() {
+        let site = site();
+        let references = |args: &[&str]| -> Vec<String> {
+            let (_, out, _) = jobs(&site, &[args, &["--json"]].concat());
+            let jobs: Vec<serde_json::Value> = serde_json::from_str(&out).unwrap();
+            jobs.iter().map(|job| job["reference"].as_str().unwrap().to_owned()).collect()
+        };
+        assert_eq!(references(&["--state=failed"]), ["two"]);
+        assert_eq!(references(&["--state=failed,done"]), ["two"]);
+        assert_eq!(references(&["--error=http 403"]), ["two"]);
+        assert_eq!(references(&["--reference=one"]), ["one"]);
+        assert_eq!(references(&["--manifest=b.manifest.json"]), ["=four"]);
+        assert_eq!(references(&["--manifest=sub/b.manifest.json"]), ["=four"]);
+        let whole = site.drop_path().join("sub/b.manifest.json");
+        assert_eq!(references(&[&format!("--manifest={}", whole.display())]), ["=four"]);
+        assert_eq!(references(&["--manifest=manifest.json"]), Vec::<String>::new());
+        assert_eq!(references(&["--drop=other"]), Vec::<String>::new());
+        assert_eq!(references(&["--since=2100-01-01"]), Vec::<String>::new());
+        assert_eq!(references(&["--since=1970-01-01"]).len(), 4);
+        assert_eq!(references(&["--limit=2"]), ["\u{1b}[31mthree", "=four"]);
+    }
+
+    #[test]
+    fn csv_is_guarded_and_has_every_column() {
+        let (_, out, _) = jobs(&site(), &["--csv"]);
+        let mut reader = csv::Reader::from_reader(out.as_bytes());
+        assert_eq!(reader.headers().unwrap().iter().collect::<Vec<_>>(), COLUMNS);
+        let rows: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
+        assert_eq!(rows.len(), 4);
+        assert_eq!(&rows[3][6], "'=four");
+    }
+
+    #[test]
+    fn without_a_queue_it_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let context = Context { database: folder.path().join("none.db"), config: None };
+        let args = Cli::parse_from(["jobs"]).args;
+        let (exit, out, err) = capture(|output| list(&args, &context, NOW, output));
+        assert_eq!((exit, out.as_str()), (Exit::Usage, ""));
+        assert!(err.contains("there is no queue"), "{err}");
+        assert!(!context.database.exists());
+    }
+
+    #[test]
+    fn a_list_longer_than_a_page_is_whole_and_in_order() {
+        let site = Site::new();
+        let references: Vec<String> = (0..2_345).map(|number| format!("r{number}")).collect();
+        site.admit("big.manifest.jsonl", &references.iter().map(String::as_str).collect::<Vec<_>>());
+        for (limit, first, count) in [("0", 0, 2_345), ("1001", 1_344, 1_001), ("1000", 1_345, 1_000)] {
+            let (_, out, _) = jobs(&site, &["--json", "--limit", limit]);
+            let listed: Vec<serde_json::Value> = serde_json::from_str(&out).unwrap();
+            assert_eq!(listed.len(), count);
+            assert_eq!(listed[0]["reference"], format!("r{first}"));
+            assert!(listed.is_sorted_by_key(|job| job["id"].as_i64().unwrap()));
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! `show`: all about one job.
+
+use super::{
+    act::describe,
+    output::{self, Context, Exit, Output, Rows, cell, escape},
+};
+use crate::{
+    clock::Timestamp,
+    queue::{
+        Queue, QueueError,
+        control::{self, Pause},
+        look::{self, JobDetail, JobRow},
+    },
+    reason::reason,
+};
+
+/// What `show` is told.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "E.g.:\n  passfort-ingest show 17")]
+pub struct ShowArgs {
+    /// The job's number, as `jobs` lists it
+    #[arg(value_name = "JOB")]
+    pub job: i64,
+
+    /// Write JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Says all about one job.
+///
+/// # Errors
+///
+/// Those of the database and of writing.
+pub fn run(args: &ShowArgs, context: &Context) -> anyhow::Result<Exit> {
+    output::on_streams(|output| show(args, context, Timestamp::now(), output))
+}
+
+fn show(args: &ShowArgs, context: &Context, now: Timestamp, output: &mut Output<'_>) -> anyhow::Result<Exit> {
+    let connection = match Queue::look(&context.database) {
+        Err(error @ QueueError::Absent { .. }) => return Ok(output.refuse_usage(&error.to_string())),
+        connection => connection?,
+    };
+    let Some(detail) = look::job(&connection, args.job)? else {
+        return Ok(output.refuse_usage(&format!("there is no job {}; `jobs` lists those that there are", args.job)));
+    };
+    if args.json {
+        let mut value = serde_json::to_value(&detail)?;
+        if let Some(object) = value.as_object_mut() {
+            object.insert("why".into(), reason(&detail.job.standing(), now).into());
+        }
+        output.json(&value)?;
+    } else {
+        page(&detail, &control::pauses(&connection)?, now, output)?;
+    }
+    Ok(Exit::Well)
+}
+
+fn page(detail: &JobDetail, pauses: &[Pause], now: Timestamp, output: &mut Output<'_>) -> anyhow::Result<()> {
+    let job = &detail.job;
+    let mut line = |name: &str, text: &str| match text {
+        "" => Ok(()),
+        text => writeln!(output.out, "{name:<15}{}", escape(text)),
+    };
+    line("job", &job.id.to_string())?;
+    line("state", job.state.as_str())?;
+    line("why", &reason(&job.standing(), now))?;
+    for pause in pauses.iter().filter(|pause| concerns(pause, job)) {
+        line("paused", &describe(pause))?;
+    }
+    line("drop", &job.drop)?;
+    line("manifest", &format!("{}/{}, entry {}", detail.root, job.manifest, job.index))?;
+    line("receipt", &cell(detail.receipt.as_ref()))?;
+    line("reference", &cell(job.reference.as_ref()))?;
+    line("profile", &job.profile_id)?;
+    line("category", &job.category)?;
+    line("document type", &job.document_type)?;
+    line("name", &cell(job.name.as_ref()))?;
+    line(&format!("{} ID", job.kind), &cell(job.remote_id.as_ref()))?;
+    line("same as", &job.twin_of.map(|twin| format!("job {twin}")).unwrap_or_default())?;
+    line("tries", &if job.attempts > 0 { format!("{} failed", job.attempts) } else { String::new() })?;
+    line("taken in", &cell(job.created_at))?;
+    line("ended", &cell(job.ended_at))?;
+    for problem in &job.problems {
+        let place =
+            problem.path.as_ref().or(problem.field.as_ref()).map(|place| format!("{place}: ")).unwrap_or_default();
+        line("problem", &format!("{place}{}; {}", problem.reason, problem.cure))?;
+    }
+    uploads(detail, output)?;
+    calls(detail, output)
+}
+
+/// Whether a pause may keep this job from being sent; which account it uses, only the configuration knows.
+fn concerns(pause: &Pause, job: &JobRow) -> bool {
+    let of_another_drop = pause.scope.strip_prefix("drop:").is_some_and(|drop| drop != job.drop);
+    !job.state.has_ended() && !of_another_drop
+}
+
+fn uploads(detail: &JobDetail, output: &mut Output<'_>) -> anyhow::Result<()> {
+    writeln!(output.out)?;
+    let header = ["IMAGE", "TYPE", "BYTES", "ID", "LOST ANSWERS", "SHA256", "PATH"];
+    let mut rows = Rows::new(&header, &["IMAGE", "BYTES", "LOST ANSWERS"], output.terminal);
+    for (at, upload) in detail.uploads.iter().enumerate() {
+        rows.add([
+            at.to_string(),
+            upload.image_type.clone().unwrap_or_else(|| "-".into()),
+            upload.bytes.to_string(),
+            upload.remote_id.clone().unwrap_or_else(|| "not sent".into()),
+            upload.lost_answers.to_string(),
+            upload.sha256.clone(),
+            upload.path.clone(),
+        ]);
+    }
+    rows.write(output.out)?;
+    Ok(())
+}
+
+fn calls(detail: &JobDetail, output: &mut Output<'_>) -> anyhow::Result<()> {
+    writeln!(output.out)?;
+    if detail.calls.is_empty() {
+        writeln!(output.out, "no call to the API was made for it")?;
+        return Ok(());
+    }
+    let header = ["CALL AT", "OPERATION", "IMAGE", "OUTCOME", "MS", "BYTES SENT", "DETAIL"];
+    let mut rows = Rows::new(&header, &["IMAGE", "MS", "BYTES SENT"], output.terminal);
+    for call in &detail.calls {
+        rows.add([
+            cell(call.at),
+            call.operation.clone(),
+            cell(call.position),
+            call.outcome.clone(),
+            call.took_ms.to_string(),
+            call.sent_bytes.to_string(),
+            cell(call.detail.as_ref()),
+        ]);
+    }
+    rows.write(output.out)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        cli::output::tests::capture,
+        job::{Creation, Waits},
+        queue::test_support::{NOW, Site},
+    };
+
+    fn shown(site: &Site, job: i64, json: bool) -> (Exit, String, String) {
+        capture(|output| show(&ShowArgs { job, json }, &site.context(), NOW, output))
+    }
+
+    #[test]
+    fn a_waiting_job_says_what_for_and_lists_its_calls() {
+        let site = Site::new();
+        site.admit("a.manifest.json", &["one", "evil\u{202e}"]);
+        site.put_off(site.job("one"), Waits::Retry, Creation::None, NOW.after(Duration::from_secs(14)));
+        site.queue.pause("", control::Cause::Operator, None, NOW).unwrap();
+        site.queue.pause("drop:other", control::Cause::Operator, None, NOW).unwrap();
+        let (exit, out, _) = shown(&site, site.job("one"), false);
+        assert_eq!(exit, Exit::Well);
+        assert!(out.contains("waiting for a retry: due in 14 s, try 3: HTTP 503"), "{out}");
+        assert!(out.contains("everything is paused by a person") && !out.contains("drop other"), "{out}");
+        assert!(out.contains("img/one.png") && out.contains("not sent"), "{out}");
+        assert!(out.contains("upload_image") && out.contains("try_again"), "{out}");
+        let (_, out, _) = shown(&site, site.job("evil\u{202e}"), false);
+        assert!(out.contains("evil\\u{202e}") && !out.contains('\u{202e}'), "{out}");
+        assert!(out.contains("no call to the API"), "{out}");
+    }
+
+    #[test]
+    fn json_has_the_ids() {
+        let site = Site::new();
+        site.admit("a.manifest.json", &["one"]);
+        site.create(site.job("one"), "doc");
+        let (_, out, _) = shown(&site, 1, true);
+        let seen: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(seen["remote_id"], "doc");
+        assert_eq!(seen["uploads"][0]["remote_id"], "image-of-doc");
+        assert_eq!(seen["calls"].as_array().unwrap().len(), 2);
+        assert_eq!(seen["why"], "created as doc");
+    }
+
+    #[test]
+    fn an_unknown_number_is_a_slip_of_the_person() {
+        let (exit, out, err) = shown(&Site::new(), 99, false);
+        assert_eq!((exit, out.as_str()), (Exit::Usage, ""));
+        assert!(err.contains("there is no job 99"), "{err}");
+    }
+}

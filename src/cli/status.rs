@@ -1,0 +1,365 @@
+//! `status`: the queue at a glance. Costs the same however many jobs there are, so it may be watched.
+
+use std::{collections::BTreeMap, path::Path, thread, time::Duration};
+
+use serde::Serialize;
+
+use super::{
+    act::describe,
+    output::{self, Context, Exit, Output, Rows, escape},
+};
+use crate::{
+    clock::Timestamp,
+    job::JobState,
+    queue::{
+        Queue, QueueError,
+        lock::Lock,
+        look::{self, ArrivalRow, Glance},
+    },
+    reason::in_words,
+};
+
+/// What `status` is told.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "E.g. every second until Ctrl-C:\n  passfort-ingest status --watch")]
+pub struct StatusArgs {
+    /// Look again every second, until Ctrl-C
+    #[arg(long)]
+    pub watch: bool,
+
+    /// Write JSON; with --watch, an object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Waiting manifests that are named one by one.
+const NAMED: usize = 5;
+
+/// Between two looks.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+
+/// A rate over less than this says more about chance than about speed.
+const SHORTEST_SPAN: Duration = Duration::from_secs(10);
+
+/// Says how the queue stands.
+///
+/// # Errors
+///
+/// Those of the database and of writing.
+pub fn run(args: &StatusArgs, context: &Context) -> anyhow::Result<Exit> {
+    output::on_streams(|output| {
+        loop {
+            let seen = read(&context.database, Timestamp::now())?;
+            if args.watch && output.terminal && !args.json {
+                // Home, then clear: what stood there before goes without a flicker.
+                output.out.write_all(b"\x1b[H\x1b[2J")?;
+            }
+            write(args, &context.database, seen.as_ref(), output)?;
+            if !args.watch {
+                return Ok(Exit::Well);
+            }
+            output.out.flush()?;
+            thread::sleep(WATCH_EVERY);
+        }
+    })
+}
+
+/// How the queue stands at a moment; the form of `--json`.
+#[derive(Debug, Serialize)]
+struct Seen {
+    database: String,
+    now: String,
+    daemon: Option<Daemon>,
+    paused: bool,
+    /// Documents and files a minute, over the last ten minutes.
+    rate_per_minute: Option<f64>,
+    /// Until everything that can go on has ended, at this rate.
+    eta_seconds: Option<u64>,
+    totals: BTreeMap<String, i64>,
+    queue: Glance,
+    waiting_manifests: Vec<ArrivalRow>,
+    #[serde(skip)]
+    at: Timestamp,
+}
+
+#[derive(Debug, Serialize)]
+struct Daemon {
+    pid: Option<u32>,
+    command: String,
+}
+
+fn read(database: &Path, now: Timestamp) -> anyhow::Result<Option<Seen>> {
+    let connection = match Queue::look(database) {
+        Err(QueueError::Absent { .. }) => return Ok(None),
+        connection => connection?,
+    };
+    let queue = look::glance(&connection, now)?;
+    let mut totals: BTreeMap<String, i64> = BTreeMap::new();
+    for (state, jobs) in queue.drops.iter().flat_map(|drop| &drop.jobs) {
+        *totals.entry(state.clone()).or_default() += jobs;
+    }
+    let rate = rate(queue.ended_lately, queue.lately_since, now);
+    let left = [JobState::Queued, JobState::Running, JobState::Waiting]
+        .iter()
+        .filter_map(|state| totals.get(state.as_str()))
+        .sum();
+    Ok(Some(Seen {
+        database: database.display().to_string(),
+        now: now.to_string(),
+        daemon: Lock::holder(database).map(|holder| Daemon { pid: holder.pid, command: holder.command }),
+        paused: !queue.pauses.is_empty(),
+        rate_per_minute: rate,
+        eta_seconds: eta(left, rate),
+        totals,
+        waiting_manifests: look::arrivals(&connection, u32::try_from(NAMED).unwrap_or(u32::MAX))?,
+        queue,
+        at: now,
+    }))
+}
+
+/// Documents and files a minute, where there were any lately.
+fn rate(ended: i64, since: Option<Timestamp>, now: Timestamp) -> Option<f64> {
+    let ended = u32::try_from(ended).ok().filter(|ended| *ended > 0)?;
+    let span = now.since(since?).max(SHORTEST_SPAN);
+    Some(f64::from(ended) * 60.0 / span.as_secs_f64())
+}
+
+/// Seconds until so many jobs have ended.
+fn eta(left: i64, rate: Option<f64>) -> Option<u64> {
+    let left = u32::try_from(left).ok().filter(|left| *left > 0)?;
+    let seconds = f64::from(left) / rate? * 60.0;
+    Duration::try_from_secs_f64(seconds.ceil()).ok().map(|eta| eta.as_secs())
+}
+
+fn write(args: &StatusArgs, database: &Path, seen: Option<&Seen>, output: &mut Output<'_>) -> anyhow::Result<()> {
+    match seen {
+        Some(seen) if args.json && args.watch => {
+            serde_json::to_writer(&mut *output.out, seen).map_err(std::io::Error::from)?;
+            writeln!(output.out)?;
+        }
+        Some(seen) if args.json => output.json(seen)?,
+        Some(seen) => {
+            page(seen, output)?;
+            if args.watch && !output.terminal {
+                writeln!(output.out)?;
+            }
+        }
+        None if args.json => writeln!(output.out, "null")?,
+        None => {
+            let path = database.display().to_string();
+            writeln!(output.out, "nothing yet: there is no queue at {}; `run` or `import` makes it", escape(&path))?;
+        }
+    }
+    Ok(())
+}
+
+fn page(seen: &Seen, output: &mut Output<'_>) -> anyhow::Result<()> {
+    let queue = &seen.queue;
+    match &seen.daemon {
+        Some(Daemon { pid, command }) => {
+            let pid = pid.map(|pid| format!(" (process {pid})")).unwrap_or_default();
+            writeln!(output.out, "`{}`{pid} works on {}", escape(command), escape(&seen.database))?;
+        }
+        None => writeln!(output.out, "nobody works on {}: start it with `run`", escape(&seen.database))?,
+    }
+    for pause in &queue.pauses {
+        writeln!(output.out, "PAUSED: {}", escape(&describe(pause)))?;
+    }
+    writeln!(output.out)?;
+    table(seen, output)?;
+    writeln!(output.out)?;
+    let ago = |moment: Timestamp| in_words(seen.at.since(moment));
+    let mut line = |name: &str, text: &str| writeln!(output.out, "{name:<18}{}", escape(text));
+    let rate = seen.rate_per_minute.map_or_else(
+        || "nothing created in the last 10 minutes".to_owned(),
+        |rate| format!("{rate:.1} a minute over the last 10 minutes"),
+    );
+    line("rate", &rate)?;
+    let open = |state: JobState| seen.totals.get(state.as_str()).copied().unwrap_or(0);
+    if open(JobState::Queued) + open(JobState::Running) + open(JobState::Waiting) > 0 {
+        let eta = match seen.eta_seconds {
+            _ if seen.daemon.is_none() => "unknown: nobody works on it".to_owned(),
+            _ if queue.pauses.iter().any(|pause| pause.scope.is_empty()) => "unknown: it is paused".to_owned(),
+            Some(seconds) => format!("about {} at this rate", in_words(Duration::from_secs(seconds))),
+            None => "unknown: there is no rate yet".to_owned(),
+        };
+        line("done in", &eta)?;
+    }
+    if let Some(oldest) = queue.oldest_waiting {
+        line("oldest waiting", &format!("since {oldest}, {}", ago(oldest)))?;
+    }
+    if let Some(due) = queue.next_due {
+        let when = if due > seen.at { format!("in {}", in_words(due.since(seen.at))) } else { "now".to_owned() };
+        line("next retry", &when)?;
+    }
+    if let Some((job, text)) = &queue.last_error {
+        let when = queue.last_error_at.map(|at| format!(", {} ago", ago(at))).unwrap_or_default();
+        line("last error", &format!("job {job}{when}: {text}"))?;
+    }
+    if open(JobState::Held) > 0 {
+        line("held", &format!("{} wait for a person: `jobs --state held`, then `release`", open(JobState::Held)))?;
+    }
+    if queue.possible_leftovers > 0 {
+        let count = queue.possible_leftovers;
+        line("leftovers", &format!("possibly {count} uploads whose answers were lost: `verify` lists them"))?;
+    }
+    troubles(seen, output)
+}
+
+fn table(seen: &Seen, output: &mut Output<'_>) -> anyhow::Result<()> {
+    if seen.queue.drops.is_empty() {
+        writeln!(output.out, "no job yet")?;
+        return Ok(());
+    }
+    let mut header = vec!["DROP".to_owned()];
+    header.extend(JobState::ALL.map(|state| state.as_str().to_uppercase()));
+    header.push("MANIFESTS".to_owned());
+    let header: Vec<&str> = header.iter().map(String::as_str).collect();
+    let mut rows = Rows::new(&header, header.get(1..).unwrap_or_default(), output.terminal);
+    let cells = |name: &str, jobs: &BTreeMap<String, i64>, manifests: i64| {
+        let count = |state: JobState| jobs.get(state.as_str()).copied().unwrap_or(0).to_string();
+        let mut cells = vec![name.to_owned()];
+        cells.extend(JobState::ALL.map(count));
+        cells.push(manifests.to_string());
+        cells
+    };
+    for drop in &seen.queue.drops {
+        rows.add(cells(&drop.drop, &drop.jobs, drop.open_batches + drop.waiting_manifests));
+    }
+    if seen.queue.drops.len() > 1 {
+        let manifests = seen.queue.drops.iter().map(|drop| drop.open_batches + drop.waiting_manifests).sum();
+        rows.add(cells("all", &seen.totals, manifests));
+    }
+    rows.write(output.out)?;
+    Ok(())
+}
+
+fn troubles(seen: &Seen, output: &mut Output<'_>) -> anyhow::Result<()> {
+    if !seen.queue.troubled.is_empty() {
+        writeln!(output.out, "\ncannot be settled:")?;
+        for (manifest, trouble) in &seen.queue.troubled {
+            writeln!(output.out, "  {}: {}", escape(manifest), escape(trouble))?;
+        }
+    }
+    if !seen.waiting_manifests.is_empty() {
+        let all: i64 = seen.queue.drops.iter().map(|drop| drop.waiting_manifests).sum();
+        writeln!(output.out, "\nnot taken in yet ({all}):")?;
+        for manifest in &seen.waiting_manifests {
+            let since = manifest.first_seen.map(|seen_at| in_words(seen.at.since(seen_at))).unwrap_or_default();
+            let (drop, path) = (escape(&manifest.drop), escape(&manifest.manifest));
+            writeln!(output.out, "  {drop}: {path}: {} (for {since})", escape(&manifest.reason))?;
+        }
+        if usize::try_from(all).is_ok_and(|all| all > seen.waiting_manifests.len()) {
+            writeln!(output.out, "  … and more; `why PATH` tells about each")?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        cli::output::tests::capture,
+        job::{Creation, Waits},
+        queue::{
+            admit::Arrival,
+            control::Cause,
+            test_support::{DROP, NOW, Site},
+        },
+    };
+
+    fn status(database: &Path, json: bool) -> String {
+        let args = StatusArgs { watch: false, json };
+        let seen = read(database, NOW).unwrap();
+        let (_, out, _) = capture(|output| {
+            write(&args, database, seen.as_ref(), output)?;
+            Ok(Exit::Well)
+        });
+        out
+    }
+
+    fn site() -> Site {
+        let site = Site::new();
+        site.admit("a.manifest.json", &["done", "failed", "waits", "held", "queued"]);
+        site.create(site.job("done"), "doc");
+        site.fail(site.job("failed"), "HTTP 403: no");
+        site.put_off(site.job("waits"), Waits::Retry, Creation::None, NOW.after(Duration::from_secs(14)));
+        site.hold(site.job("held"), Creation::Unknown);
+        site
+    }
+
+    #[test]
+    fn a_page_names_everything_that_a_person_must_know() {
+        let site = site();
+        let arrival = Arrival {
+            drop: DROP.into(),
+            manifest: "late\u{1b}.manifest.json".into(),
+            file: "1".into(),
+            reason: "2 files are missing".into(),
+            missing: vec!["x.png".into()],
+        };
+        site.queue.note_arrival(arrival, NOW).unwrap();
+        site.queue.pause("drop:partner-a", Cause::Operator, None, NOW).unwrap();
+        let batch = site.admit("empty.manifest.json", &[]);
+        site.queue.batch_trouble(batch, "the folder of receipts is read-only".into()).unwrap();
+        let out = status(site.queue.path(), false);
+        for said in [
+            "nobody works on",
+            "PAUSED: drop partner-a is paused by a person",
+            "6.0 a minute",
+            "unknown: nobody works on it",
+            "next retry        in 14 s",
+            "last error        job 3",
+            "1 wait for a person",
+            "1 uploads whose answers were lost",
+            "empty.manifest.json: the folder of receipts is read-only",
+            "late\\u{1b}.manifest.json: 2 files are missing",
+        ] {
+            assert!(out.contains(said), "{said:?} is not in\n{out}");
+        }
+        let row: Vec<&str> = out.lines().find(|line| line.starts_with(DROP)).unwrap().split_whitespace().collect();
+        assert_eq!(row, [DROP, "1", "0", "1", "1", "1", "0", "1", "0", "3"]);
+    }
+
+    #[test]
+    fn a_worker_and_its_eta_are_named() {
+        let site = site();
+        let lock = Lock::take(site.queue.path(), "run").unwrap().unwrap();
+        let out = status(site.queue.path(), false);
+        assert!(out.contains(&format!("`run` (process {}) works on", std::process::id())), "{out}");
+        assert!(out.contains("done in           about 20 s"), "{out}");
+        drop(lock);
+    }
+
+    #[test]
+    fn json_has_the_same_numbers() {
+        let site = site();
+        let seen: serde_json::Value = serde_json::from_str(&status(site.queue.path(), true)).unwrap();
+        assert_eq!(seen["totals"]["failed"], 1);
+        assert_eq!(seen["eta_seconds"], 20);
+        assert_eq!(seen["queue"]["next_due"], "2026-11-22T20:15:18Z");
+        assert!(seen["daemon"].is_null());
+    }
+
+    #[test]
+    fn no_queue_is_no_fault() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = folder.path().join("none.db");
+        assert!(status(&database, false).starts_with("nothing yet: there is no queue at "));
+        assert_eq!(status(&database, true), "null\n");
+        assert!(!database.exists());
+    }
+
+    #[test]
+    fn rates_and_etas_are_of_the_time_that_was_worked() {
+        let ago = |seconds: i64| Some(Timestamp(NOW.0 - seconds * 1000));
+        assert_eq!(rate(0, None, NOW), None);
+        assert_eq!(rate(60, ago(600), NOW), Some(6.0));
+        assert_eq!(rate(60, ago(60), NOW), Some(60.0));
+        assert_eq!(rate(1, ago(0), NOW), Some(6.0));
+        assert_eq!(eta(10, None), None);
+        assert_eq!(eta(0, Some(6.0)), None);
+        assert_eq!(eta(10, Some(60.0)), Some(10));
+    }
+}

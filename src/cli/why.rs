@@ -1,0 +1,346 @@
+//! `why`: what is known of a path. For a manifest or a file in a drop, what it waits for, why it was refused, or where it
+//! went.
+//!
+//! The queue is asked first; the disk only tells what the queue cannot, and nothing of a file is read. A path may be
+//! absolute, relative, or only the end of one.
+
+use std::path::{Component, Path, PathBuf};
+
+use serde::Serialize;
+
+use super::{
+    act::describe,
+    output::{self, Context, Exit, Output, escape},
+};
+use crate::{
+    clock::Timestamp,
+    config::{DropConfig, duration_text},
+    problem::Problem,
+    queue::{
+        Queue, QueueError, control,
+        lock::Lock,
+        look::{self, ArrivalRow},
+        trace::{self, BatchRow},
+    },
+    reason::{in_words, reason},
+};
+
+/// What `why` is told.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "E.g.:\n  passfort-ingest why /srv/sftp/partner-a/incoming/batch-7.manifest.json\n  \
+                        passfort-ingest why 17/front.jpg")]
+pub struct WhyArgs {
+    /// A manifest, an image, a file, or a receipt; the end of its path is enough
+    #[arg(value_name = "PATH")]
+    pub path: String,
+
+    /// Write JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// One thing that is known.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Finding {
+    /// `waiting`, `manifest`, `file`, `refused` or `disk`: where the knowledge comes from.
+    about: &'static str,
+    /// The job, where it is about one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    job: Option<i64>,
+    /// The same for a person.
+    text: String,
+}
+
+impl Finding {
+    fn new(about: &'static str, text: String) -> Self {
+        Self { about, job: None, text }
+    }
+}
+
+/// Says what is known of a path.
+///
+/// # Errors
+///
+/// Those of the database and of writing.
+pub fn run(args: &WhyArgs, context: &Context) -> anyhow::Result<Exit> {
+    let absolute = std::path::absolute(&args.path).unwrap_or_else(|_| PathBuf::from(&args.path));
+    output::on_streams(|output| why(args, &absolute, context, Timestamp::now(), output))
+}
+
+fn why(
+    args: &WhyArgs,
+    absolute: &Path,
+    context: &Context,
+    now: Timestamp,
+    output: &mut Output<'_>,
+) -> anyhow::Result<Exit> {
+    let given = args.path.trim_start_matches("./");
+    if given.is_empty() || given == "/" {
+        return Ok(output.refuse_usage("which file? name a manifest, an image, or a receipt, e.g. `why 17/front.jpg`"));
+    }
+    let mut findings = match Queue::look(&context.database) {
+        Ok(connection) => in_queue(&connection, given, absolute, context, now)?,
+        Err(QueueError::Absent { .. }) => Vec::new(),
+        Err(error) => return Err(error.into()),
+    };
+    if findings.is_empty() {
+        findings = on_disk(given, absolute, context);
+    }
+    let known = !findings.is_empty();
+    let advice = if known { remarks(context)? } else { advice(context)? };
+    if args.json {
+        output
+            .json(&serde_json::json!({ "path": args.path, "known": known, "findings": findings, "advice": advice }))?;
+    } else {
+        for finding in &findings {
+            writeln!(output.out, "{}", escape(&finding.text))?;
+        }
+        output.out.flush()?;
+        if !known {
+            output.remark(&format!("nothing is known of {}", escape(&args.path)));
+        }
+        for advice in &advice {
+            output.remark(&escape(advice));
+        }
+    }
+    Ok(if known { Exit::Well } else { Exit::Refused })
+}
+
+fn in_queue(
+    connection: &rusqlite::Connection,
+    given: &str,
+    absolute: &Path,
+    context: &Context,
+    now: Timestamp,
+) -> Result<Vec<Finding>, QueueError> {
+    let mut findings = Vec::new();
+    for arrival in look::arrivals(connection, u32::MAX)? {
+        findings.extend(waiting(&arrival, given, context, now));
+    }
+    for batch in trace::batches(connection, given)? {
+        findings.push(Finding::new("manifest", manifest(&batch)));
+    }
+    let mut jobs = Vec::new();
+    // The link that a drop's path may be made of is resolved where the file still lies.
+    let resolved = absolute.canonicalize().ok().filter(|resolved| resolved != absolute);
+    for place in [Some(absolute), resolved.as_deref()].into_iter().flatten() {
+        jobs.extend(trace::jobs_at(connection, place)?);
+    }
+    if jobs.is_empty() && findings.is_empty() {
+        jobs = trace::jobs_named(connection, given)?;
+    }
+    jobs.dedup();
+    for id in jobs {
+        findings.extend(file(connection, id, given, now)?);
+    }
+    for entry in trace::refused_with(connection, given)? {
+        let beside = Path::new(&entry.manifest);
+        let named = |problem: &&Problem| {
+            let path = problem.path.as_deref();
+            path.is_some_and(|path| is_meant(given, &entry.drop, &beside.with_file_name(path), context))
+        };
+        let problems: Vec<String> = entry.problems.iter().filter(named).map(said).collect();
+        if problems.is_empty() {
+            continue;
+        }
+        findings.push(Finding::new(
+            "refused",
+            format!(
+                "entry {} of {} in drop {} was refused for it: {}",
+                entry.index,
+                entry.manifest,
+                entry.drop,
+                problems.join("; ")
+            ),
+        ));
+    }
+    Ok(findings)
+}
+
+fn said(problem: &Problem) -> String {
+    let place = problem.path.as_ref().or(problem.field.as_ref()).map(|place| format!("{place}: ")).unwrap_or_default();
+    format!("{place}{} ({})", problem.reason, problem.cure)
+}
+
+/// What a manifest that is not taken in says of the path, if it is the manifest or waits for the file.
+fn waiting(arrival: &ArrivalRow, given: &str, context: &Context, now: Timestamp) -> Option<Finding> {
+    let since = arrival.first_seen.map(|seen| in_words(now.since(seen))).unwrap_or_default();
+    let ArrivalRow { drop, manifest, reason, missing, .. } = arrival;
+    if is_meant(given, drop, Path::new(manifest), context) {
+        let named = missing.iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", ");
+        let named = if named.is_empty() { named } else { format!("; missing are: {named}") };
+        let text = format!("{manifest} in drop {drop} is not taken in yet, for {since}: {reason}{named}");
+        return Some(Finding::new("waiting", text));
+    }
+    missing
+        .iter()
+        .any(|file| is_meant(given, drop, &Path::new(manifest).with_file_name(file), context))
+        .then(|| Finding::new("waiting", format!("{manifest} in drop {drop} waits for it, for {since}: {reason}")))
+}
+
+/// Whether a path within a drop is the one that was asked about: the same where a whole path was given and the drop's
+/// folder is known, else the end of it.
+fn is_meant(given: &str, drop: &str, relative: &Path, context: &Context) -> bool {
+    let folder = context.config.as_ref().and_then(|config| config.drop_named(drop)).map(|drop| drop.path.as_path());
+    match folder {
+        Some(folder) if given.starts_with('/') => Path::new(given) == folder.join(relative),
+        _ => relative.to_str().is_some_and(|relative| trace::same_end(relative, given)),
+    }
+}
+
+/// What became of a manifest that was taken in.
+fn manifest(batch: &BatchRow) -> String {
+    let BatchRow { drop, manifest, .. } = batch;
+    let taken = batch.received_at.map(|at| at.to_string()).unwrap_or_default();
+    let mut text = format!("{manifest} in drop {drop} was taken in at {taken}");
+    if !batch.problems.is_empty() {
+        let problems: Vec<String> = batch.problems.iter().map(said).collect();
+        text.push_str(&format!(", and is unusable: {}", problems.join("; ")));
+    }
+    let mut counts: Vec<String> = batch.jobs.iter().map(|(state, jobs)| format!("{jobs} {state}")).collect();
+    if batch.invalid > 0 {
+        counts.push(format!("{} invalid", batch.invalid));
+    }
+    if !counts.is_empty() {
+        text.push_str(&format!("; its entries: {}", counts.join(", ")));
+    }
+    text.push_str(match batch.state.as_str() {
+        "admitting" => "; not all of it is taken in yet",
+        "open" => "; it is settled when all of them have ended",
+        "ended" => "; all of them have ended, and its receipt is written next",
+        "published" => "; its receipt is written, and its files are moved next",
+        _ => "; it is settled",
+    });
+    if let Some(trouble) = &batch.trouble {
+        text.push_str(&format!("; it cannot be settled: {trouble}"));
+    }
+    if let Some(receipt) = batch.receipt.as_ref().filter(|_| batch.state != "open") {
+        text.push_str(&format!("; receipt: {receipt}"));
+    }
+    if let Some(folder) = &batch.moved_to {
+        text.push_str(&format!("; its files were moved to {folder}"));
+    }
+    text
+}
+
+/// What became of a file that a job names.
+fn file(
+    connection: &rusqlite::Connection,
+    id: i64,
+    given: &str,
+    now: Timestamp,
+) -> Result<Option<Finding>, QueueError> {
+    let Some(detail) = look::job(connection, id)? else { return Ok(None) };
+    let job = &detail.job;
+    let upload = detail.uploads.iter().find(|upload| trace::same_end(&upload.path, given)).or(detail.uploads.first());
+    let (path, sent) = match upload {
+        Some(upload) => (upload.path.as_str(), upload.remote_id.as_ref()),
+        None => (given, None),
+    };
+    let sent = match sent {
+        Some(id) if job.kind == "document" => format!(" (its image ID is {id})"),
+        _ => String::new(),
+    };
+    let text = format!(
+        "{path} belongs to job {id}, entry {} of {} in drop {}{sent}, which is {}: {}",
+        job.index,
+        job.manifest,
+        job.drop,
+        job.state,
+        reason(&job.standing(), now)
+    );
+    Ok(Some(Finding { about: "file", job: Some(id), text }))
+}
+
+/// What the disk and the configuration say of a file that the queue does not know.
+fn on_disk(given: &str, absolute: &Path, context: &Context) -> Vec<Finding> {
+    let drops = context.config.iter().flat_map(|config| &config.drops);
+    drops
+        .filter_map(|drop| {
+            let inside = [absolute.to_owned(), drop.path.join(given)];
+            let path = inside.into_iter().find(|path| {
+                !path.components().any(|part| part == Component::ParentDir)
+                    && path.strip_prefix(&drop.path).is_ok_and(|relative| relative.parent().is_some())
+                    && path.symlink_metadata().is_ok()
+            })?;
+            Some(Finding::new("disk", format!("{} lies in drop {}: {}", path.display(), drop.name, lies(drop, &path))))
+        })
+        .collect()
+}
+
+/// Why a file that lies in a drop is not in the queue.
+fn lies(drop: &DropConfig, path: &Path) -> String {
+    let Ok(metadata) = path.symlink_metadata() else { return "it cannot be looked at".to_owned() };
+    let relative = path.strip_prefix(&drop.path).unwrap_or(path);
+    if drop.is_own(path) {
+        return "it is in one of the drop's own folders, which are never read".to_owned();
+    }
+    if metadata.is_dir() {
+        return "it is a folder; ask about a file in it".to_owned();
+    }
+    if !metadata.is_file() {
+        return "it is no plain file, and links and devices are never read".to_owned();
+    }
+    let ignored = relative.ancestors().find(|part| !part.as_os_str().is_empty() && drop.ignore.matches(part));
+    if ignored.is_some() {
+        return format!("its name is ignored; `ignore` is {}", drop.ignore.texts().join(", "));
+    }
+    if relative.to_str().is_none() {
+        return "its name is not UTF-8, so no manifest can name it".to_owned();
+    }
+    if !drop.manifests.matches(relative) {
+        return format!(
+            "no manifest that was taken in names it, and it is none itself; `manifests` is {}",
+            drop.manifests.texts().join(", ")
+        );
+    }
+    if !drop.recursive && relative.components().count() > 1 {
+        return "it is named like a manifest, but the drop is not recursive, so its folder is not read".to_owned();
+    }
+    if let Some(marker) = drop.done_marker.as_ref().filter(|marker| !marker.is_empty()) {
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(marker);
+        if !Path::new(&beside).exists() {
+            return format!("it is a manifest, and counts once {} is there", Path::new(&beside).display());
+        }
+    }
+    format!(
+        "it is a manifest that is not taken in yet; that is done once it has not changed for {}, and at the latest \
+         {} after that",
+        duration_text(drop.settle),
+        duration_text(drop.rescan_every)
+    )
+}
+
+/// What else keeps things from going on.
+fn remarks(context: &Context) -> Result<Vec<String>, QueueError> {
+    let mut remarks = Vec::new();
+    if Lock::holder(&context.database).is_none() {
+        remarks.push("nobody works on the queue at present: start it with `run`".to_owned());
+    }
+    if let Ok(connection) = Queue::look(&context.database) {
+        remarks.extend(control::pauses(&connection)?.iter().map(describe));
+    }
+    Ok(remarks)
+}
+
+/// What to look at where nothing is known.
+fn advice(context: &Context) -> Result<Vec<String>, QueueError> {
+    let mut advice = Vec::new();
+    match context.config.as_ref().map(|config| config.drops.as_slice()) {
+        None => advice.push("no configuration was read: give it with --config, so that the drops are known".to_owned()),
+        Some([]) => advice.push("no drop is configured: add a [[drop]] with its path".to_owned()),
+        Some(drops) => {
+            let names: Vec<String> =
+                drops.iter().map(|drop| format!("{} ({})", drop.path.display(), drop.name)).collect();
+            advice.push(format!("is it in one of the drops? they are {}", names.join(", ")));
+            advice.push("is its name spelt as on disk? the end of the path is enough".to_owned());
+        }
+    }
+    advice.extend(remarks(context)?);
+    Ok(advice)
+}
+
+#[cfg(test)]
+#[path = "why_tests.rs"]
+mod tests;

@@ -1,0 +1,170 @@
+//! From what was asked to what was created, one row an image or file, for `export`.
+//!
+//! Entries that never became jobs come last. Memory stays flat, however many there are.
+
+use rusqlite::{Connection, params_from_iter};
+use serde::Serialize;
+
+use super::{
+    QueueError,
+    look::{self, Filter, JobRow, UploadRow},
+    trace::{self, InvalidRow},
+};
+use crate::{clock::Timestamp, entry::EntryKind, job::JobState, problem::Problem, receipt::EntryStatus};
+
+/// One image or file, and what it became.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Crossing {
+    /// The drop.
+    pub drop: String,
+    /// The manifest, relative to the drop.
+    pub manifest: String,
+    /// The entry's place in the manifest.
+    pub index: i64,
+    /// The job, where the entry became one.
+    pub job: Option<i64>,
+    /// `document` or `file`.
+    pub kind: String,
+    /// The sender's key.
+    pub reference: Option<String>,
+    /// The profile.
+    pub profile_id: Option<String>,
+    /// Of a document.
+    pub category: Option<String>,
+    /// Of a document.
+    pub document_type: Option<String>,
+    /// As in a receipt; of a job that has not ended, its state.
+    pub status: &'static str,
+    /// The document that was created, or exists.
+    pub document_id: Option<String>,
+    /// The file that was created, or exists.
+    pub file_id: Option<String>,
+    /// The image's place in its document, from 0.
+    pub image: Option<usize>,
+    /// As the manifest writes it.
+    pub path: Option<String>,
+    /// Which side it shows.
+    pub image_type: Option<String>,
+    /// The image's ID.
+    pub image_id: Option<String>,
+    /// Its digest.
+    pub sha256: Option<String>,
+    /// Its size.
+    pub bytes: Option<i64>,
+    /// When the entry ended.
+    #[serde(serialize_with = "look::moment")]
+    pub ended_at: Option<Timestamp>,
+    /// Why it was not created.
+    pub error: Option<String>,
+}
+
+/// Calls `each` with every image and file of the entries that a filter means.
+///
+/// # Errors
+///
+/// Those of the database, and of `each`.
+pub fn crosswalk<E: From<QueueError>>(
+    connection: &Connection,
+    filter: &Filter,
+    mut each: impl FnMut(Crossing) -> Result<(), E>,
+) -> Result<(), E> {
+    look::jobs(connection, filter, |job| {
+        let uploads = look::uploads(connection, job.id)?;
+        uploads.into_iter().enumerate().try_for_each(|(at, upload)| each(of_job(&job, at, upload)))
+    })?;
+    // A limit, a number or a state is about jobs.
+    if filter.limit.is_none() && filter.ids.is_empty() && filter.states.is_empty() {
+        invalid(connection, filter, |entry| each(of_invalid(entry)))?;
+    }
+    Ok(())
+}
+
+fn invalid<E: From<QueueError>>(
+    connection: &Connection,
+    filter: &Filter,
+    mut each: impl FnMut(InvalidRow) -> Result<(), E>,
+) -> Result<(), E> {
+    let sqlite = |source| E::from(QueueError::Sqlite { source });
+    let (text, values) = filter.invalid_conditions();
+    let sql = format!("SELECT {} WHERE {text} ORDER BY invalid_entry.batch_id, entry_index", trace::INVALID);
+    let mut statement = connection.prepare(&sql).map_err(sqlite)?;
+    let mut rows = statement.query(params_from_iter(values)).map_err(sqlite)?;
+    while let Some(row) = rows.next().map_err(sqlite)? {
+        each(trace::invalid_row(row).map_err(sqlite)?)?;
+    }
+    Ok(())
+}
+
+fn of_job(job: &JobRow, at: usize, upload: UploadRow) -> Crossing {
+    let is_file = job.kind == EntryKind::File.as_str();
+    let (document_id, file_id) = if is_file { (None, job.remote_id.clone()) } else { (job.remote_id.clone(), None) };
+    let word = |word: &str| (!word.is_empty()).then(|| word.to_owned());
+    Crossing {
+        drop: job.drop.clone(),
+        manifest: job.manifest.clone(),
+        index: job.index,
+        job: Some(job.id),
+        kind: job.kind.clone(),
+        reference: job.reference.clone(),
+        profile_id: Some(job.profile_id.clone()),
+        category: word(&job.category),
+        document_type: word(&job.document_type),
+        status: status(job.state),
+        document_id,
+        file_id,
+        image: (!is_file).then_some(at),
+        path: Some(upload.path),
+        image_type: upload.image_type,
+        image_id: upload.remote_id.filter(|_| !is_file),
+        sha256: Some(upload.sha256),
+        bytes: Some(upload.bytes),
+        ended_at: job.ended_at,
+        error: match job.state {
+            JobState::Done | JobState::Duplicate => None,
+            JobState::Failed if !job.problems.is_empty() => said(&job.problems),
+            _ => job.reason.clone(),
+        },
+    }
+}
+
+const fn status(state: JobState) -> &'static str {
+    if state.has_ended() { EntryStatus::of(Some(state)).as_str() } else { state.as_str() }
+}
+
+fn of_invalid(entry: InvalidRow) -> Crossing {
+    let path = entry.problems.iter().find_map(|problem| problem.path.clone());
+    Crossing {
+        drop: entry.drop,
+        manifest: entry.manifest,
+        index: entry.index,
+        job: None,
+        kind: entry.kind,
+        reference: entry.reference,
+        profile_id: entry.profile_id,
+        category: None,
+        document_type: None,
+        status: EntryStatus::Invalid.as_str(),
+        document_id: None,
+        file_id: None,
+        image: None,
+        path,
+        image_type: None,
+        image_id: None,
+        sha256: None,
+        bytes: None,
+        ended_at: entry.received_at,
+        error: said(&entry.problems),
+    }
+}
+
+/// All that is wrong, in one cell.
+fn said(problems: &[Problem]) -> Option<String> {
+    let errors = problems.iter().filter(|problem| problem.is_error());
+    let reasons: Vec<String> = errors
+        .map(|problem| match problem.field.as_ref().or(problem.path.as_ref()) {
+            Some(place) => format!("{place}: {}", problem.reason),
+            None => problem.reason.clone(),
+        })
+        .collect();
+    (!reasons.is_empty()).then(|| reasons.join("; "))
+}

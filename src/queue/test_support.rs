@@ -1,0 +1,257 @@
+//! A small real queue in a temporary folder, for the tests of the queue and of the commands that look at it.
+//!
+//! Its jobs move by the same functions as a worker's.
+
+use std::path::{Path, PathBuf};
+
+use super::{
+    Queue, WhenStuck,
+    admit::{self, Admission, CheckedFile, Plan},
+    look::{self, Filter, JobDetail},
+    work::{Attempt, PutOff},
+};
+use crate::{
+    cli::output::Context,
+    clock::Timestamp,
+    config::{AfterSuccess, Config, DropConfig},
+    entry::{Content, Entry, ImageSource, ProfileId, RelativePath, Sha256, Source},
+    job::{Creation, Job, JobState, Waits},
+    problem::Problem,
+};
+
+/// 2026-11-22T20:15:04Z.
+pub const NOW: Timestamp = Timestamp(1_795_378_504_000);
+
+/// The drop that everything is admitted to.
+pub const DROP: &str = "partner-a";
+
+/// A queue, and the drop that belongs to it.
+pub struct Site {
+    folder: tempfile::TempDir,
+    pub queue: Queue,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Site {
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let queue = Queue::open(&folder.path().join("queue.db"), WhenStuck::Fail).unwrap();
+        std::fs::create_dir(folder.path().join("drop")).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        Self { folder, queue, runtime }
+    }
+
+    pub fn drop_path(&self) -> PathBuf {
+        self.folder.path().join("drop")
+    }
+
+    pub fn context(&self) -> Context {
+        let mut config = Config::defaults();
+        config.drops.push(DropConfig::new(DROP, self.drop_path()));
+        Context { database: self.queue.path().to_owned(), config: Some(config) }
+    }
+
+    pub fn connection(&self) -> rusqlite::Connection {
+        Queue::look(self.queue.path()).unwrap()
+    }
+
+    pub fn wait<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.block_on(future)
+    }
+
+    /// Takes a manifest in with a document for each reference; its one image is `img/REFERENCE.png`.
+    pub fn admit(&self, manifest: &str, references: &[&str]) -> i64 {
+        let entries = references.iter().zip(0..).map(|(reference, at)| take(document(at, reference), 0)).collect();
+        self.admit_entries(manifest, entries)
+    }
+
+    pub fn admit_entries(&self, manifest: &str, entries: Vec<Admission>) -> i64 {
+        let batch = self.begin(manifest);
+        self.queue
+            .run_blocking(move |connection| {
+                admit::take_in(connection, batch, &entries, NOW)?;
+                admit::seal(connection, batch, None, NOW)
+            })
+            .unwrap();
+        batch
+    }
+
+    pub fn begin(&self, manifest: &str) -> i64 {
+        let plan = self.plan(manifest);
+        self.queue.run_blocking(move |connection| admit::begin(connection, &plan, NOW)).unwrap().batch_id
+    }
+
+    pub fn plan(&self, manifest: &str) -> Plan {
+        let root = self.drop_path();
+        let image_folder = Path::new(manifest).parent().and_then(Path::to_str).unwrap_or_default().to_owned();
+        Plan {
+            drop: DROP.into(),
+            manifest: manifest.into(),
+            manifest_sha256: Sha256([7; 32]),
+            manifest_file: "1:2:3".into(),
+            image_root: root.clone(),
+            image_folder,
+            receipts_dir: root.join("receipts"),
+            receipt_mode: 0o640,
+            done_dir: Some(root.join("done")),
+            failed_dir: Some(root.join("failed")),
+            after_success: AfterSuccess::Archive,
+            root,
+        }
+    }
+
+    /// The newest job of this reference.
+    pub fn job(&self, reference: &str) -> i64 {
+        let filter = Filter { reference: Some(reference.into()), ..Filter::default() };
+        let mut newest = None;
+        look::jobs(&self.connection(), &filter, |job| {
+            newest = Some(job.id);
+            Ok::<_, super::QueueError>(())
+        })
+        .unwrap();
+        newest.unwrap()
+    }
+
+    pub fn detail(&self, job: i64) -> JobDetail {
+        look::job(&self.connection(), job).unwrap().unwrap()
+    }
+
+    pub fn state(&self, job: i64) -> JobState {
+        self.detail(job).job.state
+    }
+
+    /// One value of one row, as text.
+    pub fn value(&self, sql: &str) -> String {
+        let value: rusqlite::types::Value = self.connection().query_row(sql, [], |row| row.get(0)).unwrap();
+        match value {
+            rusqlite::types::Value::Text(text) => text,
+            rusqlite::types::Value::Integer(number) => number.to_string(),
+            other => format!("{other:?}"),
+        }
+    }
+
+    pub fn batch_state(&self, batch: i64) -> String {
+        self.value(&format!("SELECT state FROM batch WHERE id = {batch}"))
+    }
+
+    /// Everything that stands of a job, to see that nothing of it changed.
+    pub fn everything(&self, job: i64) -> JobDetail {
+        self.detail(job)
+    }
+
+    /// Claims this job alone: what is queued before it stays queued.
+    pub fn claim(&self, job: i64) -> Job {
+        let aside = self.set_aside(job);
+        let drop_id: i64 = self.value("SELECT id FROM drop_folder LIMIT 1").parse().unwrap();
+        let claimed = self.wait(self.queue.claim(drop_id, 1)).unwrap();
+        self.put_back(aside);
+        assert_eq!(claimed.iter().map(|claimed| claimed.id).collect::<Vec<_>>(), [job]);
+        claimed.into_iter().next().unwrap()
+    }
+
+    fn set_aside(&self, job: i64) -> Vec<i64> {
+        self.queue
+            .run_blocking(move |connection| {
+                let ids = connection
+                    .prepare("SELECT id FROM job WHERE state = 'queued' AND id <> ?1")?
+                    .query_map([job], |row| row.get(0))?
+                    .collect::<Result<Vec<i64>, _>>()?;
+                connection.execute("UPDATE job SET state = 'held' WHERE state = 'queued' AND id <> ?1", [job])?;
+                Ok(ids)
+            })
+            .unwrap()
+    }
+
+    fn put_back(&self, ids: Vec<i64>) {
+        self.queue
+            .run_blocking(move |connection| {
+                let mut statement = connection.prepare("UPDATE job SET state = 'queued' WHERE id = ?1")?;
+                ids.iter().try_for_each(|id| statement.execute([id]).map(drop)).map_err(Into::into)
+            })
+            .unwrap();
+    }
+
+    /// Takes a queued job through its upload and its creation.
+    pub fn create(&self, job: i64, remote_id: &str) {
+        self.claim(job);
+        let image = format!("image-of-{remote_id}");
+        self.wait(self.queue.upload_stored(job, 0, image, true, attempt("upload_image", "done"), NOW)).unwrap();
+        let attempt = attempt("create_document", "done");
+        self.wait(self.queue.created(job, remote_id.into(), Some(attempt), NOW)).unwrap();
+    }
+
+    /// Lets a queued job be refused.
+    pub fn fail(&self, job: i64, reason: &str) {
+        self.claim(job);
+        let problems = vec![Problem::error(reason, "ask the sender")];
+        let attempts = vec![attempt("upload_image", "refused")];
+        self.wait(self.queue.refuse(job, reason.into(), problems, vec![], attempts, NOW)).unwrap();
+    }
+
+    /// Lets a queued job wait.
+    pub fn put_off(&self, job: i64, waits: Waits, creation: Creation, due: Timestamp) {
+        self.claim(job);
+        self.wait(self.queue.put_off(job, put_off(waits, creation, due), vec![attempt("upload_image", "try_again")]))
+            .unwrap();
+    }
+
+    /// Lets a queued job be held.
+    pub fn hold(&self, job: i64, creation: Creation) {
+        self.claim(job);
+        self.wait(self.queue.hold(job, "two documents have these images".into(), creation, vec![0], vec![])).unwrap();
+    }
+}
+
+pub fn put_off(waits: Waits, creation: Creation, due: Timestamp) -> PutOff {
+    PutOff {
+        waits,
+        reason: "HTTP 503".into(),
+        due,
+        attempts: 2,
+        tried_ms: 5_000,
+        creation,
+        sent_at: None,
+        loss_answered: false,
+        lost: vec![],
+    }
+}
+
+pub fn attempt(operation: &'static str, outcome: &'static str) -> Attempt {
+    Attempt {
+        at: NOW,
+        operation,
+        position: Some(0),
+        outcome,
+        detail: (outcome != "done").then(|| "HTTP 503".into()),
+        took_ms: 12,
+        sent_bytes: 345,
+    }
+}
+
+pub fn document(index: u64, reference: &str) -> Entry {
+    let path = RelativePath::parse(&format!("img/{}.png", reference.replace(char::is_control, "_"))).unwrap();
+    Entry {
+        index,
+        profile_id: ProfileId::parse("a2c4393a-e219-67a4-5ab4-2186952e9038").unwrap(),
+        reference: Some(reference.into()),
+        replace: false,
+        content: Content::Document {
+            category: "PROOF_OF_IDENTITY".into(),
+            document_type: "PASSPORT".into(),
+            extracted_data: None,
+            images: vec![ImageSource {
+                source: Source { path, declared_bytes: None, declared_sha256: None },
+                image_type: None,
+            }],
+        },
+    }
+}
+
+/// An entry whose files have this content: the number stands for their digest.
+pub fn take(entry: Entry, content: u8) -> Admission {
+    let files = entry
+        .sources()
+        .map(|_| CheckedFile { bytes: 81_234, sha256: Sha256([content; 32]), checksum: u64::from(content) })
+        .collect();
+    Admission::Take { entry, files }
+}
