@@ -1,0 +1,119 @@
+//! Measures the worker beside what it cannot be faster than, in one run: `cargo bench --bench throughput -- --help`.
+//!
+//! The program starts itself again as `sink` (a server that discards what it is sent) and `bare` (a client that sends
+//! bodies encoded beforehand and records nothing), and the worker's own binary as a user would. Results are ratios of
+//! pairs that ran one after the other, because absolute rates say more about the machine than about the worker.
+//!
+//! Everything is written to a folder beneath the target directory, which lies on a disk where a temporary folder may
+//! lie in memory, and is removed at the end. Nothing is sent anywhere but to loopback.
+//!
+//! Not here: the correctness of what was created. A run whose sink did not see every request is an error, though, so
+//! no figure comes from work that was not done.
+
+#![expect(clippy::print_stdout, reason = "what it prints is the result")]
+
+mod bare;
+mod baselines;
+mod claim;
+mod figures;
+mod machine;
+mod material;
+mod memory;
+mod pairs;
+mod selftest;
+mod sink;
+mod worker;
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use tempfile::TempDir;
+
+/// Measures passfort-ingest beside what it cannot be faster than.
+#[derive(Parser)]
+#[command(name = "throughput")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    effort: Effort,
+    /// Cargo adds this.
+    #[arg(long, hide = true, global = true)]
+    bench: bool,
+}
+
+/// How much is done for a figure.
+#[derive(clap::Args, Clone, Copy)]
+pub struct Effort {
+    /// Pairs of runs for each ratio.
+    #[arg(long, global = true, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
+    /// A tenth of the work, to see that it works; the figures are no verdict.
+    #[arg(long, global = true)]
+    quick: bool,
+    /// Threads of the bare client.
+    #[arg(long, global = true, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
+    bare_threads: u8,
+    /// Documents in each manifest that the worker is given; 0: all in one.
+    #[arg(long, global = true, default_value_t = 100)]
+    per_manifest: u32,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Image bytes a second with large images, beside the bare client.
+    P1,
+    /// Documents a second with small images, beside the bare client.
+    P5,
+    /// Peak memory with many large files at once, and how it grows with size and connections (P9).
+    P8,
+    /// Time of a claim with a million jobs in the queue, beside a thousand.
+    P13,
+    /// All of the above.
+    All,
+    /// The scripts that a user would write, beside the worker.
+    Baselines(baselines::Options),
+    /// Serves what discards every body, until standard input ends.
+    #[command(hide = true)]
+    Sink(sink::Options),
+    /// Sends bodies that were encoded beforehand.
+    #[command(hide = true)]
+    Bare(bare::Load),
+}
+
+fn main() -> Result<()> {
+    let Arguments { command, effort, .. } = Arguments::parse();
+    match command {
+        // Also how `cargo test --all-targets` calls it.
+        None => selftest::run(),
+        Some(Command::Sink(options)) => sink::serve(&options),
+        Some(Command::Bare(load)) => bare::run(&load),
+        Some(Command::Baselines(options)) => baselines::run(&options, effort, scratch()?.path()),
+        Some(Command::P1) => pairs::large_images(effort, scratch()?.path()),
+        Some(Command::P5) => pairs::small_documents(effort, scratch()?.path()),
+        Some(Command::P8) => memory::run(effort, scratch()?.path()),
+        Some(Command::P13) => claim::run(effort, scratch()?.path()),
+        Some(Command::All) => all(effort),
+    }
+}
+
+/// Every figure, each in a folder of its own, so that the files of one do not fill the page cache of the next.
+fn all(effort: Effort) -> Result<()> {
+    let parts: [fn(Effort, &Path) -> Result<()>; 4] =
+        [pairs::large_images, pairs::small_documents, memory::run, claim::run];
+    for part in parts {
+        part(effort, scratch()?.path())?;
+        println!();
+    }
+    Ok(())
+}
+
+/// A folder beneath the target directory that is removed when it is dropped.
+fn scratch() -> Result<TempDir> {
+    let beneath = env!("CARGO_TARGET_TMPDIR");
+    tempfile::Builder::new()
+        .prefix("throughput-")
+        .tempdir_in(beneath)
+        .with_context(|| format!("cannot make a folder beneath {beneath}"))
+}

@@ -1,0 +1,310 @@
+//! A server that takes every body, discards it, and answers as the API would with as little work as possible.
+//!
+//! A process of its own, so that its CPU time and memory are nobody else's. It knows nothing of keys, limits, or faults:
+//! for those there is the worker's sandbox. It counts what it was sent, so that a run which did not do its work shows.
+//!
+//! It obeys lines on standard input (`reset`, `tally`) and ends with it, so that it never outlives whoever started it.
+
+use std::{
+    convert::Infallible,
+    fs,
+    io::{BufRead as _, BufReader, Write as _},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use http_body_util::{BodyExt as _, Full};
+use hyper::{Method, Request, Response, body::Bytes, body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use serde::{Deserialize, Serialize};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Notify,
+};
+use tokio_rustls::{TlsAcceptor, rustls};
+use uuid::Uuid;
+
+/// How the sink is started.
+#[derive(clap::Args, Debug, Clone)]
+pub struct Options {
+    /// Where the certificate is written.
+    #[arg(long)]
+    folder: PathBuf,
+    /// Plain HTTP instead of TLS.
+    #[arg(long)]
+    plain: bool,
+}
+
+/// What the sink was sent since the last reset.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tally {
+    /// Uploads of images.
+    pub images: u64,
+    /// Uploads of files.
+    pub files: u64,
+    /// Created documents.
+    pub documents: u64,
+    /// Everything else, probes and read-backs included.
+    pub others: u64,
+    /// Of all bodies.
+    pub bytes: u64,
+    /// From the head of the first POST to the answer to the last, in nanoseconds.
+    pub sending_ns: u64,
+}
+
+impl Tally {
+    /// From the first request to the last answer, in seconds.
+    pub fn sending_seconds(&self) -> f64 {
+        Duration::from_nanos(self.sending_ns).as_secs_f64()
+    }
+}
+
+/// What the sink says of itself when it is ready.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Ready {
+    base_url: String,
+    address: SocketAddr,
+    ca_file: Option<PathBuf>,
+}
+
+struct Counters {
+    start: Instant,
+    /// In nanoseconds after `start`; the maximum where there was no request yet.
+    first: AtomicU64,
+    last: AtomicU64,
+    images: AtomicU64,
+    files: AtomicU64,
+    documents: AtomicU64,
+    others: AtomicU64,
+    bytes: AtomicU64,
+    next_id: AtomicU64,
+}
+
+impl Counters {
+    fn new() -> Self {
+        let zero = || AtomicU64::new(0);
+        Self {
+            start: Instant::now(),
+            first: AtomicU64::new(u64::MAX),
+            last: zero(),
+            images: zero(),
+            files: zero(),
+            documents: zero(),
+            others: zero(),
+            bytes: zero(),
+            next_id: AtomicU64::new(1),
+        }
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn reset(&self) {
+        self.first.store(u64::MAX, Relaxed);
+        for counter in [&self.last, &self.images, &self.files, &self.documents, &self.others, &self.bytes] {
+            counter.store(0, Relaxed);
+        }
+    }
+
+    fn tally(&self) -> Tally {
+        Tally {
+            images: self.images.load(Relaxed),
+            files: self.files.load(Relaxed),
+            documents: self.documents.load(Relaxed),
+            others: self.others.load(Relaxed),
+            bytes: self.bytes.load(Relaxed),
+            sending_ns: self.last.load(Relaxed).saturating_sub(self.first.load(Relaxed)),
+        }
+    }
+}
+
+async fn answer(counters: Arc<Counters>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let post = request.method() == Method::POST;
+    if post {
+        counters.first.fetch_min(counters.now(), Relaxed);
+    }
+    let (parts, mut body) = request.into_parts();
+    let mut bytes = 0;
+    let mut whole = true;
+    while let Some(frame) = body.frame().await {
+        match frame {
+            Ok(frame) => bytes += frame.data_ref().map_or(0, |data| data.len() as u64),
+            Err(_) => whole = false,
+        }
+    }
+    let path = parts.uri.path();
+    let id =
+        Uuid::from_u128(0x5afe_0000_0000_4000_8000_0000_0000_0000 + u128::from(counters.next_id.fetch_add(1, Relaxed)));
+    let (counter, text) = if !whole || !post {
+        let text = if path.ends_with("/collected_data") { "{\"documents\":[]}" } else { "{}" };
+        (&counters.others, text.to_owned())
+    } else if path.ends_with("/document_images") {
+        (&counters.images, format!("{{\"id\":\"{id}\",\"image_type\":\"FRONT\"}}"))
+    } else if path.ends_with("/collected_data/documents") {
+        (&counters.documents, format!("{{\"id\":\"{id}\",\"images\":[]}}"))
+    } else if path.ends_with("/files") {
+        (&counters.files, format!("{{\"id\":\"{id}\",\"name\":\"\",\"decrypted_data\":\"\"}}"))
+    } else {
+        (&counters.others, "{}".to_owned())
+    };
+    counter.fetch_add(1, Relaxed);
+    counters.bytes.fetch_add(bytes, Relaxed);
+    if post {
+        counters.last.fetch_max(counters.now(), Relaxed);
+    }
+    let mut response = Response::new(Full::new(Bytes::from(text)));
+    response.headers_mut().insert("content-type", hyper::header::HeaderValue::from_static("application/json"));
+    Ok(response)
+}
+
+async fn connection(counters: Arc<Counters>, acceptor: Option<TlsAcceptor>, stream: TcpStream) {
+    let service = service_fn(move |request| answer(Arc::clone(&counters), request));
+    // A client that leaves early is seen in the tally, not here.
+    let served = match acceptor {
+        Some(acceptor) => match acceptor.accept(stream).await {
+            Ok(stream) => http1::Builder::new().serve_connection(TokioIo::new(stream), service).await,
+            Err(_) => return,
+        },
+        None => http1::Builder::new().serve_connection(TokioIo::new(stream), service).await,
+    };
+    drop(served);
+}
+
+/// Makes a certificate for loopback, and writes it for the clients to trust.
+fn acceptor(ca_file: &Path) -> Result<TlsAcceptor> {
+    let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let made = rcgen::generate_simple_self_signed(names).context("cannot make a certificate")?;
+    fs::write(ca_file, made.cert.pem()).with_context(|| format!("cannot write {}", ca_file.display()))?;
+    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+    let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key.into())?;
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+/// Serves until standard input ends.
+pub fn serve(options: &Options) -> Result<()> {
+    let ca_file = options.folder.join("sink.pem");
+    let acceptor = if options.plain { None } else { Some(acceptor(&ca_file)?) };
+    let counters = Arc::new(Counters::new());
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let listener = runtime.block_on(TcpListener::bind(("127.0.0.1", 0)))?;
+    let address = listener.local_addr()?;
+    let scheme = if options.plain { "http" } else { "https" };
+    let ready = Ready {
+        base_url: format!("{scheme}://{address}/4.0"),
+        address,
+        ca_file: acceptor.as_ref().map(|_| ca_file.clone()),
+    };
+    println!("{}", serde_json::to_string(&ready)?);
+
+    let ended = Arc::new(Notify::new());
+    let (theirs, over) = (Arc::clone(&counters), Arc::clone(&ended));
+    thread::spawn(move || {
+        obey(&theirs);
+        over.notify_one();
+    });
+    runtime.block_on(async {
+        let accept = async {
+            loop {
+                // Out of descriptors, for example: the clients then wait, and the run shows it.
+                let Ok((stream, _)) = listener.accept().await else { continue };
+                drop(stream.set_nodelay(true));
+                tokio::spawn(connection(Arc::clone(&counters), acceptor.clone(), stream));
+            }
+        };
+        tokio::select! { () = accept => {}, () = ended.notified() => {} }
+    });
+    runtime.shutdown_background();
+    Ok(())
+}
+
+fn obey(counters: &Counters) {
+    for line in std::io::stdin().lock().lines() {
+        let answer = match line.as_deref() {
+            Ok("reset") => {
+                counters.reset();
+                "{}".to_owned()
+            }
+            Ok("tally") => serde_json::to_string(&counters.tally()).unwrap_or_default(),
+            _ => return,
+        };
+        println!("{answer}");
+    }
+}
+
+/// A sink that runs; it is ended when this is dropped.
+pub struct Sink {
+    child: Child,
+    commands: ChildStdin,
+    answers: BufReader<ChildStdout>,
+    /// What stands before every path of the API.
+    pub base_url: String,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The certificate to trust; none for plain HTTP.
+    pub ca_file: Option<PathBuf>,
+}
+
+impl Sink {
+    /// Starts one and waits until it listens.
+    pub fn start(folder: &Path, plain: bool) -> Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("sink").arg("--folder").arg(folder).stdin(Stdio::piped()).stdout(Stdio::piped());
+        if plain {
+            command.arg("--plain");
+        }
+        let mut child = command.spawn().context("cannot start the sink")?;
+        let commands = child.stdin.take().context("the sink has no input")?;
+        let mut answers = BufReader::new(child.stdout.take().context("the sink has no output")?);
+        let mut line = String::new();
+        answers.read_line(&mut line)?;
+        let Ready { base_url, address, ca_file } =
+            serde_json::from_str(&line).context("the sink did not say where it listens")?;
+        Ok(Self { child, commands, answers, base_url, address, ca_file })
+    }
+
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Forgets what it was sent.
+    pub fn reset(&mut self) -> Result<()> {
+        self.ask("reset").map(drop)
+    }
+
+    /// What it was sent since the last reset; an error where that is not the whole of what was to be sent.
+    pub fn tally(&mut self, images: u64, documents: u64) -> Result<Tally> {
+        let tally: Tally = serde_json::from_str(&self.ask("tally")?)?;
+        if tally.images != images || tally.documents != documents {
+            bail!("the sink was to see {images} images and {documents} documents, but its tally is {tally:?}");
+        }
+        Ok(tally)
+    }
+
+    fn ask(&mut self, command: &str) -> Result<String> {
+        writeln!(self.commands, "{command}").context("the sink is gone")?;
+        let mut line = String::new();
+        self.answers.read_line(&mut line)?;
+        Ok(line)
+    }
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        // It ends by itself with its input; this only hastens it.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}

@@ -1,0 +1,149 @@
+//! The worker's own binary, run as a user would run it, and what it used meanwhile.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{machine, sink::Sink};
+
+/// Between two looks at a process's memory. What is read is its peak so far, so only a peak in the very last moment
+/// before the end can be missed.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// What a process used.
+#[derive(Debug, Clone, Copy)]
+pub struct Used {
+    /// From its start to its end, in seconds.
+    pub wall: f64,
+    /// In user space and the kernel, in seconds.
+    pub cpu: f64,
+    /// Its largest resident size, in MiB.
+    pub peak_mib: f64,
+}
+
+/// How the worker is set up.
+#[derive(Debug, Clone, Copy)]
+pub struct Setup {
+    /// `[workers] max_in_flight`.
+    pub max_in_flight: u32,
+}
+
+/// Runs `import` on a folder with a new database, against a sink.
+///
+/// `folder` is for the configuration, the database, and the worker's own words; it is made anew each time.
+pub fn import(folder: &Path, setup: Setup, sink: &Sink, drop: &Path) -> Result<Used> {
+    if folder.exists() {
+        fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+    }
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let config = folder.join("config.toml");
+    fs::write(&config, configuration(folder, setup, sink)?)?;
+    let words = folder.join("stderr.txt");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_passfort-ingest"));
+    command
+        .arg("--config")
+        .arg(&config)
+        .arg("import")
+        .arg(drop)
+        .env("PASSFORT_API_KEY", "bench")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(fs::File::create(&words)?);
+    run(command).with_context(|| {
+        let text = fs::read_to_string(&words).unwrap_or_default();
+        let last: Vec<&str> = text.lines().rev().take(10).collect();
+        format!("the worker's last words: {}", last.into_iter().rev().collect::<Vec<_>>().join("\n"))
+    })
+}
+
+fn configuration(folder: &Path, setup: Setup, sink: &Sink) -> Result<String> {
+    let quoted = |path: &PathBuf| serde_json::to_string(path).context("a path is not UTF-8");
+    let mut text = format!("[api]\nbase_url = \"{}\"\n", sink.base_url);
+    if let Some(path) = &sink.ca_file {
+        writeln!(text, "ca_file = {}", quoted(path)?)?;
+    }
+    writeln!(text, "\n[queue]\ndatabase = {}", quoted(&folder.join("queue.db"))?)?;
+    writeln!(text, "\n[workers]\nmax_in_flight = {}", setup.max_in_flight)?;
+    Ok(text)
+}
+
+/// Runs a command to its end; an exit code other than 0 is an error.
+pub fn run(mut command: Command) -> Result<Used> {
+    let cpu_before = machine::children_cpu_seconds()?;
+    let start = Instant::now();
+    let mut child = command.spawn().with_context(|| format!("cannot start {:?}", command.get_program()))?;
+    let memory = Memory::watch(&child);
+    let status = child.wait()?;
+    let wall = start.elapsed().as_secs_f64();
+    let peak_mib = memory.peak_mib();
+    if !status.success() {
+        bail!("{} ended with {status}", command.get_program().display());
+    }
+    Ok(Used { wall, cpu: machine::children_cpu_seconds()? - cpu_before, peak_mib })
+}
+
+/// Watches the memory of a process from a thread of its own.
+struct Memory {
+    over: Arc<AtomicBool>,
+    watcher: thread::JoinHandle<()>,
+    peak_kib: Arc<AtomicU64>,
+}
+
+impl Memory {
+    fn watch(child: &Child) -> Self {
+        let (over, peak_kib) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (theirs, found, id) = (Arc::clone(&over), Arc::clone(&peak_kib), child.id());
+        let watcher = thread::spawn(move || {
+            while !theirs.load(Relaxed) {
+                found.fetch_max(group_kib(id), Relaxed);
+                thread::sleep(LOOK_EVERY);
+            }
+        });
+        Self { over, watcher, peak_kib }
+    }
+
+    fn peak_mib(self) -> f64 {
+        self.over.store(true, Relaxed);
+        // A watcher that panicked has found what it found.
+        drop(self.watcher.join());
+        self.peak_kib.load(Relaxed) as f64 / 1024.0
+    }
+}
+
+/// The peak so far of a process without children; with children, the sum of what all hold at this moment.
+fn group_kib(id: u32) -> u64 {
+    let children = children(id);
+    let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+    if children.is_empty() {
+        return field_kib(&status, "VmHWM:");
+    }
+    field_kib(&status, "VmRSS:") + children.into_iter().map(resident_kib).sum::<u64>()
+}
+
+fn resident_kib(id: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+    field_kib(&status, "VmRSS:") + children(id).into_iter().map(resident_kib).sum::<u64>()
+}
+
+fn children(id: u32) -> Vec<u32> {
+    let tasks = fs::read_dir(format!("/proc/{id}/task")).into_iter().flatten().flatten();
+    let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    lists.flat_map(|list| list.split_whitespace().filter_map(|id| id.parse().ok()).collect::<Vec<_>>()).collect()
+}
+
+/// A field of `/proc/<pid>/status` that is given in kB; 0 where it is absent.
+pub fn field_kib(status: &str, name: &str) -> u64 {
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+    line.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(0)
+}
