@@ -27,8 +27,12 @@ use crate::{
 /// Jobs in the small queue.
 const FEW: u32 = 1_000;
 
-/// Jobs taken into a queue in one transaction.
-const CHUNK: u32 = 2_000;
+/// Jobs taken into a queue in one transaction. Identities lie scattered in their index, so that each transaction writes
+/// most of its pages anew: few and large ones fill a queue many times faster.
+const CHUNK: u32 = 50_000;
+
+/// Memory for the pages of a queue that is being filled, in KiB. The filled queue is opened anew, with its own.
+const FILLING_KIB: u32 = 1024 * 1024;
 
 /// How many jobs a claim takes, and how many such claims a round has; never more than the small queue holds.
 const CLAIMS: [(usize, usize); 2] = [(1, 600), (16, 60)];
@@ -119,6 +123,8 @@ impl Filled {
     /// Makes a queue with so many ready jobs behind so many finished ones.
     fn make(path: &Path, ready: u32, finished: u32) -> Result<Self> {
         let queue = Queue::open(path, WhenStuck::Fail)?;
+        queue
+            .run_blocking(|connection| Ok(connection.execute_batch(&format!("PRAGMA cache_size = -{FILLING_KIB}"))?))?;
         let batch_id = queue.run_blocking(begin)?;
         fill(&queue, batch_id, 0..finished)?;
         queue.run_blocking(|connection| {
@@ -133,7 +139,8 @@ impl Filled {
             admit::seal(connection, batch_id, None, Timestamp::now())?;
             Ok(connection.query_row("SELECT id FROM drop_folder", [], |row| row.get(0))?)
         })?;
-        Ok(Self { queue, drop_id })
+        drop(queue);
+        Ok(Self { queue: Queue::open(path, WhenStuck::Fail)?, drop_id })
     }
 
     fn claim(&self, runtime: &Runtime, limit: usize) -> Result<Duration> {
