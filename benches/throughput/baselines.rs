@@ -103,7 +103,7 @@ struct Comparison {
     fewer: Option<Shape>,
 }
 
-fn comparisons(effort: Effort) -> Vec<Comparison> {
+fn comparisons(effort: &Effort) -> Vec<Comparison> {
     let tenth = |number: u32| if effort.quick { number / 10 } else { number };
     let small = |documents: u32| Shape {
         documents,
@@ -147,7 +147,7 @@ fn comparisons(effort: Effort) -> Vec<Comparison> {
 }
 
 /// Measures and prints.
-pub fn run(options: &Options, effort: Effort, folder: &Path) -> Result<()> {
+pub fn run(options: &Options, effort: &Effort, folder: &Path) -> Result<()> {
     let scripts = fs::canonicalize(&options.folder)
         .with_context(|| format!("cannot open the folder of the baselines, {}", options.folder.display()))?;
     for comparison in comparisons(effort) {
@@ -161,7 +161,7 @@ pub fn run(options: &Options, effort: Effort, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-fn compare(comparison: &Comparison, scripts: &Path, effort: Effort, folder: &Path) -> Result<()> {
+fn compare(comparison: &Comparison, scripts: &Path, effort: &Effort, folder: &Path) -> Result<()> {
     let Comparison { script, what, at_once, shape, fewer, .. } = comparison;
     println!("P19 {}, {what}, TLS: worker ÷ {}", script.name(), script.file());
     let (ours, theirs) = (folder.join("ours"), folder.join("theirs"));
@@ -179,7 +179,12 @@ fn compare(comparison: &Comparison, scripts: &Path, effort: Effort, folder: &Pat
         let their_run = worker::run(command)?;
         sink.tally(their_shape.uploads(), their_shape.documents.into())?;
         sink.reset()?;
-        let our_run = worker::import(&folder.join("worker"), Setup { max_in_flight: *at_once }, &sink, &drop)?;
+        let our_run = worker::import(
+            &folder.join("worker"),
+            Setup { program: &effort.worker, max_in_flight: *at_once },
+            &sink,
+            &drop,
+        )?;
         sink.tally(shape.uploads(), shape.documents.into())?;
         let run = Run {
             faster: (shape.bytes() / our_run.wall) / (their_shape.bytes() / their_run.wall),
@@ -202,7 +207,7 @@ struct Run {
     theirs: Used,
 }
 
-fn report(comparison: &Comparison, effort: Effort, runs: &[Run], foreign: f64, disk: Disk) {
+fn report(comparison: &Comparison, effort: &Effort, runs: &[Run], foreign: f64, disk: Disk) {
     let Comparison { script, what, shape, fewer, faster, smaller, .. } = comparison;
     let their_shape = fewer.as_ref().unwrap_or(shape);
     let worth = Worth::of(effort.quick, disk.sync_p50);

@@ -38,7 +38,7 @@ const FILLING_KIB: u32 = 1024 * 1024;
 const CLAIMS: [(usize, usize); 2] = [(1, 600), (16, 60)];
 
 /// Measures and prints.
-pub fn run(effort: Effort, folder: &Path) -> Result<()> {
+pub fn run(effort: &Effort, folder: &Path) -> Result<()> {
     let many = if effort.quick { 100_000 } else { 1_000_000 };
     println!("P13: claims on the durable queue, with {many} jobs ÷ with {FEW}");
     let started = Instant::now();

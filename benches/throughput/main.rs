@@ -24,7 +24,7 @@ mod selftest;
 mod sink;
 mod worker;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
@@ -44,7 +44,7 @@ struct Arguments {
 }
 
 /// How much is done for a figure.
-#[derive(clap::Args, Clone, Copy)]
+#[derive(clap::Args)]
 pub struct Effort {
     /// Pairs of runs for each ratio.
     #[arg(long, global = true, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -58,6 +58,9 @@ pub struct Effort {
     /// Documents in each manifest that the worker is given; 0: all in one.
     #[arg(long, global = true, default_value_t = 100)]
     per_manifest: u32,
+    /// The worker's program, where it is not the one that was built beside this.
+    #[arg(long, global = true, default_value = env!("CARGO_BIN_EXE_passfort-ingest"))]
+    worker: PathBuf,
 }
 
 #[derive(Subcommand)]
@@ -89,18 +92,18 @@ fn main() -> Result<()> {
         None => selftest::run(),
         Some(Command::Sink(options)) => sink::serve(&options),
         Some(Command::Bare(load)) => bare::run(&load),
-        Some(Command::Baselines(options)) => baselines::run(&options, effort, scratch()?.path()),
-        Some(Command::P1) => pairs::large_images(effort, scratch()?.path()),
-        Some(Command::P5) => pairs::small_documents(effort, scratch()?.path()),
-        Some(Command::P8) => memory::run(effort, scratch()?.path()),
-        Some(Command::P13) => claim::run(effort, scratch()?.path()),
-        Some(Command::All) => all(effort),
+        Some(Command::Baselines(options)) => baselines::run(&options, &effort, scratch()?.path()),
+        Some(Command::P1) => pairs::large_images(&effort, scratch()?.path()),
+        Some(Command::P5) => pairs::small_documents(&effort, scratch()?.path()),
+        Some(Command::P8) => memory::run(&effort, scratch()?.path()),
+        Some(Command::P13) => claim::run(&effort, scratch()?.path()),
+        Some(Command::All) => all(&effort),
     }
 }
 
 /// Every figure, each in a folder of its own, so that the files of one do not fill the page cache of the next.
-fn all(effort: Effort) -> Result<()> {
-    let parts: [fn(Effort, &Path) -> Result<()>; 4] =
+fn all(effort: &Effort) -> Result<()> {
+    let parts: [fn(&Effort, &Path) -> Result<()>; 4] =
         [pairs::large_images, pairs::small_documents, memory::run, claim::run];
     for part in parts {
         part(effort, scratch()?.path())?;

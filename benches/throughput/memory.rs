@@ -17,7 +17,7 @@ use crate::{
 const AT_ONCE: u32 = 16;
 
 /// Measures and prints.
-pub fn run(effort: Effort, folder: &Path) -> Result<()> {
+pub fn run(effort: &Effort, folder: &Path) -> Result<()> {
     let documents = if effort.quick { AT_ONCE } else { 24 };
     println!("P8, P9: {documents} PDFs, {AT_ONCE} at once, TLS; the worker's peak resident size");
     let shape = |image_bytes| Shape {
@@ -42,7 +42,8 @@ pub fn run(effort: Effort, folder: &Path) -> Result<()> {
             (&large, &large_drop, 1, &mut alone),
         ] {
             sink.reset()?;
-            let used = worker::import(&folder.join("worker"), Setup { max_in_flight }, &sink, drop)?;
+            let used =
+                worker::import(&folder.join("worker"), Setup { program: &effort.worker, max_in_flight }, &sink, drop)?;
             sink.tally(shape.uploads(), shape.documents.into())?;
             peaks.push(used.peak_mib);
         }

@@ -31,7 +31,7 @@ struct Comparison {
 }
 
 /// P1: bytes a second of large images.
-pub fn large_images(effort: Effort, folder: &Path) -> Result<()> {
+pub fn large_images(effort: &Effort, folder: &Path) -> Result<()> {
     let many = if effort.quick { 1 } else { 8 };
     compare(effort, &folder.join("many"), &large(many, effort))?;
     if effort.quick {
@@ -41,7 +41,7 @@ pub fn large_images(effort: Effort, folder: &Path) -> Result<()> {
     compare(effort, &folder.join("few"), &large(1, effort))
 }
 
-fn large(times: u32, effort: Effort) -> Comparison {
+fn large(times: u32, effort: &Effort) -> Comparison {
     // One manifest a batch of eight, so that sending can begin before the last file was looked at.
     let per_manifest = effort.per_manifest.min(8);
     let shape =
@@ -59,7 +59,7 @@ fn large(times: u32, effort: Effort) -> Comparison {
 }
 
 /// P5: documents a second, of two small images each.
-pub fn small_documents(effort: Effort, folder: &Path) -> Result<()> {
+pub fn small_documents(effort: &Effort, folder: &Path) -> Result<()> {
     let documents = if effort.quick { 400 } else { 4000 };
     let shape = Shape {
         documents,
@@ -99,7 +99,7 @@ impl Pair {
     }
 }
 
-fn compare(effort: Effort, folder: &Path, comparison: &Comparison) -> Result<()> {
+fn compare(effort: &Effort, folder: &Path, comparison: &Comparison) -> Result<()> {
     let Comparison { name, what, shape, .. } = comparison;
     println!("{name}: {what}; worker ÷ bare client on {} thread(s)", effort.bare_threads);
     std::fs::create_dir_all(folder)?;
@@ -125,7 +125,7 @@ fn compare(effort: Effort, folder: &Path, comparison: &Comparison) -> Result<()>
 }
 
 fn pair(
-    effort: Effort,
+    effort: &Effort,
     folder: &Path,
     comparison: &Comparison,
     drop: &Path,
@@ -135,7 +135,7 @@ fn pair(
     let Comparison { shape, connections, .. } = comparison;
     let (uploads, documents) = (shape.uploads(), shape.documents.into());
     let load = Load::beside(shape, sink, *connections, effort.bare_threads);
-    let setup = Setup { max_in_flight: *connections };
+    let setup = Setup { program: &effort.worker, max_in_flight: *connections };
     let run_bare = |sink: &mut Sink| -> Result<(Took, Tally)> {
         sink.reset()?;
         Ok((load.send()?, sink.tally(uploads, documents)?))
@@ -154,7 +154,7 @@ fn pair(
     Ok(Pair { bare, worker, foreign: watch.foreign_percent()? })
 }
 
-fn report(effort: Effort, comparison: &Comparison, pairs: &[Pair], disk: Disk) {
+fn report(effort: &Effort, comparison: &Comparison, pairs: &[Pair], disk: Disk) {
     let Comparison { name, goal, stretch, unit, amount, .. } = comparison;
     let worth = Worth::of(effort.quick, disk.sync_p50);
     let of = |figure: fn(&Pair) -> f64| median(&pairs.iter().map(figure).collect::<Vec<_>>());

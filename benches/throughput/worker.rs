@@ -34,7 +34,9 @@ pub struct Used {
 
 /// How the worker is set up.
 #[derive(Debug, Clone, Copy)]
-pub struct Setup {
+pub struct Setup<'a> {
+    /// Its program.
+    pub program: &'a Path,
     /// `[workers] max_in_flight`.
     pub max_in_flight: u32,
 }
@@ -42,7 +44,7 @@ pub struct Setup {
 /// Runs `import` on a folder with a new database, against a sink.
 ///
 /// `folder` is for the configuration, the database, and the worker's own words; it is made anew each time.
-pub fn import(folder: &Path, setup: Setup, sink: &Sink, drop: &Path) -> Result<Used> {
+pub fn import(folder: &Path, setup: Setup<'_>, sink: &Sink, drop: &Path) -> Result<Used> {
     if folder.exists() {
         fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
     }
@@ -50,12 +52,14 @@ pub fn import(folder: &Path, setup: Setup, sink: &Sink, drop: &Path) -> Result<U
     let config = folder.join("config.toml");
     fs::write(&config, configuration(folder, setup, sink)?)?;
     let words = folder.join("stderr.txt");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_passfort-ingest"));
+    let mut command = Command::new(setup.program);
     command
         .arg("--config")
         .arg(&config)
         .arg("import")
         .arg(drop)
+        .arg("--receipts-to")
+        .arg(folder.join("receipts"))
         .env("PASSFORT_API_KEY", "bench")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -67,7 +71,7 @@ pub fn import(folder: &Path, setup: Setup, sink: &Sink, drop: &Path) -> Result<U
     })
 }
 
-fn configuration(folder: &Path, setup: Setup, sink: &Sink) -> Result<String> {
+fn configuration(folder: &Path, setup: Setup<'_>, sink: &Sink) -> Result<String> {
     let quoted = |path: &PathBuf| serde_json::to_string(path).context("a path is not UTF-8");
     let mut text = format!("[api]\nbase_url = \"{}\"\n", sink.base_url);
     if let Some(path) = &sink.ca_file {
