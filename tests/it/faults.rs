@@ -1,0 +1,220 @@
+//! Each way in which a call can go wrong: in the end every entry has exactly one document, whatever was answered.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use passfort_ingest::sandbox::{IdOrder, ListShape, Operation, Options};
+use serde_json::{Value, json};
+
+use crate::support::{Builder, Format, Site, assert_sent_once_or_lost, entry, image, profile};
+
+/// Documents in a test.
+const DOCUMENTS: u32 = 8;
+/// Files in a test.
+const FILES: u32 = 4;
+
+/// Drops documents of two images each, and files.
+fn drop_everything(site: &Site) {
+    let documents: Vec<Value> = (0..DOCUMENTS)
+        .map(|number| {
+            let (front, back) = (format!("{number}-front.png"), format!("{number}-back.jpg"));
+            site.put(&front, image(Format::Png, number));
+            site.put(&back, image(Format::Jpeg, number));
+            let mut document = entry(&format!("document-{number}"), number / 2, &front);
+            document["images"] = json!([{ "path": front, "image_type": "FRONT" }, { "path": back }]);
+            document
+        })
+        .collect();
+    let files: Vec<Value> = (0..FILES)
+        .map(|number| {
+            let path = format!("{number}.pdf");
+            site.put(&path, image(Format::Pdf, number));
+            json!({ "reference": format!("file-{number}"), "profile_id": profile(number), "path": path })
+        })
+        .collect();
+    let manifest = json!({ "version": 1, "documents": documents, "files": files });
+    site.put("all.manifest.json", manifest.to_string());
+}
+
+/// Everything was created, each document once, and the receipt names what stands there.
+#[track_caller]
+fn assert_all_created_once(site: &Site) {
+    let receipt = site.receipt("all.manifest.json");
+    assert_eq!(receipt["status"], "done", "{receipt}");
+    assert_eq!(receipt["counts"]["created"], DOCUMENTS + FILES);
+    let summary = site.summary();
+    assert_eq!((summary.documents, summary.doubled_ids, summary.doubled), (u64::from(DOCUMENTS), 0, 0), "{summary}");
+
+    let documents = site.documents();
+    for entry in receipt["entries"].as_array().unwrap() {
+        if entry["kind"] != "document" {
+            continue;
+        }
+        let document = documents.iter().find(|document| entry["document_id"] == document.id.as_str());
+        let document = document.unwrap_or_else(|| panic!("no such document at the API: {entry}"));
+        let ids: Vec<Value> = document.images.iter().map(|image| json!(image.id)).collect();
+        let named: Vec<Value> =
+            entry["images"].as_array().unwrap().iter().map(|image| image["image_id"].clone()).collect();
+        assert_eq!(named, ids, "{entry}");
+    }
+    let taken: BTreeSet<String> = site
+        .calls(Operation::UploadFile)
+        .into_iter()
+        .filter(|call| call.committed)
+        .filter_map(|call| call.id)
+        .collect();
+    let files = receipt["entries"].as_array().unwrap().iter().filter(|entry| entry["kind"] == "file");
+    assert!(files.into_iter().all(|file| taken.contains(file["file_id"].as_str().unwrap())));
+    assert_sent_once_or_lost(&site.ledger());
+    assert_eq!(site.left(), Vec::<String>::new());
+}
+
+fn survives(rules: &[&str], builder: Builder) {
+    let site = builder.build();
+    site.faults(rules);
+    drop_everything(&site);
+    site.run_once().expect(0);
+    assert_all_created_once(&site);
+    for rule in rules {
+        let operation = rule.split_once('=').unwrap().0;
+        let fired = site.ledger().into_iter().any(|call| call.fault.is_some() && call.operation.as_str() == operation);
+        assert!(fired, "the fault never happened: {rule}");
+    }
+}
+
+/// The fault hits uploads of images and files, and the creation of documents, here and there.
+fn survives_everywhere(kind: &str) {
+    let rules = [
+        format!("upload_image={kind},every=5"),
+        format!("create_document={kind},every=3"),
+        format!("upload_file={kind},nth=2"),
+    ];
+    survives(&rules.each_ref().map(String::as_str), Builder::default());
+}
+
+#[test]
+fn answers_that_never_come() {
+    survives_everywhere("lost");
+}
+
+#[test]
+fn answers_that_are_cut() {
+    survives_everywhere("cut");
+}
+
+#[test]
+fn answers_that_are_garbled() {
+    survives_everywhere("garbled");
+}
+
+#[test]
+fn pages_of_html_with_200() {
+    survives_everywhere("html200");
+}
+
+#[test]
+fn pages_of_html_with_502() {
+    survives_everywhere("html");
+}
+
+#[test]
+fn a_500_after_the_deed() {
+    survives_everywhere("status-after:500");
+}
+
+#[test]
+fn a_503_before_the_deed() {
+    survives_everywhere("status-before:503");
+}
+
+#[test]
+fn bodies_that_are_reset() {
+    survives_everywhere("reset-body:20");
+}
+
+#[test]
+fn throttling_in_the_own_headers() {
+    survives_everywhere("throttle:1");
+}
+
+#[test]
+fn throttling_in_the_usual_header() {
+    survives_everywhere("throttle-retry-after:1");
+}
+
+#[test]
+fn transient_errors_in_a_200() {
+    survives_everywhere("errors200:501");
+}
+
+#[test]
+fn silence_after_the_deed() {
+    let api = "response_timeout = '500ms'".to_owned();
+    survives(
+        &["upload_image=hang-after,nth=3", "create_document=hang-after,nth=2", "upload_file=hang-after,nth=1"],
+        Builder { api, ..Builder::default() },
+    );
+}
+
+#[test]
+fn everything_at_random() {
+    let rules = ["lost", "cut", "garbled", "status-after:502", "status-before:503", "reset-body:5"]
+        .map(|kind| format!("any={kind},p=0.05"));
+    let site = Builder { sandbox: Options { seed: 11, ..Options::default() }, ..Builder::default() }.build();
+    site.faults(&rules.each_ref().map(String::as_str));
+    drop_everything(&site);
+    site.run_once().expect(0);
+    assert_all_created_once(&site);
+    assert!(site.ledger().iter().any(|call| call.fault.is_some()));
+}
+
+#[test]
+fn the_read_back_itself_fails() {
+    survives(&["create_document=lost,every=2", "read_documents=status-before:503,first=2"], Builder::default());
+}
+
+#[test]
+fn a_document_that_appears_late_is_found_and_not_created_again() {
+    let sandbox = Options { visible_after: Duration::from_millis(700), ..Options::default() };
+    survives(&["create_document=lost,every=2"], Builder { sandbox, ..Builder::default() });
+}
+
+#[test]
+fn a_document_that_never_came_to_be_is_created() {
+    // The connection ends without an answer, and nothing was done: only the read-back can tell.
+    survives(
+        &["create_document=hang,nth=1"],
+        Builder { api: "response_timeout = '500ms'".to_owned(), ..Builder::default() },
+    );
+}
+
+#[test]
+fn answers_in_other_shapes() {
+    let shapes = [(ListShape::Bare, IdOrder::Last), (ListShape::Wrapped, IdOrder::First)];
+    for (list_shape, id_order) in shapes {
+        let sandbox = Options { list_shape, id_order, created_status: 201, ..Options::default() };
+        survives(&["create_document=lost,every=2"], Builder { sandbox, ..Builder::default() });
+    }
+}
+
+#[test]
+fn limits_of_the_api_are_kept_to_and_fail_nothing() {
+    let site = Site::new();
+    site.sandbox().set_limits(vec!["create_document=4/1,burst=2".parse().unwrap()]);
+    drop_everything(&site);
+    site.run_once().expect(0);
+    assert_all_created_once(&site);
+}
+
+#[test]
+fn a_file_whose_answer_was_lost_is_held_where_asked() {
+    let builder = Builder { retry: "lost_file = 'hold'".to_owned(), ..Builder::default() };
+    let site = builder.build();
+    site.faults(&["upload_file=lost,nth=1"]);
+    site.put("a.pdf", image(Format::Pdf, 1));
+    let files = json!([{ "reference": "f", "profile_id": profile(1), "path": "a.pdf" }]);
+    site.put("f.manifest.json", json!({ "version": 1, "files": files }).to_string());
+    site.run_once().expect(3);
+    assert_eq!(site.calls(Operation::UploadFile).len(), 1, "it is not sent again unasked");
+    assert!(!site.is_settled("f.manifest.json"));
+    assert_eq!(site.left(), ["a.pdf", "f.manifest.json"]);
+}

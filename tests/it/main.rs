@@ -1,0 +1,21 @@
+//! Black-box tests: the real program, real files, and real sockets, against the stand-in for the API.
+//!
+//! They assert what a user would notice, as the interface promises it: receipts, where files end up, exit codes, and
+//! what the API was sent. They know nothing of how the program works inside; its unit tests do.
+//!
+//! Each test has its own folders, database, stand-in, and processes, so that they run side by side. Nothing waits for
+//! a fixed time: a condition is polled, and a deadline fails the test.
+
+// The modules are marked as tests so that the lints for tests hold for their helpers too.
+#[cfg(test)]
+mod duplicates;
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod once;
+#[cfg(test)]
+mod path;
+#[cfg(test)]
+mod refused;
+#[cfg(test)]
+mod support;

@@ -1,0 +1,138 @@
+//! What the API or a check refuses for good: named in the receipt, put under `failed`, and nobody else waits for it.
+
+use serde_json::{Value, json};
+
+use crate::support::{Builder, Format, Site, entry, image, profile};
+
+/// Drops three documents, of profiles 0 to 2, and takes them in while the API goes wrong for profile 1.
+fn one_of_three(fault: &str) -> (Site, Value) {
+    let site = Site::with_faults(&[&format!("{fault},profile={}", profile(1))]);
+    let documents: Vec<Value> = (0..3)
+        .map(|number| {
+            let name = format!("{number}.png");
+            site.put(&name, image(Format::Png, number));
+            entry(&name, number, &name)
+        })
+        .collect();
+    site.put_documents("three.manifest.json", &documents);
+    site.run_once().expect(1);
+    let receipt = site.receipt("three.manifest.json");
+    (site, receipt)
+}
+
+/// The middle one is refused with a reason and a cure; the others are created.
+#[track_caller]
+fn assert_only_the_middle_failed(site: &Site, receipt: &Value) {
+    assert_eq!(receipt["status"], "partial", "{receipt}");
+    assert_eq!(
+        receipt["counts"],
+        json!({ "entries": 3, "created": 2, "duplicate": 0, "failed": 1, "cancelled": 0, "invalid": 0 })
+    );
+    let middle = &receipt["entries"][1];
+    assert_eq!(middle["status"], "failed");
+    let error = &middle["errors"][0];
+    for field in ["reason", "cure"] {
+        assert!(error[field].as_str().is_some_and(|text| text.len() > 5), "{field} in {receipt}");
+    }
+    assert_eq!(site.summary().documents, 2);
+    assert!(site.moved_to("failed").contains(&"three.manifest.json".to_owned()), "{:?}", site.files());
+    assert!(site.moved_to("failed").contains(&"1.png".to_owned()), "{:?}", site.files());
+    assert_eq!(site.left(), Vec::<String>::new());
+}
+
+#[test]
+fn a_200_with_errors_is_a_refusal() {
+    for operation in ["upload_image", "create_document"] {
+        let (site, receipt) = one_of_three(&format!("{operation}=errors200:201"));
+        assert_only_the_middle_failed(&site, &receipt);
+        assert!(receipt["entries"][1]["errors"].to_string().contains("201"), "the API's code is quoted: {receipt}");
+    }
+}
+
+#[test]
+fn an_approved_profile_is_refused() {
+    let (site, receipt) = one_of_three("create_document=errors200:102");
+    assert_only_the_middle_failed(&site, &receipt);
+}
+
+#[test]
+fn statuses_that_say_no_are_refusals() {
+    for fault in [
+        "upload_image=status-before:400/201",
+        "create_document=status-before:400",
+        "create_document=status-before:404",
+        "create_document=status-before:409",
+        "create_document=status-before:422",
+        "upload_image=status-before:413",
+        "upload_image=early:413",
+        "upload_image=status-before:415",
+    ] {
+        let (site, receipt) = one_of_three(fault);
+        assert_only_the_middle_failed(&site, &receipt);
+        assert!(site.ledger().len() < 20, "{fault}: what is refused for good is not tried on and on");
+    }
+}
+
+#[test]
+fn a_profile_that_does_not_exist_is_refused() {
+    let known = [profile(0), profile(2)].map(|id| passfort_ingest::entry::ProfileId::parse(&id).unwrap());
+    let sandbox = passfort_ingest::sandbox::Options { profiles: known.into(), ..Default::default() };
+    let site = Builder { sandbox, ..Builder::default() }.build();
+    let documents = [0, 1, 2].map(|number| {
+        let name = format!("{number}.png");
+        site.put(&name, image(Format::Png, number));
+        entry(&name, number, &name)
+    });
+    site.put_documents("three.manifest.json", &documents);
+    site.run_once().expect(1);
+    assert_only_the_middle_failed(&site, &site.receipt("three.manifest.json"));
+}
+
+#[test]
+fn none_that_made_it_is_failed_and_none_that_can_be_read_is_rejected() {
+    let site = Site::with_faults(&["upload_image=status-before:400/201"]);
+    site.put("a.png", image(Format::Png, 1));
+    site.put_documents("a.manifest.json", &[entry("a", 1, "a.png")]);
+    site.put("broken.manifest.json", "{ \"version\": 1, \"documents\": [");
+    site.run_once().expect(1);
+    assert_eq!(site.receipt("a.manifest.json")["status"], "failed");
+    let rejected = site.receipt("broken.manifest.json");
+    assert_eq!(rejected["status"], "rejected");
+    assert!(rejected["errors"][0]["reason"].is_string(), "{rejected}");
+    assert_eq!(site.moved_to("failed"), ["a.manifest.json", "a.png", "broken.manifest.json"]);
+}
+
+#[test]
+fn a_manifest_with_one_bad_entry_is_refused_whole_where_asked() {
+    let site = Builder { drop: "on_invalid = 'reject'".to_owned(), ..Builder::default() }.build();
+    site.put("a.png", image(Format::Png, 1));
+    site.put("b.png", "no image at all");
+    site.put_documents("a.manifest.json", &[entry("a", 1, "a.png"), entry("b", 2, "b.png")]);
+    site.run_once().expect(1);
+    assert_eq!(site.receipt("a.manifest.json")["counts"]["created"], 0);
+    assert!(site.ledger().is_empty(), "nothing of it is sent");
+}
+
+#[test]
+fn what_was_refused_can_be_dropped_again_once_it_is_cured() {
+    let (site, _) = one_of_three("upload_image=status-before:400/201");
+    site.faults(&[]);
+    site.put("1.png", image(Format::Png, 1));
+    site.put_documents("again.manifest.json", &[entry("1.png", 1, "1.png")]);
+    site.run_once().expect(0);
+    assert_eq!(site.receipt("again.manifest.json")["entries"][0]["status"], "created");
+    assert_eq!(site.summary().documents, 3);
+}
+
+#[test]
+fn a_drop_writes_only_to_the_profiles_it_may() {
+    let site = Builder { drop: format!("profiles = ['{}']", profile(1)), ..Builder::default() }.build();
+    site.put("a.png", image(Format::Png, 1));
+    site.put("b.png", image(Format::Png, 2));
+    site.put_documents("a.manifest.json", &[entry("a", 1, "a.png"), entry("b", 2, "b.png")]);
+    site.run_once().expect(1);
+    let receipt = site.receipt("a.manifest.json");
+    assert_eq!(receipt["entries"][0]["status"], "created");
+    assert_eq!(receipt["entries"][1]["errors"][0]["field"], "profile_id", "{receipt}");
+    assert!(site.ledger().iter().all(|call| call.profile == Some(profile(1))));
+}

@@ -1,0 +1,41 @@
+//! What the stand-in's ledger must look like, whatever happened.
+
+use std::collections::BTreeMap;
+
+use passfort_ingest::sandbox::{LedgerEntry, Operation};
+use sha2::{Digest, Sha256};
+
+/// The digest in lower-case hexadecimal.
+pub(crate) fn sha256(content: &[u8]) -> String {
+    Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Whether the call took effect, but its client may never have learnt of it.
+fn lost(call: &LedgerEntry) -> bool {
+    call.committed
+        && (!call.answered
+            || call.fault.as_ref().is_some_and(|fault| {
+                ["=lost", "=cut", "=garbled", "=html200", "=status-after", "=hang-after"]
+                    .iter()
+                    .any(|kind| fault.contains(kind))
+            }))
+}
+
+/// Fails the test where content that was taken, and whose answer arrived, was sent again.
+///
+/// Every content of the test must be its own: then its digest tells its uploads apart from all others.
+#[track_caller]
+pub(crate) fn assert_sent_once_or_lost(ledger: &[LedgerEntry]) {
+    let mut uploads: BTreeMap<&str, Vec<&LedgerEntry>> = BTreeMap::new();
+    for call in ledger.iter().filter(|call| call.committed) {
+        if let (Operation::UploadImage | Operation::UploadFile, Some(sha256)) = (call.operation, &call.sha256) {
+            uploads.entry(sha256).or_default().push(call);
+        }
+    }
+    assert!(!uploads.is_empty(), "nothing was uploaded at all");
+    for (sha256, calls) in uploads {
+        let (_, before) = calls.split_last().unwrap();
+        let known: Vec<_> = before.iter().filter(|call| !lost(call)).collect();
+        assert!(known.is_empty(), "the content {sha256} was sent again although its ID was known: {known:#?}");
+    }
+}

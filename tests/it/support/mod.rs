@@ -1,0 +1,15 @@
+//! What the tests stand on: a site with folders and a stand-in, processes with deadlines, images, and audits.
+//!
+//! No test lives here.
+
+mod audit;
+mod images;
+mod process;
+mod site;
+
+pub(crate) use self::{
+    audit::{assert_sent_once_or_lost, sha256},
+    images::{Format, image, padded},
+    process::{Daemon, Finished, wait_until},
+    site::{Builder, Site, entry, profile},
+};

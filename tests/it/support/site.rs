@@ -1,0 +1,328 @@
+//! One worker's ground: a drop folder, a configuration, a database, and a stand-in for the API.
+//!
+//! Everything lies in a temporary folder of its own. The stand-in runs in the test's process, so that the test can
+//! look at its ledger and switch its faults; the worker is the real program.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use passfort_ingest::sandbox::{self, DocumentView, LedgerEntry, Operation, Options, Sandbox, Summary};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+use super::process::{Daemon, Finished};
+
+/// A profile's id, unlike that of any other number.
+pub(crate) fn profile(number: u32) -> String {
+    format!("a2c4393a-e219-47a4-8ab4-{number:012x}")
+}
+
+/// A document of one image, as it stands in a JSON manifest.
+pub(crate) fn entry(reference: &str, profile_number: u32, path: &str) -> Value {
+    json!({
+        "reference": reference,
+        "profile_id": profile(profile_number),
+        "category": "PROOF_OF_IDENTITY",
+        "document_type": "PASSPORT",
+        "images": [{ "path": path, "image_type": "FRONT" }],
+    })
+}
+
+/// What a site is to be like; [`Default`] is a plain one with a well-behaved API.
+#[derive(Debug, Default)]
+pub(crate) struct Builder {
+    pub sandbox: Options,
+    /// Lines under `[api]`.
+    pub api: String,
+    /// Lines under `[retry]`.
+    pub retry: String,
+    /// Lines under `[[drop]]`.
+    pub drop: String,
+    /// Anything after that.
+    pub more: String,
+}
+
+/// A worker's ground.
+pub(crate) struct Site {
+    /// Dropped before the runtime, and everything before the folder.
+    sandbox: Option<Sandbox>,
+    runtime: Runtime,
+    options: Options,
+    key: String,
+    folder: TempDir,
+}
+
+impl Builder {
+    /// Lays everything out and starts the stand-in.
+    pub(crate) fn build(self) -> Site {
+        let folder = TempDir::new().unwrap();
+        let root = folder.path();
+        for name in ["drop", "log", "state"] {
+            fs::create_dir(root.join(name)).unwrap();
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let sandbox = runtime.block_on(sandbox::start(self.sandbox.clone())).unwrap();
+        let config = format!(
+            "[api]\nbase_url = '{}'\n{}\n[queue]\ndatabase = '{}'\n[retry]\ninitial = '50ms'\nabsent_after = \
+             '2s'\n{}\n[[drop]]\nname = 'partner'\npath = '{}'\nsettle = '50ms'\nrescan_every = '1s'\n{}\n{}\n",
+            sandbox.base_url(),
+            self.api,
+            root.join("state/queue.db").display(),
+            self.retry,
+            root.join("drop").display(),
+            self.drop,
+            self.more,
+        );
+        fs::write(root.join("config.toml"), config).unwrap();
+        let options = Options { listen: sandbox.addr(), ..self.sandbox };
+        Site { sandbox: Some(sandbox), runtime, options, key: "test".to_owned(), folder }
+    }
+}
+
+/// The site itself.
+impl Site {
+    /// A plain one with a well-behaved API.
+    pub(crate) fn new() -> Self {
+        Builder::default().build()
+    }
+
+    /// One whose API has these faults, each written as a rule.
+    pub(crate) fn with_faults(rules: &[&str]) -> Self {
+        let site = Self::new();
+        site.faults(rules);
+        site
+    }
+
+    /// A path in the site's folder.
+    pub(crate) fn at(&self, path: &str) -> PathBuf {
+        self.folder.path().join(path)
+    }
+
+    /// A path in the drop.
+    pub(crate) fn in_drop(&self, path: &str) -> PathBuf {
+        self.at("drop").join(path)
+    }
+
+    /// Writes a file, relative to the site's folder, and the folders above it.
+    pub(crate) fn write(&self, path: &str, content: impl AsRef<[u8]>) {
+        let path = self.at(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    /// Writes a file into the drop.
+    pub(crate) fn put(&self, path: &str, content: impl AsRef<[u8]>) {
+        self.write(&format!("drop/{path}"), content);
+    }
+
+    /// Writes a JSON manifest with these documents into the drop.
+    pub(crate) fn put_documents(&self, path: &str, documents: &[Value]) {
+        self.put(path, json!({"version": 1, "documents": documents}).to_string());
+    }
+
+    /// Changes the key that commands are given from now on.
+    pub(crate) fn use_key(&mut self, key: &str) {
+        key.clone_into(&mut self.key);
+    }
+}
+
+/// The program.
+impl Site {
+    /// The program with this site's configuration and key, and nothing of the test's own environment that it reads.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_passfort-ingest"));
+        for (name, _) in std::env::vars_os() {
+            let name_text = name.to_string_lossy();
+            if name_text.starts_with("PASSFORT") || name_text.to_ascii_lowercase().ends_with("_proxy") {
+                command.env_remove(name);
+            }
+        }
+        command.env("PASSFORT_API_KEY", &self.key).current_dir(self.folder.path());
+        command.arg("--config").arg(self.at("config.toml")).args(arguments);
+        command
+    }
+
+    /// Starts the program and leaves it running.
+    pub(crate) fn start(&self, arguments: &[&str]) -> Daemon {
+        Daemon::start(self.command(arguments), &self.at("log"))
+    }
+
+    /// Starts the daemon.
+    pub(crate) fn daemon(&self) -> Daemon {
+        self.start(&["run"])
+    }
+
+    /// Runs the program to its end.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Finished {
+        self.start(arguments).finish()
+    }
+
+    /// Takes what lies in the drop, to its end.
+    pub(crate) fn run_once(&self) -> Finished {
+        self.run(&["run", "--once"])
+    }
+}
+
+/// The stand-in.
+impl Site {
+    pub(crate) fn sandbox(&self) -> &Sandbox {
+        self.sandbox.as_ref().expect("the stand-in runs")
+    }
+
+    /// Puts these faults in the place of the old ones.
+    pub(crate) fn faults(&self, rules: &[&str]) {
+        self.sandbox().set_faults(rules.iter().map(|rule| rule.parse().unwrap()).collect());
+    }
+
+    pub(crate) fn ledger(&self) -> Vec<LedgerEntry> {
+        self.sandbox().ledger()
+    }
+
+    /// The calls of one operation.
+    pub(crate) fn calls(&self, operation: Operation) -> Vec<LedgerEntry> {
+        self.ledger().into_iter().filter(|call| call.operation == operation).collect()
+    }
+
+    pub(crate) fn summary(&self) -> Summary {
+        self.sandbox().summary()
+    }
+
+    pub(crate) fn documents(&self) -> Vec<DocumentView> {
+        self.sandbox().documents()
+    }
+
+    /// Stops the stand-in; its port is dead then, and what it held is forgotten.
+    pub(crate) fn stop_api(&mut self) {
+        if let Some(sandbox) = self.sandbox.take() {
+            self.runtime.block_on(sandbox.stop());
+        }
+    }
+
+    /// Starts a new stand-in at the same address.
+    pub(crate) fn start_api(&mut self) {
+        self.sandbox = Some(self.runtime.block_on(sandbox::start(self.options.clone())).unwrap());
+    }
+
+    /// What the API answers to a GET.
+    pub(crate) fn get(&self, path: &str) -> Value {
+        get(self.sandbox().addr(), &format!("/4.0{path}"))
+    }
+}
+
+fn get(addr: SocketAddr, path: &str) -> Value {
+    let mut stream = TcpStream::connect(addr).unwrap();
+    write!(stream, "GET {path} HTTP/1.0\r\napikey: test\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    serde_json::from_str(body).unwrap()
+}
+
+/// What the worker leaves in the drop.
+impl Site {
+    /// The receipts of a manifest, by name: `batch.manifest.json.receipt.json` and those with a number.
+    pub(crate) fn receipt_paths(&self, manifest: &str) -> Vec<PathBuf> {
+        receipt_paths(&self.in_drop("receipts").join(manifest))
+    }
+
+    /// The one receipt of a manifest.
+    #[track_caller]
+    pub(crate) fn receipt(&self, manifest: &str) -> Value {
+        let paths = self.receipt_paths(manifest);
+        assert_eq!(paths.len(), 1, "one receipt for {manifest}, in the drop: {:#?}", self.files());
+        read_receipt(&paths[0])
+    }
+
+    /// The receipts of a manifest that was dropped several times, none of `known` among them.
+    #[track_caller]
+    pub(crate) fn newer_receipt(&self, manifest: &str, known: &[PathBuf]) -> Value {
+        let paths: Vec<PathBuf> =
+            self.receipt_paths(manifest).into_iter().filter(|path| !known.contains(path)).collect();
+        assert_eq!(paths.len(), 1, "one more receipt for {manifest}, in the drop: {:#?}", self.files());
+        read_receipt(&paths[0])
+    }
+
+    /// Whether a manifest has its receipt.
+    pub(crate) fn is_settled(&self, manifest: &str) -> bool {
+        !self.receipt_paths(manifest).is_empty()
+    }
+
+    /// Every file in the drop, relative to it, sorted.
+    pub(crate) fn files(&self) -> Vec<String> {
+        files(&self.at("drop"))
+    }
+
+    /// What still lies in the drop itself: not in done, failed, or receipts.
+    pub(crate) fn left(&self) -> Vec<String> {
+        let settled = ["done/", "failed/", "receipts/"];
+        self.files().into_iter().filter(|file| !settled.iter().any(|folder| file.starts_with(folder))).collect()
+    }
+
+    /// The files under `done` or `failed`, without the date's folder; that it is a date is checked.
+    #[track_caller]
+    pub(crate) fn moved_to(&self, folder: &str) -> Vec<String> {
+        let under = format!("{folder}/");
+        let moved = self.files().into_iter().filter_map(|file| file.strip_prefix(&under).map(str::to_owned));
+        moved
+            .map(|file| {
+                let (date, rest) = file.split_once('/').unwrap();
+                let shape: String = date.chars().map(|c| if c.is_ascii_digit() { '9' } else { c }).collect();
+                assert_eq!(shape, "9999-99-99", "the folder under {folder} is a date: {date}");
+                rest.to_owned()
+            })
+            .collect()
+    }
+}
+
+/// The receipts beside this path, by name.
+fn receipt_paths(stem: &Path) -> Vec<PathBuf> {
+    let (Some(folder), Some(name)) = (stem.parent(), stem.file_name()) else { return Vec::new() };
+    let wanted = format!("{}.receipt", name.to_string_lossy());
+    let Ok(listing) = fs::read_dir(folder) else { return Vec::new() };
+    let mut paths: Vec<PathBuf> = listing
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            name.starts_with(&wanted) && (name.ends_with(".json") || name.ends_with(".jsonl"))
+        })
+        .collect();
+    paths.sort();
+    paths
+}
+
+/// Reads a receipt in either form, as the one of JSON.
+pub(crate) fn read_receipt(path: &Path) -> Value {
+    let text = fs::read_to_string(path).unwrap();
+    if path.extension().is_some_and(|extension| extension == "jsonl") {
+        let mut lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let mut header = lines.next().unwrap();
+        header["entries"] = lines.collect();
+        return header;
+    }
+    serde_json::from_str(&text).unwrap()
+}
+
+fn files(folder: &Path) -> Vec<String> {
+    fn walk(root: &Path, folder: &Path, found: &mut Vec<String>) {
+        let Ok(listing) = fs::read_dir(folder) else { return };
+        for entry in listing.map(Result::unwrap) {
+            // The worker may move it away in the middle of this.
+            let Ok(kind) = entry.file_type() else { continue };
+            if kind.is_dir() {
+                walk(root, &entry.path(), found);
+            } else {
+                found.push(entry.path().strip_prefix(root).unwrap().to_string_lossy().into_owned());
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(folder, folder, &mut found);
+    found.sort();
+    found
+}
