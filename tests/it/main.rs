@@ -8,14 +8,24 @@
 
 // The modules are marked as tests so that the lints for tests hold for their helpers too.
 #[cfg(test)]
+mod crash;
+#[cfg(test)]
 mod duplicates;
 #[cfg(test)]
 mod faults;
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
+mod import;
+#[cfg(test)]
+mod limit;
 #[cfg(test)]
 mod once;
 #[cfg(test)]
 mod path;
 #[cfg(test)]
 mod refused;
+#[cfg(test)]
+mod side_by_side;
 #[cfg(test)]
 mod support;

@@ -23,11 +23,10 @@ pub(crate) fn image(format: Format, number: u32) -> Vec<u8> {
 
 /// A PDF of exactly so many bytes, its comment filled up; `number` makes it unlike any other.
 pub(crate) fn padded(number: u32, bytes: usize) -> Vec<u8> {
-    let mut content = pdf(number);
-    assert!(content.len() < bytes, "a PDF has more than {bytes} bytes anyway");
-    content.push(b'%');
-    content.resize(bytes, b'.');
-    content
+    let bare = pdf(number);
+    assert!(bare.len() < bytes, "a PDF has more than {bytes} bytes anyway");
+    let (head, rest) = bare.split_at(b"%PDF-1.4\n%".len());
+    [head, &vec![b'.'; bytes - bare.len()], rest].concat()
 }
 
 fn png(number: u32) -> Vec<u8> {

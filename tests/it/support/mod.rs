@@ -11,5 +11,5 @@ pub(crate) use self::{
     audit::{assert_sent_once_or_lost, sha256},
     images::{Format, image, padded},
     process::{Daemon, Finished, wait_until},
-    site::{Builder, Site, entry, profile},
+    site::{Builder, Site, entry, profile, read_receipt},
 };

@@ -9,6 +9,7 @@ use std::{
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
 use passfort_ingest::sandbox::{self, DocumentView, LedgerEntry, Operation, Options, Sandbox, Summary};
@@ -16,7 +17,10 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use super::process::{Daemon, Finished};
+use super::process::{Daemon, Finished, wait_until};
+
+/// A little more than the `settle` of the drop.
+const SETTLE: Duration = Duration::from_millis(60);
 
 /// A profile's id, unlike that of any other number.
 pub(crate) fn profile(number: u32) -> String {
@@ -163,9 +167,21 @@ impl Site {
         self.start(arguments).finish()
     }
 
-    /// Takes what lies in the drop, to its end.
+    /// Takes what lies in the drop, to its end, as soon as it counts as complete.
     pub(crate) fn run_once(&self) -> Finished {
+        self.wait_until_settled();
         self.run(&["run", "--once"])
+    }
+
+    /// Waits until the worker must take every file in the drop for complete.
+    pub(crate) fn wait_until_settled(&self) {
+        wait_until("the files in the drop have settled", || {
+            self.files().iter().all(|file| {
+                // What has gone in the meantime, or has a name that is no UTF-8, keeps nobody waiting.
+                let changed = fs::symlink_metadata(self.in_drop(file)).and_then(|metadata| metadata.modified());
+                changed.map_or(true, |changed| changed.elapsed().is_ok_and(|age| age > SETTLE))
+            })
+        });
     }
 }
 

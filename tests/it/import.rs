@@ -1,0 +1,193 @@
+//! `import`: manifests from anywhere, in place, to their end; run again, it goes on or finds duplicates.
+
+use std::{fs, path::Path, time::Duration};
+
+use passfort_ingest::sandbox::Options;
+use serde_json::{Value, json};
+
+use crate::support::{Builder, Finished, Format, Site, entry, image, profile, read_receipt};
+
+fn manifest(documents: &[Value]) -> String {
+    json!({ "version": 1, "documents": documents }).to_string()
+}
+
+/// The receipt of a manifest that was imported where it lies.
+#[track_caller]
+fn receipt(site: &Site, path: &str) -> Value {
+    let path = Path::new(path);
+    let name = format!("{}.receipt.json", path.file_name().unwrap().to_string_lossy());
+    read_receipt(&site.at(path.parent().unwrap().to_str().unwrap()).join("receipts").join(name))
+}
+
+/// Every receipt under a folder.
+fn receipts(site: &Site, folder: &str) -> Vec<Value> {
+    let Ok(listing) = fs::read_dir(site.at(folder)) else { return Vec::new() };
+    let mut paths: Vec<_> = listing.map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths.iter().map(|path| read_receipt(path)).collect()
+}
+
+#[test]
+fn files_and_folders_in_every_format_and_nothing_is_moved() {
+    let site = Site::new();
+    for (number, path) in (1..).zip(["one/a.png", "two/b.png", "two/deep/c.png"]) {
+        site.write(path, image(Format::Png, number));
+    }
+    site.write("one/a.manifest.json", manifest(&[entry("a", 1, "a.png")]));
+    site.write("two/b.manifest.jsonl", entry("b", 2, "b.png").to_string());
+    let csv = format!("profile_id,path,reference,category,document_type\n{},c.png,c,SUPPORTING,TAX\n", profile(3));
+    site.write("two/deep/c.manifest.csv", csv);
+
+    site.run(&["import", "one/a.manifest.json", "two"]).expect(0);
+
+    for path in ["one/a.manifest.json", "two/b.manifest.jsonl", "two/deep/c.manifest.csv"] {
+        assert!(site.at(path).exists(), "nothing is moved unasked");
+    }
+    for path in ["one/receipts/a.manifest.json", "two/receipts/b.manifest.jsonl", "two/receipts/deep/c.manifest.csv"] {
+        assert_eq!(read_receipt(&site.at(&format!("{path}.receipt.json")))["status"], "done", "{path}");
+    }
+    assert!(site.at("two/deep/c.png").exists());
+    assert_eq!(site.summary().documents, 3);
+}
+
+#[test]
+fn images_are_found_under_the_root_that_is_given() {
+    let site = Site::new();
+    site.write("archive/scans/a.png", image(Format::Png, 1));
+    site.write("lists/a.manifest.json", manifest(&[entry("a", 1, "scans/a.png")]));
+    site.run(&["import", "lists", "--root", "archive"]).expect(0);
+    assert_eq!(site.summary().documents, 1);
+
+    site.write("outside.png", image(Format::Png, 2));
+    site.write("lists/b.manifest.json", manifest(&[entry("b", 1, "../outside.png")]));
+    site.run(&["import", "lists/b.manifest.json", "--root", "archive"]).expect(1);
+    assert_eq!(site.summary().documents, 1, "the root is not left either");
+}
+
+#[test]
+fn settled_files_are_archived_where_asked() {
+    let site = Site::new();
+    site.write("in/a.png", image(Format::Png, 1));
+    site.write("in/a.manifest.json", manifest(&[entry("a", 1, "a.png")]));
+    site.write("in/b.png", "no image at all");
+    site.write("in/b.manifest.json", manifest(&[entry("b", 1, "b.png")]));
+    fs::create_dir(site.at("archive")).unwrap();
+
+    site.run(&["import", "in", "--archive-to", "archive"]).expect(1);
+
+    assert!(!site.at("in/a.manifest.json").exists() && !site.at("in/a.png").exists());
+    let found = |folder: &str, name: &str| {
+        let dates = fs::read_dir(site.at("archive").join(folder)).unwrap();
+        dates.map(Result::unwrap).any(|date| walk(&date.path()).iter().any(|path| path.ends_with(name)))
+    };
+    assert!(found("done", "a.manifest.json") && found("done", "a.png"));
+    assert!(found("failed", "b.manifest.json") && found("failed", "b.png"));
+}
+
+fn walk(folder: &Path) -> Vec<std::path::PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
+}
+
+#[test]
+fn receipts_go_where_asked() {
+    let site = Site::new();
+    site.write("in/a.png", image(Format::Png, 1));
+    site.write("in/a.manifest.json", manifest(&[entry("a", 1, "a.png")]));
+    site.run(&["import", "in", "--receipts-to", "out"]).expect(0);
+    assert!(!site.at("in/receipts").exists());
+    assert_eq!(walk(&site.at("out")).len(), 1);
+}
+
+#[test]
+fn run_again_after_success_it_finds_duplicates_and_is_well() {
+    let site = Site::new();
+    site.write("in/a.png", image(Format::Png, 1));
+    site.write("in/a.manifest.json", manifest(&[entry("a", 1, "a.png")]));
+    site.run(&["import", "in"]).expect(0);
+    let calls = site.ledger().len();
+    site.run(&["import", "in"]).expect(0);
+    assert_eq!(site.ledger().len(), calls);
+    let mut statuses: Vec<String> = receipts(&site, "in/receipts")
+        .iter()
+        .map(|receipt| receipt["entries"][0]["status"].as_str().unwrap().to_owned())
+        .collect();
+    statuses.sort();
+    assert_eq!(statuses, ["created", "duplicate"]);
+}
+
+#[test]
+fn run_again_after_a_kill_it_goes_on() {
+    let sandbox = Options { latency: Duration::from_millis(5), ..Options::default() };
+    let site = Builder { sandbox, ..Builder::default() }.build();
+    let documents: Vec<Value> = (0..40)
+        .map(|number| {
+            let name = format!("{number}.png");
+            site.write(&format!("in/{name}"), image(Format::Png, number));
+            entry(&name, number % 10, &name)
+        })
+        .collect();
+    site.write("in/a.manifest.json", manifest(&documents));
+    for calls in [1, 10, 30] {
+        let mut import = site.start(&["import", "in"]);
+        let before = site.ledger().len();
+        import.wait_until("some calls", || site.ledger().len() >= before + calls);
+        import.kill();
+    }
+    site.run(&["import", "in"]).expect(0);
+
+    let summary = site.summary();
+    assert_eq!((summary.documents, summary.doubled, summary.doubled_ids), (40, 0, 0), "{summary}");
+    assert_eq!(receipts(&site, "in/receipts").len(), 1, "it went on with the one that it had begun");
+    assert_eq!(receipt(&site, "in/a.manifest.json")["counts"]["created"], 40);
+}
+
+#[test]
+fn two_thousand_rows_of_csv() {
+    let site = Site::new();
+    let mut csv = "profile_id,reference,category,document_type,path,image_type\n".to_owned();
+    for number in 0..2000 {
+        let path = format!("{}/{number}.png", number % 20);
+        site.write(&format!("in/{path}"), image(Format::Png, number));
+        // Two rows make one document.
+        let side = if number % 2 == 0 { "FRONT" } else { "BACK" };
+        let document = number / 2;
+        csv += &format!("{},d-{document},PROOF_OF_IDENTITY,STATE_ID,{path},{side}\n", profile(document % 200));
+    }
+    site.write("in/rows.manifest.csv", csv);
+
+    site.run(&["import", "in/rows.manifest.csv"]).expect(0);
+
+    let summary = site.summary();
+    assert_eq!((summary.documents, summary.images, summary.doubled), (1000, 2000, 0));
+    let receipts = receipts(&site, "in/receipts");
+    assert_eq!(receipts.len(), 1);
+    assert_eq!(receipts[0]["counts"]["created"], 1000);
+    assert_eq!(receipts[0]["entries"].as_array().unwrap().len(), 1000);
+}
+
+#[test]
+fn what_is_refused_or_missing_makes_its_code() {
+    let site = Site::new();
+    site.write("in/a.png", "no image at all");
+    site.write("in/a.manifest.json", manifest(&[entry("a", 1, "a.png")]));
+    let refused = site.run(&["import", "in"]).expect(1);
+    assert!(!refused.said().is_empty(), "it says what was wrong");
+
+    let nowhere: Finished = site.run(&["import", "nowhere"]).expect(2);
+    assert!(nowhere.said().contains("nowhere"), "{}", nowhere.said());
+    site.run(&["import"]).expect(2);
+    assert!(site.ledger().is_empty());
+}
+
+#[test]
+fn an_api_that_cannot_be_reached_makes_it_4_and_it_goes_on_later() {
+    let mut site = Site::new();
+    site.write("in/a.png", image(Format::Png, 1));
+    site.write("in/a.manifest.json", manifest(&[entry("a", 1, "a.png")]));
+    site.stop_api();
+    site.run(&["import", "in", "--give-up-after", "1s"]).expect(4);
+    site.start_api();
+    site.run(&["import", "in"]).expect(0);
+    assert_eq!(site.summary().documents, 1);
+}
