@@ -42,7 +42,7 @@ use crate::{
         control::Cause,
         work::{Attempt, PutOff},
     },
-    verdict::{Patience, Trial, Verdict, judge},
+    verdict::{Patience, Trial, Verdict, judge, text},
 };
 
 /// What all jobs share.
@@ -448,7 +448,11 @@ impl Delivery {
 
     async fn learn(&self, account: &Account, operation: Operation, outcome: &Outcome) -> Result<(), QueueError> {
         let Some(cause) = account.learn(operation, outcome) else { return Ok(()) };
-        self.pause(account, cause, "one call after the other failed").await
+        let last = match outcome {
+            Outcome::TryAgain(reason) | Outcome::Lost(reason) => text(operation, reason),
+            _ => String::new(),
+        };
+        self.pause(account, cause, &format!("one call after the other failed, the last: {last}")).await
     }
 
     async fn pause(&self, account: &Account, cause: Cause, detail: &str) -> Result<(), QueueError> {
