@@ -7,6 +7,7 @@ pub mod clock;
 pub mod closing;
 pub mod config;
 pub mod delivery;
+pub mod demo;
 pub mod dispatch;
 pub mod durable;
 pub mod entry;

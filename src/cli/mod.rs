@@ -2,6 +2,7 @@
 
 pub mod act;
 pub mod config_show;
+pub mod demo;
 pub mod export;
 pub mod filter;
 pub mod import;
@@ -90,6 +91,8 @@ enum Command {
     Export(export::ExportArgs),
     /// Serve a stand-in for the API on loopback, with faults and limits that can be switched on.
     Sandbox(sandbox::SandboxArgs),
+    /// See it work: the sandbox, a small drop with real little images, and what becomes of them.
+    Demo(demo::DemoArgs),
     /// Look at the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -143,7 +146,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return code.into();
         }
     };
-    start::log(cli.log_format, i16::from(cli.verbose) - i16::from(cli.quiet));
+    // What `demo` tells, its log would only say again.
+    let quieter = i16::from(matches!(cli.command, Command::Demo(_)));
+    start::log(cli.log_format, i16::from(cli.verbose) - i16::from(cli.quiet) - quieter);
     let progress =
         cli.quiet == 0 && cli.log_format == LogFormat::Text && std::io::IsTerminal::is_terminal(&std::io::stderr());
     let context = Context { config: cli.config, progress };
@@ -175,6 +180,7 @@ fn carry_out(command: Command, context: &Context) -> anyhow::Result<Exit> {
             sandbox::run(args, start::signalled()).await?;
             Ok(Exit::Well)
         }),
+        Command::Demo(args) => demo::run(&args),
         Command::Config(ConfigCommand::Show) => say(&config_show::render(&context.load()?)),
         Command::Schema(args) => meta::schema(&args),
         Command::Completions(args) => meta::completions(&args, Cli::command()),
