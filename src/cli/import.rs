@@ -71,9 +71,9 @@ pub struct ImportArgs {
 
 /// A manifest that is to be imported: the folder that it is known by, and its path in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Target {
-    root: PathBuf,
-    manifest: String,
+pub(super) struct Target {
+    pub(super) root: PathBuf,
+    pub(super) manifest: String,
 }
 
 /// What the taking in has come to.
@@ -116,7 +116,7 @@ pub fn run(args: &ImportArgs, context: &Context) -> anyhow::Result<Exit> {
 }
 
 /// Every manifest that the paths name.
-fn targets(paths: &[PathBuf]) -> anyhow::Result<Vec<Target>> {
+pub(super) fn targets(paths: &[PathBuf]) -> anyhow::Result<Vec<Target>> {
     let mut targets = Vec::new();
     for path in paths {
         let place = |error: io::Error| Usage(format!("{}: {error}", path.display()));

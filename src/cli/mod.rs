@@ -1,6 +1,7 @@
 //! The command line: one file a command.
 
 pub mod act;
+pub mod check;
 pub mod config_show;
 pub mod demo;
 pub mod export;
@@ -69,6 +70,8 @@ enum Command {
     Run(run::RunArgs),
     /// Queue the manifests at these paths and work until they are settled.
     Import(import::ImportArgs),
+    /// Say everything that is wrong with these manifests and their images; sends nothing.
+    Check(check::CheckArgs),
     /// The queue at a glance: jobs by drop and state, rate, what is stopped and why.
     Status(status::StatusArgs),
     /// List jobs.
@@ -166,6 +169,7 @@ fn carry_out(command: Command, context: &Context) -> anyhow::Result<Exit> {
     match command {
         Command::Run(args) => run::run(&args, context),
         Command::Import(args) => import::run(&args, context),
+        Command::Check(args) => check::run(&args, context),
         Command::Status(args) => status::run(&args, &context.looking()?),
         Command::Jobs(args) => jobs::run(&args, &context.looking()?),
         Command::Show(args) => show::run(&args, &context.looking()?),

@@ -1,0 +1,192 @@
+//! Which references, and which contents without one, were seen in the manifests that are checked together.
+//!
+//! Decides as taking in does ([`crate::queue::admit::fate`]), but knows only what is checked now. Kept in a temporary
+//! database on disk, which has no name and is gone at the end in whatever way: memory stays within its page cache.
+
+use std::path::PathBuf;
+
+use rusqlite::{Connection, OptionalExtension, params};
+use sha2::Digest as _;
+
+use crate::{
+    entry::Entry,
+    problem::Problem,
+    queue::admit::{CheckedFile, content_of},
+};
+
+/// What an entry lays claim to.
+#[derive(Debug, Clone)]
+pub(super) struct Claim {
+    key: [u8; 32],
+    /// What it asks for, as far as that is known.
+    content: Option<[u8; 32]>,
+    /// Whether it has a reference, so that another content under it is a contradiction.
+    named: bool,
+    replace: bool,
+}
+
+impl Claim {
+    /// That of an entry that is good by itself.
+    pub(super) fn good(entry: &Entry, files: &[CheckedFile]) -> Self {
+        let content = content_of(entry, files);
+        let (key, named) = match &entry.reference {
+            Some(reference) => (key(reference), true),
+            None => (content, false),
+        };
+        Self { key, content: Some(content), named, replace: entry.replace }
+    }
+
+    /// That of an entry that is bad for another reason.
+    pub(super) fn bad(reference: &str) -> Self {
+        Self { key: key(reference), content: None, named: true, replace: false }
+    }
+}
+
+fn key(reference: &str) -> [u8; 32] {
+    // The prefix keeps a reference from ever having the key of a content.
+    sha2::Sha256::new().chain_update(b"reference\0").chain_update(reference).finalize().into()
+}
+
+/// Where an entry stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    /// The manifest's number among those that are checked.
+    pub(super) manifest: usize,
+    /// The entry's place in it.
+    pub(super) index: u64,
+}
+
+/// An entry with the same claim that came before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Earlier {
+    place: Place,
+    /// Whether it asks for the same; `None` where one of the two is bad, so that this is not known.
+    same: Option<bool>,
+}
+
+impl Earlier {
+    /// What to say about the later entry; `path` gives a manifest's path by its number.
+    pub(super) fn problem(self, claim: &Claim, here: Place, path: &dyn Fn(usize) -> PathBuf) -> Problem {
+        let mut other = format!("index {}", self.place.index);
+        if self.place.manifest != here.manifest {
+            other.push_str(&format!(" of {}", path(self.place.manifest).display()));
+        }
+        match (self.same, claim.named) {
+            (Some(false), _) => Problem::error(
+                format!("{other} has the same reference with other content"),
+                "give this entry a reference of its own, or say \"replace\": true to create it as well",
+            )
+            .field("reference"),
+            (Some(true), true) => Problem::warning(
+                format!("{other} has the same reference and the same content: this one will end as its duplicate"),
+                "nothing need be done, or remove one of the two",
+            )
+            .field("reference"),
+            (Some(true), false) => Problem::warning(
+                format!("{other} asks for the very same: this one will end as its duplicate"),
+                "remove one of the two, or give each a reference if both are wanted",
+            ),
+            (None, _) => Problem::warning(
+                format!("{other} has the same reference, and one of the two is bad"),
+                "mend that one, then check again: with other content, the later one is refused",
+            )
+            .field("reference"),
+        }
+    }
+}
+
+/// All claims so far.
+#[derive(Debug)]
+pub(super) struct References {
+    database: Connection,
+}
+
+impl References {
+    /// None yet.
+    pub(super) fn new() -> rusqlite::Result<Self> {
+        // An empty name asks SQLite for a temporary file, which is private and deleted on closing.
+        let database = Connection::open("")?;
+        database.execute_batch(
+            "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA temp_store = FILE; PRAGMA cache_size = -8192;
+             CREATE TABLE claim (
+                 key BLOB PRIMARY KEY, content BLOB, manifest INTEGER NOT NULL, entry INTEGER NOT NULL
+             ) WITHOUT ROWID;
+             BEGIN;",
+        )?;
+        Ok(Self { database })
+    }
+
+    /// Lays a claim; returns the earlier entry with the same one, if that is worth a word.
+    pub(super) fn claim(&mut self, claim: &Claim, here: Place) -> rusqlite::Result<Option<Earlier>> {
+        let row = params![
+            claim.key,
+            claim.content,
+            i64::try_from(here.manifest).unwrap_or(i64::MAX),
+            i64::try_from(here.index).unwrap_or(i64::MAX)
+        ];
+        let earlier = self
+            .database
+            .prepare_cached("SELECT content, manifest, entry FROM claim WHERE key = ?1")?
+            .query_row([claim.key], |row| {
+                let theirs: Option<Vec<u8>> = row.get(0)?;
+                let same = theirs.zip(claim.content).map(|(theirs, ours)| theirs == ours);
+                let place = Place {
+                    manifest: usize::try_from(row.get::<_, i64>(1)?).unwrap_or_default(),
+                    index: u64::try_from(row.get::<_, i64>(2)?).unwrap_or_default(),
+                };
+                Ok(Earlier { place, same })
+            })
+            .optional()?;
+        let replaces = claim.replace && earlier.is_some_and(|earlier| earlier.same != Some(true));
+        if earlier.is_none() || replaces {
+            self.database.prepare_cached("INSERT OR REPLACE INTO claim VALUES (?1, ?2, ?3, ?4)")?.execute(row)?;
+        }
+        Ok(earlier.filter(|_| !replaces))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claim(reference: &str, content: Option<u8>, replace: bool) -> Claim {
+        Claim { content: content.map(|byte| [byte; 32]), replace, ..Claim::bad(reference) }
+    }
+
+    fn said(references: &mut References, claim: &Claim, manifest: usize, index: u64) -> Option<(bool, String)> {
+        let here = Place { manifest, index };
+        let earlier = references.claim(claim, here).unwrap()?;
+        let problem = earlier.problem(claim, here, &|number| PathBuf::from(format!("/m/{number}.json")));
+        Some((problem.is_error(), problem.reason))
+    }
+
+    #[test]
+    fn the_same_reference_with_other_content_is_an_error() {
+        let mut references = References::new().unwrap();
+        assert_eq!(said(&mut references, &claim("a", Some(1), false), 0, 0), None);
+        assert_eq!(said(&mut references, &claim("b", Some(1), false), 0, 1), None);
+        let (error, reason) = said(&mut references, &claim("a", Some(2), false), 0, 2).unwrap();
+        assert!(error && reason.starts_with("index 0 has the same reference with other content"), "{reason}");
+        let (error, reason) = said(&mut references, &claim("a", Some(1), false), 1, 5).unwrap();
+        assert!(!error && reason.starts_with("index 0 of /m/0.json has the same reference and"), "{reason}");
+    }
+
+    #[test]
+    fn an_entry_that_replaces_takes_the_place_of_the_other() {
+        let mut references = References::new().unwrap();
+        assert_eq!(said(&mut references, &claim("a", Some(1), false), 0, 0), None);
+        assert_eq!(said(&mut references, &claim("a", Some(2), true), 0, 1), None);
+        let (error, reason) = said(&mut references, &claim("a", Some(1), false), 0, 2).unwrap();
+        assert!(error && reason.starts_with("index 1 "), "{reason}");
+        let (error, _) = said(&mut references, &claim("a", Some(2), true), 0, 3).unwrap();
+        assert!(!error);
+    }
+
+    #[test]
+    fn a_bad_entry_with_the_same_reference_is_only_a_warning() {
+        let mut references = References::new().unwrap();
+        assert_eq!(said(&mut references, &claim("a", None, false), 0, 0), None);
+        let (error, reason) = said(&mut references, &claim("a", Some(2), false), 0, 1).unwrap();
+        assert!(!error && reason.contains("one of the two is bad"), "{reason}");
+    }
+}
