@@ -217,6 +217,10 @@ fn put_away(
             dispose(&images, &path, None, shelf.as_deref(), &mut touched)?;
         }
     }
+    if let Some(marker) = &batch.marker {
+        // Before the manifest: a marker that stayed would speak for the next manifest of this name.
+        dispose(&root, &format!("{}{marker}", batch.manifest), None, shelf.as_deref(), &mut touched)?;
+    }
     for folder in touched {
         durable::sync_dir(&folder).map_err(ShelfError::Io)?;
     }
@@ -233,6 +237,10 @@ fn put_away(
     Ok(shelf)
 }
 
+/// Moves or removes one file that a manifest named.
+///
+/// What may not be touched, a link or a pipe that somebody put under the name, stays: its entry has been refused for it,
+/// and it must not keep the others from being settled.
 fn dispose(
     root: &Root,
     path: &str,
@@ -240,15 +248,23 @@ fn dispose(
     shelf: Option<&Path>,
     touched: &mut BTreeSet<PathBuf>,
 ) -> Result<(), ClosingError> {
-    let Some(shelf) = shelf else {
-        shelf::remove(root, path, expected)?;
-        return Ok(());
+    let moved = match shelf {
+        None => shelf::remove(root, path, expected).map(|_| None),
+        Some(shelf) => shelf::put_away_unsynced(root, path, expected, shelf, path).map(Some),
     };
-    if let PutAway::Moved { to } = shelf::put_away_unsynced(root, path, expected, shelf, path)? {
-        touched.extend(to.parent().map(Path::to_owned));
-        touched.insert(root.path().join(parent_of(path)));
+    match moved {
+        Ok(Some(PutAway::Moved { to })) => {
+            touched.extend(to.parent().map(Path::to_owned));
+            touched.insert(root.path().join(parent_of(path)));
+            Ok(())
+        }
+        Ok(_) => Ok(()),
+        Err(ShelfError::Unsafe { path, reason }) => {
+            tracing::warn!(path, reason, "left where it is");
+            Ok(())
+        }
+        Err(error) => Err(error.into()),
     }
-    Ok(())
 }
 
 fn parent_of(path: &str) -> &str {

@@ -170,8 +170,8 @@ pub fn judge(
 
 fn refuse(operation: Operation, reason: &Reason) -> Verdict {
     let said = match reason.code {
-        Some(code) => format!("the API refused it ({}, code {code}): {}", operation.as_str(), reason.message),
-        None => format!("the API refused it ({}): {}", operation.as_str(), text(operation, reason)),
+        Some(code) => format!("the API refused it (code {code}): {}", text(operation, reason)),
+        None => format!("the API refused it: {}", text(operation, reason)),
     };
     Verdict::Refuse {
         problem: Problem::error(said.clone(), "mend what the API names, then drop the entry again or use retry"),

@@ -175,6 +175,7 @@ fn begin(connection: &rusqlite::Connection) -> Result<i64, QueueError> {
         receipt_mode: 0o640,
         done_dir: None,
         failed_dir: None,
+        marker: None,
         after_success: AfterSuccess::Keep,
     };
     Ok(admit::begin(connection, &plan, Timestamp::now())?.batch_id)

@@ -428,6 +428,7 @@ impl Orders {
             receipt_mode: self.receipt_mode,
             done_dir: self.archive_to.as_ref().map(|folder| folder.join("done")),
             failed_dir: self.archive_to.as_ref().map(|folder| folder.join("failed")),
+            marker: None,
             after_success: if self.archive_to.is_some() { AfterSuccess::Archive } else { AfterSuccess::Keep },
         };
         let images = Root::open(&image_root)?;

@@ -136,6 +136,13 @@ async fn until_done(args: &RunArgs, config: &Config, service: &Service) -> anyho
         let left = look::left(&connection, &drops)?;
         if !settling && left.to_do == 0 && left.to_settle == 0 {
             let kept = waiting || left.held > 0 || left.half_taken > 0;
+            for arrival in look::arrivals(&connection, 20)? {
+                let (drop, manifest) = (arrival.drop, arrival.manifest);
+                tracing::warn!(drop, manifest, reason = arrival.reason, "stays where it is, for the next time");
+            }
+            if left.held > 0 {
+                tracing::warn!(jobs = left.held, "held until a person decides: see `jobs --state held` and `release`");
+            }
             return Ok(if kept { Exit::WorkLeft } else { Exit::Well });
         }
         if !settling && left.to_do == 0 && left.troubled == left.to_settle {

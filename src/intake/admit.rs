@@ -6,7 +6,7 @@ use crate::{
     clock::Timestamp,
     config::OnInvalid,
     inbox::beneath::Root,
-    intake::examine::{self, Examined, Opened, Rules, Unready},
+    intake::examine::{self, Examined, Found, Opened, Rules, Unready},
     problem::Problem,
     queue::{
         Queue, QueueError,
@@ -131,11 +131,11 @@ fn look(
                 return ControlFlow::Break(());
             }
             if look.invalid.len() < LISTED {
-                look.invalid.push(found.admission.clone());
+                look.invalid.push(with_line(found.clone()));
             }
         }
         match &mut look.kept {
-            Some(kept) if kept.len() < KEPT => kept.push(found.admission),
+            Some(kept) if kept.len() < KEPT => kept.push(with_line(found)),
             _ => look.kept = None,
         }
         ControlFlow::Continue(())
@@ -145,6 +145,17 @@ fn look(
     }
     look.examined = examined;
     Ok(look)
+}
+
+/// Says in the problems of a bad entry on which line it stands: whoever reads the receipt has only the manifest.
+fn with_line(found: Found) -> Admission {
+    let (mut admission, line) = (found.admission, found.line);
+    if let (Admission::Invalid { problems, .. }, Some(line)) = (&mut admission, line) {
+        for problem in problems.iter_mut().filter(|problem| !problem.reason.starts_with("line ")) {
+            problem.reason = format!("line {line}: {}", problem.reason);
+        }
+    }
+    admission
 }
 
 fn reject(queue: &Queue, plan: &Plan, look: Look) -> Result<Admitted, AdmitError> {
@@ -206,7 +217,7 @@ fn in_parts(
             return ControlFlow::Break(());
         }
         invalid += u64::from(matches!(found.admission, Admission::Invalid { .. }));
-        part.push(found.admission);
+        part.push(with_line(found));
         if part.len() < PART {
             return ControlFlow::Continue(());
         }

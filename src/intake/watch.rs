@@ -395,6 +395,7 @@ impl Drop {
             done_dir: Some(self.config.done_folder()),
             failed_dir: Some(self.config.failed_folder()),
             after_success: self.config.after_success,
+            marker: self.config.done_marker.clone(),
         }
     }
 

@@ -44,6 +44,8 @@ pub struct Plan {
     pub failed_dir: Option<PathBuf>,
     /// What becomes of the files when all is well.
     pub after_success: AfterSuccess,
+    /// What is added to the manifest's name to name its done marker, where the drop has one.
+    pub marker: Option<String>,
 }
 
 /// What was found out about one file of an entry.
@@ -258,8 +260,9 @@ pub fn begin(connection: &Connection, plan: &Plan, now: Timestamp) -> Result<Adm
     connection
         .prepare_cached(
             "INSERT INTO batch (drop_id, manifest, manifest_sha256, manifest_file, root, image_root, image_folder,
-                                receipts_dir, receipt_mode, done_dir, failed_dir, after_success, state, received_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, 'admitting', ?13)",
+                                receipts_dir, receipt_mode, done_dir, failed_dir, after_success, state, received_at,
+                                marker)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, 'admitting', ?13, ?14)",
         )?
         .execute(params![
             drop_id,
@@ -275,6 +278,7 @@ pub fn begin(connection: &Connection, plan: &Plan, now: Timestamp) -> Result<Adm
             plan.failed_dir.as_deref().map(text),
             plan.after_success.as_str(),
             now.0,
+            plan.marker,
         ])?;
     let batch_id = connection.last_insert_rowid();
     connection

@@ -46,6 +46,8 @@ pub struct Ended {
     pub failed_dir: Option<PathBuf>,
     /// What becomes of the files when all is well.
     pub after_success: AfterSuccess,
+    /// What is added to the manifest's name to name its done marker, where the drop has one.
+    pub marker: Option<String>,
     /// Why the manifest itself is unusable, if it is.
     pub problems: Option<Vec<Problem>>,
     /// When it was taken in.
@@ -145,7 +147,7 @@ pub(super) fn end_if_empty(connection: &Connection, batch_id: i64, now: Timestam
 
 const ENDED: &str = "batch.id, drop_folder.name, manifest, manifest_sha256, manifest_file, root, image_root,
                      image_folder, receipts_dir, receipt_mode, done_dir, failed_dir, after_success, problems,
-                     received_at, finished_at, receipt, state";
+                     received_at, finished_at, receipt, state, marker";
 
 fn ended(row: &rusqlite::Row<'_>) -> Result<Ended, QueueError> {
     let after: String = row.get(12)?;
@@ -170,6 +172,7 @@ fn ended(row: &rusqlite::Row<'_>) -> Result<Ended, QueueError> {
         finished_at: Timestamp(row.get::<_, Option<i64>>(15)?.unwrap_or_default()),
         receipt: row.get(16)?,
         published: row.get::<_, String>(17)? == "published",
+        marker: row.get(18)?,
     })
 }
 

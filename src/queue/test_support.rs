@@ -95,6 +95,7 @@ impl Site {
             receipt_mode: 0o640,
             done_dir: Some(root.join("done")),
             failed_dir: Some(root.join("failed")),
+            marker: None,
             after_success: AfterSuccess::Archive,
             root,
         }

@@ -8,6 +8,8 @@
 
 // The modules are marked as tests so that the lints for tests hold for their helpers too.
 #[cfg(test)]
+mod commands;
+#[cfg(test)]
 mod crash;
 #[cfg(test)]
 mod duplicates;
@@ -20,9 +22,13 @@ mod import;
 #[cfg(test)]
 mod limit;
 #[cfg(test)]
+mod mended;
+#[cfg(test)]
 mod once;
 #[cfg(test)]
 mod path;
+#[cfg(test)]
+mod readme;
 #[cfg(test)]
 mod refused;
 #[cfg(test)]

@@ -50,6 +50,19 @@ fn a_200_with_errors_is_a_refusal() {
 }
 
 #[test]
+fn a_200_with_errors_that_are_an_object_is_a_refusal_too() {
+    let site = Site::new();
+    let elsewhere = site.answer_everything(&json!({ "errors": { "code": 201, "message": "so not" }, "id": null }));
+    site.use_api_at(elsewhere);
+    site.put("a.png", image(Format::Png, 1));
+    site.put_documents("a.manifest.json", &[entry("a", 1, "a.png")]);
+    site.run_once().expect(1);
+    let receipt = site.receipt("a.manifest.json");
+    assert_eq!(receipt["entries"][0]["status"], "failed", "{receipt}");
+    assert!(receipt["entries"][0]["errors"].to_string().contains("so not"), "the API's words are quoted: {receipt}");
+}
+
+#[test]
 fn an_approved_profile_is_refused() {
     let (site, receipt) = one_of_three("create_document=errors200:102");
     assert_only_the_middle_failed(&site, &receipt);

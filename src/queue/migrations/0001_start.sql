@@ -27,6 +27,7 @@ CREATE TABLE batch (
     receipt_mode    INTEGER NOT NULL DEFAULT 416, -- 0640
     done_dir        TEXT,
     failed_dir      TEXT,
+    marker          TEXT,                        -- what is added to the manifest's name to name its done marker
     after_success   TEXT NOT NULL CHECK (after_success IN ('archive', 'delete', 'keep')),
     state           TEXT NOT NULL CHECK (state IN ('admitting', 'open', 'ended', 'published', 'closed')),
     admitted        INTEGER NOT NULL DEFAULT 0,  -- entries taken in so far; where to go on after a crash

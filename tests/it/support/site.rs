@@ -225,6 +225,23 @@ impl Site {
         self.sandbox = Some(self.runtime.block_on(sandbox::start(self.options.clone())).unwrap());
     }
 
+    /// Starts another API that takes every call and answers 200 with this body; it ends with the site.
+    pub(crate) fn answer_everything(&self, body: &Value) -> SocketAddr {
+        let body = body.to_string();
+        let answer = move |_: axum::body::Bytes| async move { ([("content-type", "application/json")], body) };
+        let listener = self.runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        let addr = listener.local_addr().unwrap();
+        self.runtime.spawn(async move { axum::serve(listener, axum::Router::new().fallback(answer)).await });
+        addr
+    }
+
+    /// Configures the worker for another API than the stand-in.
+    pub(crate) fn use_api_at(&self, addr: SocketAddr) {
+        let config = fs::read_to_string(self.at("config.toml")).unwrap();
+        let own = self.sandbox().addr().to_string();
+        self.write("config.toml", config.replace(&own, &addr.to_string()));
+    }
+
     /// What the API answers to a GET.
     pub(crate) fn get(&self, path: &str) -> Value {
         get(self.sandbox().addr(), &format!("/4.0{path}"))
