@@ -14,7 +14,7 @@
 //! leaves the job as `running`, and [`Queue::recover`] treats it as a crash would be.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
@@ -55,6 +55,8 @@ pub struct Delivery {
     stop: CancellationToken,
     /// A person paused everything.
     pub paused: AtomicBool,
+    /// The drops that a person paused.
+    paused_drops: Mutex<HashSet<i64>>,
 }
 
 /// The opened folders that images lie beneath.
@@ -138,11 +140,20 @@ impl Delivery {
             profiles: Profiles::default(),
             stop,
             paused: AtomicBool::new(false),
+            paused_drops: Mutex::default(),
         }
     }
 
-    fn is_stopped(&self) -> bool {
-        self.stop.is_cancelled() || self.paused.load(Ordering::Relaxed)
+    /// Notes which drops a person paused, by number.
+    pub fn pause_drops(&self, drops: HashSet<i64>) {
+        *self.paused_drops.lock().unwrap_or_else(PoisonError::into_inner) = drops;
+    }
+
+    /// Whether no more calls may be begun for this job.
+    fn is_stopped(&self, job: &Job) -> bool {
+        self.stop.is_cancelled()
+            || self.paused.load(Ordering::Relaxed)
+            || self.paused_drops.lock().unwrap_or_else(PoisonError::into_inner).contains(&job.drop_id)
     }
 
     /// Works on a job until it has ended, waits, or is given back.
@@ -153,7 +164,7 @@ impl Delivery {
     pub async fn deliver(&self, account: &Account, mut job: Job) -> Result<(), QueueError> {
         let mut lock = None;
         loop {
-            if self.is_stopped() {
+            if self.is_stopped(&job) {
                 return self.give_back(&job, Vec::new(), Vec::new()).await;
             }
             match job.next() {
@@ -252,7 +263,7 @@ impl Delivery {
             Ok(slot) => slot,
             Err(why) => return Ok(Uploaded::NotNow(why)),
         };
-        if self.is_stopped() {
+        if self.is_stopped(job) {
             return Ok(Uploaded::Stopped);
         }
         let trial = trial_of(job);
@@ -344,7 +355,7 @@ impl Delivery {
             Ok(slot) => slot,
             Err(why) => return self.not_now(job, why).await,
         };
-        if self.is_stopped() {
+        if self.is_stopped(job) {
             return self.give_back(job, Vec::new(), Vec::new()).await;
         }
         if job.creation == Creation::None {

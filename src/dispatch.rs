@@ -222,12 +222,16 @@ impl Dispatcher {
             // A wait is at least some milliseconds, so that a due time that the clock says has passed cannot spin.
             sooner(now + due.since(Timestamp::now()).max(Duration::from_millis(5)));
         }
+        let paused = drops.iter().filter(|(_, name, _)| self.paused_drops.contains(name));
+        self.delivery.pause_drops(paused.map(|(id, ..)| *id).collect());
         if self.delivery.paused.load(Ordering::Relaxed) {
             return Ok(wake);
         }
         let mut open: Vec<(i64, &Lane)> = Vec::new();
         for lane in &self.lanes {
-            let Some((drop_id, _)) = drops.iter().find(|(_, name)| *name == lane.drop) else { continue };
+            let Some((drop_id, ..)) = drops.iter().find(|(_, name, ready)| *ready && *name == lane.drop) else {
+                continue;
+            };
             let blocked = lane.account.blocked_for();
             if !blocked.is_zero() {
                 sooner(now + blocked);

@@ -66,8 +66,10 @@ enum Standing {
     Incomplete,
     /// It, or a file, cannot be read now.
     Unreadable,
-    /// It is in the queue, or was settled and stays where it is.
-    Known,
+    /// It is in the queue.
+    Queued,
+    /// It was settled and stays where it is; as long as it does not change, nothing more is asked about it.
+    Settled,
 }
 
 /// What a look found.
@@ -198,21 +200,22 @@ impl Drop {
             }
         };
         seen.scan = number;
-        if seen.standing == Standing::Known {
+        if seen.standing == Standing::Queued {
             // A manifest that was overwritten while its batch was under way is looked at again when that is closed.
             if !self.is_open(&path)? {
                 seen.standing = self.standing(root, &path, &identity)?;
             }
         }
-        if seen.standing != Standing::Known && now >= seen.next {
+        let is_known = |seen: &Seen| matches!(seen.standing, Standing::Queued | Standing::Settled);
+        if !is_known(&seen) && now >= seen.next {
             self.advance(root, &path, &mut seen, looked)?;
         }
         match seen.standing {
-            Standing::Known => {}
+            Standing::Queued | Standing::Settled => {}
             Standing::Settling => looked.settling += 1,
             Standing::Incomplete | Standing::Unreadable => looked.waiting += 1,
         }
-        if seen.standing != Standing::Known {
+        if !is_known(&seen) {
             let wait = seen.next.saturating_duration_since(Instant::now()).max(Duration::from_millis(10));
             looked.again_in = Some(looked.again_in.map_or(wait, |other| other.min(wait)));
         }
@@ -231,7 +234,7 @@ impl Drop {
             return Ok(Standing::Settling);
         }
         if !known.closed {
-            return Ok(Standing::Known);
+            return Ok(Standing::Queued);
         }
         // A settled manifest that was to stay is the same as long as its content is; elsewhere it was moved away, so
         // whatever lies here now is new.
@@ -239,11 +242,11 @@ impl Drop {
             return Ok(Standing::Settling);
         }
         if known.file == write_identity(identity) {
-            return Ok(Standing::Known);
+            return Ok(Standing::Settled);
         }
         let same = examine::open(root, path, self.rules.limits.max_bytes)
             .is_ok_and(|opened| opened.sha256.0.as_slice() == known.sha256);
-        Ok(if same { Standing::Known } else { Standing::Settling })
+        Ok(if same { Standing::Settled } else { Standing::Settling })
     }
 
     /// Takes a manifest one step further: settled, complete, taken in.
@@ -298,7 +301,7 @@ impl Drop {
                     unusable = admitted.unusable.is_some(),
                     "taken in"
                 );
-                seen.standing = Standing::Known;
+                seen.standing = Standing::Queued;
                 looked.taken += 1;
                 Ok(())
             }
@@ -311,7 +314,7 @@ impl Drop {
                     let policy = Policy { wait_for_files: false, ..policy };
                     return match admit(&self.queue, &plan, &mut opened, root, &self.rules, policy, &*self.stopped) {
                         Ok(_) => {
-                            seen.standing = Standing::Known;
+                            seen.standing = Standing::Queued;
                             looked.taken += 1;
                             Ok(())
                         }

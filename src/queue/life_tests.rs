@@ -301,7 +301,7 @@ fn a_crash_loses_nothing_and_asks_before_it_creates_again() {
     let refused = site.queue.cancel(id("creating"), NOW).unwrap();
     assert!(!refused.done && refused.message.contains("read back first"), "{refused:?}");
     let ready = site.wait(site.queue.ready(LATER)).unwrap();
-    assert_eq!((ready.drops.len(), ready.next_due), (1, None));
+    assert!(ready.drops.iter().any(|(_, _, ready)| *ready) && ready.next_due.is_none(), "{ready:?}");
     assert_eq!(site.state(id("creating")), JobState::Queued);
     assert_eq!(site.detail(id("creating")).job.creation, Creation::Unknown);
 }

@@ -42,8 +42,8 @@ pub struct Stored {
 /// What a worker could do now, or soon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ready {
-    /// The drops that have jobs ready, by number and name.
-    pub drops: Vec<(i64, String)>,
+    /// All drops by number and name, and whether they have jobs ready.
+    pub drops: Vec<(i64, String, bool)>,
     /// When the next waiting job is due.
     pub next_due: Option<Timestamp>,
 }
@@ -202,9 +202,10 @@ impl Queue {
                 .query_row([], |row| row.get(0))?;
             let drops = connection
                 .prepare_cached(
-                    "SELECT id, name FROM drop_folder JOIN tally ON drop_id = id WHERE state = 'queued' AND jobs > 0",
+                    "SELECT id, name, coalesce(jobs, 0) > 0 FROM drop_folder
+                       LEFT JOIN tally ON drop_id = id AND state = 'queued'",
                 )?
-                .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+                .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
                 .collect::<Result<_, _>>()?;
             Ok(Ready { drops, next_due: next.map(Timestamp) })
         })
