@@ -19,7 +19,7 @@ use crate::{
     config::{Config, parse_duration},
     queue::{Queue, WhenStuck, lock::Lock, look},
     receipt::BatchStatus,
-    service::{OnSettled, Service},
+    service::{IMPORT, OnSettled, Service},
 };
 
 /// Watch the configured drops and deliver what comes, until SIGTERM or SIGINT.
@@ -87,8 +87,8 @@ async fn work(args: &RunArgs, config: &Config) -> anyhow::Result<Exit> {
             told.store(true, Ordering::Relaxed);
         }
     });
-    let import = (!args.once).then_some(crate::service::IMPORT);
-    let mut service = Service::start(config, queue, import, on_settled, stop.clone()).await?;
+    // What an import left or handed over is worked on as well.
+    let mut service = Service::start(config, queue, Some(IMPORT), on_settled, stop.clone()).await?;
     service.watch(config)?;
     tracing::info!(drops = config.drops.len(), database = %config.queue.database.display(), "at work");
     notify_systemd(sd_notify::NotifyState::Ready);
@@ -119,7 +119,7 @@ fn notify_systemd(state: sd_notify::NotifyState<'_>) {
 /// Returns when there is nothing more to do; a daemon's only end is a stage that cannot go on.
 async fn until_done(args: &RunArgs, config: &Config, service: &Service) -> anyhow::Result<Exit> {
     let connection = Queue::look(&config.queue.database)?;
-    let drops: Vec<&str> = config.drops.iter().map(|drop| drop.name.as_str()).collect();
+    let drops: Vec<&str> = config.drops.iter().map(|drop| drop.name.as_str()).chain([IMPORT]).collect();
     let mut idle_since = Instant::now();
     let mut troubled_since = None;
     loop {
