@@ -215,6 +215,26 @@ fn what_was_done_can_be_looked_up() {
 }
 
 #[test]
+fn why_tells_of_what_is_settled() {
+    let site = Site::with_faults(&["create_document=errors200:201"]);
+    site.put("1.png", image(Format::Png, 1));
+    site.put_documents("a.manifest.json", &[entry("a", 1, "1.png")]);
+    site.run_once().expect(1);
+    site.run(&["why", "1.png"]).says("201");
+    site.run(&["why", "a.manifest.json"]).says("receipt");
+}
+
+#[test]
+fn why_tells_what_a_manifest_waits_for() {
+    let site = Site::new();
+    site.put_documents("a.manifest.json", &[entry("a", 1, "missing.png")]);
+    site.run_once().expect(3);
+    let manifest = site.in_drop("a.manifest.json");
+    site.run(&["why", manifest.to_str().unwrap()]).says("missing.png");
+    site.run(&["why", "missing.png"]).says("a.manifest.json");
+}
+
+#[test]
 fn the_status_tells_whether_a_daemon_is_alive() {
     let site = Site::new();
     site.run_once().expect(0);

@@ -8,9 +8,15 @@
 
 // The modules are marked as tests so that the lints for tests hold for their helpers too.
 #[cfg(test)]
+mod changes;
+#[cfg(test)]
+mod check;
+#[cfg(test)]
 mod commands;
 #[cfg(test)]
 mod crash;
+#[cfg(test)]
+mod demo;
 #[cfg(test)]
 mod duplicates;
 #[cfg(test)]

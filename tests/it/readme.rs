@@ -49,3 +49,20 @@ fn the_drops_of_the_readme_are_accepted() {
         site.run(&["config", "show"]).expect(0);
     }
 }
+
+#[test]
+fn the_commands_of_the_readme_exist() {
+    let site = Site::new();
+    let shell = blocks("sh").join("\n").replace("cargo run --release -- ", "passfort-ingest ");
+    let mut commands: Vec<&str> = shell
+        .lines()
+        .filter_map(|line| line.strip_prefix("passfort-ingest "))
+        .filter_map(|rest| rest.split_whitespace().next())
+        .collect();
+    commands.sort_unstable();
+    commands.dedup();
+    assert!(commands.len() >= 4, "{commands:?}");
+    for command in commands {
+        site.run(&[command, "--help"]).expect(0).says("Usage");
+    }
+}

@@ -1,0 +1,150 @@
+//! The ground moves while the worker is at it: files change or go, folders are in the way or vanish.
+
+use std::fs;
+
+use passfort_ingest::sandbox::Operation;
+use serde_json::Value;
+
+use crate::support::{Builder, Daemon, Format, Site, entry, image, sha256};
+
+/// A site whose daemon has taken in two documents while it was paused.
+fn taken_in() -> (Site, Daemon) {
+    let site = Builder { retry: "max = '500ms'".to_owned(), ..Builder::default() }.build();
+    site.run_once().expect(0);
+    site.run(&["pause"]).expect(0);
+    for number in 0..2 {
+        site.put(&format!("{number}.png"), image(Format::Png, number));
+    }
+    site.put_documents("a.manifest.json", &[entry("0", 0, "0.png"), entry("1", 1, "1.png")]);
+    let mut daemon = site.daemon();
+    let jobs = || -> Value { serde_json::from_str(&site.run(&["jobs", "--json"]).stdout).unwrap() };
+    daemon.wait_until("it is taken in", || jobs().as_array().is_some_and(|jobs| jobs.len() == 2));
+    (site, daemon)
+}
+
+#[test]
+fn a_file_that_changes_after_the_check_is_never_part_of_a_document() {
+    let (site, mut daemon) = taken_in();
+    let other = image(Format::Png, 77);
+    site.put("0.png", &other);
+    site.run(&["resume"]).expect(0);
+    daemon.wait_until("it is settled", || site.is_settled("a.manifest.json"));
+    daemon.terminate().expect(0);
+
+    let receipt = site.receipt("a.manifest.json");
+    assert_eq!(receipt["entries"][0]["status"], "failed", "{receipt}");
+    assert!(receipt["entries"][0]["errors"][0]["reason"].to_string().contains("checked"), "{receipt}");
+    assert_eq!(receipt["entries"][1]["status"], "created", "{receipt}");
+    let sent: Vec<String> =
+        site.documents().into_iter().flat_map(|document| document.images).map(|image| image.sha256).collect();
+    assert_eq!(sent, [sha256(&image(Format::Png, 1))]);
+}
+
+#[test]
+fn a_file_that_goes_after_the_check_is_waited_for_and_keeps_nobody_else() {
+    let (site, mut daemon) = taken_in();
+    fs::remove_file(site.in_drop("0.png")).unwrap();
+    site.run(&["resume"]).expect(0);
+    daemon.wait_until("the other one, and the reason", || {
+        site.summary().documents == 1 && site.run(&["jobs", "--state", "waiting"]).stdout.contains("0.png")
+    });
+    site.run(&["cancel", "--all"]).expect(0);
+    daemon.wait_until("it is settled", || site.left().is_empty());
+    daemon.terminate().expect(0);
+    let receipt = site.receipt("a.manifest.json");
+    assert_eq!((&receipt["counts"]["created"], &receipt["counts"]["cancelled"]), (&1.into(), &1.into()));
+}
+
+#[test]
+fn a_manifest_that_goes_after_it_was_taken_in_is_settled_all_the_same() {
+    let (site, mut daemon) = taken_in();
+    fs::remove_file(site.in_drop("a.manifest.json")).unwrap();
+    site.run(&["resume"]).expect(0);
+    daemon.wait_until("it is settled", || site.is_settled("a.manifest.json") && site.left().is_empty());
+    daemon.terminate().expect(0);
+    assert_eq!(site.receipt("a.manifest.json")["counts"]["created"], 2);
+}
+
+#[test]
+fn another_manifest_of_the_same_name_that_comes_in_between_is_not_lost() {
+    let (site, mut daemon) = taken_in();
+    site.put("2.png", image(Format::Png, 2));
+    site.put_documents("a.manifest.json", &[entry("2", 2, "2.png")]);
+    site.run(&["resume"]).expect(0);
+    daemon.wait_until("both are settled", || {
+        site.receipt_paths("a.manifest.json").len() == 2 && site.summary().documents == 3 && site.left().is_empty()
+    });
+    daemon.terminate().expect(0);
+}
+
+#[test]
+fn what_is_in_the_way_of_receipts_keeps_everything_where_it_is() {
+    let site = Site::new();
+    site.put("receipts", "a file where the folder should be");
+    site.put("a.png", image(Format::Png, 1));
+    site.put_documents("a.manifest.json", &[entry("a", 1, "a.png")]);
+    let finished = site.run_once();
+    assert!(matches!(finished.code, Some(2 | 3)), "{finished:?}");
+    assert!(finished.said().contains("receipts"), "{finished:?}");
+    assert!(site.in_drop("a.manifest.json").exists() && site.in_drop("a.png").exists(), "nothing moves before");
+
+    fs::remove_file(site.in_drop("receipts")).unwrap();
+    site.run_once().expect(0);
+    assert_eq!(site.receipt("a.manifest.json")["status"], "done");
+    assert_eq!(site.summary().documents, 1);
+}
+
+#[test]
+fn a_drop_that_vanishes_and_comes_back_stops_nothing() {
+    let site = Site::new();
+    let mut daemon = site.daemon();
+    site.put("a.png", image(Format::Png, 1));
+    site.put_documents("a.manifest.json", &[entry("a", 1, "a.png")]);
+    daemon.wait_until("the first", || site.left().is_empty());
+    fs::remove_dir_all(site.at("drop")).unwrap();
+    daemon.wait_until("it says so", || {
+        let said = site.run(&["status"]).said() + &daemon_log(&site);
+        said.contains("/drop")
+    });
+    site.put("b.png", image(Format::Png, 2));
+    site.put_documents("b.manifest.json", &[entry("b", 2, "b.png")]);
+    daemon.wait_until("the second", || site.is_settled("b.manifest.json"));
+    daemon.terminate().expect(0);
+    assert_eq!(site.summary().documents, 2);
+}
+
+/// Everything that the site's processes wrote to standard error.
+fn daemon_log(site: &Site) -> String {
+    let logs = fs::read_dir(site.at("log")).unwrap().map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap());
+    logs.collect()
+}
+
+#[test]
+fn a_manifest_that_is_still_being_written_is_not_taken_by_halves() {
+    let site = Builder { drop: "ignore = ['*.part']".to_owned(), ..Builder::default() }.build();
+    let mut daemon = site.daemon();
+    site.put("a.png", image(Format::Png, 1));
+    site.put("b.png", image(Format::Png, 2));
+    let lines = [entry("a", 1, "a.png").to_string(), entry("b", 2, "b.png").to_string()];
+    // Under the name of something that is not whole yet; then under its own.
+    site.put("x.manifest.jsonl.part", format!("{}\n", lines[0]));
+    site.put("y.manifest.jsonl", lines.join("\n"));
+    daemon.wait_until("the whole one", || site.left() == ["x.manifest.jsonl.part"]);
+    assert_eq!(site.receipt("y.manifest.jsonl")["counts"]["created"], 2);
+    assert_eq!(site.calls(Operation::CreateDocument).len(), 2);
+    daemon.terminate().expect(0);
+}
+
+#[test]
+fn a_manifest_that_is_refused_for_a_missing_file_after_its_time() {
+    let site = Builder { drop: "incomplete_after = '1s'".to_owned(), ..Builder::default() }.build();
+    site.put("a.png", image(Format::Png, 1));
+    site.put_documents("a.manifest.json", &[entry("a", 1, "a.png"), entry("b", 2, "missing.png")]);
+    let mut daemon = site.daemon();
+    daemon.wait_until("it is settled", || site.is_settled("a.manifest.json"));
+    daemon.terminate().expect(0);
+    let receipt = site.receipt("a.manifest.json");
+    assert_eq!(receipt["counts"]["created"], 1, "{receipt}");
+    assert_eq!(receipt["status"], "partial", "{receipt}");
+    assert_eq!(receipt["entries"][1]["errors"][0]["path"], "missing.png", "{receipt}");
+}
