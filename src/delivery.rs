@@ -36,7 +36,6 @@ use crate::{
     inbox::file_type::FileType,
     job::{Creation, Job, Next, Upload, Waits},
     outcome::{Operation, Outcome, PauseCause, Reason, Reply, StandingDocument, outcome},
-    problem::Problem,
     queue::{
         Queue, QueueError,
         control::Cause,
@@ -112,6 +111,20 @@ struct Failed {
     verdict: Verdict,
     attempt: Option<Attempt>,
     lost: Option<u32>,
+}
+
+impl Failed {
+    /// Says in the problem, if it is one, which of the job's files it is about.
+    fn about(mut self, upload: &Upload, kind: EntryKind) -> Self {
+        if let Verdict::Refuse { problem, .. } = &mut self.verdict {
+            problem.path.get_or_insert_with(|| upload.path.clone());
+            problem.field.get_or_insert_with(|| match kind {
+                EntryKind::Document => format!("images[{}].path", upload.position),
+                EntryKind::File => "path".to_owned(),
+            });
+        }
+        self
+    }
 }
 
 /// What became of one upload.
@@ -266,11 +279,11 @@ impl Delivery {
         if self.is_stopped(job) {
             return Ok(Uploaded::Stopped);
         }
-        let trial = trial_of(job);
         let sending = match self.open(job, upload) {
             Ok(sending) => sending,
-            Err(failure) => {
-                return Ok(Uploaded::Failed(Box::new(unopened(failure, operation, upload, trial, &self.patience))));
+            Err(refusal) => {
+                let failed = self.unopened(refusal, operation, job, upload);
+                return Ok(Uploaded::Failed(Box::new(failed.about(upload, job.kind))));
             }
         };
         let exchange = match operation {
@@ -279,7 +292,10 @@ impl Delivery {
         };
         drop(slot);
         let now = Timestamp::now();
-        let outcome = outcome(&exchange, now);
+        let outcome = match outcome(&exchange, now) {
+            Outcome::SourceChanged(reason) => self.changed(job, upload, reason),
+            other => other,
+        };
         self.learn(account, operation, &outcome).await?;
         let attempt = attempt_of(&exchange, &outcome, Some(upload.position));
         match &outcome {
@@ -303,34 +319,61 @@ impl Delivery {
                 self.queue.file_created(job.id, upload.position, id.clone(), attempt, now).await?;
                 Ok(Uploaded::Ended)
             }
-            other => Ok(Uploaded::Failed(Box::new(self.failed(
-                operation,
-                other,
-                trial,
-                &exchange,
-                attempt,
-                upload.position,
-            )))),
+            other => {
+                let mut failed = self.failed(job, other, &exchange, attempt);
+                failed.lost = failed.lost.map(|_| upload.position);
+                Ok(Uploaded::Failed(Box::new(failed.about(upload, job.kind))))
+            }
         }
     }
 
-    fn failed(
-        &self,
-        operation: Operation,
-        outcome: &Outcome,
-        trial: Trial,
-        exchange: &Exchange,
-        attempt: Attempt,
-        position: u32,
-    ) -> Failed {
+    fn failed(&self, job: &Job, outcome: &Outcome, exchange: &Exchange, attempt: Attempt) -> Failed {
         let asked = exchange.limits().and_then(|limits| limits.wait(Timestamp::now()));
-        let verdict =
-            judge(operation, outcome, trial, exchange.took, asked, &self.patience, jitter()).unwrap_or_else(|| {
-                let reason = format!("{}: the answer is not one to this call", operation.as_str());
-                Verdict::Hold { reason }
-            });
-        let lost = matches!(outcome, Outcome::Lost(_)).then_some(position);
-        Failed { verdict, attempt: Some(attempt), lost }
+        let operation = exchange.operation;
+        let patience = Patience { file: job.file_patience, ..self.patience };
+        let verdict = judge(operation, outcome, trial_of(job), exchange.took, asked, &patience, jitter());
+        let verdict = verdict.unwrap_or_else(|| {
+            let reason = format!("{}: the answer is not one to this call", operation.as_str());
+            Verdict::Hold { reason }
+        });
+        Failed { verdict, attempt: Some(attempt), lost: matches!(outcome, Outcome::Lost(_)).then_some(0) }
+    }
+
+    /// What it means that a file could not be opened as it was checked.
+    fn unopened(&self, refusal: Refusal, operation: Operation, job: &Job, upload: &Upload) -> Failed {
+        let reason = |message: String| Reason { status: None, code: None, message };
+        let outcome = match refusal {
+            Refusal::Unsafe(CHANGED) => self.changed(job, upload, reason(CHANGED.to_owned())),
+            Refusal::Unsafe(why) => {
+                let problem = Refusal::Unsafe(why).problem(&upload.path);
+                let verdict = Verdict::Refuse { reason: format!("{}: {why}", upload.path), problem };
+                return Failed { verdict, attempt: None, lost: None };
+            }
+            Refusal::Missing => {
+                Outcome::SourceUnreadable(reason(format!("{}: the file is no longer there", upload.path)))
+            }
+            Refusal::Io(error) => Outcome::SourceUnreadable(reason(format!("{}: {error}", upload.path))),
+        };
+        let patience = Patience { file: job.file_patience, ..self.patience };
+        let verdict = judge(operation, &outcome, trial_of(job), Duration::ZERO, None, &patience, jitter());
+        let verdict = verdict.unwrap_or_else(|| Verdict::Hold { reason: "the file cannot be opened".to_owned() });
+        Failed { verdict, attempt: None, lost: None }
+    }
+
+    /// A file that is not as it was checked: its sender may be writing it again, which ends by itself; only one that
+    /// lies still is really another one.
+    fn changed(&self, job: &Job, upload: &Upload, reason: Reason) -> Outcome {
+        let root = self.roots.get(Path::new(&job.image_root)).map_err(Refusal::Io);
+        let now = root.and_then(|root| root.open_file(&join(&job.image_folder, &upload.path)));
+        let lies_still = now.as_ref().is_ok_and(|now| {
+            let last_change = Timestamp(now.identity.ctime_ns.div_euclid(1_000_000));
+            Timestamp::now().since(last_change) >= STILL_BEING_WRITTEN
+        });
+        if lies_still {
+            return Outcome::SourceChanged(reason);
+        }
+        let message = format!("{}: the file is being written again", upload.path);
+        Outcome::SourceUnreadable(Reason { message, ..reason })
     }
 
     /// Opens an image beneath its folder. Blocks, but only as long as the file system takes to find a file.
@@ -388,8 +431,7 @@ impl Delivery {
             // Every other outcome says that nothing was created.
             job.creation = Creation::None;
         }
-        let trial = trial_of(job);
-        let mut failed = self.failed(Operation::CreateDocument, &outcome, trial, &exchange, attempt, 0);
+        let mut failed = self.failed(job, &outcome, &exchange, attempt);
         failed.lost = None;
         self.act(account, job, vec![failed]).await
     }
@@ -412,7 +454,7 @@ impl Delivery {
         let mut attempt = attempt_of(&exchange, &outcome, None);
         let trial = trial_of(job);
         let Outcome::Done(Reply::Documents(documents)) = &outcome else {
-            let mut failed = self.failed(Operation::ReadDocuments, &outcome, trial, &exchange, attempt, 0);
+            let mut failed = self.failed(job, &outcome, &exchange, attempt);
             failed.lost = None;
             // Refused or used up: whether the document stands is still not known, so only a person can settle it.
             failed.verdict = match failed.verdict {
@@ -559,24 +601,9 @@ struct Last {
 
 const CHANGED: &str = "the file is not the one that was checked when its manifest was taken in";
 
-fn unopened(refusal: Refusal, operation: Operation, upload: &Upload, trial: Trial, patience: &Patience) -> Failed {
-    let reason = |message: String| Reason { status: None, code: None, message };
-    let outcome = match refusal {
-        Refusal::Unsafe(CHANGED) => Outcome::SourceChanged(reason(format!("{}: {CHANGED}", upload.path))),
-        Refusal::Unsafe(why) => {
-            let problem = Refusal::Unsafe(why).problem(&upload.path);
-            let verdict = Verdict::Refuse { reason: format!("{}: {why}", upload.path), problem };
-            return Failed { verdict, attempt: None, lost: None };
-        }
-        Refusal::Missing => Outcome::SourceUnreadable(reason(format!("{}: the file is no longer there", upload.path))),
-        Refusal::Io(error) => Outcome::SourceUnreadable(reason(format!("{}: {error}", upload.path))),
-    };
-    let verdict = judge(operation, &outcome, trial, Duration::ZERO, None, patience, jitter()).unwrap_or_else(|| {
-        let problem = Problem::error("the file cannot be opened", "look at the drop folder").path(&upload.path);
-        Verdict::Refuse { reason: problem.reason.clone(), problem }
-    });
-    Failed { verdict, attempt: None, lost: None }
-}
+/// A file whose last change is younger than this may still be written to: long enough for a sender that pauses, short
+/// enough for a person who waits for the refusal of a file that was replaced.
+const STILL_BEING_WRITTEN: Duration = Duration::from_secs(5);
 
 /// A folder and a path below it, where either may be empty.
 #[must_use]

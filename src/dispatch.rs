@@ -51,6 +51,8 @@ pub struct Lane {
     pub account: Arc<Account>,
     /// Higher goes first.
     pub priority: i64,
+    /// How long its jobs may wait for a file that is away.
+    pub file_patience: Duration,
 }
 
 /// What wakes what.
@@ -247,7 +249,8 @@ impl Dispatcher {
             // Drops of the same priority share what is free; the last of them takes what the others leave.
             let peers = open.iter().take_while(|(_, other)| other.priority == lane.priority).count();
             let claimed = self.queue.claim(*drop_id, free.div_ceil(peers)).await?;
-            for job in claimed {
+            for mut job in claimed {
+                job.file_patience = lane.file_patience;
                 let (delivery, account) = (Arc::clone(&self.delivery), Arc::clone(&lane.account));
                 let id = job.id;
                 let task = running.spawn(async move { delivery.deliver(&account, job).await });

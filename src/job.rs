@@ -10,7 +10,7 @@
 //!   │◀──due── waiting ◀──┘ put off
 //! ```
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use serde::Serialize;
 
@@ -277,6 +277,8 @@ pub struct Job {
     pub image_root: String,
     /// Where their paths start, relative to that; empty for the folder itself.
     pub image_folder: String,
+    /// How long it may wait for a file that is away, as its drop says.
+    pub file_patience: Duration,
     /// How far the document has come.
     pub creation: Creation,
     /// When the document was last sent, in milliseconds since 1970, where that is known.
@@ -409,6 +411,7 @@ mod tests {
             uploads,
             image_root: "/drop".into(),
             image_folder: String::new(),
+            file_patience: Duration::from_secs(1),
             creation,
             sent_at: None,
             loss_answered: false,

@@ -45,6 +45,9 @@ const BYTES_OF_AN_UPLOAD: u64 = 1 << 20;
 /// Between two tries to settle a batch whose folder or receipt makes trouble.
 const SETTLE_AGAIN: Duration = Duration::from_secs(5);
 
+/// How long the jobs of an import may wait for a file that went away while it ran.
+const FILE_PATIENCE: Duration = Duration::from_secs(60);
+
 /// Where folders tell of no events, they are read this often.
 const POLL: Duration = Duration::from_secs(2);
 
@@ -112,6 +115,7 @@ impl Service {
             },
             absent_after: config.retry.absent_after,
             lost_file: config.retry.lost_file,
+            file: FILE_PATIENCE,
         };
         let delivery = Arc::new(Delivery::new(queue.clone(), patience, stop.clone()));
         let dispatcher = Dispatcher::new(
@@ -234,10 +238,15 @@ fn lanes(config: &Config, import: Option<&str>) -> Result<Vec<Lane>, ServiceErro
     };
     let mut lanes = Vec::new();
     for drop in &config.drops {
-        lanes.push(Lane { drop: drop.name.clone(), account: account(Some(drop))?, priority: drop.priority });
+        lanes.push(Lane {
+            drop: drop.name.clone(),
+            account: account(Some(drop))?,
+            priority: drop.priority,
+            file_patience: drop.incomplete_after,
+        });
     }
     if let Some(name) = import.filter(|name| config.drop_named(name).is_none()) {
-        lanes.push(Lane { drop: name.to_owned(), account: account(None)?, priority: 0 });
+        lanes.push(Lane { drop: name.to_owned(), account: account(None)?, priority: 0, file_patience: FILE_PATIENCE });
     }
     Ok(lanes)
 }

@@ -22,6 +22,8 @@ pub struct Patience {
     pub absent_after: Duration,
     /// What to do with a file whose answer was lost.
     pub lost_file: LostFile,
+    /// With a file that is not there, or still changes, although it was when its manifest was taken in.
+    pub file: Duration,
 }
 
 impl Patience {
@@ -111,7 +113,9 @@ pub fn judge(
     let again = |reason: &Reason, waits: Waits| {
         let tried = trial.tried.saturating_add(took);
         let attempts = trial.attempts.saturating_add(1);
-        match patience.retry.delay(attempts, tried, asked, jitter) {
+        let give_up_after = if waits == Waits::File { patience.file } else { patience.retry.give_up_after };
+        let policy = RetryPolicy { give_up_after, ..patience.retry };
+        match policy.delay(attempts, tried, asked, jitter) {
             Some(delay) => Verdict::Wait {
                 waits,
                 delay,
@@ -211,6 +215,7 @@ mod tests {
         },
         absent_after: Duration::from_secs(60),
         lost_file: LostFile::Send,
+        file: Duration::from_secs(86_400),
     };
 
     fn reason() -> Reason {
@@ -260,6 +265,15 @@ mod tests {
         let careful = Patience { lost_file: LostFile::Hold, ..PATIENCE };
         let held = judge(Operation::UploadFile, &lost, Trial::default(), Duration::ZERO, None, &careful, 0.0).unwrap();
         assert!(matches!(held, Verdict::Hold { .. }));
+    }
+
+    #[test]
+    fn a_file_that_is_away_is_waited_for_as_long_as_its_drop_says() {
+        let away = Outcome::SourceUnreadable(reason());
+        let waiting = judged(Operation::UploadImage, &away, Duration::from_secs(7200));
+        assert!(matches!(waiting, Verdict::Wait { waits: Waits::File, .. }), "{waiting:?}");
+        let ended = judged(Operation::UploadImage, &away, Duration::from_secs(86_400));
+        assert!(matches!(ended, Verdict::Refuse { .. }), "{ended:?}");
     }
 
     #[test]

@@ -56,7 +56,7 @@ pub struct ImportArgs {
     #[arg(long, value_name = "NAME", default_value = IMPORT)]
     drop: String,
 
-    /// Where receipts are written; else in a folder `receipts` beside each manifest.
+    /// Where receipts are written; else in a folder `receipts` beside each manifest, or in the folder that is imported.
     #[arg(long, value_name = "DIR")]
     receipts_to: Option<PathBuf>,
 

@@ -1,5 +1,7 @@
 //! Between rows and the types of [`crate::job`].
 
+use std::time::Duration;
+
 use rusqlite::{Connection, Row};
 
 use super::QueueError;
@@ -52,6 +54,7 @@ pub(super) fn job(row: &Row<'_>) -> Result<Job, QueueError> {
         uploads: Vec::new(),
         image_root: String::new(),
         image_folder: String::new(),
+        file_patience: Duration::MAX,
         creation: Creation::parse(&creation).ok_or_else(|| unreadable("a job's creation", &creation))?,
         sent_at: row.get(10)?,
         loss_answered: row.get(11)?,

@@ -99,3 +99,68 @@ fn a_line_that_cannot_be_read_is_named_by_its_number() {
     let bad: &Value = &receipt["entries"][1];
     assert!(bad.to_string().contains("line 3"), "the empty line makes it the third, not the second: {receipt}");
 }
+/// A job waits for a file that went away after it was taken in; the time for that is up.
+#[test]
+fn a_file_that_goes_and_stays_away_fails_its_entry_after_its_time() {
+    let builder = Builder {
+        drop: "incomplete_after = '1s'".to_owned(),
+        retry: "max = '500ms'\ngive_up_after = '1s'".to_owned(),
+        ..Builder::default()
+    };
+    let site = builder.build();
+    site.run_once().expect(0);
+    site.run(&["pause"]).expect(0);
+    site.put("a.png", image(Format::Png, 1));
+    site.put_documents("a.manifest.json", &[entry("a", 1, "a.png")]);
+    let mut daemon = site.daemon();
+    daemon.wait_until("it is taken in", || site.run(&["jobs"]).stdout.contains("a.manifest.json"));
+    fs::remove_file(site.in_drop("a.png")).unwrap();
+    site.run(&["resume"]).expect(0);
+    daemon.wait_until("it is settled", || site.is_settled("a.manifest.json"));
+    assert_eq!(site.receipt("a.manifest.json")["entries"][0]["errors"][0]["path"], "a.png");
+    daemon.terminate().expect(0);
+}
+
+#[test]
+fn a_file_that_has_changed_is_named_in_the_receipt() {
+    let site = Site::new();
+    site.run_once().expect(0);
+    site.run(&["pause"]).expect(0);
+    site.put("a.png", image(Format::Png, 1));
+    site.put_documents("a.manifest.json", &[entry("a", 1, "a.png")]);
+    let mut daemon = site.daemon();
+    daemon.wait_until("it is taken in", || site.run(&["jobs"]).stdout.contains("a.manifest.json"));
+    site.put("a.png", image(Format::Png, 2));
+    site.run(&["resume"]).expect(0);
+    daemon.wait_until("it is settled", || site.is_settled("a.manifest.json"));
+    assert_eq!(site.receipt("a.manifest.json")["entries"][0]["errors"][0]["path"], "a.png");
+    daemon.terminate().expect(0);
+}
+
+#[test]
+fn a_file_that_comes_back_slowly_is_waited_for_until_it_lies_still() {
+    let site = Builder { retry: "max = '100ms'".to_owned(), ..Builder::default() }.build();
+    let config = fs::read_to_string(site.at("config.toml")).unwrap();
+    site.write("config.toml", config.replace("settle = '50ms'", "settle = '1s'"));
+    site.run_once().expect(0);
+    site.run(&["pause"]).expect(0);
+    let content = image(Format::Png, 1);
+    site.put("a.png", &content);
+    site.put_documents("a.manifest.json", &[entry("a", 1, "a.png")]);
+    let mut daemon = site.daemon();
+    daemon.wait_until("it is taken in", || site.run(&["jobs"]).stdout.contains("a.manifest.json"));
+    fs::remove_file(site.in_drop("a.png")).unwrap();
+    site.run(&["resume"]).expect(0);
+    daemon.wait_until("it waits", || site.run(&["jobs", "--state", "waiting"]).stdout.contains("a.png"));
+    // A sender writes a byte every few milliseconds, as a slow link does.
+    let mut written = 0;
+    daemon.wait_until("it is sent", || {
+        written += 1;
+        site.put("a.png", &content[..written]);
+        written == content.len()
+    });
+    daemon.wait_until("it is settled", || site.is_settled("a.manifest.json"));
+    let receipt = site.receipt("a.manifest.json");
+    assert_eq!(receipt["entries"][0]["status"], "created", "{receipt}");
+    daemon.terminate().expect(0);
+}
