@@ -28,11 +28,12 @@ use crate::{
 const FEW: u32 = 1_000;
 
 /// Jobs taken into a queue in one transaction. Identities lie scattered in their index, so that each transaction writes
-/// most of its pages anew: few and large ones fill a queue many times faster.
-const CHUNK: u32 = 50_000;
+/// most of its pages anew: few and large ones fill a queue several times faster.
+const CHUNK: u32 = 10_000;
 
-/// Memory for the pages of a queue that is being filled, in KiB. The filled queue is opened anew, with its own.
-const FILLING_KIB: u32 = 1024 * 1024;
+/// For a queue that is being filled, which is then opened anew with its own settings. SQLite walks a journal of
+/// statements that lies in memory once for each statement, so that a large transaction takes quadratic time.
+const FILLING: &str = "PRAGMA cache_size = -1048576; PRAGMA temp_store = 1";
 
 /// How many jobs a claim takes, and how many such claims a round has; never more than the small queue holds.
 const CLAIMS: [(usize, usize); 2] = [(1, 600), (16, 60)];
@@ -123,8 +124,7 @@ impl Filled {
     /// Makes a queue with so many ready jobs behind so many finished ones.
     fn make(path: &Path, ready: u32, finished: u32) -> Result<Self> {
         let queue = Queue::open(path, WhenStuck::Fail)?;
-        queue
-            .run_blocking(|connection| Ok(connection.execute_batch(&format!("PRAGMA cache_size = -{FILLING_KIB}"))?))?;
+        queue.run_blocking(|connection| Ok(connection.execute_batch(FILLING)?))?;
         let batch_id = queue.run_blocking(begin)?;
         fill(&queue, batch_id, 0..finished)?;
         queue.run_blocking(|connection| {
