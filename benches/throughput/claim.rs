@@ -43,9 +43,9 @@ pub fn run(effort: &Effort, folder: &Path) -> Result<()> {
     let many = if effort.quick { 100_000 } else { 1_000_000 };
     println!("P13: claims on the durable queue, with {many} jobs ÷ with {FEW}");
     let started = Instant::now();
-    let few = Filled::make(&folder.join("few.db"), FEW, 0)?;
-    let queued = Filled::make(&folder.join("queued.db"), many, 0)?;
-    let finished = Filled::make(&folder.join("finished.db"), FEW, many)?;
+    let few = Filled::ready(&folder.join("few.db"), FEW)?;
+    let queued = Filled::ready(&folder.join("queued.db"), many)?;
+    let finished = queued.finished(&folder.join("finished.db"), many..many + FEW)?;
     println!("   filled in {:.0} s", started.elapsed().as_secs_f64());
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -121,26 +121,38 @@ struct Filled {
 }
 
 impl Filled {
-    /// Makes a queue with so many ready jobs behind so many finished ones.
-    fn make(path: &Path, ready: u32, finished: u32) -> Result<Self> {
+    /// Makes a queue with so many ready jobs.
+    fn ready(path: &Path, jobs: u32) -> Result<Self> {
         let queue = Queue::open(path, WhenStuck::Fail)?;
         queue.run_blocking(|connection| Ok(connection.execute_batch(FILLING)?))?;
         let batch_id = queue.run_blocking(begin)?;
-        fill(&queue, batch_id, 0..finished)?;
-        queue.run_blocking(|connection| {
-            connection.execute(
-                "UPDATE job SET state = 'done', remote_id = profile_id, ended_at = created_at WHERE state = 'queued'",
-                [],
-            )?;
-            Ok(())
-        })?;
-        fill(&queue, batch_id, finished..finished + ready)?;
-        let drop_id = queue.run_blocking(move |connection| {
-            admit::seal(connection, batch_id, None, Timestamp::now())?;
-            Ok(connection.query_row("SELECT id FROM drop_folder", [], |row| row.get(0))?)
-        })?;
+        fill(&queue, batch_id, 0..jobs)?;
         drop(queue);
-        Ok(Self { queue: Queue::open(path, WhenStuck::Fail)?, drop_id })
+        Self::open(path)
+    }
+
+    /// Makes a copy of it in which its jobs are finished, and so many ready ones come behind them.
+    fn finished(&self, path: &Path, jobs: std::ops::Range<u32>) -> Result<Self> {
+        let copy = path.to_str().context("the path is not UTF-8")?;
+        rusqlite::Connection::open(self.queue.path())?.execute("VACUUM INTO ?1", [copy])?;
+        let queue = Queue::open(path, WhenStuck::Fail)?;
+        let batch_id = queue.run_blocking(|connection| {
+            connection.execute_batch(FILLING)?;
+            connection.execute("UPDATE job SET state = 'done', remote_id = profile_id, ended_at = created_at", [])?;
+            Ok(connection.query_row("SELECT id FROM batch", [], |row| row.get(0))?)
+        })?;
+        fill(&queue, batch_id, jobs)?;
+        drop(queue);
+        Self::open(path)
+    }
+
+    fn open(path: &Path) -> Result<Self> {
+        let queue = Queue::open(path, WhenStuck::Fail)?;
+        let drop_id = queue
+            .run_blocking(|connection| Ok(connection.query_row("SELECT id FROM drop_folder", [], |row| row.get(0))?))?;
+        let filled = Self { queue, drop_id };
+        filled.empty_log()?;
+        Ok(filled)
     }
 
     fn claim(&self, runtime: &Runtime, limit: usize) -> Result<Duration> {
@@ -151,12 +163,17 @@ impl Filled {
         Ok(took)
     }
 
-    /// Undoes the claims, and empties the log, so that no round pays for the one before it.
+    /// Undoes the claims, so that every round claims the same.
     fn ready_again(&self) -> Result<()> {
         self.queue.run_blocking(|connection| {
             connection.execute("UPDATE job SET state = 'queued' WHERE state = 'running'", [])?;
             Ok(())
         })?;
+        self.empty_log()
+    }
+
+    /// Moves the log into the database, so that no round pays for what was before it.
+    fn empty_log(&self) -> Result<()> {
         let outside = rusqlite::Connection::open(self.queue.path())?;
         outside.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).context("cannot empty the log")
     }
