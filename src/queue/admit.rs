@@ -212,7 +212,7 @@ pub fn fate(owner: Owner, replace: bool) -> Fate {
         Owner::Created { .. } | Owner::UnderWay { .. } if replace => Fate::Queue,
         Owner::Created { job_id, .. } | Owner::UnderWay { job_id, .. } => Fate::Refuse(
             Problem::error(
-                format!("an earlier entry (job {job_id}) has the same reference with other content"),
+                format!("job {job_id}, an earlier entry, has the same reference with other content"),
                 "give this entry a reference of its own, or say \"replace\": true to create it as well",
             )
             .field("reference"),
