@@ -8,6 +8,7 @@ pub mod body;
 pub mod client;
 pub mod exchange;
 mod fault;
+mod frames;
 pub mod limits;
 pub mod progress;
 mod source;

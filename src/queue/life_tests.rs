@@ -197,7 +197,10 @@ fn the_same_reference_with_other_content_is_refused_unless_it_replaces() {
     site.admit_entries("b.manifest.json", vec![with("one", 2, false)]);
     let refused = site.detail(first + 1).job;
     assert_eq!(refused.state, JobState::Failed);
-    assert!(refused.problems[0].reason.contains(&format!("job {first}, an earlier entry, has the same reference")), "{refused:?}");
+    assert!(
+        refused.problems[0].reason.contains(&format!("job {first}, an earlier entry, has the same reference")),
+        "{refused:?}"
+    );
     site.create(first, "doc-1");
     site.admit_entries("c.manifest.json", vec![with("one", 2, true)]);
     site.create(first + 2, "doc-2");

@@ -127,8 +127,9 @@ impl Writer {
 }
 
 trait Command: Send {
-    /// Does the work; an error of the disk is returned, every other one is kept for the answer.
-    fn attempt(&mut self, connection: &Connection) -> Result<(), QueueError>;
+    /// Does the work. With `alone`, an error that is not the disk's undoes this command only and is kept for its
+    /// answer; without, any error is returned, and the whole group has to be undone.
+    fn attempt(&mut self, connection: &Connection, alone: bool) -> Result<(), QueueError>;
     /// Answers; `failure` is why the commit failed, if it did.
     fn answer(self: Box<Self>, failure: Option<&QueueError>);
 }
@@ -140,22 +141,22 @@ struct Call<T, F> {
 }
 
 impl<T: Send, F: FnMut(&Connection) -> Result<T, QueueError> + Send> Command for Call<T, F> {
-    fn attempt(&mut self, connection: &Connection) -> Result<(), QueueError> {
+    fn attempt(&mut self, connection: &Connection, alone: bool) -> Result<(), QueueError> {
+        if !alone {
+            self.result = Some(Ok((self.command)(connection)?));
+            return Ok(());
+        }
         connection.prepare_cached("SAVEPOINT command")?.execute([])?;
         match (self.command)(connection) {
-            Ok(value) => {
-                connection.prepare_cached("RELEASE command")?.execute([])?;
-                self.result = Some(Ok(value));
-                Ok(())
-            }
-            Err(error) if error.is_disk_trouble() => Err(error),
+            Err(error) if error.is_disk_trouble() => return Err(error),
             Err(error) => {
                 connection.prepare_cached("ROLLBACK TO command")?.execute([])?;
-                connection.prepare_cached("RELEASE command")?.execute([])?;
                 self.result = Some(Err(error));
-                Ok(())
             }
+            Ok(value) => self.result = Some(Ok(value)),
         }
+        connection.prepare_cached("RELEASE command")?.execute([])?;
+        Ok(())
     }
 
     fn answer(mut self: Box<Self>, failure: Option<&QueueError>) {
@@ -199,10 +200,22 @@ fn serve(connection: &Connection, inbox: &mpsc::Receiver<Box<dyn Command>>, shar
     }
 }
 
+/// Commits a group. Errors of single commands are rare, so it is tried without a savepoint for each first; where one
+/// fails, the group is undone and run again, each command on its own.
 fn commit(connection: &Connection, group: &mut [Box<dyn Command>]) -> Result<(), QueueError> {
+    match commit_once(connection, group, false) {
+        Err(error) if !error.is_disk_trouble() => {
+            undo(connection);
+            commit_once(connection, group, true)
+        }
+        done => done,
+    }
+}
+
+fn commit_once(connection: &Connection, group: &mut [Box<dyn Command>], alone: bool) -> Result<(), QueueError> {
     connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
     for command in group {
-        command.attempt(connection)?;
+        command.attempt(connection, alone)?;
     }
     connection.prepare_cached("COMMIT")?.execute([])?;
     Ok(())
