@@ -361,6 +361,9 @@ impl Delivery {
             image_ids: job.image_ids().unwrap_or_default(),
             extracted_data: job.extracted_data.as_deref().and_then(|text| serde_json::from_str(text).ok()),
         };
+        // The intent may be older by however long the job waited for its turn; the time in which a lost document may
+        // still appear begins here.
+        job.sent_at = Some(Timestamp::now().0);
         let exchange = account.client.create_document(&job.profile_id, &request).await;
         drop(slot);
         let now = Timestamp::now();

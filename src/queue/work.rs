@@ -140,7 +140,7 @@ pub(super) fn finish(
     settle::job_ended(connection, job_id, Some(remote_id), now)
 }
 
-/// Ends a job without its document.
+/// Ends a job without its document. An intent that came to nothing is forgotten, so that a retry is a creation of its own.
 pub(super) fn end_without(
     connection: &Connection,
     job_id: i64,
@@ -154,7 +154,8 @@ pub(super) fn end_without(
     let changed = connection
         .prepare_cached(
             "UPDATE job SET state = ?3, waits = NULL, reason = ?4, due_at = NULL, problems = ?5, ended_at = ?6,
-                            cancel_asked = 0
+                            cancel_asked = 0,
+                            creation = CASE creation WHEN 'intended' THEN 'none' ELSE creation END
               WHERE id = ?1 AND state = ?2",
         )?
         .execute(params![job_id, from.as_str(), to.as_str(), reason, admit::json(problems), now.0])?;
@@ -473,7 +474,8 @@ impl Queue {
     }
 
     /// Takes back the jobs that a process held when it was killed: whoever was about to create its document is asked
-    /// after first, and uploads without an ID may have been received all the same.
+    /// after first, and uploads without an ID may have been received all the same. When an intended document went out is
+    /// not known, only that it was before `now`, so it may appear for as long as if it had been sent now.
     ///
     /// # Errors
     ///
@@ -487,7 +489,8 @@ impl Queue {
             )?;
             let unknown = connection.execute(
                 "UPDATE job SET state = 'waiting', waits = 'read_back', due_at = ?1, creation = 'unknown',
-                                loss_answered = 0, reason = 'stopped while the document was being created'
+                                loss_answered = 0, reason = 'stopped while the document was being created',
+                                sent_at = CASE creation WHEN 'intended' THEN ?1 ELSE sent_at END
                   WHERE state = 'running' AND creation <> 'none'",
                 [now.0],
             )?;

@@ -1,0 +1,33 @@
+//! What must hold when a job comes up again: after a refusal, a crash, or a person's retry.
+
+use super::test_support::{NOW, Site, attempt};
+use crate::job::Creation;
+
+const LATER: crate::clock::Timestamp = crate::clock::Timestamp(NOW.0 + 60_000);
+
+#[test]
+fn a_refused_document_that_is_retried_is_a_new_creation_with_a_time_of_its_own() {
+    let site = Site::new();
+    site.admit("a.manifest.json", &["one"]);
+    let one = site.job("one");
+    site.claim(one);
+    site.wait(site.queue.upload_stored(one, 0, "image".into(), true, attempt("upload_image", "done"), NOW)).unwrap();
+    site.wait(site.queue.refuse(one, "no such category".into(), vec![], vec![], vec![], NOW)).unwrap();
+    assert!(site.queue.retry(one).unwrap().done);
+    // Else it would be sent under the old intent, and a lost answer would be judged by the time of the old one.
+    assert_eq!(site.claim(one).creation, Creation::None);
+}
+
+#[test]
+fn after_a_crash_the_time_in_which_a_document_may_appear_begins_anew() {
+    let site = Site::new();
+    site.admit("a.manifest.json", &["one"]);
+    let one = site.job("one");
+    site.claim(one);
+    site.wait(site.queue.upload_stored(one, 0, "image".into(), true, attempt("upload_image", "done"), NOW)).unwrap();
+    site.wait(site.queue.recover(LATER)).unwrap();
+    site.wait(site.queue.ready(LATER)).unwrap();
+    let job = site.claim(one);
+    // The intent is older than the call by however long the job waited for its turn.
+    assert_eq!((job.creation, job.sent_at), (Creation::Unknown, Some(LATER.0)));
+}
