@@ -1,6 +1,10 @@
 //! What must hold when a job comes up again: after a refusal, a crash, or a person's retry.
 
-use super::test_support::{NOW, Site, attempt};
+use super::{
+    admit::Admission,
+    look,
+    test_support::{DROP, NOW, Site, attempt, document, take},
+};
 use crate::job::Creation;
 
 const LATER: crate::clock::Timestamp = crate::clock::Timestamp(NOW.0 + 60_000);
@@ -30,4 +34,23 @@ fn after_a_crash_the_time_in_which_a_document_may_appear_begins_anew() {
     let job = site.claim(one);
     // The intent is older than the call by however long the job waited for its turn.
     assert_eq!((job.creation, job.sent_at), (Creation::Unknown, Some(LATER.0)));
+}
+
+#[test]
+fn what_waits_for_a_held_job_is_left_to_a_person_too() {
+    let site = Site::new();
+    let same = |index| -> Admission { take(document(index, "one"), 1) };
+    site.admit_entries("a.manifest.json", vec![same(0), same(1)]);
+    let first: i64 = site.value("SELECT min(id) FROM job").parse().unwrap();
+    site.hold(first, Creation::Unknown);
+    let left = look::left(&site.connection(), &[DROP]).unwrap();
+    assert_eq!((left.to_do, left.held), (0, 2));
+}
+
+#[test]
+fn a_drop_that_a_person_paused_is_all_that_is_left_once_the_others_are_done() {
+    let site = Site::new();
+    site.admit("a.manifest.json", &["one"]);
+    site.queue.pause(&format!("drop:{DROP}"), super::control::Cause::Operator, None, NOW).unwrap();
+    assert!(look::left(&site.connection(), &[DROP, "other"]).unwrap().paused);
 }
