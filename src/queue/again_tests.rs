@@ -5,7 +5,7 @@ use super::{
     look,
     test_support::{DROP, NOW, Site, attempt, document, take},
 };
-use crate::job::Creation;
+use crate::job::{Creation, JobState};
 
 const LATER: crate::clock::Timestamp = crate::clock::Timestamp(NOW.0 + 60_000);
 
@@ -53,4 +53,41 @@ fn a_drop_that_a_person_paused_is_all_that_is_left_once_the_others_are_done() {
     site.admit("a.manifest.json", &["one"]);
     site.queue.pause(&format!("drop:{DROP}"), super::control::Cause::Operator, None, NOW).unwrap();
     assert!(look::left(&site.connection(), &[DROP, "other"]).unwrap().paused);
+}
+
+/// Lets a batch be settled as far as asked for.
+fn settle(site: &Site, batch: i64, shelf: Option<&str>) {
+    site.queue.name_receipt(batch, "a.receipt.json".into()).unwrap();
+    site.queue.receipt_published(batch).unwrap();
+    if let Some(shelf) = shelf {
+        site.queue.batch_closed(batch, Some(shelf.into())).unwrap();
+    }
+}
+
+#[test]
+fn a_job_that_is_retried_after_its_files_were_moved_finds_them_wherever_they_lay() {
+    let site = Site::new();
+    let batch = site.admit("a.manifest.json", &["one"]);
+    site.queue
+        .run_blocking(|connection| Ok(connection.execute("UPDATE batch SET image_root = '/archive/scans'", [])?))
+        .unwrap();
+    let one = site.job("one");
+    site.fail(one, "no");
+    settle(&site, batch, Some("/archive/failed/2026-11-23"));
+    assert!(site.queue.retry(one).unwrap().done);
+    assert_eq!(site.claim(one).image_root, "/archive/failed/2026-11-23");
+}
+
+#[test]
+fn a_job_whose_files_are_being_moved_is_retried_when_they_are() {
+    let site = Site::new();
+    let batch = site.admit("a.manifest.json", &["one"]);
+    let one = site.job("one");
+    site.fail(one, "no");
+    settle(&site, batch, None);
+    let answer = site.queue.retry(one).unwrap();
+    assert!(!answer.done && answer.message.contains("again"), "{answer:?}");
+    assert_eq!(site.state(one), JobState::Failed);
+    site.queue.batch_closed(batch, Some("/drop/failed/2026-11-23".into())).unwrap();
+    assert!(site.queue.retry(one).unwrap().done);
 }
