@@ -390,7 +390,7 @@ fn look_on(mut inbox: Inbox, shared: &Arc<InboxShared>, stopped: &dyn Fn() -> bo
             Ok(looked) => looked,
             Err(error) => {
                 tracing::error!(drop = config.name, %error, "the drop cannot be looked into");
-                Looked { again_in: Some(Duration::from_secs(1)), ..Looked::default() }
+                Looked { waiting: 1, again_in: Some(Duration::from_secs(1)), ..Looked::default() }
             }
         };
         number += 1;

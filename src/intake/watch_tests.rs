@@ -50,6 +50,10 @@ impl Place {
         fs::write(self.at(name), manifest.to_string()).unwrap();
     }
 
+    fn value(&self, sql: &str) -> Option<i64> {
+        Queue::look(self.queue.path()).unwrap().query_row(sql, [], |row| row.get(0)).unwrap()
+    }
+
     /// Creates whatever is queued.
     fn create_all(&self) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -77,6 +81,44 @@ impl Place {
         let ended = self.queue.to_settle(0, 100).unwrap();
         ended.iter().for_each(|batch| drop(closing::settle(&self.queue, &look, batch).unwrap()));
         ended.len()
+    }
+}
+
+#[test]
+fn how_long_a_manifest_has_waited_is_not_forgotten_by_looks_in_between() {
+    let place = Place::new(|_| {});
+    place.put_manifest("a.manifest.json", "missing.png");
+    let mut inbox = place.drop();
+    assert_eq!(inbox.look(0).unwrap().waiting, 1);
+    let first_seen = || place.value("SELECT max(first_seen) FROM arrival");
+    let since = first_seen();
+    assert!(since.is_some());
+    // Something else happens in the folder before it is this manifest's turn again.
+    while Timestamp::now().0 <= since.unwrap() {}
+    assert_eq!(inbox.look(1).unwrap().waiting, 1);
+    assert_eq!(first_seen(), since);
+    fs::remove_file(place.at("a.manifest.json")).unwrap();
+    assert_eq!(inbox.look(2).unwrap().waiting, 0);
+    assert_eq!(first_seen(), None, "what its sender took back is forgotten");
+}
+
+#[test]
+fn a_folder_that_cannot_be_read_is_not_one_with_nothing_in_it() {
+    let place = Place::new(|_| {});
+    fs::remove_dir(&place.config.path).unwrap();
+    assert_eq!(place.drop().look(0).unwrap().waiting, 1);
+}
+
+#[test]
+fn a_manifest_that_failed_may_come_again_where_good_ones_stay() {
+    let place = Place::new(|config| config.after_success = AfterSuccess::Keep);
+    let mut inbox = place.drop();
+    for number in 0..2 {
+        fs::write(place.at("a.png"), "no image").unwrap();
+        place.put_manifest("a.manifest.json", "a.png");
+        assert_eq!(inbox.look(number).unwrap().taken, 1, "round {number}");
+        assert_eq!(place.settle_all(), 1);
+        assert!(!place.at("a.manifest.json").exists());
     }
 }
 
