@@ -312,7 +312,7 @@ impl Delivery {
         attempt: Attempt,
         position: u32,
     ) -> Failed {
-        let asked = exchange.limits().and_then(|limits| limits.wait(Timestamp::now()));
+        let asked = exchange.limits().and_then(|limits| limits.wait_after_failure(Timestamp::now()));
         let verdict =
             judge(operation, outcome, trial, exchange.took, asked, &self.patience, jitter()).unwrap_or_else(|| {
                 let reason = format!("{}: the answer is not one to this call", operation.as_str());
@@ -375,7 +375,8 @@ impl Delivery {
         }
         if let Outcome::Lost(_) = &outcome {
             job.creation = Creation::Unknown;
-            job.loss_answered = exchange.status().is_some_and(|status| !matches!(status, 502 | 504));
+            // A gateway that gave up, 52x among common ones, tells nothing of what is going on behind it.
+            job.loss_answered = exchange.status().is_some_and(|status| !matches!(status, 502 | 504 | 520..=599));
         } else {
             // Every other outcome says that nothing was created.
             job.creation = Creation::None;
