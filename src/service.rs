@@ -25,7 +25,7 @@ use crate::{
     api::{self, Client},
     clock::Timestamp,
     closing::{self, Settled},
-    config::{self, Config, DropConfig, Watch},
+    config::{self, Config, DropConfig, LostFile, Watch},
     delivery::Delivery,
     dispatch::{Dispatcher, Lane, Signals},
     inbox::watch::{Delivery as Delivers, Watcher, delivers_events},
@@ -100,6 +100,15 @@ impl Service {
         let signals = Arc::new(Signals::default());
         let lanes = lanes(config, import)?;
         let accounts: Vec<_> = lanes.iter().map(|lane| Arc::clone(&lane.account)).collect();
+        if config.retry.lost_file == LostFile::Hold {
+            let held = queue.hold_files().await?;
+            if held > 0 {
+                tracing::error!(
+                    jobs = held,
+                    "files were under way when an earlier process was killed: see `jobs --state held`"
+                );
+            }
+        }
         let recovered = queue.recover(Timestamp::now()).await?;
         if recovered > 0 {
             tracing::info!(jobs = recovered, "taken up again where an earlier process left off");

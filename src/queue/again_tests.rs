@@ -45,6 +45,10 @@ fn what_waits_for_a_held_job_is_left_to_a_person_too() {
     site.hold(first, Creation::Unknown);
     let left = look::left(&site.connection(), &[DROP]).unwrap();
     assert_eq!((left.to_do, left.held), (0, 2));
+    let other = site.admit("b.manifest.json", &["other"]);
+    let held = look::held_by_batch(&site.connection()).unwrap();
+    assert_eq!(held.iter().map(|(_, count)| count).sum::<u64>(), 2);
+    assert!(held.iter().all(|(batch, _)| *batch != other), "what others are held for keeps nobody");
 }
 
 #[test]
@@ -90,4 +94,21 @@ fn a_job_whose_files_are_being_moved_is_retried_when_they_are() {
     assert_eq!(site.state(one), JobState::Failed);
     site.queue.batch_closed(batch, Some("/drop/failed/2026-11-23".into())).unwrap();
     assert!(site.queue.retry(one).unwrap().done);
+}
+
+#[test]
+fn a_file_that_was_under_way_at_a_crash_is_held_where_a_person_wants_to_decide() {
+    let site = Site::new();
+    let mut entry = document(0, "one");
+    let path = crate::entry::RelativePath::parse("img/one.pdf").unwrap();
+    let source = crate::entry::Source { path, declared_bytes: None, declared_sha256: None };
+    entry.content = crate::entry::Content::File { name: None, source };
+    site.admit_entries("a.manifest.json", vec![take(entry, 1), take(document(1, "two"), 2)]);
+    let (one, two) = (site.job("one"), site.job("two"));
+    site.claim(one);
+    site.claim(two);
+    assert_eq!(site.wait(site.queue.hold_files()).unwrap(), 1);
+    site.wait(site.queue.recover(LATER)).unwrap();
+    assert_eq!((site.state(one), site.state(two)), (JobState::Held, JobState::Queued));
+    assert!(site.queue.release(one, super::control::Release::AsCreated("file-1".into()), LATER).unwrap().done);
 }

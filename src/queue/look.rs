@@ -689,6 +689,26 @@ pub fn batch_progress(connection: &Connection, id: i64) -> Result<BatchProgress,
         })?)
 }
 
+/// How many jobs of each batch only a person can bring on: held ones, and those that wait for one.
+///
+/// # Errors
+///
+/// Those of the database.
+pub fn held_by_batch(connection: &Connection) -> Result<Vec<(i64, u64)>, QueueError> {
+    Ok(connection
+        .prepare_cached(
+            "SELECT batch_id, count(*) FROM (
+                SELECT batch_id FROM job WHERE state IN ('running', 'held') AND state = 'held'
+                UNION ALL
+                SELECT twin.batch_id FROM job JOIN job AS twin
+                    ON twin.twin_of = job.id AND twin.state = 'waiting' AND twin.waits = 'twin'
+                 WHERE job.state IN ('running', 'held') AND job.state = 'held')
+             GROUP BY batch_id",
+        )?
+        .query_map([], |row| Ok((row.get(0)?, u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0))))?
+        .collect::<Result<_, _>>()?)
+}
+
 /// How a batch ended: its counts, whether its manifest was unusable, and where its receipt lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BatchEnd {

@@ -473,6 +473,30 @@ impl Queue {
         .await
     }
 
+    /// Holds the files that a process may have been sending when it was killed: whether they stand cannot be asked. For
+    /// those who would rather decide than have a file twice; called before [`Queue::recover`].
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn hold_files(&self) -> Result<usize, QueueError> {
+        let to = JobState::Running.after(JobEvent::Held)?;
+        self.run(move |connection| {
+            connection.execute(
+                "UPDATE upload SET lost = lost + 1 WHERE remote_id IS NULL
+                    AND job_id IN (SELECT id FROM job WHERE state = 'running' AND kind = 'file')",
+                [],
+            )?;
+            Ok(connection.execute(
+                "UPDATE job SET state = ?1, reason = 'stopped while the file may have been under way, and the API cannot \
+                                be asked whether it stands: look at the profile, then use release'
+                  WHERE state = 'running' AND kind = 'file'",
+                [to.as_str()],
+            )?)
+        })
+        .await
+    }
+
     /// Takes back the jobs that a process held when it was killed: whoever was about to create its document is asked
     /// after first, and uploads without an ID may have been received all the same. When an intended document went out is
     /// not known, only that it was before `now`, so it may appear for as long as if it had been sent now.
