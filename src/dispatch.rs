@@ -78,6 +78,19 @@ pub struct Dispatcher {
     tasks: HashMap<task::Id, i64>,
 }
 
+/// Whether sending is allowed now, by the machine's own clock and time zone.
+#[must_use]
+pub fn is_open(windows: &[crate::config::Window]) -> bool {
+    crate::config::Window::contains(windows, local_now().datetime())
+}
+
+fn local_now() -> jiff::Zoned {
+    jiff::Zoned::new(
+        jiff::Timestamp::from_millisecond(Timestamp::now().0).unwrap_or_default(),
+        jiff::tz::TimeZone::system(),
+    )
+}
+
 /// A paused account's next probe.
 struct Probe {
     at: Instant,
@@ -279,10 +292,7 @@ impl Dispatcher {
 
     /// How long until sending is allowed, if it is not allowed now.
     fn closed_until(&self) -> Option<Duration> {
-        let now = jiff::Zoned::new(
-            jiff::Timestamp::from_millisecond(Timestamp::now().0).unwrap_or_default(),
-            jiff::tz::TimeZone::system(),
-        );
+        let now = local_now();
         if crate::config::Window::contains(&self.windows, now.datetime()) {
             return None;
         }

@@ -42,6 +42,20 @@ fn a_second_daemon_is_told_of_the_first_and_does_nothing() {
 }
 
 #[test]
+fn an_import_for_a_drop_that_the_daemon_does_not_know_says_so_and_queues_nothing() {
+    let site = slow(5);
+    let mut daemon = site.daemon();
+    daemon.wait_until("it is at work", || site.at("state/queue.db").exists());
+    site.write("in/x.png", image(Format::Png, 70));
+    let manifest = serde_json::json!({ "version": 1, "documents": [entry("x", 70, "x.png")] });
+    site.write("in/x.manifest.json", manifest.to_string());
+    site.run(&["import", "in", "--drop", "migration"]).expect(2).says("migration");
+    daemon.terminate().expect(0);
+    assert!(site.ledger().is_empty());
+    site.run(&["import", "in", "--drop", "migration"]).expect(0);
+}
+
+#[test]
 fn an_import_beside_a_daemon_queues_and_follows() {
     let site = slow(5);
     let mut daemon = site.daemon();
