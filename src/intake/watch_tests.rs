@@ -134,8 +134,8 @@ fn a_file_that_came_after_the_check_is_neither_deleted_nor_moved() {
         place.create_all();
         // The next scan comes under the same name while the first one's manifest is not settled yet.
         let next = [samples::PNG, b"next"].concat();
-        fs::write(place.at("a.next"), &next).unwrap();
-        fs::rename(place.at("a.next"), place.at("a.png")).unwrap();
+        fs::remove_file(place.at("a.png")).unwrap();
+        fs::write(place.at("a.png"), &next).unwrap();
         assert_eq!(place.settle_all(), 2);
         assert_eq!(fs::read(place.at("a.png")).unwrap(), next, "{after:?}");
         assert!(!place.at("b.png").exists(), "{after:?}");
