@@ -2,7 +2,7 @@
 
 use std::{fs, time::Duration};
 
-use passfort_ingest::sandbox::Options;
+use passfort_ingest::sandbox::{Operation, Options};
 use serde_json::Value;
 
 use crate::support::{Builder, Format, Site, entry, image, read_receipt};
@@ -138,5 +138,16 @@ fn a_daemon_whose_api_is_away_waits_and_goes_on() {
     site.start_api();
     daemon.wait_until("it goes on by itself", || site.left().is_empty());
     assert_eq!(site.receipt("batch.manifest.json")["counts"]["created"], 3);
+    daemon.terminate().expect(0);
+}
+
+#[test]
+fn a_daemon_whose_api_has_fallen_silent_ends_when_it_is_told_to() {
+    let mut site = Builder { api: "response_timeout = '1h'".to_owned(), ..Builder::default() }.build();
+    site.use_key("wrong-key-7f3a");
+    site.faults(&["whoami=hang"]);
+    drop_batch(&site, 1);
+    let mut daemon = site.daemon();
+    daemon.wait_until("it asks whether the key works", || !site.calls(Operation::Whoami).is_empty());
     daemon.terminate().expect(0);
 }
