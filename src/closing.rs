@@ -21,10 +21,10 @@ use crate::{
     delivery::join,
     durable::{self, Folder},
     inbox::{
-        beneath::{Identity, Root},
+        beneath::{Identity, Refusal, Root},
         shelf::{self, PutAway, ShelfError},
     },
-    queue::{Queue, QueueError, admit::path_key, settle, settle::Ended},
+    queue::{Queue, QueueError, admit::path_key, settle, settle::Ended, settle::NamedFile},
     receipt::{self, BatchStatus, Counts, Header, Line},
 };
 
@@ -208,21 +208,34 @@ fn put_away(
     let open = |path: &Path| Root::open(path).map_err(|source| ClosingError::Folder { path: path.to_owned(), source });
     let (root, images) = (open(&batch.root)?, open(&batch.image_root)?);
 
-    let mut touched = BTreeSet::new();
-    for paths in settle::paths(look, batch.id)?.chunks(256) {
-        let keys = paths.iter().map(|path| path_key(&batch.image_root, &batch.image_folder, path)).collect::<Vec<_>>();
+    settle::files(look, batch.id, |files| {
+        let key = |file: &NamedFile| path_key(&batch.image_root, &batch.image_folder, &file.path);
+        let keys = files.iter().map(key).collect::<Vec<_>>();
         let named = queue.still_named(batch.id, keys.clone())?;
-        for path in paths.iter().zip(&keys).filter(|(_, key)| !named.contains(key)).map(|(path, _)| path) {
-            let path = join(&batch.image_folder, path);
-            dispose(&images, &path, None, shelf.as_deref(), &mut touched)?;
+        let mut touched = BTreeSet::new();
+        for (file, _) in files.iter().zip(&keys).filter(|(_, key)| !named.contains(key)) {
+            let path = join(&batch.image_folder, &file.path);
+            let expected = match file.checked {
+                Some(checked) => match as_checked(&images, &path, checked, queue.seed())? {
+                    Some(identity) => Some(identity),
+                    None => continue,
+                },
+                None => None,
+            };
+            dispose(&images, &path, expected.as_ref(), shelf.as_deref(), &mut touched)?;
         }
-    }
+        for folder in touched {
+            durable::sync_dir(&folder).map_err(ShelfError::Io)?;
+        }
+        Ok::<_, ClosingError>(())
+    })?;
     if let Some(marker) = &batch.marker {
         // Before the manifest: a marker that stayed would speak for the next manifest of this name.
+        let mut touched = BTreeSet::new();
         dispose(&root, &format!("{}{marker}", batch.manifest), None, shelf.as_deref(), &mut touched)?;
-    }
-    for folder in touched {
-        durable::sync_dir(&folder).map_err(ShelfError::Io)?;
+        for folder in touched {
+            durable::sync_dir(&folder).map_err(ShelfError::Io)?;
+        }
     }
     // Last, and only if it is still the one that was taken in.
     let expected = read_identity(&batch.manifest_file);
@@ -235,6 +248,38 @@ fn put_away(
         }
     }
     Ok(shelf)
+}
+
+/// The identity of a file, if it still is the one that was checked. Whatever else lies under its name now has been sent
+/// by nobody yet, and stays for the manifest that names it.
+fn as_checked(
+    root: &Root,
+    path: &str,
+    (bytes, checksum): (u64, u64),
+    seed: u64,
+) -> Result<Option<Identity>, ClosingError> {
+    let mut opened = match root.open_file(path) {
+        Ok(opened) if opened.identity.bytes == bytes => opened,
+        Ok(_) | Err(Refusal::Missing | Refusal::Unsafe(_)) => return Ok(None),
+        Err(Refusal::Io(error)) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
+        Err(Refusal::Io(error)) => return Err(ShelfError::Io(error).into()),
+    };
+    let mut hash = Checksum(xxhash_rust::xxh3::Xxh3::with_seed(seed));
+    io::copy(&mut opened.file, &mut hash).map_err(ShelfError::Io)?;
+    Ok((hash.0.digest() == checksum).then_some(opened.identity))
+}
+
+struct Checksum(xxhash_rust::xxh3::Xxh3);
+
+impl Write for Checksum {
+    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+        self.0.update(piece);
+        Ok(piece.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Moves or removes one file that a manifest named.

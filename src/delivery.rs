@@ -328,7 +328,7 @@ impl Delivery {
     }
 
     fn failed(&self, job: &Job, outcome: &Outcome, exchange: &Exchange, attempt: Attempt) -> Failed {
-        let asked = exchange.limits().and_then(|limits| limits.wait(Timestamp::now()));
+        let asked = exchange.limits().and_then(|limits| limits.wait_after_failure(Timestamp::now()));
         let operation = exchange.operation;
         let patience = Patience { file: job.file_patience, ..self.patience };
         let verdict = judge(operation, outcome, trial_of(job), exchange.took, asked, &patience, jitter());
@@ -415,6 +415,9 @@ impl Delivery {
             image_ids: job.image_ids().unwrap_or_default(),
             extracted_data: job.extracted_data.as_deref().and_then(|text| serde_json::from_str(text).ok()),
         };
+        // The intent may be older by however long the job waited for its turn; the time in which a lost document may
+        // still appear begins here.
+        job.sent_at = Some(Timestamp::now().0);
         let exchange = account.client.create_document(&job.profile_id, &request).await;
         drop(slot);
         let now = Timestamp::now();
@@ -426,7 +429,8 @@ impl Delivery {
         }
         if let Outcome::Lost(_) = &outcome {
             job.creation = Creation::Unknown;
-            job.loss_answered = exchange.status().is_some_and(|status| !matches!(status, 502 | 504));
+            // A gateway that gave up, 52x among common ones, tells nothing of what is going on behind it.
+            job.loss_answered = exchange.status().is_some_and(|status| !matches!(status, 502 | 504 | 520..=599));
         } else {
             // Every other outcome says that nothing was created.
             job.creation = Creation::None;

@@ -12,7 +12,7 @@ use std::{
 };
 
 use tokio::{
-    sync::Notify,
+    sync::{Notify, oneshot},
     task::{self, JoinSet},
     time::Instant,
 };
@@ -80,10 +80,25 @@ pub struct Dispatcher {
     tasks: HashMap<task::Id, i64>,
 }
 
+/// Whether sending is allowed now, by the machine's own clock and time zone.
+#[must_use]
+pub fn is_open(windows: &[crate::config::Window]) -> bool {
+    crate::config::Window::contains(windows, local_now().datetime())
+}
+
+fn local_now() -> jiff::Zoned {
+    jiff::Zoned::new(
+        jiff::Timestamp::from_millisecond(Timestamp::now().0).unwrap_or_default(),
+        jiff::tz::TimeZone::system(),
+    )
+}
+
 /// A paused account's next probe.
 struct Probe {
     at: Instant,
     wait: Duration,
+    /// The probe that is under way: an API that is silent for long holds up neither other accounts nor the stop.
+    asking: Option<oneshot::Receiver<bool>>,
 }
 
 impl Dispatcher {
@@ -286,10 +301,7 @@ impl Dispatcher {
 
     /// How long until sending is allowed, if it is not allowed now.
     fn closed_until(&self) -> Option<Duration> {
-        let now = jiff::Zoned::new(
-            jiff::Timestamp::from_millisecond(Timestamp::now().0).unwrap_or_default(),
-            jiff::tz::TimeZone::system(),
-        );
+        let now = local_now();
         if crate::config::Window::contains(&self.windows, now.datetime()) {
             return None;
         }
@@ -307,19 +319,29 @@ impl Dispatcher {
     ) -> Result<Instant, QueueError> {
         let now = Instant::now();
         let first = if cause == Cause::QuotaSpent { QUOTA_REST } else { PROBE_FIRST };
-        let probe = probes.entry(account.scope.clone()).or_insert(Probe { at: now + first, wait: first });
-        if now < probe.at {
-            return Ok(probe.at);
-        }
-        let works = if cause == Cause::QuotaSpent {
-            true
-        } else {
-            let exchange = account.client.whoami().await;
-            let answer = outcome(&exchange, Timestamp::now());
-            tracing::debug!(account = account.scope, ?answer, operation = Operation::Whoami.as_str(), "probed");
-            // Whatever it says, it says something; an API without this call does not refuse the key by that.
-            let speaks = matches!(answer, Outcome::Done(_) | Outcome::Refused(_) | Outcome::Throttled { .. });
-            speaks || (cause == Cause::Outage && matches!(answer, Outcome::Paused { .. }))
+        let probe = probes.entry(account.scope.clone()).or_insert(Probe { at: now + first, wait: first, asking: None });
+        let works = match probe.asking.take() {
+            None if now < probe.at => return Ok(probe.at),
+            None if cause == Cause::QuotaSpent => true,
+            None => {
+                let (account, signals) = (Arc::clone(account), Arc::clone(&self.signals));
+                let (tell, told) = oneshot::channel();
+                tokio::spawn(async move {
+                    // Nobody listens any more where a person resumed the account meanwhile.
+                    tell.send(ask(&account, cause).await).ok();
+                    signals.work.notify_one();
+                });
+                probe.asking = Some(told);
+                return Ok(now + LOOK_AGAIN);
+            }
+            Some(mut told) => match told.try_recv() {
+                Ok(works) => works,
+                Err(oneshot::error::TryRecvError::Empty) => {
+                    probe.asking = Some(told);
+                    return Ok(now + LOOK_AGAIN);
+                }
+                Err(oneshot::error::TryRecvError::Closed) => false,
+            },
         };
         if works {
             tracing::info!(account = account.scope, cause = cause.as_str(), "sending goes on");
@@ -332,4 +354,14 @@ impl Dispatcher {
         probe.at = Instant::now() + probe.wait;
         Ok(probe.at)
     }
+}
+
+/// Asks a stopped account whose key it has; returns whether sending may go on.
+async fn ask(account: &Account, cause: Cause) -> bool {
+    let exchange = account.client.whoami().await;
+    let answer = outcome(&exchange, Timestamp::now());
+    tracing::debug!(account = account.scope, ?answer, operation = Operation::Whoami.as_str(), "probed");
+    // Whatever it says, it says something; an API without this call does not refuse the key by that.
+    let speaks = matches!(answer, Outcome::Done(_) | Outcome::Refused(_) | Outcome::Throttled { .. });
+    speaks || (cause == Cause::Outage && matches!(answer, Outcome::Paused { .. }))
 }

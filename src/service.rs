@@ -25,7 +25,7 @@ use crate::{
     api::{self, Client},
     clock::Timestamp,
     closing::{self, Settled},
-    config::{self, Config, DropConfig, Watch},
+    config::{self, Config, DropConfig, LostFile, Watch},
     delivery::Delivery,
     dispatch::{Dispatcher, Lane, Signals},
     inbox::watch::{Delivery as Delivers, Watcher, delivers_events},
@@ -103,6 +103,15 @@ impl Service {
         let signals = Arc::new(Signals::default());
         let lanes = lanes(config, import)?;
         let accounts: Vec<_> = lanes.iter().map(|lane| Arc::clone(&lane.account)).collect();
+        if config.retry.lost_file == LostFile::Hold {
+            let held = queue.hold_files().await?;
+            if held > 0 {
+                tracing::error!(
+                    jobs = held,
+                    "files were under way when an earlier process was killed: see `jobs --state held`"
+                );
+            }
+        }
         let recovered = queue.recover(Timestamp::now()).await?;
         if recovered > 0 {
             tracing::info!(jobs = recovered, "taken up again where an earlier process left off");
@@ -399,7 +408,7 @@ fn look_on(mut inbox: Inbox, shared: &Arc<InboxShared>, stopped: &dyn Fn() -> bo
             Ok(looked) => looked,
             Err(error) => {
                 tracing::error!(drop = config.name, %error, "the drop cannot be looked into");
-                Looked { again_in: Some(Duration::from_secs(1)), ..Looked::default() }
+                Looked { waiting: 1, again_in: Some(Duration::from_secs(1)), ..Looked::default() }
             }
         };
         number += 1;

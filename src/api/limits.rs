@@ -70,6 +70,15 @@ impl LimitHeaders {
     }
 }
 
+impl LimitHeaders {
+    /// The same for a call that failed for another reason than a limit: only what tells when one more call fits counts.
+    /// When the bucket is full again stands on every answer of a limited call, and is no reason to wait.
+    #[must_use]
+    pub fn wait_after_failure(&self, now: Timestamp) -> Option<Duration> {
+        Self { reset_secs: None, reset: None, ..*self }.wait(now)
+    }
+}
+
 /// A finite number of seconds; a negative one means that the moment has passed.
 fn seconds(text: &str) -> Option<f64> {
     text.parse().ok().filter(|seconds: &f64| seconds.is_finite())
@@ -100,6 +109,15 @@ mod tests {
 
     /// 2026-11-22T20:15:00Z.
     const NOW: Timestamp = Timestamp(1_795_378_500_000);
+
+    #[test]
+    fn a_failure_does_not_wait_until_the_bucket_is_full() {
+        let limited = read(&[("x-ratelimit-remaining", "9000"), ("x-ratelimit-reset-secs", "360")]);
+        assert_eq!(limited.wait_after_failure(NOW), None);
+        assert_eq!(limited.wait(NOW), Some(Duration::from_secs(360)));
+        let busy = read(&[("retry-after", "30"), ("x-ratelimit-reset-secs", "360")]);
+        assert_eq!(busy.wait_after_failure(NOW), Some(Duration::from_secs(30)));
+    }
 
     fn read(headers: &[(&'static str, &str)]) -> LimitHeaders {
         let headers = headers.iter().map(|(name, value)| {

@@ -22,6 +22,7 @@ use super::{
 use crate::{
     closing::write_identity,
     config::{AfterSuccess, Config, DropConfig, OnInvalid, parse_duration},
+    dispatch::is_open,
     inbox::{
         beneath::Root,
         scan::{Rules as ScanRules, globs, scan},
@@ -191,6 +192,8 @@ async fn work(
         ended = follow(args, config, &queue, &intake, &mut worker, &stop, &mut progress) => ended?,
     };
     stop.cancel();
+    // Else a full disk would keep the taking in, and with it the end of this command, waiting.
+    queue.give_up_when_stuck();
     if let Err(defect) = taking_in.await {
         tracing::error!(%defect, "the taking in died of a defect");
     }
@@ -216,6 +219,15 @@ impl Worker {
     ) -> anyhow::Result<()> {
         if self.lock.is_none() {
             let holder = Lock::holder(&config.queue.database);
+            let known = args.drop == IMPORT || config.drop_named(&args.drop).is_some();
+            if !known && holder.as_ref().is_some_and(|holder| holder.command == "run") {
+                return Err(Usage(format!(
+                    "the daemon that works on this database knows no drop '{}', so nobody would do the work: leave --drop \
+                     out, name a configured drop, or stop the daemon first",
+                    args.drop
+                ))
+                .into());
+            }
             let pid = holder.and_then(|holder| holder.pid);
             tracing::info!(?pid, "another process works on this database: it does the work, this one follows");
             return Ok(());
@@ -250,17 +262,20 @@ async fn follow(
     let mut idle_since = Instant::now();
     let mut troubled_since = None;
     let mut ours = Ours::default();
+    let mut pause = LOOK;
     loop {
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(pause).await;
+        let began = Instant::now();
         // In this order: what is taken in after the first question is waited for by the next round.
         let finished = intake.finished.load(Ordering::Acquire);
         ours.look(&connection, &intake.batches())?;
         progress.show(&ours, finished);
+        // Calls and looks share a thread: of its time, looking at very many manifests may take a twentieth.
+        pause = LOOK.max(began.elapsed() * 20);
         if finished && ours.open.is_empty() {
             return Ok(Exit::Well);
         }
-        let held = look::left(&connection, &[args.drop.as_str()])?.held;
-        if finished && ours.under_way > 0 && u64::try_from(held).is_ok_and(|held| held >= ours.under_way) {
+        if finished && ours.under_way > 0 && ours.held(&connection)? >= ours.under_way {
             tracing::warn!("what is left is held until a person decides: see `jobs --state held` and `release`");
             return Ok(Exit::WorkLeft);
         }
@@ -281,7 +296,8 @@ async fn follow(
                     tracing::warn!("sending is paused by a person: run again after `resume`");
                     return Ok(Exit::WorkLeft);
                 }
-                if !finished || left.under_way > 0 || left.waits_for_quota > 0 {
+                let may_come = left.under_way > 0 || left.waits_for_quota > 0 || !is_open(&config.limits.windows);
+                if !finished || may_come {
                     idle_since = Instant::now();
                 }
                 let stuck = finished && left.to_do == 0 && left.to_settle > 0 && left.troubled == left.to_settle;
@@ -331,6 +347,12 @@ impl Ours {
         }
         self.open = open;
         Ok(())
+    }
+
+    /// How many of the entries under way only a person can bring on.
+    fn held(&self, connection: &rusqlite::Connection) -> anyhow::Result<u64> {
+        let held = look::held_by_batch(connection)?;
+        Ok(held.iter().filter(|(batch, _)| self.open.contains(batch)).map(|(_, count)| count).sum())
     }
 }
 

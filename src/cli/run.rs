@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     config::{Config, parse_duration},
+    dispatch::is_open,
     queue::{Queue, WhenStuck, lock::Lock, look},
     receipt::BatchStatus,
     service::{IMPORT, OnSettled, Service},
@@ -158,7 +159,7 @@ async fn until_done(args: &RunArgs, config: &Config, service: &Service) -> anyho
             tracing::warn!("sending is paused by a person: the rest is left for after `resume`");
             return Ok(Exit::WorkLeft);
         }
-        if settling || left.under_way > 0 || left.waits_for_quota > 0 {
+        if settling || left.under_way > 0 || left.waits_for_quota > 0 || !is_open(&config.limits.windows) {
             idle_since = Instant::now();
         }
         if idle_since.elapsed().min(service.without_success_for()) >= args.give_up_after {

@@ -194,7 +194,7 @@ fn contains(within: &[u8], wanted: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-pub(super) mod samples {
+pub(crate) mod samples {
     //! The smallest whole files of each type.
 
     /// One pixel; the ends are right, the picture between them is not looked at.

@@ -9,3 +9,5 @@
 pub mod admit;
 pub mod examine;
 pub mod watch;
+#[cfg(test)]
+mod watch_tests;

@@ -39,6 +39,8 @@ pub struct Drop {
     seen: HashMap<String, Seen>,
     stopped: Arc<dyn Fn() -> bool + Send + Sync>,
     trouble: Option<String>,
+    /// Whether a look has seen all of the folder, and what an earlier process left half taken in was ended.
+    orphans_ended: bool,
 }
 
 /// What is remembered of a manifest between two looks.
@@ -79,7 +81,7 @@ pub struct Looked {
     pub taken: u64,
     /// Manifests that are not settled yet.
     pub settling: u64,
-    /// Manifests that wait for files, or cannot be read.
+    /// Manifests that wait for files or cannot be read, and one more where the folder cannot be read in full.
     pub waiting: u64,
     /// When to look again although nothing happens.
     pub again_in: Option<Duration>,
@@ -115,7 +117,7 @@ impl Drop {
             profiles: config.profiles.as_ref().map(|profiles| profiles.iter().cloned().collect()),
             seed: queue.seed(),
         };
-        Ok(Self { config, queue, rules, scan, seen: HashMap::new(), stopped, trouble: None })
+        Ok(Self { config, queue, rules, scan, seen: HashMap::new(), stopped, trouble: None, orphans_ended: false })
     }
 
     /// Its configuration.
@@ -130,7 +132,6 @@ impl Drop {
     ///
     /// Those of the queue. A folder that cannot be read is noted there and reported by the next look.
     pub fn look(&mut self, number: u64) -> Result<Looked, QueueError> {
-        let began = Timestamp::now();
         let mut found = Vec::new();
         let read = Root::open(&self.config.path).and_then(|root| {
             let report = scan(&root, &self.scan, &mut |manifest: Found| {
@@ -143,7 +144,8 @@ impl Drop {
             Ok(read) => read,
             Err(error) => {
                 self.trouble(Some(format!("{}: {error}", self.config.path.display())))?;
-                return Ok(Looked { again_in: Some(self.config.rescan_every.min(RETRY)), ..Looked::default() });
+                let again_in = Some(self.config.rescan_every.min(RETRY));
+                return Ok(Looked { waiting: 1, again_in, ..Looked::default() });
             }
         };
         let unreadable = report.problems.first().map(|problem| {
@@ -154,11 +156,11 @@ impl Drop {
                 report.problems.len()
             )
         });
+        let mut looked = Looked { waiting: u64::from(!report.complete), ..Looked::default() };
         self.trouble(unreadable)?;
 
         // Oldest first, so that a partner's corrections come after what they correct.
         found.sort_by(|one, other| (one.identity.mtime_ns, &one.path).cmp(&(other.identity.mtime_ns, &other.path)));
-        let mut looked = Looked::default();
         for manifest in found {
             if (self.stopped)() {
                 return Ok(looked);
@@ -167,9 +169,10 @@ impl Drop {
         }
         if report.complete {
             self.seen.retain(|_, seen| seen.scan == number);
-            self.queue.forget_arrivals(&self.config.name, began)?;
-            if number == 0 {
+            self.queue.forget_arrivals(&self.config.name, |manifest| self.seen.contains_key(manifest))?;
+            if !self.orphans_ended {
                 self.end_orphans()?;
+                self.orphans_ended = true;
             }
         }
         Ok(looked)
@@ -238,7 +241,7 @@ impl Drop {
         }
         // A settled manifest that was to stay is the same as long as its content is; elsewhere it was moved away, so
         // whatever lies here now is new.
-        if self.config.after_success != AfterSuccess::Keep {
+        if known.moved || self.config.after_success != AfterSuccess::Keep {
             return Ok(Standing::Settling);
         }
         if known.file == write_identity(identity) {

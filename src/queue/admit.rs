@@ -526,18 +526,30 @@ impl Queue {
         })
     }
 
-    /// Forgets the waiting manifests of a drop that were not seen by the scan that began at `since`.
+    /// Forgets the waiting manifests of a drop that are no longer there. One that is there and was only not looked at
+    /// again keeps its time.
     ///
     /// # Errors
     ///
     /// Those of the database.
-    pub fn forget_arrivals(&self, drop: &str, since: Timestamp) -> Result<usize, QueueError> {
+    pub fn forget_arrivals(&self, drop: &str, is_there: impl Fn(&str) -> bool) -> Result<usize, QueueError> {
         let drop = drop.to_owned();
-        self.run_blocking(move |connection| {
+        let (drop_id, mut gone) = self.run_blocking(move |connection| {
             let drop_id = drop_id(connection, &drop)?;
-            Ok(connection
-                .prepare_cached("DELETE FROM arrival WHERE drop_id = ?1 AND checked_at < ?2")?
-                .execute(params![drop_id, since.0])?)
+            let waiting = connection
+                .prepare_cached("SELECT manifest FROM arrival WHERE drop_id = ?1")?
+                .query_map([drop_id], |row| row.get(0))?
+                .collect::<Result<Vec<String>, _>>()?;
+            Ok((drop_id, waiting))
+        })?;
+        gone.retain(|manifest| !is_there(manifest));
+        if gone.is_empty() {
+            return Ok(0);
+        }
+        self.run_blocking(move |connection| {
+            let mut statement =
+                connection.prepare_cached("DELETE FROM arrival WHERE drop_id = ?1 AND manifest = ?2")?;
+            gone.iter().map(|manifest| Ok(statement.execute(params![drop_id, manifest])?)).sum()
         })
     }
 
@@ -608,7 +620,7 @@ impl Queue {
             let drop_id = drop_id(connection, &drop)?;
             Ok(connection
                 .prepare_cached(
-                    "SELECT id, state, manifest_file, manifest_sha256 FROM batch
+                    "SELECT id, state, manifest_file, manifest_sha256, shelf IS NOT NULL FROM batch
                       WHERE drop_id = ?1 AND manifest = ?2 ORDER BY id DESC LIMIT 1",
                 )?
                 .query_row(params![drop_id, manifest], |row| {
@@ -619,6 +631,7 @@ impl Queue {
                         closed: state == "closed",
                         file: row.get(2)?,
                         sha256: row.get(3)?,
+                        moved: row.get(4)?,
                     })
                 })
                 .optional()?)
@@ -639,4 +652,6 @@ pub struct Known {
     pub file: String,
     /// That file's digest.
     pub sha256: Vec<u8>,
+    /// Whether its files were moved away.
+    pub moved: bool,
 }

@@ -303,6 +303,16 @@ fn retry(connection: &Connection, job_id: i64, from: JobState) -> Result<Answer,
         .prepare_cached("SELECT drop_id, identity, content, twin_of FROM job WHERE id = ?1")?
         .query_row([job_id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
     if from.has_ended() {
+        let moving: bool = connection
+            .prepare_cached(
+                "SELECT batch.state = 'published' FROM batch JOIN job ON batch.id = job.batch_id WHERE job.id = ?1",
+            )?
+            .query_row([job_id], |row| row.get(0))?;
+        if moving {
+            // Where its files will lie is known only once all of them are there.
+            let message = "its manifest's files are being moved away: try again when they are".into();
+            return Ok(Answer { job: job_id, done: false, message });
+        }
         // Meanwhile another entry may have got what this one did not.
         let owner = admit::owner(connection, drop_id, &key, &content)?;
         // What was allowed to replace a job at first may replace the same one still.
@@ -352,8 +362,7 @@ fn reopen(connection: &Connection, job_id: i64) -> Result<(), QueueError> {
         "UPDATE batch SET open_jobs = open_jobs + 1,
                           state = CASE WHEN state = 'admitting' THEN state ELSE 'open' END,
                           finished_at = NULL, receipt = NULL, trouble = NULL,
-                          image_root = CASE WHEN shelf IS NOT NULL AND image_root = root THEN shelf ELSE image_root END,
-                          root = coalesce(shelf, root), shelf = NULL
+                          image_root = coalesce(shelf, image_root), root = coalesce(shelf, root), shelf = NULL
           WHERE id = (SELECT batch_id FROM job WHERE id = ?1)",
         [job_id],
     )?;

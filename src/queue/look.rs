@@ -586,7 +586,7 @@ pub struct Left {
     pub under_way: i64,
     /// Of these, jobs that wait for a quota.
     pub waits_for_quota: i64,
-    /// Jobs that wait for a person.
+    /// Jobs that wait for a person, and those that wait for them.
     pub held: i64,
     /// Batches whose jobs have ended and whose receipt or files are not done.
     pub to_settle: i64,
@@ -594,7 +594,7 @@ pub struct Left {
     pub troubled: i64,
     /// Batches that are not taken in whole.
     pub half_taken: i64,
-    /// Whether a person paused everything, or each of these drops.
+    /// Whether a person paused everything, or each of these drops that has something to do.
     pub paused: bool,
 }
 
@@ -605,7 +605,7 @@ pub struct Left {
 /// Those of the database.
 pub fn left(connection: &Connection, drops: &[&str]) -> Result<Left, QueueError> {
     let mut left = Left::default();
-    let mut unpaused = 0;
+    let (mut unpaused, mut movable) = (0, 0);
     let pauses = control::pauses(connection)?;
     let paused =
         |scope: &str| pauses.iter().any(|pause| pause.cause == control::Cause::Operator && pause.scope == scope);
@@ -616,6 +616,7 @@ pub fn left(connection: &Connection, drops: &[&str]) -> Result<Left, QueueError>
             )?
             .query_map([drop], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?
             .collect::<Result<Vec<_>, _>>()?;
+        let before = left.to_do;
         for (word, count) in jobs {
             match JobState::parse(&word) {
                 Some(JobState::Queued | JobState::Waiting) => left.to_do += count,
@@ -640,14 +641,26 @@ pub fn left(connection: &Connection, drops: &[&str]) -> Result<Left, QueueError>
             "SELECT count(*) FROM batch JOIN drop_folder ON drop_folder.id = drop_id
               WHERE name = ?1 AND state = 'admitting'",
         )?;
-        unpaused += i64::from(!paused(&format!("drop:{drop}")));
+        if left.held > 0 {
+            let twins = count(
+                "SELECT count(*) FROM job JOIN drop_folder ON drop_folder.id = job.drop_id JOIN job AS twin
+                    ON twin.twin_of = job.id AND twin.state = 'waiting' AND twin.waits = 'twin'
+                  WHERE drop_folder.name = ?1 AND job.state IN ('running', 'held') AND job.state = 'held'",
+            )?;
+            left.held += twins;
+            left.to_do -= twins;
+        }
+        if !paused(&format!("drop:{drop}")) {
+            unpaused += 1;
+            movable += left.to_do - before;
+        }
     }
     left.waits_for_quota = connection
         .prepare_cached(
             "SELECT EXISTS (SELECT 1 FROM job WHERE state = 'waiting' AND due_at IS NOT NULL AND waits = 'quota')",
         )?
         .query_row([], |row| row.get(0))?;
-    left.paused = paused("") || unpaused == 0;
+    left.paused = paused("") || unpaused == 0 || (left.to_do > 0 && movable == 0);
     Ok(left)
 }
 
@@ -674,6 +687,26 @@ pub fn batch_progress(connection: &Connection, id: i64) -> Result<BatchProgress,
         .query_row([id], |row| {
             Ok(BatchProgress { closed: row.get(0)?, admitted: number(row.get(1)?), under_way: number(row.get(2)?) })
         })?)
+}
+
+/// How many jobs of each batch only a person can bring on: held ones, and those that wait for one.
+///
+/// # Errors
+///
+/// Those of the database.
+pub fn held_by_batch(connection: &Connection) -> Result<Vec<(i64, u64)>, QueueError> {
+    Ok(connection
+        .prepare_cached(
+            "SELECT batch_id, count(*) FROM (
+                SELECT batch_id FROM job WHERE state IN ('running', 'held') AND state = 'held'
+                UNION ALL
+                SELECT twin.batch_id FROM job JOIN job AS twin
+                    ON twin.twin_of = job.id AND twin.state = 'waiting' AND twin.waits = 'twin'
+                 WHERE job.state IN ('running', 'held') AND job.state = 'held')
+             GROUP BY batch_id",
+        )?
+        .query_map([], |row| Ok((row.get(0)?, u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0))))?
+        .collect::<Result<_, _>>()?)
 }
 
 /// How a batch ended: its counts, whether its manifest was unusable, and where its receipt lies.

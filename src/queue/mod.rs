@@ -10,6 +10,8 @@
 //! Not here: what to do next with a job ([`crate::job`]), or how.
 
 pub mod admit;
+#[cfg(test)]
+mod again_tests;
 pub mod control;
 pub mod crosswalk;
 pub mod doorbell;

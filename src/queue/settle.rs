@@ -369,19 +369,63 @@ pub fn counts(connection: &Connection, batch_id: i64) -> Result<Counts, QueueErr
     Ok(counts)
 }
 
-/// Every file that a batch names, once, as the manifest writes it.
+/// A file that a batch names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedFile {
+    /// As the manifest writes it.
+    pub path: String,
+    /// Its size and checksum when it was checked; `None` of an entry that never became a job.
+    pub checked: Option<(u64, u64)>,
+}
+
+/// Entries whose files are read at once.
+const ENTRIES: u32 = 256;
+
+/// Calls `each` with every file that a batch names, some at a time; memory stays flat, and nothing is kept open
+/// meanwhile. A file that several entries name may come several times.
 ///
 /// # Errors
 ///
-/// Those of the database.
-pub fn paths(connection: &Connection, batch_id: i64) -> Result<Vec<String>, QueueError> {
-    Ok(connection
-        .prepare_cached(
-            "SELECT path FROM upload WHERE job_id IN (SELECT id FROM job WHERE batch_id = ?1)
-              UNION SELECT value FROM invalid_entry, json_each(paths) WHERE batch_id = ?1",
-        )?
-        .query_map([batch_id], |row| row.get(0))?
-        .collect::<Result<_, _>>()?)
+/// Those of the database, and of `each`.
+pub fn files<E: From<QueueError>>(
+    connection: &Connection,
+    batch_id: i64,
+    mut each: impl FnMut(Vec<NamedFile>) -> Result<(), E>,
+) -> Result<(), E> {
+    let of_jobs = "SELECT path, bytes, checksum FROM job JOIN upload ON job_id = id
+                    WHERE batch_id = ?1 AND entry_index > ?2 AND entry_index <= ?3";
+    let of_invalid = "SELECT value, NULL, NULL FROM invalid_entry, json_each(paths)
+                       WHERE batch_id = ?1 AND entry_index > ?2 AND entry_index <= ?3";
+    for (table, sql) in [("job", of_jobs), ("invalid_entry", of_invalid)] {
+        let mut after = -1;
+        while let Some(last) = last_of_next(connection, table, batch_id, after)? {
+            each(named_files(connection, sql, (batch_id, after, last))?)?;
+            after = last;
+        }
+    }
+    Ok(())
+}
+
+/// The index of the last of the next entries after `after`.
+fn last_of_next(connection: &Connection, table: &str, batch_id: i64, after: i64) -> Result<Option<i64>, QueueError> {
+    let sql = format!(
+        "SELECT max(entry_index) FROM (SELECT entry_index FROM {table}
+          WHERE batch_id = ?1 AND entry_index > ?2 ORDER BY entry_index LIMIT ?3)"
+    );
+    Ok(connection.prepare_cached(&sql)?.query_row(params![batch_id, after, ENTRIES], |row| row.get(0))?)
+}
+
+fn named_files(connection: &Connection, sql: &str, range: (i64, i64, i64)) -> Result<Vec<NamedFile>, QueueError> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(range)?;
+    let mut files = Vec::new();
+    while let Some(row) = rows.next()? {
+        let bytes: Option<i64> = row.get(1)?;
+        let checksum: Option<i64> = row.get(2)?;
+        let checked = bytes.and_then(|bytes| bytes.try_into().ok()).zip(checksum.map(i64::cast_unsigned));
+        files.push(NamedFile { path: row.get(0)?, checked });
+    }
+    Ok(files)
 }
 
 /// The newest batch, open or closed, that was made of a manifest: for `why` and for following an import.

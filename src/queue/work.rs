@@ -140,7 +140,7 @@ pub(super) fn finish(
     settle::job_ended(connection, job_id, Some(remote_id), now)
 }
 
-/// Ends a job without its document.
+/// Ends a job without its document. An intent that came to nothing is forgotten, so that a retry is a creation of its own.
 pub(super) fn end_without(
     connection: &Connection,
     job_id: i64,
@@ -154,7 +154,8 @@ pub(super) fn end_without(
     let changed = connection
         .prepare_cached(
             "UPDATE job SET state = ?3, waits = NULL, reason = ?4, due_at = NULL, problems = ?5, ended_at = ?6,
-                            cancel_asked = 0
+                            cancel_asked = 0,
+                            creation = CASE creation WHEN 'intended' THEN 'none' ELSE creation END
               WHERE id = ?1 AND state = ?2",
         )?
         .execute(params![job_id, from.as_str(), to.as_str(), reason, admit::json(problems), now.0])?;
@@ -473,8 +474,33 @@ impl Queue {
         .await
     }
 
+    /// Holds the files that a process may have been sending when it was killed: whether they stand cannot be asked. For
+    /// those who would rather decide than have a file twice; called before [`Queue::recover`].
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn hold_files(&self) -> Result<usize, QueueError> {
+        let to = JobState::Running.after(JobEvent::Held)?;
+        self.run(move |connection| {
+            connection.execute(
+                "UPDATE upload SET lost = lost + 1 WHERE remote_id IS NULL
+                    AND job_id IN (SELECT id FROM job WHERE state = 'running' AND kind = 'file')",
+                [],
+            )?;
+            Ok(connection.execute(
+                "UPDATE job SET state = ?1, reason = 'stopped while the file may have been under way, and the API cannot \
+                                be asked whether it stands: look at the profile, then use release'
+                  WHERE state = 'running' AND kind = 'file'",
+                [to.as_str()],
+            )?)
+        })
+        .await
+    }
+
     /// Takes back the jobs that a process held when it was killed: whoever was about to create its document is asked
-    /// after first, and uploads without an ID may have been received all the same.
+    /// after first, and uploads without an ID may have been received all the same. When an intended document went out is
+    /// not known, only that it was before `now`, so it may appear for as long as if it had been sent now.
     ///
     /// # Errors
     ///
@@ -488,7 +514,8 @@ impl Queue {
             )?;
             let unknown = connection.execute(
                 "UPDATE job SET state = 'waiting', waits = 'read_back', due_at = ?1, creation = 'unknown',
-                                loss_answered = 0, reason = 'stopped while the document was being created'
+                                loss_answered = 0, reason = 'stopped while the document was being created',
+                                sent_at = CASE creation WHEN 'intended' THEN ?1 ELSE sent_at END
                   WHERE state = 'running' AND creation <> 'none'",
                 [now.0],
             )?;

@@ -2,7 +2,7 @@
 
 use std::{fs, time::Duration};
 
-use passfort_ingest::sandbox::Options;
+use passfort_ingest::sandbox::{Operation, Options};
 use serde_json::Value;
 
 use crate::support::{Builder, Format, Site, entry, image, read_receipt};
@@ -39,6 +39,22 @@ fn a_second_daemon_is_told_of_the_first_and_does_nothing() {
 
     assert!(first.is_alive(), "the first goes on");
     first.terminate().expect(0);
+}
+
+#[test]
+fn an_import_for_a_drop_that_the_daemon_does_not_know_says_so_and_queues_nothing() {
+    let site = slow(5);
+    let mut daemon = site.daemon();
+    drop_batch(&site, 1);
+    daemon.wait_until("it works", || site.left().is_empty());
+    site.write("in/x.png", image(Format::Png, 70));
+    let manifest = serde_json::json!({ "version": 1, "documents": [entry("x", 70, "x.png")] });
+    site.write("in/x.manifest.json", manifest.to_string());
+    site.run(&["import", "in", "--drop", "migration"]).expect(2).says("migration");
+    daemon.terminate().expect(0);
+    assert_eq!(site.summary().documents, 1);
+    site.run(&["import", "in", "--drop", "migration"]).expect(0);
+    assert_eq!(site.summary().documents, 2);
 }
 
 #[test]
@@ -124,5 +140,16 @@ fn a_daemon_whose_api_is_away_waits_and_goes_on() {
     site.start_api();
     daemon.wait_until("it goes on by itself", || site.left().is_empty());
     assert_eq!(site.receipt("batch.manifest.json")["counts"]["created"], 3);
+    daemon.terminate().expect(0);
+}
+
+#[test]
+fn a_daemon_whose_api_has_fallen_silent_ends_when_it_is_told_to() {
+    let mut site = Builder { api: "response_timeout = '1h'".to_owned(), ..Builder::default() }.build();
+    site.use_key("wrong-key-7f3a");
+    site.faults(&["whoami=hang"]);
+    drop_batch(&site, 1);
+    let mut daemon = site.daemon();
+    daemon.wait_until("it asks whether the key works", || !site.calls(Operation::Whoami).is_empty());
     daemon.terminate().expect(0);
 }

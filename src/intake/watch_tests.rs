@@ -1,0 +1,143 @@
+//! One drop with real files and a real queue: what is taken in, what waits, and what is put away after.
+
+use std::{fs, path::PathBuf, sync::Arc, time::Duration};
+
+use super::watch::Drop;
+use crate::{
+    clock::Timestamp,
+    closing,
+    config::{AfterSuccess, DropConfig},
+    inbox::file_type::samples,
+    queue::{Queue, WhenStuck, work::Attempt},
+};
+
+const PROFILE: &str = "a2c4393a-e219-67a4-5ab4-2186952e9038";
+
+struct Place {
+    folder: tempfile::TempDir,
+    queue: Queue,
+    config: DropConfig,
+}
+
+impl Place {
+    fn new(change: impl FnOnce(&mut DropConfig)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let queue = Queue::open(&folder.path().join("queue.db"), WhenStuck::Fail).unwrap();
+        let path = folder.path().join("drop");
+        fs::create_dir(&path).unwrap();
+        let mut config = DropConfig::new("partner", path);
+        config.settle = Duration::ZERO;
+        change(&mut config);
+        Self { folder, queue, config }
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.folder.path().join("drop").join(name)
+    }
+
+    fn drop(&self) -> Drop {
+        Drop::new(self.config.clone(), self.queue.clone(), 1 << 20, Arc::new(|| false)).unwrap()
+    }
+
+    fn put_manifest(&self, name: &str, image: &str) {
+        let manifest = serde_json::json!({
+            "version": 1,
+            "profile_id": PROFILE,
+            "documents": [{
+                "category": "PROOF_OF_IDENTITY", "document_type": "PASSPORT", "images": [{ "path": image }],
+            }],
+        });
+        fs::write(self.at(name), manifest.to_string()).unwrap();
+    }
+
+    fn value(&self, sql: &str) -> Option<i64> {
+        Queue::look(self.queue.path()).unwrap().query_row(sql, [], |row| row.get(0)).unwrap()
+    }
+
+    /// Creates whatever is queued.
+    fn create_all(&self) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let attempt = Attempt {
+            at: Timestamp(0),
+            operation: "upload_image",
+            position: Some(0),
+            outcome: "done",
+            detail: None,
+            took_ms: 1,
+            sent_bytes: 1,
+        };
+        runtime.block_on(async {
+            for job in self.queue.claim(1, 100).await.unwrap() {
+                let image = format!("image-{}", job.id);
+                self.queue.upload_stored(job.id, 0, image, true, attempt.clone(), Timestamp(1)).await.unwrap();
+                self.queue.created(job.id, format!("doc-{}", job.id), None, Timestamp(1)).await.unwrap();
+            }
+        });
+    }
+
+    /// Settles whatever has ended; returns how many manifests that were.
+    fn settle_all(&self) -> usize {
+        let look = Queue::look(self.queue.path()).unwrap();
+        let ended = self.queue.to_settle(0, 100).unwrap();
+        ended.iter().for_each(|batch| drop(closing::settle(&self.queue, &look, batch).unwrap()));
+        ended.len()
+    }
+}
+
+#[test]
+fn how_long_a_manifest_has_waited_is_not_forgotten_by_looks_in_between() {
+    let place = Place::new(|_| {});
+    place.put_manifest("a.manifest.json", "missing.png");
+    let mut inbox = place.drop();
+    assert_eq!(inbox.look(0).unwrap().waiting, 1);
+    let first_seen = || place.value("SELECT max(first_seen) FROM arrival");
+    let since = first_seen();
+    assert!(since.is_some());
+    // Something else happens in the folder before it is this manifest's turn again.
+    while Timestamp::now().0 <= since.unwrap() {}
+    assert_eq!(inbox.look(1).unwrap().waiting, 1);
+    assert_eq!(first_seen(), since);
+    fs::remove_file(place.at("a.manifest.json")).unwrap();
+    assert_eq!(inbox.look(2).unwrap().waiting, 0);
+    assert_eq!(first_seen(), None, "what its sender took back is forgotten");
+}
+
+#[test]
+fn a_folder_that_cannot_be_read_is_not_one_with_nothing_in_it() {
+    let place = Place::new(|_| {});
+    fs::remove_dir(&place.config.path).unwrap();
+    assert_eq!(place.drop().look(0).unwrap().waiting, 1);
+}
+
+#[test]
+fn a_manifest_that_failed_may_come_again_where_good_ones_stay() {
+    let place = Place::new(|config| config.after_success = AfterSuccess::Keep);
+    let mut inbox = place.drop();
+    for number in 0..2 {
+        fs::write(place.at("a.png"), "no image").unwrap();
+        place.put_manifest("a.manifest.json", "a.png");
+        assert_eq!(inbox.look(number).unwrap().taken, 1, "round {number}");
+        assert_eq!(place.settle_all(), 1);
+        assert!(!place.at("a.manifest.json").exists());
+    }
+}
+
+#[test]
+fn a_file_that_came_after_the_check_is_neither_deleted_nor_moved() {
+    for after in [AfterSuccess::Delete, AfterSuccess::Archive] {
+        let place = Place::new(|config| config.after_success = after);
+        for name in ["a.png", "b.png"] {
+            fs::write(place.at(name), samples::PNG).unwrap();
+            place.put_manifest(&name.replace("png", "manifest.json"), name);
+        }
+        assert_eq!(place.drop().look(0).unwrap().taken, 2);
+        place.create_all();
+        // The next scan comes under the same name while the first one's manifest is not settled yet.
+        let next = [samples::PNG, b"next"].concat();
+        fs::remove_file(place.at("a.png")).unwrap();
+        fs::write(place.at("a.png"), &next).unwrap();
+        assert_eq!(place.settle_all(), 2);
+        assert_eq!(fs::read(place.at("a.png")).unwrap(), next, "{after:?}");
+        assert!(!place.at("b.png").exists(), "{after:?}");
+    }
+}

@@ -1,0 +1,114 @@
+//! What must hold when a job comes up again: after a refusal, a crash, or a person's retry.
+
+use super::{
+    admit::Admission,
+    look,
+    test_support::{DROP, NOW, Site, attempt, document, take},
+};
+use crate::job::{Creation, JobState};
+
+const LATER: crate::clock::Timestamp = crate::clock::Timestamp(NOW.0 + 60_000);
+
+#[test]
+fn a_refused_document_that_is_retried_is_a_new_creation_with_a_time_of_its_own() {
+    let site = Site::new();
+    site.admit("a.manifest.json", &["one"]);
+    let one = site.job("one");
+    site.claim(one);
+    site.wait(site.queue.upload_stored(one, 0, "image".into(), true, attempt("upload_image", "done"), NOW)).unwrap();
+    site.wait(site.queue.refuse(one, "no such category".into(), vec![], vec![], vec![], NOW)).unwrap();
+    assert!(site.queue.retry(one).unwrap().done);
+    // Else it would be sent under the old intent, and a lost answer would be judged by the time of the old one.
+    assert_eq!(site.claim(one).creation, Creation::None);
+}
+
+#[test]
+fn after_a_crash_the_time_in_which_a_document_may_appear_begins_anew() {
+    let site = Site::new();
+    site.admit("a.manifest.json", &["one"]);
+    let one = site.job("one");
+    site.claim(one);
+    site.wait(site.queue.upload_stored(one, 0, "image".into(), true, attempt("upload_image", "done"), NOW)).unwrap();
+    site.wait(site.queue.recover(LATER)).unwrap();
+    site.wait(site.queue.ready(LATER)).unwrap();
+    let job = site.claim(one);
+    // The intent is older than the call by however long the job waited for its turn.
+    assert_eq!((job.creation, job.sent_at), (Creation::Unknown, Some(LATER.0)));
+}
+
+#[test]
+fn what_waits_for_a_held_job_is_left_to_a_person_too() {
+    let site = Site::new();
+    let same = |index| -> Admission { take(document(index, "one"), 1) };
+    site.admit_entries("a.manifest.json", vec![same(0), same(1)]);
+    let first: i64 = site.value("SELECT min(id) FROM job").parse().unwrap();
+    site.hold(first, Creation::Unknown);
+    let left = look::left(&site.connection(), &[DROP]).unwrap();
+    assert_eq!((left.to_do, left.held), (0, 2));
+    let other = site.admit("b.manifest.json", &["other"]);
+    let held = look::held_by_batch(&site.connection()).unwrap();
+    assert_eq!(held.iter().map(|(_, count)| count).sum::<u64>(), 2);
+    assert!(held.iter().all(|(batch, _)| *batch != other), "what others are held for keeps nobody");
+}
+
+#[test]
+fn a_drop_that_a_person_paused_is_all_that_is_left_once_the_others_are_done() {
+    let site = Site::new();
+    site.admit("a.manifest.json", &["one"]);
+    site.queue.pause(&format!("drop:{DROP}"), super::control::Cause::Operator, None, NOW).unwrap();
+    assert!(look::left(&site.connection(), &[DROP, "other"]).unwrap().paused);
+}
+
+/// Lets a batch be settled as far as asked for.
+fn settle(site: &Site, batch: i64, shelf: Option<&str>) {
+    site.queue.name_receipt(batch, "a.receipt.json".into()).unwrap();
+    site.queue.receipt_published(batch).unwrap();
+    if let Some(shelf) = shelf {
+        site.queue.batch_closed(batch, Some(shelf.into())).unwrap();
+    }
+}
+
+#[test]
+fn a_job_that_is_retried_after_its_files_were_moved_finds_them_wherever_they_lay() {
+    let site = Site::new();
+    let batch = site.admit("a.manifest.json", &["one"]);
+    site.queue
+        .run_blocking(|connection| Ok(connection.execute("UPDATE batch SET image_root = '/archive/scans'", [])?))
+        .unwrap();
+    let one = site.job("one");
+    site.fail(one, "no");
+    settle(&site, batch, Some("/archive/failed/2026-11-23"));
+    assert!(site.queue.retry(one).unwrap().done);
+    assert_eq!(site.claim(one).image_root, "/archive/failed/2026-11-23");
+}
+
+#[test]
+fn a_job_whose_files_are_being_moved_is_retried_when_they_are() {
+    let site = Site::new();
+    let batch = site.admit("a.manifest.json", &["one"]);
+    let one = site.job("one");
+    site.fail(one, "no");
+    settle(&site, batch, None);
+    let answer = site.queue.retry(one).unwrap();
+    assert!(!answer.done && answer.message.contains("again"), "{answer:?}");
+    assert_eq!(site.state(one), JobState::Failed);
+    site.queue.batch_closed(batch, Some("/drop/failed/2026-11-23".into())).unwrap();
+    assert!(site.queue.retry(one).unwrap().done);
+}
+
+#[test]
+fn a_file_that_was_under_way_at_a_crash_is_held_where_a_person_wants_to_decide() {
+    let site = Site::new();
+    let mut entry = document(0, "one");
+    let path = crate::entry::RelativePath::parse("img/one.pdf").unwrap();
+    let source = crate::entry::Source { path, declared_bytes: None, declared_sha256: None };
+    entry.content = crate::entry::Content::File { name: None, source };
+    site.admit_entries("a.manifest.json", vec![take(entry, 1), take(document(1, "two"), 2)]);
+    let (one, two) = (site.job("one"), site.job("two"));
+    site.claim(one);
+    site.claim(two);
+    assert_eq!(site.wait(site.queue.hold_files()).unwrap(), 1);
+    site.wait(site.queue.recover(LATER)).unwrap();
+    assert_eq!((site.state(one), site.state(two)), (JobState::Held, JobState::Queued));
+    assert!(site.queue.release(one, super::control::Release::AsCreated("file-1".into()), LATER).unwrap().done);
+}
