@@ -25,4 +25,5 @@ pub mod receipt;
 pub mod retry;
 pub mod sandbox;
 pub mod service;
+pub mod standing;
 pub mod verdict;
