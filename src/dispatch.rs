@@ -316,6 +316,7 @@ impl Dispatcher {
         } else {
             let exchange = account.client.whoami().await;
             let answer = outcome(&exchange, Timestamp::now());
+            self.delivery.telemetry.called(&exchange, &answer);
             tracing::debug!(account = account.scope, ?answer, operation = Operation::Whoami.as_str(), "probed");
             // Whatever it says, it says something; an API without this call does not refuse the key by that.
             let speaks = matches!(answer, Outcome::Done(_) | Outcome::Refused(_) | Outcome::Throttled { .. });

@@ -26,4 +26,5 @@ pub mod retry;
 pub mod sandbox;
 pub mod service;
 pub mod standing;
+pub mod telemetry;
 pub mod verdict;
