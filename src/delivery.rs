@@ -41,6 +41,7 @@ use crate::{
         control::Cause,
         work::{Attempt, PutOff},
     },
+    telemetry::Telemetry,
     verdict::{Patience, Trial, Verdict, judge, text},
 };
 
@@ -56,6 +57,8 @@ pub struct Delivery {
     pub paused: AtomicBool,
     /// The drops that a person paused.
     paused_drops: Mutex<HashSet<i64>>,
+    /// What is counted.
+    pub telemetry: Arc<Telemetry>,
 }
 
 /// The opened folders that images lie beneath.
@@ -145,7 +148,7 @@ enum Uploaded {
 impl Delivery {
     /// What all jobs of a process share.
     #[must_use]
-    pub fn new(queue: Queue, patience: Patience, stop: CancellationToken) -> Self {
+    pub fn new(queue: Queue, patience: Patience, stop: CancellationToken, telemetry: Arc<Telemetry>) -> Self {
         Self {
             queue,
             patience,
@@ -154,6 +157,7 @@ impl Delivery {
             stop,
             paused: AtomicBool::new(false),
             paused_drops: Mutex::default(),
+            telemetry,
         }
     }
 
@@ -273,7 +277,7 @@ impl Delivery {
             EntryKind::File => Operation::UploadFile,
         };
         let slot = match account.slot(operation, upload.bytes / 3 * 4).await {
-            Ok(slot) => slot,
+            Ok(slot) => (slot, self.telemetry.flight()),
             Err(why) => return Ok(Uploaded::NotNow(why)),
         };
         if self.is_stopped(job) {
@@ -296,7 +300,7 @@ impl Delivery {
             Outcome::SourceChanged(reason) => self.changed(job, upload, reason),
             other => other,
         };
-        self.learn(account, operation, &outcome).await?;
+        self.learn(account, &exchange, &outcome).await?;
         let attempt = attempt_of(&exchange, &outcome, Some(upload.position));
         match &outcome {
             Outcome::Done(Reply::Image { id }) => {
@@ -395,7 +399,7 @@ impl Delivery {
 
     async fn create(&self, account: &Account, job: &mut Job) -> Result<(), QueueError> {
         let slot = match account.slot(Operation::CreateDocument, 0).await {
-            Ok(slot) => slot,
+            Ok(slot) => (slot, self.telemetry.flight()),
             Err(why) => return self.not_now(job, why).await,
         };
         if self.is_stopped(job) {
@@ -422,7 +426,7 @@ impl Delivery {
         drop(slot);
         let now = Timestamp::now();
         let outcome = outcome(&exchange, now);
-        self.learn(account, Operation::CreateDocument, &outcome).await?;
+        self.learn(account, &exchange, &outcome).await?;
         let attempt = attempt_of(&exchange, &outcome, None);
         if let Outcome::Done(Reply::Document { id }) = &outcome {
             return self.queue.created(job.id, id.clone(), Some(attempt), now).await;
@@ -443,7 +447,7 @@ impl Delivery {
     /// Asks whether the document stands; returns whether the job goes on, which it does only if it certainly does not.
     async fn read_back(&self, account: &Account, job: &mut Job) -> Result<bool, QueueError> {
         let slot = match account.slot(Operation::ReadDocuments, 0).await {
-            Ok(slot) => slot,
+            Ok(slot) => (slot, self.telemetry.flight()),
             Err(why) => {
                 self.not_now(job, why).await?;
                 return Ok(false);
@@ -454,7 +458,7 @@ impl Delivery {
         drop(slot);
         let now = Timestamp::now();
         let outcome = outcome(&exchange, now);
-        self.learn(account, Operation::ReadDocuments, &outcome).await?;
+        self.learn(account, &exchange, &outcome).await?;
         let mut attempt = attempt_of(&exchange, &outcome, None);
         let trial = trial_of(job);
         let Outcome::Done(Reply::Documents(documents)) = &outcome else {
@@ -476,6 +480,7 @@ impl Delivery {
         let ours = job.image_ids().unwrap_or_default();
         if let Some(id) = find(documents, &ours) {
             attempt.outcome = "adopted";
+            self.telemetry.read_back(true);
             self.queue.created(job.id, id.to_owned(), Some(attempt), now).await?;
             return Ok(false);
         }
@@ -484,6 +489,7 @@ impl Delivery {
         let waited = asked.since(sent);
         attempt.outcome = "absent";
         if waited >= patience {
+            self.telemetry.read_back(false);
             job.creation = Creation::None;
             self.queue.absent(job.id, attempt).await?;
             return Ok(true);
@@ -503,7 +509,9 @@ impl Delivery {
         Ok(false)
     }
 
-    async fn learn(&self, account: &Account, operation: Operation, outcome: &Outcome) -> Result<(), QueueError> {
+    async fn learn(&self, account: &Account, exchange: &Exchange, outcome: &Outcome) -> Result<(), QueueError> {
+        self.telemetry.called(exchange, outcome);
+        let operation = exchange.operation;
         let Some(cause) = account.learn(operation, outcome) else { return Ok(()) };
         let last = match outcome {
             Outcome::TryAgain(reason) | Outcome::Lost(reason) => text(operation, reason),
@@ -528,6 +536,7 @@ impl Delivery {
             failed.into_iter().map(|failure| (failure.verdict, failure.attempt)).unzip();
         let attempts: Vec<Attempt> = attempts.into_iter().flatten().collect();
         let Some(verdict) = verdicts.into_iter().reduce(Verdict::or) else { return Ok(()) };
+        self.telemetry.judged(&verdict, &attempts);
         match verdict {
             Verdict::Refuse { reason, problem } => {
                 tracing::warn!(job = job.id, reason, "refused");
@@ -632,22 +641,12 @@ const fn trial_of(job: &Job) -> Trial {
 }
 
 fn attempt_of(exchange: &Exchange, outcome: &Outcome, position: Option<u32>) -> Attempt {
-    let (word, reason) = match outcome {
-        Outcome::Done(_) => ("done", None),
-        Outcome::Refused(reason) => ("refused", Some(reason)),
-        Outcome::Throttled { reason, .. } => ("throttled", Some(reason)),
-        Outcome::Paused { reason, .. } => ("paused", Some(reason)),
-        Outcome::TryAgain(reason) => ("try_again", Some(reason)),
-        Outcome::Lost(reason) => ("lost", Some(reason)),
-        Outcome::SourceChanged(reason) => ("source_changed", Some(reason)),
-        Outcome::SourceUnreadable(reason) => ("source_unreadable", Some(reason)),
-    };
     Attempt {
         at: exchange.started,
         operation: exchange.operation.as_str(),
         position,
-        outcome: word,
-        detail: reason.map(|reason| match (reason.status, reason.code) {
+        outcome: outcome.as_str(),
+        detail: outcome.reason().map(|reason| match (reason.status, reason.code) {
             (Some(status), Some(code)) => format!("HTTP {status}, code {code}: {}", reason.message),
             (Some(status), None) => format!("HTTP {status}: {}", reason.message),
             (None, _) => reason.message.clone(),

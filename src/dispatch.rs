@@ -28,6 +28,7 @@ use crate::{
         control::{Cause, Pause},
         work::Ready,
     },
+    telemetry::Telemetry,
 };
 
 /// How long calls that are under way may take after the stop.
@@ -325,10 +326,11 @@ impl Dispatcher {
             None if cause == Cause::QuotaSpent => true,
             None => {
                 let (account, signals) = (Arc::clone(account), Arc::clone(&self.signals));
+                let telemetry = Arc::clone(&self.delivery.telemetry);
                 let (tell, told) = oneshot::channel();
                 tokio::spawn(async move {
                     // Nobody listens any more where a person resumed the account meanwhile.
-                    tell.send(ask(&account, cause).await).ok();
+                    tell.send(ask(&account, cause, &telemetry).await).ok();
                     signals.work.notify_one();
                 });
                 probe.asking = Some(told);
@@ -357,9 +359,10 @@ impl Dispatcher {
 }
 
 /// Asks a stopped account whose key it has; returns whether sending may go on.
-async fn ask(account: &Account, cause: Cause) -> bool {
+async fn ask(account: &Account, cause: Cause, telemetry: &Telemetry) -> bool {
     let exchange = account.client.whoami().await;
     let answer = outcome(&exchange, Timestamp::now());
+    telemetry.called(&exchange, &answer);
     tracing::debug!(account = account.scope, ?answer, operation = Operation::Whoami.as_str(), "probed");
     // Whatever it says, it says something; an API without this call does not refuse the key by that.
     let speaks = matches!(answer, Outcome::Done(_) | Outcome::Refused(_) | Outcome::Throttled { .. });

@@ -9,10 +9,15 @@
 //! One token stops everything: intake between two entries, dispatch between two calls of a job, closing between two
 //! batches. The queue is closed last, by being dropped.
 
+mod vitals;
+
 use std::{
     collections::HashMap,
     path::PathBuf,
-    sync::{Arc, Condvar, Mutex, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -20,6 +25,7 @@ use std::{
 use tokio::{sync::Semaphore, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
+pub use self::vitals::Vitals;
 use crate::{
     account::Account,
     api::{self, Client},
@@ -33,6 +39,7 @@ use crate::{
     pacer::{Allowance, Pacer},
     queue::{Queue, QueueError, doorbell::Doorbell},
     retry::RetryPolicy,
+    telemetry::Telemetry,
     verdict::Patience,
 };
 
@@ -80,6 +87,7 @@ pub struct Service {
     /// What stops them.
     pub stop: CancellationToken,
     accounts: Vec<Arc<Account>>,
+    telemetry: Arc<Telemetry>,
     dispatcher: JoinHandle<Result<(), QueueError>>,
     closer: JoinHandle<Result<(), QueueError>>,
     bell: JoinHandle<()>,
@@ -126,7 +134,9 @@ impl Service {
             lost_file: config.retry.lost_file,
             file: FILE_PATIENCE,
         };
-        let delivery = Arc::new(Delivery::new(queue.clone(), patience, stop.clone()));
+        let telemetry = Arc::new(Telemetry::new());
+        telemetry.limit_in_flight(calls_at_once(config));
+        let delivery = Arc::new(Delivery::new(queue.clone(), patience, stop.clone(), Arc::clone(&telemetry)));
         let dispatcher = Dispatcher::new(
             queue.clone(),
             delivery,
@@ -139,7 +149,7 @@ impl Service {
         let dispatcher = tokio::spawn(dispatcher.run());
         let closer = tokio::spawn(close_batches(queue.clone(), Arc::clone(&signals), stop.clone(), on_settled));
         let bell = tokio::spawn(listen(queue.path().to_owned(), Arc::clone(&signals), stop.clone()));
-        Ok(Self { queue, signals, stop, accounts, dispatcher, closer, bell, inboxes: Vec::new() })
+        Ok(Self { queue, signals, stop, accounts, telemetry, dispatcher, closer, bell, inboxes: Vec::new() })
     }
 
     /// Starts looking into the configured drops.
@@ -167,6 +177,19 @@ impl Service {
     #[must_use]
     pub fn without_success_for(&self) -> Duration {
         self.accounts.iter().map(|account| account.without_success_for()).max().unwrap_or_default()
+    }
+
+    /// What tells whether all is well, for as long as anybody wants to know.
+    #[must_use]
+    pub fn vitals(&self) -> Vitals {
+        Vitals {
+            queue: self.queue.clone(),
+            telemetry: Arc::clone(&self.telemetry),
+            accounts: self.accounts.clone(),
+            stages: [("sending", self.dispatcher.abort_handle()), ("settling", self.closer.abort_handle())],
+            inboxes: self.inboxes.iter().map(|inbox| Arc::clone(&inbox.shared)).collect(),
+            started: Instant::now(),
+        }
     }
 
     /// Whether a stage has ended by itself, which it does only when it cannot go on.
@@ -347,16 +370,22 @@ struct InboxThread {
     thread: thread::JoinHandle<()>,
 }
 
-#[derive(Default)]
 struct InboxShared {
+    drop: String,
     state: Mutex<InboxState>,
     changed: Condvar,
+    /// Its thread has ended.
+    ended: AtomicBool,
 }
 
 #[derive(Default)]
 struct InboxState {
     hinted: bool,
     looked: Option<Looked>,
+    /// How long the last look took.
+    took: Duration,
+    /// When something was last noticed.
+    event: Option<Instant>,
 }
 
 impl InboxShared {
@@ -364,9 +393,25 @@ impl InboxShared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn looked(&self, looked: Looked, took: Duration) {
+        let mut state = self.state();
+        state.looked = Some(looked);
+        state.took = took;
+        if looked.taken > 0 {
+            // A folder that is polled has no other events.
+            state.event = Some(Instant::now());
+        }
+    }
+
     fn hint(&self) {
         self.state().hinted = true;
         self.changed.notify_one();
+    }
+
+    /// Notes that something happens in the folder.
+    fn event(&self) {
+        self.state().event = Some(Instant::now());
+        self.hint();
     }
 
     /// Waits for a hint, or so long.
@@ -387,12 +432,29 @@ impl InboxThread {
         stopped: Arc<dyn Fn() -> bool + Send + Sync>,
         signals: Arc<Signals>,
     ) -> Result<Self, ServiceError> {
-        let shared = Arc::new(InboxShared::default());
+        let shared = Arc::new(InboxShared {
+            drop: inbox.config().name.clone(),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            ended: AtomicBool::new(false),
+        });
         let theirs = Arc::clone(&shared);
         let thread = thread::Builder::new()
             .name(format!("drop-{}", inbox.config().name.chars().take(10).collect::<String>()))
-            .spawn(move || look_on(inbox, &theirs, &*stopped, &signals))?;
+            .spawn(move || {
+                let _ended = Ended(Arc::clone(&theirs));
+                look_on(inbox, &theirs, &*stopped, &signals);
+            })?;
         Ok(Self { shared, thread })
+    }
+}
+
+/// Says that a drop's thread has ended, however it does.
+struct Ended(Arc<InboxShared>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.ended.store(true, Ordering::Relaxed);
     }
 }
 
@@ -404,6 +466,7 @@ fn look_on(mut inbox: Inbox, shared: &Arc<InboxShared>, stopped: &dyn Fn() -> bo
     while !stopped() {
         // Watched before it is looked at, so that nothing falls between the two.
         let rest = events.arm(&config);
+        let began = Instant::now();
         let looked = match inbox.look(number) {
             Ok(looked) => looked,
             Err(error) => {
@@ -416,7 +479,7 @@ fn look_on(mut inbox: Inbox, shared: &Arc<InboxShared>, stopped: &dyn Fn() -> bo
             signals.work.notify_one();
             signals.ended.notify_one();
         }
-        shared.state().looked = Some(looked);
+        shared.looked(looked, began.elapsed());
         shared.wait(looked.again_in.map_or(rest, |again| again.min(rest)));
     }
 }
@@ -436,7 +499,7 @@ impl Events {
             return events;
         }
         let hint = Arc::clone(&events.hint);
-        match Watcher::start(Arc::new(move || hint.hint())) {
+        match Watcher::start(Arc::new(move || hint.event())) {
             Ok(watcher) => events.watcher = Some(watcher),
             Err(error) => tracing::warn!(drop = config.name, %error, "no events: the folder is polled"),
         }

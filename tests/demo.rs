@@ -56,7 +56,7 @@ fn it_shows_every_id_that_the_receipts_name_and_ends_well() {
         assert!(out.contains(&id), "{id} is not in\n{out}");
     }
     for said in [
-        "bruno/bank-statement.jpg: the content is none of",
+        "bruno/bank-statement.jpg: line 2: the content is none of",
         "cure: convert it",
         "so it was not created again",
         "so it was sent again",

@@ -18,6 +18,7 @@ use super::{
 use crate::{
     config::{Config, parse_duration},
     dispatch::is_open,
+    http,
     queue::{Queue, WhenStuck, lock::Lock, look},
     receipt::BatchStatus,
     service::{IMPORT, OnSettled, Service},
@@ -79,6 +80,10 @@ pub(super) fn lock(config: &Config, command: &str) -> anyhow::Result<Lock> {
 }
 
 async fn work(args: &RunArgs, config: &Config) -> anyhow::Result<Exit> {
+    let page = match config.http.as_ref().filter(|_| !args.once) {
+        Some(http) => Some(http::Bound::bind(http).await.map_err(Usage)?),
+        None => None,
+    };
     let queue = Queue::open(&config.queue.database, WhenStuck::Wait)?;
     let stop = CancellationToken::new();
     let unwell = Arc::new(AtomicBool::new(false));
@@ -91,6 +96,7 @@ async fn work(args: &RunArgs, config: &Config) -> anyhow::Result<Exit> {
     // What an import left or handed over is worked on as well.
     let mut service = Service::start(config, queue, Some(IMPORT), on_settled, stop.clone()).await?;
     service.watch(config)?;
+    let page = page.map(|page| page.serve(service.vitals()));
     tracing::info!(drops = config.drops.len(), database = %config.queue.database.display(), "at work");
     notify_systemd(sd_notify::NotifyState::Ready);
     let mut exit = Exit::Well;
@@ -104,6 +110,9 @@ async fn work(args: &RunArgs, config: &Config) -> anyhow::Result<Exit> {
         ended = until_done(args, config, &service) => exit = ended?,
     }
     notify_systemd(sd_notify::NotifyState::Stopping);
+    if let Some(page) = &page {
+        page.stopping();
+    }
     service.finish().await?;
     if args.once && unwell.load(Ordering::Relaxed) {
         exit = exit.max(Exit::Refused);

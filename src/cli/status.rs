@@ -2,8 +2,6 @@
 
 use std::{collections::BTreeMap, path::Path, thread, time::Duration};
 
-use serde::Serialize;
-
 use super::{
     act::describe,
     output::{self, Context, Exit, Output, Rows, escape},
@@ -11,12 +9,8 @@ use super::{
 use crate::{
     clock::Timestamp,
     job::JobState,
-    queue::{
-        Queue, QueueError,
-        lock::Lock,
-        look::{self, ArrivalRow, Glance},
-    },
     reason::in_words,
+    standing::{self, Daemon, Standing},
 };
 
 /// What `status` is told.
@@ -32,14 +26,8 @@ pub struct StatusArgs {
     pub json: bool,
 }
 
-/// Waiting manifests that are named one by one.
-const NAMED: usize = 5;
-
 /// Between two looks.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
-
-/// A rate over less than this says more about chance than about speed.
-const SHORTEST_SPAN: Duration = Duration::from_secs(10);
 
 /// Says how the queue stands.
 ///
@@ -49,7 +37,7 @@ const SHORTEST_SPAN: Duration = Duration::from_secs(10);
 pub fn run(args: &StatusArgs, context: &Context) -> anyhow::Result<Exit> {
     output::on_streams(|output| {
         loop {
-            let seen = read(&context.database, Timestamp::now())?;
+            let seen = standing::read(&context.database, Timestamp::now())?;
             if args.watch && output.terminal && !args.json {
                 // Home, then clear: what stood there before goes without a flicker.
                 output.out.write_all(b"\x1b[H\x1b[2J")?;
@@ -64,74 +52,7 @@ pub fn run(args: &StatusArgs, context: &Context) -> anyhow::Result<Exit> {
     })
 }
 
-/// How the queue stands at a moment; the form of `--json`.
-#[derive(Debug, Serialize)]
-struct Seen {
-    database: String,
-    now: String,
-    daemon: Option<Daemon>,
-    paused: bool,
-    /// Documents and files a minute, over the last ten minutes.
-    rate_per_minute: Option<f64>,
-    /// Until everything that can go on has ended, at this rate.
-    eta_seconds: Option<u64>,
-    totals: BTreeMap<String, i64>,
-    queue: Glance,
-    waiting_manifests: Vec<ArrivalRow>,
-    #[serde(skip)]
-    at: Timestamp,
-}
-
-#[derive(Debug, Serialize)]
-struct Daemon {
-    pid: Option<u32>,
-    command: String,
-}
-
-fn read(database: &Path, now: Timestamp) -> anyhow::Result<Option<Seen>> {
-    let connection = match Queue::look(database) {
-        Err(QueueError::Absent { .. }) => return Ok(None),
-        connection => connection?,
-    };
-    let queue = look::glance(&connection, now)?;
-    let mut totals: BTreeMap<String, i64> = BTreeMap::new();
-    for (state, jobs) in queue.drops.iter().flat_map(|drop| &drop.jobs) {
-        *totals.entry(state.clone()).or_default() += jobs;
-    }
-    let rate = rate(queue.ended_lately, queue.lately_since, now);
-    let left = [JobState::Queued, JobState::Running, JobState::Waiting]
-        .iter()
-        .filter_map(|state| totals.get(state.as_str()))
-        .sum();
-    Ok(Some(Seen {
-        database: database.display().to_string(),
-        now: now.to_string(),
-        daemon: Lock::holder(database).map(|holder| Daemon { pid: holder.pid, command: holder.command }),
-        paused: !queue.pauses.is_empty(),
-        rate_per_minute: rate,
-        eta_seconds: eta(left, rate),
-        totals,
-        waiting_manifests: look::arrivals(&connection, u32::try_from(NAMED).unwrap_or(u32::MAX))?,
-        queue,
-        at: now,
-    }))
-}
-
-/// Documents and files a minute, where there were any lately.
-fn rate(ended: i64, since: Option<Timestamp>, now: Timestamp) -> Option<f64> {
-    let ended = u32::try_from(ended).ok().filter(|ended| *ended > 0)?;
-    let span = now.since(since?).max(SHORTEST_SPAN);
-    Some(f64::from(ended) * 60.0 / span.as_secs_f64())
-}
-
-/// Seconds until so many jobs have ended.
-fn eta(left: i64, rate: Option<f64>) -> Option<u64> {
-    let left = u32::try_from(left).ok().filter(|left| *left > 0)?;
-    let seconds = f64::from(left) / rate? * 60.0;
-    Duration::try_from_secs_f64(seconds.ceil()).ok().map(|eta| eta.as_secs())
-}
-
-fn write(args: &StatusArgs, database: &Path, seen: Option<&Seen>, output: &mut Output<'_>) -> anyhow::Result<()> {
+fn write(args: &StatusArgs, database: &Path, seen: Option<&Standing>, output: &mut Output<'_>) -> anyhow::Result<()> {
     match seen {
         Some(seen) if args.json && args.watch => {
             serde_json::to_writer(&mut *output.out, seen).map_err(std::io::Error::from)?;
@@ -153,7 +74,7 @@ fn write(args: &StatusArgs, database: &Path, seen: Option<&Seen>, output: &mut O
     Ok(())
 }
 
-fn page(seen: &Seen, output: &mut Output<'_>) -> anyhow::Result<()> {
+fn page(seen: &Standing, output: &mut Output<'_>) -> anyhow::Result<()> {
     let queue = &seen.queue;
     match &seen.daemon {
         Some(Daemon { pid, command }) => {
@@ -206,7 +127,7 @@ fn page(seen: &Seen, output: &mut Output<'_>) -> anyhow::Result<()> {
     troubles(seen, output)
 }
 
-fn table(seen: &Seen, output: &mut Output<'_>) -> anyhow::Result<()> {
+fn table(seen: &Standing, output: &mut Output<'_>) -> anyhow::Result<()> {
     if seen.queue.drops.is_empty() {
         writeln!(output.out, "no job yet")?;
         return Ok(());
@@ -234,7 +155,7 @@ fn table(seen: &Seen, output: &mut Output<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn troubles(seen: &Seen, output: &mut Output<'_>) -> anyhow::Result<()> {
+fn troubles(seen: &Standing, output: &mut Output<'_>) -> anyhow::Result<()> {
     if !seen.queue.troubled.is_empty() {
         writeln!(output.out, "\ncannot be settled:")?;
         for (manifest, trouble) in &seen.queue.troubled {
@@ -265,13 +186,14 @@ mod tests {
         queue::{
             admit::Arrival,
             control::Cause,
+            lock::Lock,
             test_support::{DROP, NOW, Site},
         },
     };
 
     fn status(database: &Path, json: bool) -> String {
         let args = StatusArgs { watch: false, json };
-        let seen = read(database, NOW).unwrap();
+        let seen = standing::read(database, NOW).unwrap();
         let (_, out, _) = capture(|output| {
             write(&args, database, seen.as_ref(), output)?;
             Ok(Exit::Well)
@@ -349,17 +271,5 @@ mod tests {
         assert!(status(&database, false).starts_with("nothing yet: there is no queue at "));
         assert_eq!(status(&database, true), "null\n");
         assert!(!database.exists());
-    }
-
-    #[test]
-    fn rates_and_etas_are_of_the_time_that_was_worked() {
-        let ago = |seconds: i64| Some(Timestamp(NOW.0 - seconds * 1000));
-        assert_eq!(rate(0, None, NOW), None);
-        assert_eq!(rate(60, ago(600), NOW), Some(6.0));
-        assert_eq!(rate(60, ago(60), NOW), Some(60.0));
-        assert_eq!(rate(1, ago(0), NOW), Some(6.0));
-        assert_eq!(eta(10, None), None);
-        assert_eq!(eta(0, Some(6.0)), None);
-        assert_eq!(eta(10, Some(60.0)), Some(10));
     }
 }

@@ -167,6 +167,38 @@ pub enum Outcome {
     SourceUnreadable(Reason),
 }
 
+impl Outcome {
+    /// The word in metrics and in the queue.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Done(_) => "done",
+            Self::Refused(_) => "refused",
+            Self::Throttled { .. } => "throttled",
+            Self::Paused { .. } => "paused",
+            Self::TryAgain(_) => "try_again",
+            Self::Lost(_) => "lost",
+            Self::SourceChanged(_) => "source_changed",
+            Self::SourceUnreadable(_) => "source_unreadable",
+        }
+    }
+
+    /// Why it did not work, where it did not.
+    #[must_use]
+    pub const fn reason(&self) -> Option<&Reason> {
+        match self {
+            Self::Done(_) => None,
+            Self::Refused(reason)
+            | Self::Throttled { reason, .. }
+            | Self::Paused { reason, .. }
+            | Self::TryAgain(reason)
+            | Self::Lost(reason)
+            | Self::SourceChanged(reason)
+            | Self::SourceUnreadable(reason) => Some(reason),
+        }
+    }
+}
+
 /// Says what became of a call. `now` is what dates in the answer's headers are compared with.
 #[must_use]
 pub fn outcome(exchange: &Exchange, now: Timestamp) -> Outcome {

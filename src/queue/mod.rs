@@ -19,6 +19,7 @@ pub mod doorbell;
 mod life_tests;
 pub mod lock;
 pub mod look;
+pub mod numbers;
 mod rows;
 mod schema;
 pub mod settle;

@@ -24,6 +24,8 @@ mod faults;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod http;
+#[cfg(test)]
 mod import;
 #[cfg(test)]
 mod limit;

@@ -1,0 +1,172 @@
+//! The page over sockets, with a service that has nothing to do.
+
+use std::{
+    fs,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
+
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::{
+    config::{Address, Config, DropConfig, Http},
+    queue::{Queue, WhenStuck},
+    service::Service,
+};
+
+struct Site {
+    service: Service,
+    serving: Serving,
+    address: SocketAddr,
+    _folder: TempDir,
+}
+
+impl Site {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("key"), "test").unwrap();
+        let mut config = Config::defaults();
+        // Nobody is there, and nothing is sent.
+        config.api.base_url = Address::parse("http://127.0.0.1:9/4.0").unwrap();
+        config.api.api_key_file = Some(folder.path().join("key"));
+        config.queue.database = folder.path().join("queue.db");
+        config.drops = vec![DropConfig::new("partner", folder.path().join("drop"))];
+        fs::create_dir(folder.path().join("drop")).unwrap();
+        let bound = Bound::bind(&Http { listen: "127.0.0.1:0".parse().unwrap() }).await.unwrap();
+        let address = bound.address;
+        let queue = Queue::open(&config.queue.database, WhenStuck::Wait).unwrap();
+        let mut service =
+            Service::start(&config, queue, None, Arc::new(|_| {}), CancellationToken::new()).await.unwrap();
+        service.watch(&config).unwrap();
+        let serving = bound.serve(service.vitals());
+        Self { service, serving, address, _folder: folder }
+    }
+
+    /// Sends lines and returns the status and everything that comes back.
+    async fn ask(&self, lines: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(format!("{lines}\r\n\r\n").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, answer)
+    }
+
+    async fn get(&self, path: &str) -> (u16, String) {
+        let (status, answer) = self.ask(&format!("GET {path} HTTP/1.1\r\nHost: {}", self.address)).await;
+        (status, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
+    }
+
+    /// Asks until the answer has this status: what is waited for happens in other tasks and threads.
+    async fn until(&self, path: &str, status: u16) -> String {
+        let asked = async {
+            loop {
+                let (got, body) = self.get(path).await;
+                if got == status {
+                    return body;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), asked).await.unwrap()
+    }
+}
+
+#[tokio::test]
+async fn every_answer_keeps_browsers_from_loading_or_lending_anything() {
+    let site = Site::new().await;
+    for path in ["/", "/page.js", "/page.css", "/status.json", "/metrics", "/healthz", "/readyz", "/nothing"] {
+        let (status, answer) = site.ask(&format!("GET {path} HTTP/1.1\r\nHost: localhost")).await;
+        assert_eq!(status, if path == "/nothing" { 404 } else { 200 }, "{path}: {answer}");
+        let head = answer.split_once("\r\n\r\n").unwrap().0.to_ascii_lowercase();
+        for header in ["content-security-policy: default-src 'none';", "x-content-type-options: nosniff", "no-store"] {
+            assert!(head.contains(header), "{path} has no {header}:\n{head}");
+        }
+        assert!(!head.contains("access-control-allow"), "{head}");
+    }
+}
+
+#[test]
+fn the_page_loads_nothing_from_elsewhere_and_makes_no_markup_of_texts() {
+    for file in [PAGE, SCRIPT, STYLE] {
+        for forbidden in
+            ["//cdn", "http:", "https:", "innerHTML", "outerHTML", "insertAdjacent", "document.write", "eval("]
+        {
+            assert!(!file.contains(forbidden), "{forbidden}");
+        }
+    }
+    // What the policy forbids would not work.
+    assert!(!PAGE.contains("<style") && !PAGE.contains("style=") && !PAGE.contains("onload"));
+    assert!(SCRIPT.contains("textContent"));
+}
+
+#[tokio::test]
+async fn only_reading_is_answered_and_only_to_names_of_this_machine() {
+    let site = Site::new().await;
+    for method in ["POST", "PUT", "DELETE", "OPTIONS"] {
+        let (status, answer) =
+            site.ask(&format!("{method} /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0")).await;
+        assert_eq!(status, 405, "{method}");
+        assert!(answer.to_ascii_lowercase().contains("allow: get, head"), "{answer}");
+    }
+    for path in ["/", "/status.json", "/metrics", "/healthz"] {
+        let (status, answer) = site.ask(&format!("GET {path} HTTP/1.1\r\nHost: evil.example")).await;
+        assert_eq!(status, 421, "{answer}");
+        assert!(!answer.contains("partner") && !answer.contains("passfort_ingest"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_stops_because_it_was_told_to_is_alive_and_not_ready() {
+    let site = Site::new().await;
+    assert_eq!(site.get("/healthz").await, (200, "well\n".into()));
+    assert_eq!(site.get("/readyz").await, (200, "ready\n".into()));
+    site.serving.stopping();
+    assert_eq!(site.get("/healthz").await, (200, "stopping\n".into()));
+    assert_eq!(site.get("/readyz").await, (503, "stopping\n".into()));
+}
+
+#[tokio::test]
+async fn a_stage_that_ends_by_itself_is_no_health() {
+    let site = Site::new().await;
+    site.service.stop.cancel();
+    let why = site.until("/healthz", 503).await;
+    assert!(why.contains("has ended by itself"), "{why}");
+    assert_eq!(site.get("/readyz").await.0, 503);
+}
+
+#[tokio::test]
+async fn a_full_disk_is_no_health_until_there_is_room() {
+    let site = Site::new().await;
+    let (queue, room) = (site.service.queue.clone(), Arc::new(AtomicBool::new(false)));
+    let theirs = Arc::clone(&room);
+    let writing = tokio::task::spawn_blocking(move || {
+        queue.run_blocking(move |connection| {
+            let pages = if theirs.load(Ordering::Relaxed) { 1_000_000 } else { 1 };
+            connection.pragma_update(None, "max_page_count", pages)?;
+            connection.execute("INSERT OR REPLACE INTO setting VALUES ('large', hex(zeroblob(500000)))", [])?;
+            Ok(())
+        })
+    });
+    let why = site.until("/healthz", 503).await;
+    assert!(why.contains("the database cannot be written"), "{why}");
+    assert_eq!(site.get("/metrics").await.0, 200, "the numbers can still be read");
+    room.store(true, Ordering::Relaxed);
+    site.until("/healthz", 200).await;
+
+    writing.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn an_address_that_is_taken_is_said_so_with_a_cure() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = taken.local_addr().unwrap();
+    let said = Bound::bind(&Http { listen }).await.unwrap_err();
+    assert!(said.contains(&listen.to_string()) && said.contains("[http] listen"), "{said}");
+}

@@ -1,0 +1,76 @@
+//! The numbers that monitoring asks for every few seconds: read from tallies and small indexes only, so that they cost
+//! the same however many jobs there are.
+//!
+//! Nothing in here names a file, a reference or a profile.
+
+use rusqlite::Connection;
+
+use super::{
+    QueueError,
+    control::{self, Pause},
+    look::{self, Tally},
+};
+use crate::clock::Timestamp;
+
+/// What monitoring wants to know of a queue.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Numbers {
+    /// Jobs by drop and state.
+    pub drops: Vec<Tally>,
+    /// What is stopped.
+    pub pauses: Vec<Pause>,
+    /// Since when the oldest manifest with open jobs has been there.
+    pub oldest_waiting: Option<Timestamp>,
+    /// Images and files that may lie at the API unused, because an answer was lost.
+    pub possible_leftovers: u64,
+}
+
+/// Reads the numbers.
+///
+/// # Errors
+///
+/// Those of the database.
+pub fn read(connection: &Connection) -> Result<Numbers, QueueError> {
+    let one = |sql: &str| connection.prepare_cached(sql)?.query_row([], |row| row.get::<_, Option<i64>>(0));
+    Ok(Numbers {
+        drops: look::tallies(connection)?,
+        pauses: control::pauses(connection)?,
+        oldest_waiting: one("SELECT min(received_at) FROM batch WHERE state IN ('admitting', 'open')")?.map(Timestamp),
+        possible_leftovers: one("SELECT sum(lost) FROM upload WHERE lost > 0")?
+            .and_then(|sum| u64::try_from(sum).ok())
+            .unwrap_or(0),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        job::Creation,
+        queue::{
+            Queue,
+            control::Cause,
+            test_support::{DROP, NOW, Site},
+        },
+    };
+
+    #[test]
+    fn they_say_what_the_glance_says() {
+        let site = Site::new();
+        site.admit("a.manifest.json", &["done", "failed", "held", "queued"]);
+        site.create(site.job("done"), "doc");
+        site.fail(site.job("failed"), "HTTP 403: no");
+        site.hold(site.job("held"), Creation::Unknown);
+        site.queue.pause("", Cause::Operator, None, NOW).unwrap();
+        let connection = Queue::look(site.queue.path()).unwrap();
+        let (numbers, glance) = (read(&connection).unwrap(), look::glance(&connection, NOW).unwrap());
+        assert_eq!(numbers.drops, glance.drops);
+        assert_eq!(numbers.drops[0].drop, DROP);
+        assert_eq!(numbers.drops[0].jobs["failed"], 1);
+        assert_eq!(numbers.pauses, glance.pauses);
+        assert_eq!(numbers.oldest_waiting, glance.oldest_waiting);
+        assert!(numbers.oldest_waiting.is_some());
+        assert_eq!(i64::try_from(numbers.possible_leftovers), Ok(glance.possible_leftovers));
+        assert!(numbers.possible_leftovers > 0);
+    }
+}

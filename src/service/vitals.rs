@@ -1,0 +1,82 @@
+//! Whether the service is well and may send: what health checks and monitoring ask.
+//!
+//! Looks only: nothing in here changes or stops anything, and nothing waits but [`Vitals::numbers`], which reads the
+//! database.
+
+use std::{
+    path::Path,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use tokio::task::AbortHandle;
+
+use super::InboxShared;
+use crate::{
+    account::Account,
+    clock::Timestamp,
+    queue::{Queue, QueueError, control::Cause, numbers},
+    telemetry::{Now, Telemetry},
+};
+
+/// What tells whether the service is well. Cheap to clone; it outlives the service and then says that it has ended.
+#[derive(Clone)]
+pub struct Vitals {
+    pub(super) queue: Queue,
+    pub(super) telemetry: Arc<Telemetry>,
+    pub(super) accounts: Vec<Arc<Account>>,
+    pub(super) stages: [(&'static str, AbortHandle); 2],
+    pub(super) inboxes: Vec<Arc<InboxShared>>,
+    pub(super) started: Instant,
+}
+
+impl Vitals {
+    /// Where the queue lies.
+    #[must_use]
+    pub fn database(&self) -> &Path {
+        self.queue.path()
+    }
+
+    /// What keeps the service from working, for a person; `None` where it is well.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        if let Some((stage, _)) = self.stages.iter().find(|(_, task)| task.is_finished()) {
+            return Some(format!("{stage} has ended by itself: see the log"));
+        }
+        if let Some(inbox) = self.inboxes.iter().find(|inbox| inbox.ended.load(Ordering::Relaxed)) {
+            return Some(format!("looking into the drop {} has ended by itself: see the log", inbox.drop));
+        }
+        self.queue.trouble().map(|why| format!("the database cannot be written, so all work waits: {why}"))
+    }
+
+    /// Why nothing can be sent, or not to every account, for a person: the key is refused, or the API does not work.
+    /// A pause that a person asked for, or a spent quota, is not meant: those are as they should be.
+    #[must_use]
+    pub fn blocked(&self) -> Option<String> {
+        self.accounts.iter().find_map(|account| match account.paused()? {
+            Cause::KeyRefused => Some(format!("{}: the API refuses the key", account.scope)),
+            Cause::Outage => Some(format!("{}: the API does not work, or cannot be reached", account.scope)),
+            Cause::Operator | Cause::QuotaSpent => None,
+        })
+    }
+
+    /// All numbers, in the text form that Prometheus reads. Blocks; one caller at a time.
+    ///
+    /// # Errors
+    ///
+    /// Where the database cannot be read.
+    pub fn numbers(&self, at: Timestamp) -> Result<String, QueueError> {
+        let numbers = numbers::read(&Queue::look(self.database())?)?;
+        let states = || self.inboxes.iter().map(|inbox| inbox.state());
+        let now = Now {
+            at,
+            scan: states().map(|state| state.took).max().unwrap_or_default(),
+            last_drop_event: self.since_event(states().filter_map(|state| state.event).max()),
+        };
+        self.telemetry.text(&numbers, now).map_err(|error| QueueError::Refused(error.to_string()))
+    }
+
+    fn since_event(&self, event: Option<Instant>) -> Duration {
+        event.unwrap_or(self.started).elapsed()
+    }
+}

@@ -1,0 +1,468 @@
+//! The numbers that monitoring reads: what is counted in this process, what they are called, and their text form.
+//!
+//! Invariants: no label holds anything that a sender chose but the name of a drop, which the configuration bounds; a
+//! number that must outlive the process comes from the queue; counting never waits for anything.
+//!
+//! Not here: how they are served ([`crate::http`]), and how the queue counts ([`crate::queue::numbers`]).
+
+use std::{
+    fmt,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::Registry,
+};
+
+use crate::{
+    api::Exchange,
+    clock::Timestamp,
+    job::JobState,
+    outcome::{Operation, Outcome},
+    queue::{control::Cause, numbers::Numbers, work::Attempt},
+    verdict::Verdict,
+};
+
+/// The media type of [`Telemetry::text`].
+pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Upper bounds of `request_seconds`: from an answer on the same machine to the 90 s that an answer is waited for by
+/// default, and the minutes that a large body may take on a slow line.
+const SECONDS: [f64; 13] = [0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
+
+/// How a lost answer was settled: the API has it after all.
+const ADOPTED: &str = "adopted";
+/// It certainly has not, so it was sent again.
+const ABSENT: &str = "absent";
+/// Nobody can know, and it was sent again.
+const SENT_AGAIN: &str = "sent_again";
+/// A person decides.
+const HELD: &str = "held";
+/// Its job failed.
+const GIVEN_UP: &str = "given_up";
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfOperation {
+    operation: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Request {
+    operation: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Retry {
+    operation: &'static str,
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Lost {
+    operation: &'static str,
+    settled: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct InState {
+    drop: String,
+    state: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Ended {
+    drop: String,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Stopped {
+    reason: &'static str,
+}
+
+type Seconds = Gauge<f64, AtomicU64>;
+
+/// Everything that is counted. Shared by all stages of a process.
+pub struct Telemetry {
+    registry: Registry,
+    requests: Family<Request, Counter>,
+    request_seconds: Family<OfOperation, Histogram, fn() -> Histogram>,
+    request_bytes: Counter,
+    in_flight: Gauge,
+    in_flight_limit: Gauge,
+    retries: Family<Retry, Counter>,
+    rate_limit_remaining: Family<OfOperation, Gauge>,
+    lost_answers: Family<Lost, Counter>,
+    jobs: Family<InState, Gauge>,
+    jobs_ended: Family<Ended, Counter>,
+    oldest_waiting: Seconds,
+    leftover_images: Counter,
+    scan: Seconds,
+    last_drop_event: Seconds,
+    paused: Family<Stopped, Gauge>,
+}
+
+/// What the stages know at the moment of asking.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Now {
+    /// The wall clock.
+    pub at: Timestamp,
+    /// The longest of the drops' last looks.
+    pub scan: Duration,
+    /// How long ago anything was last noticed in a drop.
+    pub last_drop_event: Duration,
+}
+
+/// A call that is under way; dropped when it is over.
+#[derive(Debug)]
+pub struct Flight(Gauge);
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Telemetry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Telemetry").finish_non_exhaustive()
+    }
+}
+
+impl Telemetry {
+    /// Everything at zero. Series whose labels are known beforehand are there from the start, so that a first failure
+    /// is a rise and not a new series, of which Prometheus cannot tell a rate.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut telemetry = Self {
+            registry: Registry::with_prefix("passfort_ingest"),
+            requests: Family::default(),
+            request_seconds: Family::new_with_constructor(|| Histogram::new(SECONDS)),
+            request_bytes: Counter::default(),
+            in_flight: Gauge::default(),
+            in_flight_limit: Gauge::default(),
+            retries: Family::default(),
+            rate_limit_remaining: Family::default(),
+            lost_answers: Family::default(),
+            jobs: Family::default(),
+            jobs_ended: Family::default(),
+            oldest_waiting: Seconds::default(),
+            leftover_images: Counter::default(),
+            scan: Seconds::default(),
+            last_drop_event: Seconds::default(),
+            paused: Family::default(),
+        };
+        telemetry.register();
+        for operation in Operation::ALL.map(Operation::as_str) {
+            telemetry.requests.get_or_create_owned(&Request { operation, outcome: "done" });
+            telemetry.request_seconds.get_or_create_owned(&OfOperation { operation });
+        }
+        for operation in [Operation::UploadImage, Operation::UploadFile, Operation::CreateDocument] {
+            let operation = operation.as_str();
+            for reason in ["throttled", "try_again", "lost"] {
+                telemetry.retries.get_or_create_owned(&Retry { operation, reason });
+            }
+            let create = operation == Operation::CreateDocument.as_str();
+            for settled in if create { [ADOPTED, ABSENT, HELD] } else { [SENT_AGAIN, HELD, GIVEN_UP] } {
+                telemetry.lost_answers.get_or_create_owned(&Lost { operation, settled });
+            }
+        }
+        telemetry
+    }
+
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        // The library ends each text with a full stop, and appends `_total` to the names of counters.
+        registry.register("jobs", "Jobs by drop and state", self.jobs.clone());
+        registry.register("jobs_ended", "Jobs that have ended, by drop and outcome", self.jobs_ended.clone());
+        registry.register("requests", "Calls to the API by outcome", self.requests.clone());
+        registry.register(
+            "request_seconds",
+            "How long calls took, from the first byte sent to the last one read",
+            self.request_seconds.clone(),
+        );
+        registry.register("request_bytes", "Bytes of request bodies handed over", self.request_bytes.clone());
+        registry.register("in_flight", "Calls under way", self.in_flight.clone());
+        registry.register("in_flight_limit", "Calls that may be under way at most", self.in_flight_limit.clone());
+        registry.register("retries", "Calls that are tried again, by what became of them", self.retries.clone());
+        registry.register(
+            "oldest_waiting_seconds",
+            "Age of the oldest manifest with jobs that have not ended; 0 where there is none",
+            self.oldest_waiting.clone(),
+        );
+        registry.register(
+            "rate_limit_remaining",
+            "Calls that the API's last answer said are left",
+            self.rate_limit_remaining.clone(),
+        );
+        registry.register(
+            "lost_answers",
+            "Calls whose answer was lost, by how that was settled",
+            self.lost_answers.clone(),
+        );
+        registry.register(
+            "leftover_images",
+            "Images and files that may lie at the API unused, because the answer to their upload was lost",
+            self.leftover_images.clone(),
+        );
+        registry.register("scan_seconds", "The longest of the drops' last looks into their folder", self.scan.clone());
+        registry.register(
+            "last_drop_event_seconds",
+            "Time since anything was noticed in a drop, or since the start where nothing was",
+            self.last_drop_event.clone(),
+        );
+        registry.register("paused", "What is stopped, by reason: how many accounts or drops", self.paused.clone());
+    }
+
+    /// Counts a call that has begun, until what is returned is dropped.
+    #[must_use]
+    pub fn flight(&self) -> Flight {
+        self.in_flight.inc();
+        Flight(self.in_flight.clone())
+    }
+
+    /// Says how many calls may be under way.
+    pub fn limit_in_flight(&self, calls: usize) {
+        self.in_flight_limit.set(i64::try_from(calls).unwrap_or(i64::MAX));
+    }
+
+    /// Counts a call that is over.
+    pub fn called(&self, exchange: &Exchange, outcome: &Outcome) {
+        let operation = exchange.operation.as_str();
+        self.requests.get_or_create(&Request { operation, outcome: outcome.as_str() }).inc();
+        self.request_seconds.get_or_create(&OfOperation { operation }).observe(exchange.took.as_secs_f64());
+        self.request_bytes.inc_by(exchange.sent_bytes);
+        if let Some(remaining) = exchange.limits().and_then(|limits| limits.remaining) {
+            let remaining = i64::try_from(remaining).unwrap_or(i64::MAX);
+            self.rate_limit_remaining.get_or_create(&OfOperation { operation }).set(remaining);
+        }
+    }
+
+    /// Counts what the verdict over a job's failed calls means for each of them.
+    pub fn judged(&self, verdict: &Verdict, attempts: &[Attempt]) {
+        for attempt in attempts {
+            let again = matches!(verdict, Verdict::Wait { .. } | Verdict::PauseAccount { .. });
+            if again && attempt.outcome != "done" {
+                self.retries.get_or_create(&Retry { operation: attempt.operation, reason: attempt.outcome }).inc();
+            }
+            let creates = attempt.operation == Operation::CreateDocument.as_str();
+            let reads = attempt.operation == Operation::ReadDocuments.as_str();
+            let settled = match verdict {
+                // A document is looked for first; what comes of that settles it.
+                Verdict::Wait { .. } | Verdict::PauseAccount { .. } if creates => continue,
+                Verdict::Wait { .. } | Verdict::PauseAccount { .. } => SENT_AGAIN,
+                Verdict::Hold { .. } => HELD,
+                Verdict::Refuse { .. } => GIVEN_UP,
+            };
+            if reads {
+                // Only a lost creation is read back, and only a person can settle what reading does not.
+                if settled == HELD {
+                    self.settled(Operation::CreateDocument.as_str(), HELD);
+                }
+            } else if attempt.outcome == "lost" {
+                self.settled(attempt.operation, settled);
+            }
+        }
+    }
+
+    /// Counts what a read-back found of a document whose answer was lost.
+    pub fn read_back(&self, found: bool) {
+        self.settled(Operation::CreateDocument.as_str(), if found { ADOPTED } else { ABSENT });
+    }
+
+    fn settled(&self, operation: &'static str, settled: &'static str) {
+        self.lost_answers.get_or_create(&Lost { operation, settled }).inc();
+    }
+
+    /// All numbers in the text form that Prometheus reads. One caller at a time, else each may see the other's
+    /// numbers of the queue half written.
+    ///
+    /// # Errors
+    ///
+    /// None that can happen: writing to a text does not fail.
+    pub fn text(&self, numbers: &Numbers, now: Now) -> Result<String, fmt::Error> {
+        self.take_over(numbers, now);
+        let mut written = String::new();
+        text::encode(&mut written, &self.registry)?;
+        Ok(written)
+    }
+
+    fn take_over(&self, numbers: &Numbers, now: Now) {
+        self.jobs.clear();
+        for tally in &numbers.drops {
+            for state in JobState::ALL {
+                let jobs = tally.jobs.get(state.as_str()).copied().unwrap_or(0);
+                let drop = tally.drop.clone();
+                self.jobs.get_or_create(&InState { drop, state: state.as_str() }).set(jobs);
+                if state.has_ended() {
+                    let ended = Ended { drop: tally.drop.clone(), outcome: state.as_str() };
+                    rise(&self.jobs_ended.get_or_create(&ended), u64::try_from(jobs).unwrap_or(0));
+                }
+            }
+        }
+        rise(&self.leftover_images, numbers.possible_leftovers);
+        self.oldest_waiting.set(numbers.oldest_waiting.map_or(0.0, |since| now.at.since(since).as_secs_f64()));
+        for cause in Cause::ALL {
+            let count = numbers.pauses.iter().filter(|pause| pause.cause == cause).count();
+            let gauge = self.paused.get_or_create_owned(&Stopped { reason: cause.as_str() });
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        self.scan.set(now.scan.as_secs_f64());
+        self.last_drop_event.set(now.last_drop_event.as_secs_f64());
+    }
+}
+
+/// Brings a counter up to the queue's count. It never falls: a person's `retry` takes jobs back from their end, and a
+/// counter that falls by one looks to Prometheus like a restart, so like as many ended jobs as there ever were.
+fn rise(counter: &Counter, to: u64) {
+    counter.inner().fetch_max(to, Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::{
+        api::{Answer, Ending, LimitHeaders},
+        job::Waits,
+        outcome::Reason,
+        queue::look::Tally,
+        verdict::Trial,
+    };
+
+    const NOW: Timestamp = Timestamp(1_795_378_500_000);
+
+    fn reason() -> Reason {
+        Reason { status: None, code: None, message: "broke".into() }
+    }
+
+    fn exchange(operation: Operation, took_ms: u64, remaining: Option<u64>) -> Exchange {
+        let limits = LimitHeaders { remaining, ..LimitHeaders::default() };
+        Exchange {
+            operation,
+            result: Ok(Answer { status: 200, limits, body: Vec::new(), ending: Ending::Whole }),
+            sent_bytes: 1000,
+            handed_over: true,
+            started: NOW,
+            took: Duration::from_millis(took_ms),
+            answered_after: None,
+        }
+    }
+
+    fn attempt(operation: Operation, outcome: &'static str) -> Attempt {
+        Attempt {
+            at: NOW,
+            operation: operation.as_str(),
+            position: None,
+            outcome,
+            detail: None,
+            took_ms: 1,
+            sent_bytes: 1,
+        }
+    }
+
+    fn wait() -> Verdict {
+        let trial = Trial { attempts: 1, tried: Duration::ZERO };
+        Verdict::Wait { waits: Waits::Retry, delay: Duration::ZERO, reason: String::new(), trial }
+    }
+
+    fn hold() -> Verdict {
+        Verdict::Hold { reason: String::new() }
+    }
+
+    fn numbers(done: i64, failed: i64) -> Numbers {
+        let jobs = BTreeMap::from([("done".to_owned(), done), ("failed".to_owned(), failed), ("held".to_owned(), 2)]);
+        let tally = Tally { drop: "partner".into(), jobs, ..Tally::default() };
+        Numbers { drops: vec![tally], ..Numbers::default() }
+    }
+
+    /// The value of a series, by its name and labels as written, without the prefix.
+    fn value(telemetry: &Telemetry, numbers: &Numbers, series: &str) -> Option<f64> {
+        let now = Now { at: NOW, scan: Duration::from_millis(250), last_drop_event: Duration::from_secs(40) };
+        let text = telemetry.text(numbers, now).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(&format!("passfort_ingest_{series} ")))?;
+        line.parse().ok()
+    }
+
+    #[test]
+    fn calls_are_counted_by_operation_and_outcome() {
+        let telemetry = Telemetry::new();
+        let none = Numbers::default();
+        let upload = exchange(Operation::UploadImage, 30, Some(17));
+        telemetry.called(&upload, &Outcome::Lost(reason()));
+        telemetry.called(&upload, &Outcome::Lost(reason()));
+        telemetry.called(&exchange(Operation::Whoami, 3000, None), &Outcome::TryAgain(reason()));
+        let value = |series: &str| value(&telemetry, &none, series);
+        assert_eq!(value("requests_total{operation=\"upload_image\",outcome=\"lost\"}"), Some(2.0));
+        assert_eq!(value("requests_total{operation=\"whoami\",outcome=\"try_again\"}"), Some(1.0));
+        assert_eq!(value("requests_total{operation=\"upload_file\",outcome=\"done\"}"), Some(0.0));
+        assert_eq!(value("request_bytes_total"), Some(3000.0));
+        assert_eq!(value("request_seconds_count{operation=\"upload_image\"}"), Some(2.0));
+        assert_eq!(value("request_seconds_bucket{le=\"0.05\",operation=\"upload_image\"}"), Some(2.0));
+        assert_eq!(value("request_seconds_bucket{le=\"2.5\",operation=\"whoami\"}"), Some(0.0));
+        assert_eq!(value("rate_limit_remaining{operation=\"upload_image\"}"), Some(17.0));
+        assert_eq!(value("rate_limit_remaining{operation=\"whoami\"}"), None);
+    }
+
+    #[test]
+    fn a_call_is_under_way_until_it_is_over() {
+        let telemetry = Telemetry::new();
+        telemetry.limit_in_flight(16);
+        let none = Numbers::default();
+        let flights = [telemetry.flight(), telemetry.flight()];
+        assert_eq!(value(&telemetry, &none, "in_flight"), Some(2.0));
+        drop(flights);
+        assert_eq!(value(&telemetry, &none, "in_flight"), Some(0.0));
+        assert_eq!(value(&telemetry, &none, "in_flight_limit"), Some(16.0));
+    }
+
+    #[test]
+    fn a_lost_answer_is_counted_once_when_it_is_settled() {
+        let telemetry = Telemetry::new();
+        let none = Numbers::default();
+        let lost = |operation: &str, settled: &str| {
+            value(&telemetry, &none, &format!("lost_answers_total{{operation=\"{operation}\",settled=\"{settled}\"}}"))
+        };
+        telemetry.judged(&wait(), &[attempt(Operation::UploadImage, "lost"), attempt(Operation::UploadImage, "done")]);
+        telemetry.judged(&hold(), &[attempt(Operation::UploadFile, "lost")]);
+        telemetry.judged(&wait(), &[attempt(Operation::CreateDocument, "lost")]);
+        assert_eq!(lost("upload_image", "sent_again"), Some(1.0));
+        assert_eq!(lost("upload_file", "held"), Some(1.0));
+        assert_eq!(lost("create_document", "adopted"), Some(0.0), "it is not settled before it was read back");
+        telemetry.read_back(true);
+        telemetry.judged(&hold(), &[attempt(Operation::ReadDocuments, "refused")]);
+        assert_eq!(lost("create_document", "adopted"), Some(1.0));
+        assert_eq!(lost("create_document", "held"), Some(1.0));
+        let retries = value(&telemetry, &none, "retries_total{operation=\"upload_image\",reason=\"lost\"}");
+        assert_eq!(retries, Some(1.0), "what worked is not tried again");
+    }
+
+    #[test]
+    fn the_queue_is_shown_as_it_is_and_no_counter_falls() {
+        let telemetry = Telemetry::new();
+        let done = "jobs_ended_total{drop=\"partner\",outcome=\"failed\"}";
+        assert_eq!(value(&telemetry, &numbers(5, 3), done), Some(3.0));
+        // A person has one of them tried again.
+        assert_eq!(value(&telemetry, &numbers(5, 2), done), Some(3.0));
+        let failed = "jobs{drop=\"partner\",state=\"failed\"}";
+        assert_eq!(value(&telemetry, &numbers(5, 2), failed), Some(2.0));
+        assert_eq!(value(&telemetry, &numbers(5, 2), "jobs{drop=\"partner\",state=\"waiting\"}"), Some(0.0));
+        assert_eq!(value(&telemetry, &Numbers::default(), failed), None, "a drop that is gone is not shown");
+        assert_eq!(value(&telemetry, &Numbers::default(), "scan_seconds"), Some(0.25));
+        assert_eq!(value(&telemetry, &Numbers::default(), "last_drop_event_seconds"), Some(40.0));
+        let waiting = Numbers { oldest_waiting: Some(Timestamp(NOW.0 - 90_000)), ..Numbers::default() };
+        assert_eq!(value(&telemetry, &waiting, "oldest_waiting_seconds"), Some(90.0));
+        assert_eq!(value(&telemetry, &waiting, "paused{reason=\"outage\"}"), Some(0.0));
+    }
+}
