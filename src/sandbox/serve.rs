@@ -1,4 +1,4 @@
-//! One request from its first byte to the last of its answer: the I/O around [`calls`](super::calls) and the faults.
+//! One request from its first byte to the last of its answer: the I/O around [`calls`] and the faults.
 //!
 //! A call takes effect and is recorded in one step, under one lock, before anything of its answer goes out. If the
 //! client leaves earlier, hyper drops the handler; the call's [`Call`] then records that by itself.
