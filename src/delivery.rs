@@ -20,7 +20,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures_util::future::join_all;
@@ -64,20 +64,27 @@ pub struct Delivery {
 /// The opened folders that images lie beneath.
 #[derive(Default)]
 struct Roots {
-    opened: Mutex<HashMap<PathBuf, Arc<Root>>>,
+    opened: Mutex<HashMap<PathBuf, (Arc<Root>, Instant)>>,
 }
+
+/// So long a folder is taken to be where it was.
+const ROOT_LASTS: Duration = Duration::from_secs(1);
 
 impl Roots {
     /// The folder, opened again where its path now leads elsewhere. Blocks.
     fn get(&self, path: &Path) -> std::io::Result<Arc<Root>> {
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(root) = opened.get(path)
-            && root.still_there()?
-        {
-            return Ok(Arc::clone(root));
+        if let Some((root, looked)) = opened.get_mut(path) {
+            if looked.elapsed() < ROOT_LASTS {
+                return Ok(Arc::clone(root));
+            }
+            if root.still_there()? {
+                *looked = Instant::now();
+                return Ok(Arc::clone(root));
+            }
         }
         let root = Arc::new(Root::open(path)?);
-        opened.insert(path.to_owned(), Arc::clone(&root));
+        opened.insert(path.to_owned(), (Arc::clone(&root), Instant::now()));
         Ok(root)
     }
 }

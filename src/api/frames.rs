@@ -14,6 +14,30 @@ use bytes::Bytes;
 /// How many frames of one body exist at once: one that is being written, one that waits, one that is being made.
 pub const FRAMES: usize = 3;
 
+/// Memory that bodies which have ended leave to those that begin: some 60 KiB each, so 2 MiB in all. Without it, half of
+/// the time in which a small body is made goes into memory that the system has to clear first.
+const KEPT: usize = 32;
+
+static LEFT: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+
+fn left() -> MutexGuard<'static, Vec<Vec<u8>>> {
+    LEFT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Memory that an earlier body left, with whatever it holds, or none.
+pub fn inherit() -> Vec<u8> {
+    left().pop().unwrap_or_default()
+}
+
+/// Leaves memory to later bodies. It holds a part of a customer's document, as the process's memory does anyway, and is
+/// written over before it is sent.
+pub fn bequeath(memory: Vec<u8>) {
+    let mut left = left();
+    if memory.capacity() > 0 && left.len() < KEPT {
+        left.push(memory);
+    }
+}
+
 /// Hands out the memory for a body's frames.
 #[derive(Debug, Clone, Default)]
 pub struct Frames {
@@ -25,6 +49,12 @@ struct Shared {
     free: Vec<Vec<u8>>,
     out: usize,
     waiting: Option<Waker>,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.free.drain(..).for_each(bequeath);
+    }
 }
 
 /// A frame that was handed over; its memory comes back when the HTTP layer drops it.
@@ -66,7 +96,7 @@ impl Frames {
             shared.waiting = Some(context.waker().clone());
             return Poll::Pending;
         }
-        Poll::Ready(shared.free.pop().unwrap_or_default())
+        Poll::Ready(shared.free.pop().unwrap_or_else(inherit))
     }
 
     /// Makes a frame of memory that came from here.

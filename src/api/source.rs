@@ -20,6 +20,8 @@ use rustix::{
 };
 use tokio::task::JoinHandle;
 
+use super::frames;
+
 /// A read on a blocking thread: it takes the buffer along and brings it back, filled so far.
 type Blocking = JoinHandle<(Vec<u8>, io::Result<usize>)>;
 
@@ -41,7 +43,9 @@ impl Reader {
     pub(super) fn new(file: File, piece_bytes: usize) -> Self {
         // Only a hint: doubles the kernel's read-ahead, so that few reads have to wait.
         let _unheeded = rustix::fs::fadvise(&file, 0, None, Advice::Sequential);
-        Self { file: Arc::new(file), at: 0, buffer: vec![0; piece_bytes], filled: 0, blocking: None, inline: true }
+        let mut buffer = frames::inherit();
+        buffer.resize(piece_bytes, 0);
+        Self { file: Arc::new(file), at: 0, buffer, filled: 0, blocking: None, inline: true }
     }
 
     /// Where the next piece starts in the file.
@@ -91,7 +95,15 @@ impl Reader {
     /// A reader that always uses the blocking thread.
     #[cfg(test)]
     pub(super) fn never_inline(file: File, piece_bytes: usize) -> Self {
-        Self { inline: false, ..Self::new(file, piece_bytes) }
+        let mut reader = Self::new(file, piece_bytes);
+        reader.inline = false;
+        reader
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        frames::bequeath(std::mem::take(&mut self.buffer));
     }
 }
 

@@ -1,6 +1,7 @@
 //! `import`: queue manifests of an archive and work until they are settled, or follow a daemon that does.
 
 use std::{
+    cell::Cell,
     collections::BTreeMap,
     io,
     path::{Path, PathBuf},
@@ -94,6 +95,9 @@ impl Intake {
 /// Between two looks at how far the work is.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// While a manifest is taken in, workers are told so often that there may be more of it.
+const TELL_EVERY: Duration = Duration::from_millis(20);
+
 /// Between two lines of progress where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
@@ -172,12 +176,12 @@ async fn work(
         let orders = Orders::new(args, config, &queue);
         let work = worker.service.as_ref().map(|service| Arc::clone(&service.signals));
         tokio::task::spawn_blocking(move || {
-            let told = || {
-                if let Some(signals) = &work {
+            let told = || match &work {
+                Some(signals) => {
                     signals.work.notify_one();
                     signals.ended.notify_one();
                 }
-                doorbell::ring(queue.path());
+                None => doorbell::ring(queue.path()),
             };
             orders.take_in(&targets, &queue, &intake, &|| token.is_cancelled(), &told);
             intake.finished.store(true, Ordering::Release);
@@ -455,9 +459,13 @@ impl Orders {
         };
         let images = Root::open(&image_root)?;
         let policy = Policy { on_invalid: self.on_invalid, wait_for_files: false };
+        let last_told = Cell::new(Instant::now());
         let nudge = || {
             // Workers begin with the first part of a large manifest while the rest is still read.
-            told();
+            if last_told.get().elapsed() >= TELL_EVERY {
+                last_told.set(Instant::now());
+                told();
+            }
             stopped()
         };
         match admit(queue, &plan, &mut opened, &images, &self.rules, policy, &nudge) {

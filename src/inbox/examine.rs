@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Large enough that the system calls no longer count, small enough for a processor's cache.
-const BUFFER_BYTES: usize = 256 * 1024;
+const BUFFER_BYTES: usize = 64 * 1024;
 
 /// What a file is to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

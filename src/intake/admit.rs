@@ -17,6 +17,9 @@ use crate::{
 /// Entries in one transaction. Small enough that workers' commits between two parts wait for milliseconds only.
 const PART: usize = 256;
 
+/// Bytes of files in one transaction. An import of large files thus sends the first while it still checks the others.
+const PART_BYTES: u64 = 32 << 20;
+
 /// Entries of a manifest that is kept in memory, some kilobytes each, until it has been read whole; a larger one that
 /// must be read whole is read twice.
 const KEPT: usize = 4096;
@@ -207,7 +210,7 @@ fn in_parts(
     stopped: &dyn Fn() -> bool,
 ) -> Result<Admitted, AdmitError> {
     let mut batch = half;
-    let mut part = Vec::new();
+    let (mut part, mut bytes) = (Vec::new(), 0);
     let mut invalid = 0;
     let mut failure = None;
     let skip = half.map_or(0, |half| half.admitted);
@@ -217,10 +220,14 @@ fn in_parts(
             return ControlFlow::Break(());
         }
         invalid += u64::from(matches!(found.admission, Admission::Invalid { .. }));
+        if let Admission::Take { files, .. } = &found.admission {
+            bytes += files.iter().map(|file| file.bytes).sum::<u64>();
+        }
         part.push(with_line(found));
-        if part.len() < PART {
+        if part.len() < PART && bytes < PART_BYTES {
             return ControlFlow::Continue(());
         }
+        bytes = 0;
         match take_part(queue, plan, &mut batch, std::mem::take(&mut part)) {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {

@@ -35,7 +35,7 @@ pub(super) fn open_for_writing(path: &Path) -> Result<(Connection, u64), QueueEr
         set(&connection, "cache_size", "-8192")?;
         // The log is cut back after a checkpoint, so that one large import does not keep its space for ever.
         set(&connection, "journal_size_limit", "16777216")?;
-        connection.set_prepared_statement_cache_capacity(64);
+        connection.set_prepared_statement_cache_capacity(256);
         migrate(&connection)?;
         seed(&connection)
     };
