@@ -95,6 +95,12 @@ async fn work(args: &RunArgs, config: &Config) -> anyhow::Result<Exit> {
     });
     // What an import left or handed over is worked on as well.
     let mut service = Service::start(config, queue, Some(IMPORT), on_settled, stop.clone()).await?;
+    for drop in &config.drops {
+        let idle = [("keep_done_for", drop.keep_done_for.is_some()), ("receipt_group", drop.receipt_group.is_some())];
+        for (key, _) in idle.iter().filter(|(_, is_set)| *is_set) {
+            tracing::warn!(drop = drop.name, key, "this key is accepted, but has no effect in this release");
+        }
+    }
     service.watch(config)?;
     let page = page.map(|page| page.serve(service.vitals()));
     tracing::info!(drops = config.drops.len(), database = %config.queue.database.display(), "at work");
