@@ -25,7 +25,6 @@ use crate::{
     entry::EntryKind,
     inbox::beneath::Root,
     intake::examine::{Found, Rules, Unready, examine_all, folder_of, open},
-    manifest,
     nearest::nearest,
     problem::Problem,
     queue::admit::Admission,
@@ -119,18 +118,8 @@ fn rules(drop: Option<&str>, config: &Config) -> Result<Rules, Usage> {
             Usage(format!("--drop {name:?}: the configuration has no such drop{hint}"))
         })?),
     };
-    let limits = drop.map_or_else(manifest::Limits::default, |drop| manifest::Limits {
-        max_bytes: drop.max_manifest_bytes,
-        max_entries: drop.max_entries,
-        ..manifest::Limits::default()
-    });
-    Ok(Rules {
-        limits,
-        max_image_bytes: config.api.max_image_bytes,
-        profiles: drop.and_then(|drop| drop.profiles.as_ref()).map(|profiles| profiles.iter().cloned().collect()),
-        // Checksums are for the queue, and here is none.
-        seed: 0,
-    })
+    // Checksums are for the queue, and here is none.
+    Ok(Rules::of(drop, config.api.max_image_bytes, 0))
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

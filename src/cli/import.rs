@@ -32,7 +32,6 @@ use crate::{
         admit::{AdmitError, Policy, admit},
         examine::{self, Rules, folder_of},
     },
-    manifest,
     queue::{Queue, WhenStuck, admit::Plan, doorbell, lock::Lock, look},
     receipt::Counts,
     service::{IMPORT, OnSettled, Service},
@@ -374,21 +373,9 @@ struct Orders {
 impl Orders {
     fn new(args: &ImportArgs, config: &Config, queue: &Queue) -> Self {
         let drop = config.drop_named(&args.drop);
-        let limits = drop.map_or_else(manifest::Limits::default, |drop| manifest::Limits {
-            max_bytes: drop.max_manifest_bytes,
-            max_entries: drop.max_entries,
-            ..manifest::Limits::default()
-        });
         let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
         Self {
-            rules: Rules {
-                limits,
-                max_image_bytes: config.api.max_image_bytes,
-                profiles: drop
-                    .and_then(|drop| drop.profiles.as_ref())
-                    .map(|profiles| profiles.iter().cloned().collect()),
-                seed: queue.seed(),
-            },
+            rules: Rules::of(drop, config.api.max_image_bytes, queue.seed()),
             drop: args.drop.clone(),
             image_root: args.root.as_ref().map(absolute),
             receipts_to: args.receipts_to.as_ref().map(absolute),

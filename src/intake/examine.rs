@@ -11,6 +11,7 @@ use std::{
 use sha2::Digest as _;
 
 use crate::{
+    config::DropConfig,
     delivery::join,
     entry::{Entry, EntryKind, ProfileId, RelativePath, Sha256, Source},
     inbox::{
@@ -33,6 +34,20 @@ pub struct Rules {
     pub profiles: Option<HashSet<ProfileId>>,
     /// The seed of the checksums.
     pub seed: u64,
+}
+
+impl Rules {
+    /// The rules of a drop; without one, the defaults and any profile.
+    #[must_use]
+    pub fn of(drop: Option<&DropConfig>, max_image_bytes: u64, seed: u64) -> Self {
+        let limits = drop.map_or_else(manifest::Limits::default, |drop| manifest::Limits {
+            max_bytes: drop.max_manifest_bytes,
+            max_entries: drop.max_entries,
+            ..manifest::Limits::default()
+        });
+        let profiles = drop.and_then(|drop| drop.profiles.as_ref()).map(|allowed| allowed.iter().cloned().collect());
+        Self { limits, max_image_bytes, profiles, seed }
+    }
 }
 
 /// A manifest that was opened: from here on its descriptor counts, not its path.

@@ -23,7 +23,6 @@ use crate::{
         admit::{AdmitError, Policy, admit},
         examine::{self, Rules, Stillness, Unready, folder_of},
     },
-    manifest,
     queue::{
         Queue, QueueError,
         admit::{Arrival, Plan},
@@ -106,17 +105,7 @@ impl Drop {
             ignore: compile(config.ignore.texts())?,
             skip_dirs: vec![config.done_folder(), config.failed_folder(), config.receipts_folder()],
         };
-        let limits = manifest::Limits {
-            max_bytes: config.max_manifest_bytes,
-            max_entries: config.max_entries,
-            ..manifest::Limits::default()
-        };
-        let rules = Rules {
-            limits,
-            max_image_bytes,
-            profiles: config.profiles.as_ref().map(|profiles| profiles.iter().cloned().collect()),
-            seed: queue.seed(),
-        };
+        let rules = Rules::of(Some(&config), max_image_bytes, queue.seed());
         Ok(Self { config, queue, rules, scan, seen: HashMap::new(), stopped, trouble: None, orphans_ended: false })
     }
 
