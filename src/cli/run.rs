@@ -147,9 +147,13 @@ async fn until_done(args: &RunArgs, config: &Config, service: &Service) -> anyho
             continue;
         }
         let looked = service.looked();
-        let settling = looked.iter().any(|looked| looked.is_none_or(|looked| looked.settling > 0));
-        let waiting = looked.iter().flatten().any(|looked| looked.waiting > 0);
         let left = look::left(&connection, &drops)?;
+        let behind = looked.iter().flatten().any(|looked| looked.behind > 0);
+        // The turn of what took another's place comes by itself, unless that other one is stuck.
+        let stuck = left.held > 0 || left.troubled > 0;
+        let settling =
+            looked.iter().any(|looked| looked.is_none_or(|looked| looked.settling > 0)) || (behind && !stuck);
+        let waiting = behind || looked.iter().flatten().any(|looked| looked.waiting > 0);
         if !settling && left.to_do == 0 && left.to_settle == 0 {
             let kept = waiting || left.held > 0 || left.half_taken > 0;
             for arrival in look::arrivals(&connection, 20)? {

@@ -71,6 +71,8 @@ enum Standing {
     Queued,
     /// It was settled and stays where it is; as long as it does not change, nothing more is asked about it.
     Settled,
+    /// It has taken the place of one that is not settled yet, and is taken in after that.
+    Behind,
 }
 
 /// What a look found.
@@ -82,6 +84,8 @@ pub struct Looked {
     pub settling: u64,
     /// Manifests that wait for files or cannot be read, and one more where the folder cannot be read in full.
     pub waiting: u64,
+    /// Manifests that wait until the one is settled whose place they took.
+    pub behind: u64,
     /// When to look again although nothing happens.
     pub again_in: Option<Duration>,
 }
@@ -192,23 +196,25 @@ impl Drop {
             }
         };
         seen.scan = number;
-        if seen.standing == Standing::Queued {
+        if matches!(seen.standing, Standing::Queued | Standing::Behind) {
             // A manifest that was overwritten while its batch was under way is looked at again when that is closed.
             if !self.is_open(&path)? {
                 seen.standing = self.standing(root, &path, &identity)?;
             }
         }
         let is_known = |seen: &Seen| matches!(seen.standing, Standing::Queued | Standing::Settled);
-        if !is_known(&seen) && now >= seen.next {
+        if !is_known(&seen) && seen.standing != Standing::Behind && now >= seen.next {
             self.advance(root, &path, &mut seen, looked)?;
         }
         match seen.standing {
             Standing::Queued | Standing::Settled => {}
             Standing::Settling => looked.settling += 1,
+            Standing::Behind => looked.behind += 1,
             Standing::Incomplete | Standing::Unreadable => looked.waiting += 1,
         }
         if !is_known(&seen) {
-            let wait = seen.next.saturating_duration_since(Instant::now()).max(Duration::from_millis(10));
+            let least = if seen.standing == Standing::Behind { BEHIND } else { Duration::from_millis(10) };
+            let wait = seen.next.saturating_duration_since(Instant::now()).max(least);
             looked.again_in = Some(looked.again_in.map_or(wait, |other| other.min(wait)));
         }
         self.seen.insert(path, seen);
@@ -226,7 +232,7 @@ impl Drop {
             return Ok(Standing::Settling);
         }
         if !known.closed {
-            return Ok(Standing::Queued);
+            return Ok(if known.file == write_identity(identity) { Standing::Queued } else { Standing::Behind });
         }
         // A settled manifest that was to stay is the same as long as its content is; elsewhere it was moved away, so
         // whatever lies here now is new.
@@ -405,6 +411,9 @@ impl Drop {
         Ok(())
     }
 }
+
+/// Between two looks at a manifest whose turn comes when another is settled.
+const BEHIND: Duration = Duration::from_secs(1);
 
 /// Between two looks at something that did not work.
 const RETRY: Duration = Duration::from_secs(10);
