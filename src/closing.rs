@@ -24,6 +24,7 @@ use crate::{
         beneath::{Identity, Refusal, Root},
         shelf::{self, PutAway, ShelfError},
     },
+    killpoint,
     queue::{Queue, QueueError, admit::path_key, settle, settle::Ended, settle::NamedFile},
     receipt::{self, BatchStatus, Counts, Header, Line},
 };
@@ -95,7 +96,11 @@ fn publish(queue: &Queue, look: &Connection, batch: &Ended, header: &Header) -> 
     let mut chosen = batch.receipt.as_deref().map(|path| name_of(path).to_owned());
     for number in 0.. {
         let candidate = match chosen.take() {
-            Some(known) => known,
+            Some(known) => {
+                // An earlier process may have been killed while it wrote.
+                folder.sweep(&known).map_err(ClosingError::Receipt)?;
+                known
+            }
             None => {
                 let candidate = durable::numbered(&name, number);
                 if rustix::fs::statat(&folder, candidate.as_str(), rustix::fs::AtFlags::SYMLINK_NOFOLLOW).is_ok() {
@@ -226,6 +231,7 @@ fn put_away(
         }
         for folder in touched {
             durable::sync_dir(&folder).map_err(ShelfError::Io)?;
+            killpoint::after("move", "sync");
         }
         Ok::<_, ClosingError>(())
     })?;
@@ -241,10 +247,14 @@ fn put_away(
     let expected = read_identity(&batch.manifest_file);
     match shelf.as_deref() {
         Some(shelf) => {
+            killpoint::before("move", "manifest");
             shelf::put_away(&root, &batch.manifest, expected.as_ref(), shelf, &batch.manifest)?;
+            killpoint::after("move", "manifest");
         }
         None => {
+            killpoint::before("remove", "manifest");
             shelf::remove(&root, &batch.manifest, expected.as_ref())?;
+            killpoint::after("remove", "manifest");
         }
     }
     Ok(shelf)
@@ -293,10 +303,13 @@ fn dispose(
     shelf: Option<&Path>,
     touched: &mut BTreeSet<PathBuf>,
 ) -> Result<(), ClosingError> {
+    let step = if shelf.is_some() { "move" } else { "remove" };
+    killpoint::before(step, "file");
     let moved = match shelf {
         None => shelf::remove(root, path, expected).map(|_| None),
         Some(shelf) => shelf::put_away_unsynced(root, path, expected, shelf, path).map(Some),
     };
+    killpoint::after(step, "file");
     match moved {
         Ok(Some(PutAway::Moved { to })) => {
             touched.extend(to.parent().map(Path::to_owned));

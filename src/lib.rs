@@ -15,6 +15,7 @@ pub mod http;
 pub mod inbox;
 pub mod intake;
 pub mod job;
+pub mod killpoint;
 pub mod manifest;
 pub mod nearest;
 pub mod outcome;

@@ -15,7 +15,7 @@ use super::{
     limits::LimitHeaders,
     progress::{Failure, Progress, Sight},
 };
-use crate::{clock::Timestamp, outcome::Operation};
+use crate::{clock::Timestamp, killpoint, outcome::Operation};
 
 /// The largest answer to a call about one thing: real ones are below 1 KiB.
 pub(super) const SINGLE_ANSWER_BYTES: usize = 1024 * 1024;
@@ -61,6 +61,7 @@ pub(super) async fn run(
     progress: Option<Progress>,
     patience: Patience,
 ) -> Exchange {
+    killpoint::before("call", operation.as_str());
     let (started, clock) = (Timestamp::now(), Instant::now());
     let stop = Stop(progress);
     let head = send(request, stop.0.as_ref(), patience).await;
@@ -82,6 +83,7 @@ pub(super) async fn run(
         Some(Failure::Unreadable(cause)) => Fault::SourceUnreadable(cause),
         None => fault,
     });
+    killpoint::after("call", operation.as_str());
     let certainly_not_sent = result.as_ref().is_err_and(Fault::certainly_not_sent);
     Exchange {
         operation,

@@ -17,6 +17,7 @@ use rustix::{
 use uuid::Uuid;
 
 use super::{because, names};
+use crate::killpoint;
 
 const OPEN_FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
@@ -123,11 +124,15 @@ impl Folder {
         mode: u32,
         write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> io::Result<PathBuf> {
+        killpoint::before("publish", "write");
         let draft = self.draft(name, mode, write)?;
+        killpoint::after("publish", "write");
         let path = self.path.join(name);
         rename_without_replacing(self.as_fd(), &draft.name, self.as_fd(), name).map_err(because("publish", &path))?;
         draft.keep();
+        killpoint::after("publish", "rename");
         self.sync()?;
+        killpoint::after("publish", "sync");
         Ok(path)
     }
 
@@ -149,6 +154,30 @@ impl Folder {
         draft.keep();
         self.sync()?;
         Ok(path)
+    }
+
+    /// Removes what [`Self::publish`] of this name left under temporary names when its process was killed.
+    ///
+    /// Only for whoever knows that nobody else publishes this name at the same time.
+    ///
+    /// # Errors
+    ///
+    /// With operation and path.
+    pub fn sweep(&self, name: &str) -> io::Result<()> {
+        let listing = rustix::fs::Dir::read_from(&self.fd).map_err(because("read the folder", &self.path))?;
+        let (start, end) = draft_name_around(name);
+        for entry in listing {
+            let entry = entry.map_err(because("read the folder", &self.path))?;
+            let Ok(found) = entry.file_name().to_str() else { continue };
+            let middle = found.strip_prefix(start.as_str()).and_then(|rest| rest.strip_suffix(end));
+            if middle.is_some_and(|middle| Uuid::try_parse(middle).is_ok()) {
+                match rustix::fs::unlinkat(&self.fd, found, AtFlags::empty()) {
+                    Ok(()) | Err(Errno::NOENT) => {}
+                    Err(error) => return Err(because("remove", &self.path.join(found))(error)),
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Gives `rename` free names that are like `name` until it takes one, and returns the path that it took.
@@ -180,7 +209,8 @@ impl Folder {
         mode: u32,
         write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> io::Result<Draft<'_>> {
-        let draft_name = names::fit(&format!(".{name}"), &format!(".{}.tmp", Uuid::new_v4().simple()));
+        let (start, end) = draft_name_around(name);
+        let draft_name = format!("{start}{}{end}", Uuid::new_v4().simple());
         let path = self.path.join(&draft_name);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(&self.fd, draft_name.as_str(), flags, Mode::from_raw_mode(mode & 0o777))
@@ -191,6 +221,14 @@ impl Folder {
         to.get_ref().sync_all().map_err(because("sync", &path))?;
         Ok(draft)
     }
+}
+
+/// What stands around the random part of a temporary name.
+fn draft_name_around(name: &str) -> (String, &'static str) {
+    let end = ".tmp";
+    let room = "0".repeat(uuid::fmt::Simple::LENGTH + 1) + end;
+    let start = names::fit(&format!(".{name}"), &room);
+    (start.strip_suffix(&room).unwrap_or(&start).to_owned() + ".", end)
 }
 
 impl AsFd for Folder {
@@ -272,6 +310,27 @@ mod tests {
         assert_eq!(std::fs::read(place.path().join("b")).unwrap(), b"b");
         assert_eq!(std::fs::read(place.path().join("c")).unwrap(), b"a");
         assert!(!place.path().join("a").exists());
+    }
+
+    #[test]
+    fn only_what_a_kill_left_of_this_very_name_is_swept_away() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = Folder::open(place.path()).unwrap();
+        for name in ["r.json", &"ü".repeat(127)] {
+            // What a killed process leaves is a draft that nobody dropped.
+            std::mem::forget(folder.draft(name, 0o640, |_| Ok(())).unwrap());
+            std::mem::forget(folder.draft(&format!("x{name}"), 0o640, |_| Ok(())).unwrap());
+        }
+        for other in [".r.json.notes.tmp", "r.json", ".r.json.tmp"] {
+            std::fs::write(place.path().join(other), "").unwrap();
+        }
+        folder.sweep("r.json").unwrap();
+        folder.sweep(&"ü".repeat(127)).unwrap();
+        let mut left: Vec<String> =
+            std::fs::read_dir(place.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        left.sort();
+        assert_eq!(left.len(), 5, "{left:#?}");
+        assert!(left.iter().filter(|name| name.ends_with(".tmp")).all(|n| n.starts_with(".x") || n.len() < 20));
     }
 
     #[test]

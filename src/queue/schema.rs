@@ -10,6 +10,7 @@ use std::{
 use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig};
 
 use super::QueueError;
+use crate::killpoint;
 
 /// "PFIQ": marks a database as ours, so that a wrong path in the configuration destroys nothing.
 const APPLICATION_ID: i64 = 0x5046_4951;
@@ -154,7 +155,11 @@ fn migrate(connection: &Connection) -> Result<(), QueueError> {
             version + 1
         ));
         match done {
-            Ok(()) => connection.execute_batch("COMMIT")?,
+            Ok(()) => {
+                killpoint::before("commit", "migrate");
+                connection.execute_batch("COMMIT")?;
+                killpoint::after("commit", "migrate");
+            }
             Err(error) => {
                 connection.execute_batch("ROLLBACK")?;
                 return Err(error.into());

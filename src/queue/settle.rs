@@ -209,7 +209,9 @@ impl Queue {
     ///
     /// Those of the database.
     pub fn name_receipt(&self, batch_id: i64, name: String) -> Result<(), QueueError> {
-        self.change_batch(batch_id, "UPDATE batch SET receipt = ?2 WHERE id = ?1 AND state = 'ended'", name)
+        self.run_blocking(move |connection| {
+            change(connection, batch_id, "UPDATE batch SET receipt = ?2 WHERE id = ?1 AND state = 'ended'", &name)
+        })
     }
 
     /// Notes that the receipt is on disk.
@@ -218,11 +220,10 @@ impl Queue {
     ///
     /// Those of the database.
     pub fn receipt_published(&self, batch_id: i64) -> Result<(), QueueError> {
-        self.change_batch(
-            batch_id,
-            "UPDATE batch SET state = 'published', trouble = ?2 WHERE id = ?1 AND state = 'ended'",
-            None::<String>,
-        )
+        self.run_blocking(move |connection| {
+            let sql = "UPDATE batch SET state = 'published', trouble = ?2 WHERE id = ?1 AND state = 'ended'";
+            change(connection, batch_id, sql, &None::<String>)
+        })
     }
 
     /// Notes that the files are where they belong; `shelf` is the dated folder that they were moved into, if any.
@@ -231,11 +232,11 @@ impl Queue {
     ///
     /// Those of the database.
     pub fn batch_closed(&self, batch_id: i64, shelf: Option<String>) -> Result<(), QueueError> {
-        self.change_batch(
-            batch_id,
-            "UPDATE batch SET state = 'closed', trouble = NULL, shelf = ?2 WHERE id = ?1 AND state = 'published'",
-            shelf,
-        )
+        self.run_blocking(move |connection| {
+            let sql =
+                "UPDATE batch SET state = 'closed', trouble = NULL, shelf = ?2 WHERE id = ?1 AND state = 'published'";
+            change(connection, batch_id, sql, &shelf)
+        })
     }
 
     /// Notes what keeps a batch from being settled, for `status` and `why`.
@@ -244,18 +245,9 @@ impl Queue {
     ///
     /// Those of the database.
     pub fn batch_trouble(&self, batch_id: i64, trouble: String) -> Result<(), QueueError> {
-        self.change_batch(batch_id, "UPDATE batch SET trouble = ?2 WHERE id = ?1 AND state <> 'closed'", trouble)
-    }
-
-    fn change_batch(
-        &self,
-        batch_id: i64,
-        sql: &'static str,
-        value: impl rusqlite::ToSql + Send + 'static,
-    ) -> Result<(), QueueError> {
         self.run_blocking(move |connection| {
-            let changed = connection.prepare_cached(sql)?.execute(params![batch_id, value])?;
-            if changed == 1 { Ok(()) } else { Err(QueueError::Gone { what: "batch", id: batch_id }) }
+            let sql = "UPDATE batch SET trouble = ?2 WHERE id = ?1 AND state <> 'closed'";
+            change(connection, batch_id, sql, &trouble)
         })
     }
 
@@ -280,6 +272,11 @@ impl Queue {
             Ok(named)
         })
     }
+}
+
+fn change(connection: &Connection, batch_id: i64, sql: &str, value: &dyn rusqlite::ToSql) -> Result<(), QueueError> {
+    let changed = connection.prepare_cached(sql)?.execute(params![batch_id, value])?;
+    if changed == 1 { Ok(()) } else { Err(QueueError::Gone { what: "batch", id: batch_id }) }
 }
 
 /// Calls `each` with every entry of a batch, jobs first, then what never became one; memory stays flat.

@@ -21,6 +21,7 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::QueueError;
+use crate::killpoint;
 
 /// Commands in one commit at most. Beyond some hundreds the cost of a commit's sync is spread thin enough, and a
 /// longer commit only makes its first caller wait.
@@ -91,7 +92,7 @@ impl Writer {
     {
         let (reply, answer) = oneshot::channel();
         // A full inbox would block the runtime's thread; the number of jobs under way keeps it from filling.
-        self.send(Box::new(Call { command, result: None, reply: Some(reply) }))?;
+        self.send(Box::new(Call { command, result: None, reply: Some(reply), changes: false }))?;
         answer.await.unwrap_or(Err(QueueError::Closed))
     }
 
@@ -106,7 +107,7 @@ impl Writer {
         F: FnMut(&Connection) -> Result<T, QueueError> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        self.send(Box::new(Call { command, result: None, reply: Some(reply) }))?;
+        self.send(Box::new(Call { command, result: None, reply: Some(reply), changes: false }))?;
         answer.blocking_recv().unwrap_or(Err(QueueError::Closed))
     }
 
@@ -130,6 +131,8 @@ trait Command: Send {
     /// Does the work. With `alone`, an error that is not the disk's undoes this command only and is kept for its
     /// answer; without, any error is returned, and the whole group has to be undone.
     fn attempt(&mut self, connection: &Connection, alone: bool) -> Result<(), QueueError>;
+    /// Whose command it is, where it changed anything: the name of a step in [`killpoint`].
+    fn step(&self) -> Option<&'static str>;
     /// Answers; `failure` is why the commit failed, if it did.
     fn answer(self: Box<Self>, failure: Option<&QueueError>);
 }
@@ -138,12 +141,15 @@ struct Call<T, F> {
     command: F,
     result: Option<Result<T, QueueError>>,
     reply: Option<oneshot::Sender<Result<T, QueueError>>>,
+    changes: bool,
 }
 
 impl<T: Send, F: FnMut(&Connection) -> Result<T, QueueError> + Send> Command for Call<T, F> {
     fn attempt(&mut self, connection: &Connection, alone: bool) -> Result<(), QueueError> {
+        let before = connection.total_changes();
         if !alone {
             self.result = Some(Ok((self.command)(connection)?));
+            self.changes = connection.total_changes() != before;
             return Ok(());
         }
         connection.prepare_cached("SAVEPOINT command")?.execute([])?;
@@ -151,12 +157,20 @@ impl<T: Send, F: FnMut(&Connection) -> Result<T, QueueError> + Send> Command for
             Err(error) if error.is_disk_trouble() => return Err(error),
             Err(error) => {
                 connection.prepare_cached("ROLLBACK TO command")?.execute([])?;
+                self.changes = false;
                 self.result = Some(Err(error));
             }
-            Ok(value) => self.result = Some(Ok(value)),
+            Ok(value) => {
+                self.changes = connection.total_changes() != before;
+                self.result = Some(Ok(value));
+            }
         }
         connection.prepare_cached("RELEASE command")?.execute([])?;
         Ok(())
+    }
+
+    fn step(&self) -> Option<&'static str> {
+        self.changes.then(|| killpoint::function_of(std::any::type_name::<F>()))
     }
 
     fn answer(mut self: Box<Self>, failure: Option<&QueueError>) {
@@ -214,11 +228,19 @@ fn commit(connection: &Connection, group: &mut [Box<dyn Command>]) -> Result<(),
 
 fn commit_once(connection: &Connection, group: &mut [Box<dyn Command>], alone: bool) -> Result<(), QueueError> {
     connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-    for command in group {
+    for command in group.iter_mut() {
         command.attempt(connection, alone)?;
     }
+    reach(group, killpoint::before);
     connection.prepare_cached("COMMIT")?.execute([])?;
+    reach(group, killpoint::after);
     Ok(())
+}
+
+fn reach(group: &[Box<dyn Command>], place: fn(&str, &str)) {
+    if killpoint::armed() {
+        group.iter().filter_map(|command| command.step()).for_each(|step| place("commit", step));
+    }
 }
 
 fn undo(connection: &Connection) {

@@ -28,6 +28,8 @@ mod http;
 #[cfg(test)]
 mod import;
 #[cfg(test)]
+mod kill_points;
+#[cfg(test)]
 mod limit;
 #[cfg(test)]
 mod mended;

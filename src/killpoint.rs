@@ -1,0 +1,226 @@
+//! Places at which a test may end the process as `kill -9` would: before and after each durable step.
+//!
+//! A testing aid. Nothing happens at them unless the environment variable `PASSFORT_INGEST_KILL_AT` is set when the
+//! process starts, and then nothing that whoever started it could not do to it with a signal:
+//!
+//! - `before.commit.claim` ends the process when it first comes to that place; `before.commit.claim:3` at the third time;
+//! - `trace:FILE` appends the name of each place to the file instead, so that a test can tell whether it knows them all.
+//!
+//! A name is the moment, the kind of the step, and the step: `after.call.create_document`. Commits are named after the
+//! function that asks the writer for them, so that a new one has its places without anybody's doing; one that changed
+//! nothing has none.
+//!
+//! Not for stopping in an orderly way, and not for making calls fail: the sandbox does that.
+
+use std::{
+    fs::OpenOptions,
+    io::Write,
+    path::PathBuf,
+    sync::{
+        LazyLock,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use rustix::process::{Signal, getpid, kill_process};
+
+/// The environment variable that arms the places.
+pub const VARIABLE: &str = "PASSFORT_INGEST_KILL_AT";
+
+/// Every place that a worker comes to. A test compares this with what it traces.
+///
+/// What a person's command does to the queue is one commit, and the command ends with it; so those have none here, and
+/// neither has the taking back of a job whose worker died of a defect.
+pub const PLACES: &[&str] = &[
+    "before.call.create_document",
+    "after.call.create_document",
+    "before.call.read_documents",
+    "after.call.read_documents",
+    "before.call.upload_file",
+    "after.call.upload_file",
+    "before.call.upload_image",
+    "after.call.upload_image",
+    "before.call.whoami",
+    "after.call.whoami",
+    "before.commit.absent",
+    "after.commit.absent",
+    "before.commit.batch_closed",
+    "after.commit.batch_closed",
+    "before.commit.batch_trouble",
+    "after.commit.batch_trouble",
+    "before.commit.cancelled",
+    "after.commit.cancelled",
+    "before.commit.claim",
+    "after.commit.claim",
+    "before.commit.created",
+    "after.commit.created",
+    "before.commit.drop_trouble",
+    "after.commit.drop_trouble",
+    "before.commit.end_half_taken",
+    "after.commit.end_half_taken",
+    "before.commit.file_created",
+    "after.commit.file_created",
+    "before.commit.forget_arrivals",
+    "after.commit.forget_arrivals",
+    "before.commit.give_back",
+    "after.commit.give_back",
+    "before.commit.hold",
+    "after.commit.hold",
+    "before.commit.in_parts",
+    "after.commit.in_parts",
+    "before.commit.intend",
+    "after.commit.intend",
+    "before.commit.known_manifest",
+    "after.commit.known_manifest",
+    "before.commit.migrate",
+    "after.commit.migrate",
+    "before.commit.name_receipt",
+    "after.commit.name_receipt",
+    "before.commit.note_arrival",
+    "after.commit.note_arrival",
+    "before.commit.pause_account",
+    "after.commit.pause_account",
+    "before.commit.put_off",
+    "after.commit.put_off",
+    "before.commit.ready",
+    "after.commit.ready",
+    "before.commit.receipt_published",
+    "after.commit.receipt_published",
+    "before.commit.recover",
+    "after.commit.recover",
+    "before.commit.refuse",
+    "after.commit.refuse",
+    "before.commit.resume_account",
+    "after.commit.resume_account",
+    "before.commit.store",
+    "after.commit.store",
+    "before.commit.take_part",
+    "after.commit.take_part",
+    "before.commit.upload_stored",
+    "after.commit.upload_stored",
+    "before.publish.write",
+    "after.publish.write",
+    "after.publish.rename",
+    "after.publish.sync",
+    "before.move.file",
+    "after.move.file",
+    "after.move.sync",
+    "before.move.manifest",
+    "after.move.manifest",
+    "before.remove.file",
+    "after.remove.file",
+    "before.remove.manifest",
+    "after.remove.manifest",
+];
+
+static ARMED: LazyLock<Option<Armed>> =
+    LazyLock::new(|| Armed::parse(&std::env::var(VARIABLE).ok().filter(|text| !text.is_empty())?));
+
+#[derive(Debug)]
+enum Armed {
+    /// End the process where this is reached for the last of so many times.
+    Kill { place: String, left: AtomicU32 },
+    /// Append each name to the file.
+    Trace(PathBuf),
+}
+
+impl Armed {
+    fn parse(text: &str) -> Option<Self> {
+        if let Some(file) = text.strip_prefix("trace:") {
+            return Some(Self::Trace(file.into()));
+        }
+        let (place, times) = match text.split_once(':') {
+            Some((place, times)) => (place, times.parse().ok().filter(|times| *times > 0)?),
+            None => (text, 1),
+        };
+        Some(Self::Kill { place: place.to_owned(), left: AtomicU32::new(times) })
+    }
+
+    /// Whether the process is to end here.
+    fn reach(&self, place: &str) -> bool {
+        match self {
+            Self::Kill { place: wanted, left } => {
+                wanted == place
+                    && left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)) == Ok(1)
+            }
+            Self::Trace(file) => {
+                if let Ok(mut file) = OpenOptions::new().create(true).append(true).open(file) {
+                    // A line that is lost makes the test fail that asked for it, so there is nobody to tell here.
+                    file.write_all(format!("{place}\n").as_bytes()).ok();
+                }
+                false
+            }
+        }
+    }
+}
+
+/// Whether the variable is set: for callers to which naming the step is work.
+pub(crate) fn armed() -> bool {
+    ARMED.is_some()
+}
+
+/// The place before a durable step.
+pub(crate) fn before(kind: &str, step: &str) {
+    reach("before", kind, step);
+}
+
+/// The place after it, once it would survive the process.
+pub(crate) fn after(kind: &str, step: &str) {
+    reach("after", kind, step);
+}
+
+fn reach(moment: &str, kind: &str, step: &str) {
+    let Some(armed) = &*ARMED else { return };
+    if armed.reach(&format!("{moment}.{kind}.{step}")) {
+        // Unlike an abort, this leaves no core file, in which customers' documents would be.
+        kill_process(getpid(), Signal::KILL).ok();
+        std::process::abort();
+    }
+}
+
+/// The name of the function that a closure, or the function itself, stands in, from its type's name.
+pub(crate) fn function_of(type_name: &'static str) -> &'static str {
+    let outer = type_name.split("::{{closure}}").next().unwrap_or(type_name);
+    outer.rsplit("::").next().unwrap_or(outer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_process_ends_the_time_that_was_asked_for_and_nowhere_else() {
+        let ends = |text: &str| {
+            let armed = Armed::parse(text).unwrap();
+            ["before.commit.claim", "after.commit.claim", "before.commit.claim", "before.commit.claim"]
+                .map(|place| armed.reach(place))
+        };
+        assert_eq!(ends("before.commit.claim"), [true, false, false, false]);
+        assert_eq!(ends("before.commit.claim:2"), [false, false, true, false]);
+        assert_eq!(ends("before.commit"), [false; 4]);
+        assert!(Armed::parse("before.commit.claim:0").is_none());
+        assert!(Armed::parse("before.commit.claim:soon").is_none());
+    }
+
+    #[test]
+    fn a_trace_has_every_place_in_order_and_ends_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("trace");
+        let armed = Armed::parse(&format!("trace:{}", file.display())).unwrap();
+        assert!(!armed.reach("before.x") && !armed.reach("after.x"));
+        assert_eq!(std::fs::read_to_string(file).unwrap(), "before.x\nafter.x\n");
+    }
+
+    #[test]
+    fn a_closure_is_named_after_its_function() {
+        fn name<F>(_: &F) -> &'static str {
+            function_of(std::any::type_name::<F>())
+        }
+        fn in_a_function() -> &'static str {
+            let once = || name(&|| ());
+            once()
+        }
+        assert_eq!(in_a_function(), "in_a_function");
+        assert_eq!(name(&in_a_function), "in_a_function");
+    }
+}

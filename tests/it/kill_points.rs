@@ -1,0 +1,545 @@
+//! Ends the program at each of its durable steps, before and after, once and twice: what it promises holds all the same.
+//!
+//! A scenario is a drop, and what people and the API do about it. It is tried whole, to learn which places it comes to;
+//! then, for each place that the plain one does not come to, from the start with the process ended there. Judged is by
+//! what the stand-in saw and what lies in the folders. The queue is looked at only for what was on disk at the end of a
+//! life, in a copy, so that the next one finds everything as it was left.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+    sync::Mutex,
+    thread,
+    time::Duration,
+};
+
+use passfort_ingest::{
+    killpoint::{PLACES, VARIABLE},
+    queue::Queue,
+    sandbox::{LedgerEntry, Operation, Options},
+};
+use serde_json::{Value, json};
+
+use crate::support::{Builder, Daemon, Finished, Format, Site, entry, image, profile, read_receipt};
+
+const MANIFEST: &str = "all.manifest.json";
+
+/// Cases that a test tries at the same time.
+const AT_ONCE: usize = 6;
+
+struct Scenario {
+    build: fn() -> Site,
+    /// Does everything that is left to do, with the program under this environment; may be called any number of times.
+    /// Returns what the process left that did not end by itself, or the last one.
+    act: fn(&Site, &str) -> Finished,
+    /// A place at which the process ends before the scenario begins.
+    prelude: Option<&'static str>,
+    check: fn(&Site),
+}
+
+/// Starts the program with the variable set.
+fn start(site: &Site, arguments: &[&str], at: &str) -> Daemon {
+    let mut command = site.command(arguments);
+    command.env(VARIABLE, at);
+    Daemon::start(command, &site.at("log"))
+}
+
+fn once(site: &Site, at: &str) -> Finished {
+    site.wait_until_settled();
+    start(site, &["run", "--once"], at).finish()
+}
+
+/// Two documents of two images on one profile, and a file.
+fn drop_all(site: &Site) {
+    let documents: Vec<Value> = (0..2)
+        .map(|number| {
+            let (front, back) = (format!("{number}-front.png"), format!("{number}-back.gif"));
+            site.put(&front, image(Format::Png, number));
+            site.put(&back, image(Format::Gif, number));
+            let mut document = entry(&format!("document-{number}"), 1, &front);
+            document["images"] = json!([{ "path": front, "image_type": "FRONT" }, { "path": back }]);
+            document
+        })
+        .collect();
+    site.put("a.pdf", image(Format::Pdf, 9));
+    let files = json!([{ "reference": "file", "profile_id": profile(2), "path": "a.pdf" }]);
+    site.put(MANIFEST, json!({ "version": 1, "documents": documents, "files": files }).to_string());
+}
+
+const FILES: [&str; 6] = ["0-back.gif", "0-front.png", "1-back.gif", "1-front.png", "a.pdf", MANIFEST];
+
+fn site(faults: &[&str], builder: Builder) -> Site {
+    let site = builder.build();
+    // While one document is being created, the images of the other all arrive.
+    site.faults(&[faults, &["create_document=slow:60ms"]].concat());
+    drop_all(&site);
+    site
+}
+
+const PLAIN: Scenario =
+    Scenario { build: || site(&[], Builder::default()), act: once, prelude: None, check: assert_all_created };
+
+fn scenarios() -> Vec<(&'static str, Scenario)> {
+    vec![
+        ("plain", PLAIN),
+        ("deleted", Scenario { build: || with_drop("after_success = 'delete'"), check: assert_all_deleted, ..PLAIN }),
+        (
+            "answers are lost",
+            Scenario {
+                build: || site(&["create_document=lost,nth=1", "upload_image=lost,nth=1"], Builder::default()),
+                ..PLAIN
+            },
+        ),
+        (
+            "nothing came of a document",
+            Scenario { build: || site(&["create_document=status-before:502,nth=1"], Builder::default()), ..PLAIN },
+        ),
+        (
+            "refused",
+            Scenario {
+                build: || site(&["upload_file=status-before:422"], Builder::default()),
+                check: assert_file_refused,
+                ..PLAIN
+            },
+        ),
+        (
+            "the key is refused",
+            Scenario { build: || site(&["upload_image=status-before:401,first=4"], Builder::default()), ..PLAIN },
+        ),
+        ("held", Scenario { build: build_held, act: release_what_is_held, ..PLAIN }),
+        ("cancelled", Scenario { build: build_slow, act: cancel_one, check: assert_one_cancelled, ..PLAIN }),
+        ("files come late", Scenario { build: build_incomplete, act: complete, ..PLAIN }),
+        ("the folder comes late", Scenario { build: build_away, act: bring_back, ..PLAIN }),
+        ("no place for receipts", Scenario { build: build_obstructed, act: unobstruct, ..PLAIN }),
+        ("imported", Scenario { build: build_import, act: import, check: assert_imported, ..PLAIN }),
+        ("taken up again", Scenario { prelude: Some("after.commit.intend"), ..PLAIN }),
+        (
+            "another one in its place",
+            Scenario {
+                build: build_large,
+                act: replace_half_taken,
+                prelude: Some("after.commit.take_part:3"),
+                check: assert_replaced,
+            },
+        ),
+    ]
+}
+
+fn with_drop(lines: &str) -> Site {
+    site(&[], Builder { drop: lines.to_owned(), ..Builder::default() })
+}
+
+fn build_held() -> Site {
+    let builder = Builder { retry: "lost_file = 'hold'".to_owned(), ..Builder::default() };
+    site(&["upload_file=lost,nth=1"], builder)
+}
+
+/// The file's job is the third.
+fn release_what_is_held(site: &Site, at: &str) -> Finished {
+    let finished = once(site, at);
+    if finished.code != Some(3) {
+        return finished;
+    }
+    site.run(&["release", "3", "--send-again"]).expect(0);
+    once(site, at)
+}
+
+fn build_slow() -> Site {
+    let sandbox = Options { latency: Duration::from_millis(150), ..Options::default() };
+    site(&[], Builder { sandbox, ..Builder::default() })
+}
+
+fn cancel_one(site: &Site, at: &str) -> Finished {
+    site.wait_until_settled();
+    let mut daemon = start(site, &["run", "--once"], at);
+    let is_asked = || !site.ledger().is_empty();
+    while daemon.is_alive() && !is_asked() {
+        thread::yield_now();
+    }
+    if is_asked() && !site.at("asked").exists() {
+        site.run(&["cancel", "1"]).expect(0);
+        site.write("asked", "");
+    }
+    daemon.finish()
+}
+
+/// One image is missing, and another manifest waits in vain and is taken back.
+fn build_incomplete() -> Site {
+    let site = with_drop("");
+    fs::remove_file(site.in_drop("1-back.gif")).unwrap();
+    site.put_documents("gone.manifest.json", &[entry("gone", 1, "gone.png")]);
+    site
+}
+
+fn complete(site: &Site, at: &str) -> Finished {
+    if !site.at("completed").exists() {
+        let finished = once(site, at);
+        if finished.code != Some(3) {
+            return finished;
+        }
+        fs::remove_file(site.in_drop("gone.manifest.json")).unwrap();
+        site.put("1-back.gif", image(Format::Gif, 1));
+        site.write("completed", "");
+    }
+    once(site, at)
+}
+
+fn build_away() -> Site {
+    let site = with_drop("");
+    rustix::fs::rename(site.at("drop"), site.at("away")).unwrap();
+    site
+}
+
+fn bring_back(site: &Site, at: &str) -> Finished {
+    if site.at("away").exists() {
+        let finished = once(site, at);
+        if finished.code.is_none() {
+            return finished;
+        }
+        rustix::fs::rename(site.at("away"), site.at("drop")).unwrap();
+    }
+    once(site, at)
+}
+
+/// A file lies where the folder of the receipts should be.
+fn build_obstructed() -> Site {
+    let site = with_drop("receipts_dir = 'in-the-way'");
+    site.put("in-the-way", "");
+    site
+}
+
+fn unobstruct(site: &Site, at: &str) -> Finished {
+    site.wait_until_settled();
+    let mut daemon = start(site, &["run", "--once"], at);
+    let in_the_way = site.in_drop("in-the-way");
+    while daemon.is_alive() && !in_the_way.is_dir() {
+        thread::sleep(Duration::from_millis(20));
+        if in_the_way.is_file() && site.run(&["status"]).says_something_of("cannot") {
+            fs::remove_file(&in_the_way).unwrap();
+        }
+    }
+    daemon.finish()
+}
+
+impl Finished {
+    fn says_something_of(&self, text: &str) -> bool {
+        self.said().contains(text)
+    }
+}
+
+fn build_import() -> Site {
+    let site = with_drop("");
+    rustix::fs::rename(site.at("drop"), site.at("in")).unwrap();
+    fs::create_dir(site.at("drop")).unwrap();
+    site
+}
+
+fn import(site: &Site, at: &str) -> Finished {
+    start(site, &["import", "in"], at).finish()
+}
+
+/// More entries than are taken in at once; none is good, so that it is done fast.
+fn build_large() -> Site {
+    let site = Site::new();
+    let lines: String = (0..4200).map(|number| format!("{{\"reference\": \"{number}\"}}\n")).collect();
+    site.put("large.manifest.jsonl", lines);
+    site
+}
+
+fn replace_half_taken(site: &Site, at: &str) -> Finished {
+    if !site.at("replaced").exists() {
+        site.put("good.png", image(Format::Png, 1));
+        site.put("large.manifest.jsonl", entry("good", 1, "good.png").to_string());
+        site.write("replaced", "");
+    }
+    once(site, at)
+}
+
+/// What was on disk when a process ended: the digests of the images whose IDs it had written down, and how far the
+/// ledger had come.
+struct EndOfLife {
+    known: BTreeSet<String>,
+    seq: u64,
+}
+
+impl EndOfLife {
+    fn of(site: &Site) -> Self {
+        let ledger = site.ledger();
+        let seq = ledger.last().map_or(0, |call| call.seq);
+        let copy = tempfile::tempdir().unwrap();
+        for file in ["queue.db", "queue.db-wal"] {
+            // One that was killed early has none, and knows nothing.
+            fs::copy(site.at("state").join(file), copy.path().join(file)).ok();
+        }
+        Self { known: known(&copy.path().join("queue.db")), seq }
+    }
+}
+
+fn known(database: &Path) -> BTreeSet<String> {
+    // It may have ended before there was a table to look into.
+    let Ok(look) = Queue::look(database) else { return BTreeSet::new() };
+    let mut rows = look.prepare("SELECT lower(hex(sha256)) FROM upload WHERE remote_id IS NOT NULL").unwrap();
+    rows.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+}
+
+#[track_caller]
+fn assert_not_sent_again(ledger: &[LedgerEntry], life: &EndOfLife) {
+    let again: Vec<_> = ledger
+        .iter()
+        .filter(|call| call.seq > life.seq && call.operation == Operation::UploadImage)
+        .filter(|call| call.sha256.as_ref().is_some_and(|sha256| life.known.contains(sha256)))
+        .collect();
+    assert!(again.is_empty(), "an image whose ID was on disk was sent again: {again:#?}");
+}
+
+/// What the receipt says was created stands at the API, made of what the manifest asked for, and nothing else does.
+#[track_caller]
+fn assert_receipt_is_true(site: &Site, receipt: &Value, documents: usize) {
+    let summary = site.summary();
+    assert_eq!((summary.documents, summary.doubled, summary.doubled_ids), (documents as u64, 0, 0), "{summary}");
+    let ledger = site.ledger();
+    let sha256_of: BTreeMap<&str, &str> =
+        ledger.iter().filter_map(|call| Some((call.id.as_deref()?, call.sha256.as_deref()?))).collect();
+    let standing = site.documents();
+    let created = receipt["entries"].as_array().unwrap().iter().filter(|entry| entry["status"] == "created");
+    let mut named = 0;
+    for entry in created {
+        if entry["kind"] == "file" {
+            let id = entry["file_id"].as_str().unwrap();
+            assert_eq!(sha256_of.get(id).copied(), entry["sha256"].as_str(), "{entry}");
+            continue;
+        }
+        named += 1;
+        let document = standing.iter().find(|document| entry["document_id"] == document.id.as_str());
+        let document = document.unwrap_or_else(|| panic!("no such document at the API: {entry}"));
+        let images = entry["images"].as_array().unwrap();
+        assert_eq!(document.images.len(), images.len(), "{entry}");
+        for (image, standing) in images.iter().zip(&document.images) {
+            assert_eq!(image["image_id"], standing.id.as_str(), "{entry}");
+            assert_eq!(sha256_of.get(standing.id.as_str()).copied(), image["sha256"].as_str(), "{entry}");
+        }
+    }
+    assert_eq!(named, documents, "{receipt}");
+}
+
+/// Nothing is in the drop but receipts and what was put away; no temporary file is either.
+#[track_caller]
+fn assert_files(site: &Site, folder: &str, receipts: &str) {
+    let mut expected: Vec<String> = FILES.map(str::to_owned).into();
+    expected.push(format!("{MANIFEST}.receipt.json"));
+    let mut found = site.moved_to(folder);
+    let prefix = format!("{receipts}/");
+    let all = site.files();
+    found.extend(all.iter().filter_map(|file| file.strip_prefix(&prefix)).map(str::to_owned));
+    assert_eq!(found, expected);
+    assert_eq!(all.len(), expected.len(), "{all:#?}");
+}
+
+fn receipts_folder(site: &Site) -> &'static str {
+    if site.in_drop("in-the-way").exists() { "in-the-way" } else { "receipts" }
+}
+
+fn the_receipt(site: &Site) -> Value {
+    read_receipt(&site.in_drop(receipts_folder(site)).join(format!("{MANIFEST}.receipt.json")))
+}
+
+fn assert_all_created(site: &Site) {
+    assert_files(site, "done", receipts_folder(site));
+    let receipt = the_receipt(site);
+    assert_eq!((&receipt["status"], &receipt["counts"]["created"]), (&json!("done"), &json!(3)), "{receipt}");
+    assert_receipt_is_true(site, &receipt, 2);
+}
+
+fn assert_all_deleted(site: &Site) {
+    assert_eq!(site.files(), [format!("receipts/{MANIFEST}.receipt.json")]);
+    assert_receipt_is_true(site, &the_receipt(site), 2);
+}
+
+fn assert_file_refused(site: &Site) {
+    assert_files(site, "failed", "receipts");
+    let receipt = the_receipt(site);
+    assert_eq!((&receipt["status"], &receipt["counts"]["failed"]), (&json!("partial"), &json!(1)), "{receipt}");
+    assert_receipt_is_true(site, &receipt, 2);
+}
+
+/// Whether the wish came in time is not in its hands; that the receipt tells the truth about it is.
+fn assert_one_cancelled(site: &Site) {
+    let receipt = the_receipt(site);
+    let cancelled = receipt["counts"]["cancelled"].as_u64().unwrap();
+    assert!(cancelled <= 1, "{receipt}");
+    assert_files(site, if cancelled == 0 { "done" } else { "failed" }, "receipts");
+    assert_receipt_is_true(site, &receipt, if cancelled == 0 { 2 } else { 1 });
+}
+
+fn assert_imported(site: &Site) {
+    for file in FILES {
+        assert!(site.at("in").join(file).exists(), "{file} was moved unasked");
+    }
+    let receipts: Vec<_> = fs::read_dir(site.at("in/receipts")).unwrap().map(|file| file.unwrap().path()).collect();
+    assert_eq!(receipts.len(), 1, "{receipts:#?}");
+    let receipt = read_receipt(&receipts[0]);
+    assert_eq!(receipt["counts"]["created"], 3, "{receipt}");
+    assert_receipt_is_true(site, &receipt, 2);
+}
+
+/// What was half taken in is told of, and what lies in its place is done.
+fn assert_replaced(site: &Site) {
+    let receipts: Vec<Value> =
+        site.receipt_paths("large.manifest.jsonl").iter().map(|path| read_receipt(path)).collect();
+    assert_eq!(receipts.len(), 2, "{:#?}", site.files());
+    let created: Vec<&Value> = receipts.iter().filter(|receipt| receipt["counts"]["created"] == 1).collect();
+    assert_eq!(created.len(), 1);
+    assert_receipt_is_true(site, created[0], 1);
+    assert_eq!(site.left(), Vec::<String>::new());
+}
+
+fn begin(scenario: &Scenario) -> Site {
+    let site = (scenario.build)();
+    if let Some(place) = scenario.prelude {
+        assert_eq!(once(&site, place).code, None, "the process did not come to {place}");
+    }
+    site
+}
+
+/// The places that a scenario comes to, in order.
+fn trace(scenario: &Scenario) -> Vec<String> {
+    let site = begin(scenario);
+    let file = site.at("trace");
+    (scenario.act)(&site, &format!("trace:{}", file.display()));
+    (scenario.check)(&site);
+    let mut seen = BTreeSet::new();
+    let text = fs::read_to_string(file).unwrap();
+    text.lines().filter(|place| seen.insert((*place).to_owned())).map(str::to_owned).collect()
+}
+
+/// Ends the process at a place for so many lives, then lets it do its work.
+fn kill_at(name: &str, scenario: &Scenario, place: &str, lives: usize) {
+    let site = begin(scenario);
+    let mut ends = Vec::new();
+    let mut last = (scenario.act)(&site, place);
+    assert_eq!(last.code, None, "{name}: it was not killed at {place}: {}", last.said());
+    for life in 1..=lives {
+        ends.push(EndOfLife::of(&site));
+        last = (scenario.act)(&site, if life < lives { place } else { "" });
+        if last.code.is_some() {
+            // What an earlier life has done for good, this one need not do again.
+            break;
+        }
+    }
+    eprintln!("{name}: killed {} times at {place}; then exit code {:?}\n{}", ends.len(), last.code, last.stderr);
+    (scenario.check)(&site);
+    ends.iter().for_each(|life| assert_not_sent_again(&site.ledger(), life));
+}
+
+fn kill_everywhere(name: &str, among: impl Fn(&str) -> bool) {
+    let scenarios = scenarios();
+    let (_, scenario) = scenarios.iter().find(|(known, _)| *known == name).unwrap();
+    let plain: BTreeSet<String> = if name == "plain" { BTreeSet::new() } else { trace(&PLAIN).into_iter().collect() };
+    let places: Vec<String> =
+        trace(scenario).into_iter().filter(|place| !plain.contains(place) && among(place)).collect();
+    assert!(!places.is_empty());
+    let cases: Vec<(&str, usize)> =
+        places.iter().flat_map(|place| [1, 2].map(|lives| (place.as_str(), lives))).collect();
+    let cases = Mutex::new(cases.into_iter());
+    // A case mostly waits: for files to lie still, for a disk, for the API.
+    thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                loop {
+                    let next = cases.lock().unwrap().next();
+                    let Some((place, lives)) = next else { break };
+                    kill_at(name, scenario, place, lives);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn every_place_is_known_and_reached() {
+    let mut reached = BTreeSet::new();
+    for (name, scenario) in scenarios() {
+        eprintln!("{name}");
+        reached.extend(trace(&scenario));
+    }
+    let unknown: Vec<_> = reached.iter().filter(|place| !PLACES.contains(&place.as_str())).collect();
+    assert!(unknown.is_empty(), "killpoint::PLACES lacks {unknown:#?}");
+    let missed: Vec<_> = PLACES.iter().filter(|place| !reached.contains(**place)).collect();
+    assert!(missed.is_empty(), "no scenario comes to {missed:?}");
+}
+
+#[test]
+fn killed_at_each_commit() {
+    kill_everywhere("plain", |place| place.contains(".commit."));
+}
+
+#[test]
+fn killed_at_each_call_and_each_step_of_settling() {
+    kill_everywhere("plain", |place| !place.contains(".commit."));
+}
+
+#[test]
+fn killed_while_it_deletes() {
+    kill_everywhere("deleted", |_| true);
+}
+
+#[test]
+fn killed_while_answers_are_lost() {
+    kill_everywhere("answers are lost", |_| true);
+}
+
+#[test]
+fn killed_while_it_finds_out_that_nothing_came() {
+    kill_everywhere("nothing came of a document", |_| true);
+}
+
+#[test]
+fn killed_while_it_is_refused() {
+    kill_everywhere("refused", |_| true);
+}
+
+#[test]
+fn killed_while_the_key_is_refused() {
+    kill_everywhere("the key is refused", |_| true);
+}
+
+#[test]
+fn killed_while_it_is_held() {
+    kill_everywhere("held", |_| true);
+}
+
+#[test]
+fn killed_while_it_is_cancelled() {
+    kill_everywhere("cancelled", |_| true);
+}
+
+#[test]
+fn killed_while_files_are_missing() {
+    kill_everywhere("files come late", |_| true);
+}
+
+#[test]
+fn killed_while_the_folder_is_away() {
+    kill_everywhere("the folder comes late", |_| true);
+}
+
+#[test]
+fn killed_while_there_is_no_place_for_receipts() {
+    kill_everywhere("no place for receipts", |_| true);
+}
+
+#[test]
+fn killed_while_it_imports() {
+    kill_everywhere("imported", |_| true);
+}
+
+#[test]
+fn killed_while_it_takes_up_what_a_kill_left() {
+    kill_everywhere("taken up again", |_| true);
+}
+
+#[test]
+fn killed_while_it_ends_what_was_half_taken() {
+    kill_everywhere("another one in its place", |_| true);
+}
