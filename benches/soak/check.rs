@@ -1,0 +1,81 @@
+//! Compares what stands at the API, and what the receipts say of it, with what was asked for.
+
+use std::{
+    collections::HashMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::ground::{Asked, Ground, asked};
+
+/// What came of a run.
+#[derive(Debug, Default)]
+pub struct Verdict {
+    /// Documents that were asked for and do not stand.
+    pub missing: u64,
+    /// Documents that stand once more than they should.
+    pub doubled: u64,
+    /// Documents whose images are not those that were asked for, and receipts that name another document.
+    pub wrong: u64,
+    /// Images without a document, as the worker counts them.
+    pub leftovers_counted: u64,
+    /// Images without a document.
+    pub leftovers_found: u64,
+}
+
+/// Judges a run that is over.
+pub fn judge(ground: &Ground, documents: u32) -> Result<Verdict> {
+    let left = ground.left()?;
+    ensure!(left.is_empty(), "{} files are left in the drop, the first is {:?}", left.len(), left.first());
+    let told = told(&ground.receipts()?)?;
+    let standing = ground.standing();
+    let mut at_api: HashMap<(String, Vec<String>), Vec<&str>> = HashMap::new();
+    for document in &standing {
+        let images = document.images.iter().map(|image| image.sha256.clone()).collect();
+        at_api.entry((document.profile.clone(), images)).or_default().push(&document.id);
+    }
+    let status = ground.status()?;
+    let counted = status.pointer("/queue/possible_leftovers").and_then(Value::as_u64);
+    let mut verdict = Verdict {
+        leftovers_counted: counted.context("`status --json` has no queue.possible_leftovers")?,
+        leftovers_found: ground.orphans(),
+        ..Verdict::default()
+    };
+    for number in 0..documents {
+        let Asked { reference, profile, sha256 } = asked(number);
+        // Whatever is left in the map in the end was not asked for.
+        let found = at_api.remove(&(profile, sha256)).unwrap_or_default();
+        match found.as_slice() {
+            [] => verdict.missing += 1,
+            [first, more @ ..] => {
+                verdict.doubled += more.len() as u64;
+                verdict.wrong += u64::from(told.get(&reference).is_none_or(|id| id != first));
+            }
+        }
+    }
+    verdict.wrong += at_api.values().map(|ids| ids.len() as u64).sum::<u64>();
+    Ok(verdict)
+}
+
+/// Which document each reference became, as the receipts tell it; each is told of once.
+fn told(receipts: &[PathBuf]) -> Result<HashMap<String, String>> {
+    let mut told = HashMap::new();
+    for path in receipts {
+        let receipt = read(path).with_context(|| format!("{} is no receipt", path.display()))?;
+        ensure!(receipt.pointer("/status") == Some(&"done".into()), "{} is not all well", path.display());
+        for entry in receipt.pointer("/entries").and_then(Value::as_array).context("no entries")? {
+            let text = |key: &str| entry.get(key).and_then(Value::as_str).map(str::to_owned);
+            let (reference, id) = (text("reference").context("no reference")?, text("document_id").context("no ID")?);
+            ensure!(text("status").as_deref() == Some("created"), "{reference} was not created");
+            ensure!(told.insert(reference.clone(), id).is_none(), "{reference} is told of twice");
+        }
+    }
+    Ok(told)
+}
+
+fn read(path: &Path) -> Result<Value> {
+    Ok(serde_json::from_slice(&fs::read(path)?)?)
+}

@@ -1,0 +1,216 @@
+//! What the daemon works on: a drop, a database, and the stand-in for the API, in a folder that goes away with it.
+
+use std::{
+    fs,
+    ops::Range,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use anyhow::{Context, Result, ensure};
+use passfort_ingest::sandbox::{self, DocumentView, Options, Sandbox};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+/// Documents in a manifest.
+const PER_MANIFEST: u32 = 50;
+
+/// Documents on a profile.
+const PER_PROFILE: u32 = 8;
+
+/// Everything that a run needs.
+pub struct Ground {
+    sandbox: Sandbox,
+    _runtime: Runtime,
+    program: PathBuf,
+    folder: TempDir,
+}
+
+/// One document as its manifest asks for it.
+pub struct Asked {
+    /// The sender's own key.
+    pub reference: String,
+    /// The profile's id.
+    pub profile: String,
+    /// The digests of its images in order, in hexadecimal.
+    pub sha256: Vec<String>,
+}
+
+/// A document's number says everything about it.
+pub fn asked(number: u32) -> Asked {
+    let sha256 = (0..images(number)).map(|at| hexadecimal(&content(number, at))).collect();
+    Asked { reference: format!("document-{number:06}"), profile: profile(number / PER_PROFILE), sha256 }
+}
+
+const fn images(number: u32) -> u32 {
+    number % 3 + 1
+}
+
+fn profile(number: u32) -> String {
+    format!("a2c4393a-e219-47a4-8ab4-{number:012x}")
+}
+
+/// A PDF that is unlike any other.
+fn content(number: u32, at: u32) -> Vec<u8> {
+    format!("%PDF-1.4\n% document {number}, image {at}\ntrailer<</Root 1 0 R>>\n%%EOF\n").into_bytes()
+}
+
+fn hexadecimal(content: &[u8]) -> String {
+    Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Ground {
+    /// Lays it out and starts the stand-in, which loses so many of a hundred answers.
+    pub fn new(program: &Path, seed: u64, lost: u8) -> Result<Self> {
+        let beneath = env!("CARGO_TARGET_TMPDIR");
+        let folder = tempfile::Builder::new().prefix("soak-").tempdir_in(beneath)?;
+        let root = folder.path();
+        for name in ["drop", "state"] {
+            fs::create_dir(root.join(name))?;
+        }
+        let share = f64::from(lost) / 100.0;
+        let rules = ["upload_image", "create_document"].map(|operation| format!("{operation}=lost,p={share}"));
+        let faults = rules.iter().map(|rule| rule.parse()).collect::<Result<_, _>>()?;
+        let options =
+            Options { seed, faults, ledger: Some(root.join("ledger.jsonl")), kept_calls: 1, ..Options::default() };
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let sandbox = runtime.block_on(sandbox::start(options))?;
+        let config = format!(
+            "[api]\nbase_url = '{}'\n[queue]\ndatabase = '{}'\n[retry]\ninitial = '20ms'\nabsent_after = '1s'\n\
+             [[drop]]\nname = 'soak'\npath = '{}'\nsettle = '20ms'\nrescan_every = '1s'\n",
+            sandbox.base_url(),
+            root.join("state/queue.db").display(),
+            root.join("drop").display(),
+        );
+        fs::write(root.join("config.toml"), config)?;
+        Ok(Self { sandbox, _runtime: runtime, program: program.to_owned(), folder })
+    }
+
+    /// Drops these documents, in manifests that are complete when they appear.
+    pub fn drop_documents(&self, numbers: Range<u32>) -> Result<()> {
+        let drop = self.folder.path().join("drop");
+        let numbers: Vec<u32> = numbers.collect();
+        for numbers in numbers.chunks(PER_MANIFEST as usize) {
+            let Some(first) = numbers.first() else { continue };
+            let mut lines = String::new();
+            for number in numbers {
+                lines.push_str(&drop_one(&drop, *number)?.to_string());
+                lines.push('\n');
+            }
+            fs::write(drop.join(format!("{first:06}.manifest.jsonl")), lines)?;
+        }
+        Ok(())
+    }
+
+    /// Starts the program.
+    pub fn start(&self, arguments: &[&str]) -> Result<Child> {
+        self.command(arguments)
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(self.words())?)
+            .spawn()
+            .with_context(|| format!("cannot start {}", self.program.display()))
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.arg("--config").arg(self.folder.path().join("config.toml")).args(arguments);
+        command.env("PASSFORT_API_KEY", "test").env_remove("PASSFORT_INGEST_KILL_AT").stdin(Stdio::null());
+        command
+    }
+
+    fn words(&self) -> PathBuf {
+        self.folder.path().join("stderr.txt")
+    }
+
+    /// The end of what the program said last.
+    pub fn last_words(&self) -> String {
+        let text = fs::read_to_string(self.words()).unwrap_or_default();
+        let last: Vec<&str> = text.lines().rev().take(10).collect();
+        last.into_iter().rev().collect::<Vec<_>>().join("\n")
+    }
+
+    /// Roughly how many calls there were: their ledger's size, since counting them would slow them down.
+    pub fn calls(&self) -> u64 {
+        /// A line's length, as measured.
+        const LINE_BYTES: u64 = 620;
+        fs::metadata(self.folder.path().join("ledger.jsonl")).map_or(0, |ledger| ledger.len() / LINE_BYTES)
+    }
+
+    /// Whether no manifest lies in the drop any more.
+    pub fn is_settled(&self) -> Result<bool> {
+        for entry in fs::read_dir(self.folder.path().join("drop"))? {
+            if entry?.file_name().to_string_lossy().contains(".manifest.") {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Lets the program do what is left.
+    pub fn finish(&self) -> Result<()> {
+        let status = self.start(&["run", "--once"])?.wait()?;
+        ensure!(status.success(), "the last run ended with {status}\n{}", self.last_words());
+        Ok(())
+    }
+
+    /// Every document at the API.
+    pub fn standing(&self) -> Vec<DocumentView> {
+        self.sandbox.documents()
+    }
+
+    /// How many images there are that no document uses.
+    pub fn orphans(&self) -> u64 {
+        self.sandbox.summary().orphans
+    }
+
+    /// What `status` says.
+    pub fn status(&self) -> Result<Value> {
+        let output = self.command(&["status", "--json"]).output()?;
+        serde_json::from_slice(&output.stdout).context("`status --json` said no JSON")
+    }
+
+    /// Every receipt's path.
+    pub fn receipts(&self) -> Result<Vec<PathBuf>> {
+        let folder = self.folder.path().join("drop/receipts");
+        Ok(fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?)
+    }
+
+    /// What lies in the drop and is neither a receipt nor put away.
+    pub fn left(&self) -> Result<Vec<String>> {
+        let mut left = Vec::new();
+        for entry in fs::read_dir(self.folder.path().join("drop"))? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if ["done", "receipts"].contains(&name.as_str()) {
+                continue;
+            }
+            if entry.file_type()?.is_dir() {
+                // The folders of images stay; what was in them should not.
+                for file in fs::read_dir(entry.path())? {
+                    left.push(format!("{name}/{}", file?.file_name().to_string_lossy()));
+                }
+            } else {
+                left.push(name);
+            }
+        }
+        Ok(left)
+    }
+}
+
+/// Writes a document's images; returns its line.
+fn drop_one(drop: &Path, number: u32) -> Result<Value> {
+    let mut paths = Vec::new();
+    fs::create_dir_all(drop.join((number / PER_MANIFEST).to_string()))?;
+    for at in 0..images(number) {
+        let path = format!("{}/{number:06}-{at}.pdf", number / PER_MANIFEST);
+        fs::write(drop.join(&path), content(number, at))?;
+        paths.push(json!({ "path": path }));
+    }
+    let Asked { reference, profile, .. } = asked(number);
+    Ok(json!({
+        "profile_id": profile, "reference": reference, "category": "PROOF_OF_IDENTITY", "document_type": "PASSPORT",
+        "images": paths,
+    }))
+}

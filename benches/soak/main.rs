@@ -1,0 +1,186 @@
+//! Kills the daemon again and again while a fifth of all answers is lost, and counts what came of it.
+//!
+//! ```text
+//! cargo test --bench soak -- --documents 10000 --kills 200 --record
+//! ```
+//!
+//! Documents are dropped while the daemon works; it is killed as `kill -9` does, after a random number of calls, and
+//! started again. What the stand-in for the API holds in the end is compared with what the manifests asked for, image by
+//! image. Called without numbers, as `cargo test --all-targets` does, it tries a little of everything.
+//!
+//! Nothing is sent anywhere but to loopback, and everything but the recorded line goes away with the run. Not here: how
+//! fast anything is.
+
+#![expect(clippy::print_stdout, reason = "what it prints is the result")]
+
+mod check;
+mod ground;
+
+use std::{
+    fs::{self, OpenOptions},
+    io::Write,
+    path::PathBuf,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use passfort_ingest::clock::Timestamp;
+
+use crate::{check::Verdict, ground::Ground};
+
+/// Kills the daemon again and again while answers are lost, and counts what came of it.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "soak")]
+struct Arguments {
+    /// Documents, of one to three images each.
+    #[arg(long, default_value_t = 60)]
+    documents: u32,
+    /// How often the daemon is killed.
+    #[arg(long, default_value_t = 4)]
+    kills: u32,
+    /// Of a hundred answers to calls that create something, so many are lost.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u8).range(0..=90))]
+    lost: u8,
+    /// Where the dice start: the same seed loses the same answers and kills after as many calls.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Append the result to `proofs/soak.tsv`.
+    #[arg(long)]
+    record: bool,
+    /// The program, where it is not the one that was built beside this.
+    #[arg(long, env = "PASSFORT_INGEST_BIN", default_value = env!("CARGO_BIN_EXE_passfort-ingest"))]
+    program: PathBuf,
+    /// Cargo adds this.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// No life lasts longer, whatever the dice say, so that an outage or a machine under load delays nothing for ever.
+const LONGEST_LIFE: Duration = Duration::from_secs(20);
+
+/// Between two looks at how far the calls have come.
+const LOOK: Duration = Duration::from_millis(2);
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    ensure!(arguments.documents > 0, "there is nothing to do without documents: give --documents a number above 0");
+    // Before anything else, since whoever waits for a long run may commit meanwhile.
+    let commit = commit();
+    let began = Instant::now();
+    let ground = Ground::new(&arguments.program, arguments.seed, arguments.lost)?;
+    let kills = soak(&arguments, &ground)?;
+    ground.finish()?;
+    let verdict = check::judge(&ground, arguments.documents)?;
+    println!(
+        "{} documents, {kills} kills, {} % of answers lost: {} missing, {} doubled, {} wrong; leftover images: {} \
+         counted, {} found; {:.0} s",
+        arguments.documents,
+        arguments.lost,
+        verdict.missing,
+        verdict.doubled,
+        verdict.wrong,
+        verdict.leftovers_counted,
+        verdict.leftovers_found,
+        began.elapsed().as_secs_f64()
+    );
+    if arguments.record {
+        record(&arguments, &commit, kills, &verdict)?;
+    }
+    ensure!(
+        verdict.missing + verdict.doubled + verdict.wrong == 0,
+        "what stands at the API is not what was asked for; the same seed ({}) tries it again",
+        arguments.seed
+    );
+    ensure!(
+        verdict.leftovers_counted >= verdict.leftovers_found,
+        "images were left over that the worker does not count"
+    );
+    Ok(())
+}
+
+/// Drops the documents and kills the daemon; returns how often it was killed.
+fn soak(arguments: &Arguments, ground: &Ground) -> Result<u32> {
+    let mut dice = Dice(arguments.seed);
+    // Two images and a document on average, some of them twice.
+    let calls = f64::from(arguments.documents) * 3.5;
+    let share = calls * 0.8 / f64::from(arguments.kills.max(1));
+    let (mut dropped, mut killed) = (0, 0);
+    while killed < arguments.kills {
+        // All are there after half of the kills, so that some hit what is taken in and some what is settled.
+        let so_far = (u64::from(arguments.documents) * u64::from(killed + 1) * 2).div_ceil(u64::from(arguments.kills));
+        let so_far = u32::try_from(so_far).unwrap_or(u32::MAX).min(arguments.documents);
+        if so_far > dropped {
+            ground.drop_documents(dropped..so_far)?;
+            dropped = so_far;
+        }
+        let mut daemon = ground.start(&["run"])?;
+        let (born, before) = (Instant::now(), ground.calls());
+        let after = dice.roll() * 2.0 * share;
+        while ((ground.calls() - before) as f64) < after && born.elapsed() < LONGEST_LIFE {
+            if let Some(status) = daemon.try_wait()? {
+                anyhow::bail!("the daemon ended by itself: {status}\n{}", ground.last_words());
+            }
+            if dropped == arguments.documents && ground.is_settled()? {
+                break;
+            }
+            std::thread::sleep(LOOK);
+        }
+        daemon.kill().context("the daemon could not be killed")?;
+        daemon.wait()?;
+        killed += 1;
+        if dropped == arguments.documents && ground.is_settled()? {
+            break;
+        }
+    }
+    ground.drop_documents(dropped..arguments.documents)?;
+    Ok(killed)
+}
+
+/// Numbers that look random and come again with the same seed (`SplitMix64`).
+struct Dice(u64);
+
+impl Dice {
+    /// From 0 up to 1.
+    fn roll(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((mixed ^ (mixed >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+    }
+}
+
+/// Which sources this was built from.
+fn commit() -> String {
+    let git = Command::new("git").args(["-C", env!("CARGO_MANIFEST_DIR"), "rev-parse", "--short", "HEAD"]).output();
+    git.map_or_else(|_| String::new(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+fn record(arguments: &Arguments, commit: &str, kills: u32, verdict: &Verdict) -> Result<()> {
+    let root = env!("CARGO_MANIFEST_DIR");
+    let path = PathBuf::from(root).join("proofs/soak.tsv");
+    fs::create_dir_all(path.parent().context("the repository has no root")?)?;
+    let is_new = !path.exists();
+    let mut file = OpenOptions::new().create(true).append(true).open(&path)?;
+    if is_new {
+        let head =
+            "commit\tdate\tseed\tdocuments\tkills\tfaults\tmissing\tdoubled\twrong\tleftovers_counted\tleftovers_found";
+        writeln!(file, "{head}")?;
+    }
+    writeln!(
+        file,
+        "{commit}\t{}\t{}\t{}\t{kills}\tlost={}%\t{}\t{}\t{}\t{}\t{}",
+        Timestamp::now().date(),
+        arguments.seed,
+        arguments.documents,
+        arguments.lost,
+        verdict.missing,
+        verdict.doubled,
+        verdict.wrong,
+        verdict.leftovers_counted,
+        verdict.leftovers_found
+    )?;
+    Ok(())
+}
