@@ -56,6 +56,8 @@ pub struct Daemon {
     pub pid: Option<u32>,
     /// Its command, for example `run`.
     pub command: String,
+    /// Why it cannot write to the database at present, if it cannot.
+    pub trouble: Option<String>,
 }
 
 /// How the queue stands; `None` where there is no queue yet. Blocks.
@@ -81,7 +83,11 @@ pub fn read(database: &Path, now: Timestamp) -> Result<Option<Standing>, QueueEr
     Ok(Some(Standing {
         database: database.display().to_string(),
         now: now.to_string(),
-        daemon: Lock::holder(database).map(|holder| Daemon { pid: holder.pid, command: holder.command }),
+        daemon: Lock::holder(database).map(|holder| Daemon {
+            pid: holder.pid,
+            command: holder.command,
+            trouble: holder.trouble,
+        }),
         paused: !queue.pauses.is_empty(),
         rate_per_minute: rate,
         eta_seconds: eta(left, rate),

@@ -282,6 +282,9 @@ async fn follow(
             tracing::warn!("what is left is held until a person decides: see `jobs --state held` and `release`");
             return Ok(Exit::WorkLeft);
         }
+        if let Some(lock) = &worker.lock {
+            lock.note("import", queue.trouble());
+        }
         match &worker.service {
             None => {
                 if let Ok(lock) = Lock::take(&config.queue.database, "import")? {

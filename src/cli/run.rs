@@ -58,8 +58,8 @@ pub fn run(args: &RunArgs, context: &Context) -> anyhow::Result<Exit> {
             Usage("no [[drop]] is configured, so there is nothing to watch: add one, or use `import`".into()).into()
         );
     }
-    let _lock = lock(&config, "run")?;
-    start::block_on(work(args, &config))
+    let lock = lock(&config, "run")?;
+    start::block_on(work(args, &config, &lock))
 }
 
 /// Takes the database's lock.
@@ -79,7 +79,7 @@ pub(super) fn lock(config: &Config, command: &str) -> anyhow::Result<Lock> {
     }
 }
 
-async fn work(args: &RunArgs, config: &Config) -> anyhow::Result<Exit> {
+async fn work(args: &RunArgs, config: &Config, lock: &Lock) -> anyhow::Result<Exit> {
     let page = match config.http.as_ref().filter(|_| !args.once) {
         Some(http) => Some(http::Bound::bind(http).await.map_err(Usage)?),
         None => None,
@@ -113,7 +113,7 @@ async fn work(args: &RunArgs, config: &Config) -> anyhow::Result<Exit> {
                 exit = Exit::WorkLeft;
             }
         }
-        ended = until_done(args, config, &service) => exit = ended?,
+        ended = until_done(args, config, &service, lock) => exit = ended?,
     }
     notify_systemd(sd_notify::NotifyState::Stopping);
     if let Some(page) = &page {
@@ -133,13 +133,14 @@ fn notify_systemd(state: sd_notify::NotifyState<'_>) {
 }
 
 /// Returns when there is nothing more to do; a daemon's only end is a stage that cannot go on.
-async fn until_done(args: &RunArgs, config: &Config, service: &Service) -> anyhow::Result<Exit> {
+async fn until_done(args: &RunArgs, config: &Config, service: &Service, lock: &Lock) -> anyhow::Result<Exit> {
     let connection = Queue::look(&config.queue.database)?;
     let drops: Vec<&str> = config.drops.iter().map(|drop| drop.name.as_str()).chain([IMPORT]).collect();
     let mut idle_since = Instant::now();
     let mut troubled_since = None;
     loop {
         tokio::time::sleep(if args.once { LOOK } else { Duration::from_secs(5) }).await;
+        lock.note("run", service.queue.trouble());
         if service.has_failed() {
             return Ok(Exit::WorkLeft);
         }

@@ -77,9 +77,12 @@ fn write(args: &StatusArgs, database: &Path, seen: Option<&Standing>, output: &m
 fn page(seen: &Standing, output: &mut Output<'_>) -> anyhow::Result<()> {
     let queue = &seen.queue;
     match &seen.daemon {
-        Some(Daemon { pid, command }) => {
+        Some(Daemon { pid, command, trouble }) => {
             let pid = pid.map(|pid| format!(" (process {pid})")).unwrap_or_default();
             writeln!(output.out, "`{}`{pid} works on {}", escape(command), escape(&seen.database))?;
+            if let Some(trouble) = trouble {
+                writeln!(output.out, "STUCK: the database cannot be written, so all work waits: {}", escape(trouble))?;
+            }
         }
         None => writeln!(output.out, "nobody works on {}: start it with `run`", escape(&seen.database))?,
     }

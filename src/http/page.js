@@ -55,9 +55,11 @@ function show(standing) {
   byId("worker").textContent = worker
     ? `“${worker.command}”${worker.pid === null ? "" : ` (process ${worker.pid})`} works on ${standing.database}`
     : `nobody works on ${standing.database}`;
-  byId("alarms").replaceChildren(...queue.pauses.map((pause) =>
-    element("p", `${scopeInWords(pause.scope)}: ${CAUSES[pause.cause] || pause.cause}, since ${pause.since}`
-      + (pause.detail ? `: ${pause.detail}` : ""), "alarm")));
+  const stuck = worker && worker.trouble
+    ? [`stuck: the database cannot be written, so all work waits: ${worker.trouble}`] : [];
+  byId("alarms").replaceChildren(...[...stuck, ...queue.pauses.map((pause) =>
+    `${scopeInWords(pause.scope)}: ${CAUSES[pause.cause] || pause.cause}, since ${pause.since}`
+      + (pause.detail ? `: ${pause.detail}` : ""))].map((text) => element("p", text, "alarm")));
 
   byId("states").replaceChildren(...["drop", ...STATES, "manifests"].map((name) => {
     const head = element("th", name);

@@ -3,9 +3,10 @@
 //! The lock is the kernel's, on a file beside the database, so that it ends with the process however that ends.
 
 use std::{
+    cell::RefCell,
     fs::{File, OpenOptions, TryLockError},
     io::{Read, Seek, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -14,8 +15,12 @@ use super::QueueError;
 /// The right to work on a database; given back when dropped.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
+    told: RefCell<Option<String>>,
 }
+
+/// Room in the file for what [`Lock::note`] says, taken when the lock is, so that it can be said on a full disk.
+const ROOM_BYTES: usize = 500;
 
 /// Who works on a database.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +29,8 @@ pub struct Holder {
     pub pid: Option<u32>,
     /// Its command: `run` or `import`.
     pub command: String,
+    /// Why it cannot write to the database at present, if it cannot.
+    pub trouble: Option<String>,
 }
 
 fn beside(database: &Path) -> PathBuf {
@@ -65,11 +72,23 @@ impl Lock {
             Err(TryLockError::Error(source)) => return Err(QueueError::Io { action: "lock", path, source }),
         }
         // The text is for people and may be cut by a full disk; the lock itself is not.
-        let told = file.set_len(0).and_then(|()| writeln!(file, "{} {command}", std::process::id()));
+        let told = file.set_len(0).and_then(|()| file.write_all(&page(command, "")));
         if let Err(error) = told {
             tracing::warn!(%error, "cannot write who holds the lock");
         }
-        Ok(Ok(Self { _file: file }))
+        Ok(Ok(Self { file, told: RefCell::new(None) }))
+    }
+
+    /// Says in the lock's file why the database cannot be written, which the database itself could not tell; `None` once
+    /// it can. Costs nothing where nothing has changed.
+    pub fn note(&self, command: &str, trouble: Option<String>) {
+        if *self.told.borrow() == trouble {
+            return;
+        }
+        if let Err(error) = self.file.write_all_at(&page(command, trouble.as_deref().unwrap_or_default()), 0) {
+            tracing::debug!(%error, "cannot write why the database cannot be written");
+        }
+        self.told.replace(trouble);
     }
 
     /// Who works on the database at present, if anybody.
@@ -83,16 +102,27 @@ impl Lock {
     }
 }
 
+/// What the file says: who has the lock, on a line of its own, and what is the matter; always of the same length.
+fn page(command: &str, trouble: &str) -> Vec<u8> {
+    let mut page =
+        format!("{} {command}\n{}\n", std::process::id(), trouble.replace(char::is_control, " ")).into_bytes();
+    page.resize(ROOM_BYTES, b' ');
+    page
+}
+
 fn read_holder(file: &mut File) -> Holder {
     let mut text = String::new();
-    let read = file.rewind().and_then(|()| file.take(200).read_to_string(&mut text));
-    if read.is_err() {
-        text.clear();
+    let mut bytes = Vec::new();
+    if file.rewind().and_then(|()| file.take(ROOM_BYTES as u64).read_to_end(&mut bytes)).is_ok() {
+        // A long text may have been cut within a letter.
+        text = String::from_utf8_lossy(&bytes).into_owned();
     }
-    let mut words = text.split_whitespace();
+    let mut lines = text.lines();
+    let mut words = lines.next().unwrap_or_default().split_whitespace();
     Holder {
         pid: words.next().and_then(|word| word.parse().ok()),
         command: words.next().unwrap_or("another process").to_owned(),
+        trouble: lines.next().map(str::trim).filter(|trouble| !trouble.is_empty()).map(str::to_owned),
     }
 }
 
@@ -106,7 +136,15 @@ mod tests {
         let database = folder.path().join("queue.db");
         let first = Lock::take(&database, "run").unwrap().unwrap();
         let holder = Lock::take(&database, "import").unwrap().unwrap_err();
-        assert_eq!(holder, Holder { pid: Some(std::process::id()), command: "run".into() });
+        assert_eq!(holder, Holder { pid: Some(std::process::id()), command: "run".into(), trouble: None });
+        assert_eq!(Lock::holder(&database), Some(holder.clone()));
+
+        let trouble = || Lock::holder(&database).unwrap().trouble;
+        first.note("run", Some("the disk\nis full".into()));
+        assert_eq!(trouble().as_deref(), Some("the disk is full"));
+        first.note("run", Some("ü".repeat(600)));
+        assert!(trouble().is_some_and(|said| said.starts_with("üü")));
+        first.note("run", None);
         assert_eq!(Lock::holder(&database), Some(holder));
         drop(first);
         assert_eq!(Lock::holder(&database), None);

@@ -18,6 +18,8 @@ mod crash;
 #[cfg(test)]
 mod demo;
 #[cfg(test)]
+mod disk;
+#[cfg(test)]
 mod duplicates;
 #[cfg(test)]
 mod faults;
