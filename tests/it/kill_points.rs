@@ -108,6 +108,15 @@ fn scenarios() -> Vec<(&'static str, Scenario)> {
             Scenario { build: || site(&["upload_image=status-before:401,first=4"], Builder::default()), ..PLAIN },
         ),
         ("held", Scenario { build: build_held, act: release_what_is_held, ..PLAIN }),
+        (
+            "held after a kill",
+            Scenario {
+                build: || build_held_if_lost(&[]),
+                act: release_what_is_held,
+                prelude: Some("after.call.upload_file"),
+                ..PLAIN
+            },
+        ),
         ("cancelled", Scenario { build: build_slow, act: cancel_one, check: assert_one_cancelled, ..PLAIN }),
         ("files come late", Scenario { build: build_incomplete, act: complete, ..PLAIN }),
         ("the folder comes late", Scenario { build: build_away, act: bring_back, ..PLAIN }),
@@ -131,18 +140,22 @@ fn with_drop(lines: &str) -> Site {
 }
 
 fn build_held() -> Site {
-    let builder = Builder { retry: "lost_file = 'hold'".to_owned(), ..Builder::default() };
-    site(&["upload_file=lost,nth=1"], builder)
+    build_held_if_lost(&["upload_file=lost,nth=1"])
+}
+
+fn build_held_if_lost(faults: &[&str]) -> Site {
+    site(faults, Builder { retry: "lost_file = 'hold'".to_owned(), ..Builder::default() })
 }
 
 /// The file's job is the third.
 fn release_what_is_held(site: &Site, at: &str) -> Finished {
-    let finished = once(site, at);
-    if finished.code != Some(3) {
-        return finished;
+    let mut finished = once(site, at);
+    // Where it is killed while the file is under way again, it is held again.
+    while finished.code == Some(3) {
+        site.run(&["release", "3", "--send-again"]).expect(0);
+        finished = once(site, at);
     }
-    site.run(&["release", "3", "--send-again"]).expect(0);
-    once(site, at)
+    finished
 }
 
 fn build_slow() -> Site {
@@ -470,6 +483,19 @@ fn every_place_is_known_and_reached() {
 }
 
 #[test]
+fn a_file_that_was_under_way_is_held_where_a_lost_one_is() {
+    let site = build_held_if_lost(&[]);
+    assert_eq!(once(&site, "after.call.upload_file").code, None);
+    let sent = || site.calls(Operation::UploadFile).len();
+    once(&site, "").expect(3);
+    assert_eq!(sent(), 1, "it is not sent again unasked");
+    site.run(&["release", "3", "--send-again"]).expect(0);
+    once(&site, "").expect(0);
+    assert_eq!(sent(), 2);
+    assert_all_created(&site);
+}
+
+#[test]
 fn killed_at_each_commit() {
     kill_everywhere("plain", |place| place.contains(".commit."));
 }
@@ -507,6 +533,11 @@ fn killed_while_the_key_is_refused() {
 #[test]
 fn killed_while_it_is_held() {
     kill_everywhere("held", |_| true);
+}
+
+#[test]
+fn killed_while_it_holds_what_a_kill_left() {
+    kill_everywhere("held after a kill", |_| true);
 }
 
 #[test]
