@@ -74,8 +74,6 @@ pub const PLACES: &[&str] = &[
     "after.commit.intend",
     "before.commit.known_manifest",
     "after.commit.known_manifest",
-    "before.commit.look",
-    "after.commit.look",
     "before.commit.migrate",
     "after.commit.migrate",
     "before.commit.name_receipt",
@@ -183,9 +181,20 @@ fn reach(moment: &str, kind: &str, step: &str) {
 }
 
 /// The name of the function that a closure, or the function itself, stands in, from its type's name.
-pub(crate) fn function_of(type_name: &'static str) -> &'static str {
-    let outer = type_name.split("::{{closure}}").next().unwrap_or(type_name);
-    outer.rsplit("::").next().unwrap_or(outer)
+pub(crate) fn function_of(type_name: &str) -> String {
+    // What a function is generic over has a path of its own, in angle brackets.
+    let mut depth = 0_u32;
+    let outside: String = type_name
+        .chars()
+        .filter(|char| {
+            depth += u32::from(*char == '<');
+            let is_outside = depth == 0;
+            depth = depth.saturating_sub(u32::from(*char == '>'));
+            is_outside
+        })
+        .collect();
+    let path = outside.split("::{{closure}}").next().unwrap_or(&outside);
+    path.rsplit("::").next().unwrap_or(path).to_owned()
 }
 
 #[cfg(test)]
@@ -217,14 +226,18 @@ mod tests {
 
     #[test]
     fn a_closure_is_named_after_its_function() {
-        fn name<F>(_: &F) -> &'static str {
+        fn name<F>(_: &F) -> String {
             function_of(std::any::type_name::<F>())
         }
-        fn in_a_function() -> &'static str {
+        fn in_a_function() -> String {
             let once = || name(&|| ());
             once()
         }
+        fn over_another(inner: impl Fn()) -> String {
+            name(&|| inner())
+        }
         assert_eq!(in_a_function(), "in_a_function");
+        assert_eq!(over_another(|| ()), "over_another");
         assert_eq!(name(&in_a_function), "in_a_function");
     }
 }

@@ -132,7 +132,7 @@ trait Command: Send {
     /// answer; without, any error is returned, and the whole group has to be undone.
     fn attempt(&mut self, connection: &Connection, alone: bool) -> Result<(), QueueError>;
     /// Whose command it is, where it changed anything: the name of a step in [`killpoint`].
-    fn step(&self) -> Option<&'static str>;
+    fn step(&self) -> Option<String>;
     /// Answers; `failure` is why the commit failed, if it did.
     fn answer(self: Box<Self>, failure: Option<&QueueError>);
 }
@@ -169,7 +169,7 @@ impl<T: Send, F: FnMut(&Connection) -> Result<T, QueueError> + Send> Command for
         Ok(())
     }
 
-    fn step(&self) -> Option<&'static str> {
+    fn step(&self) -> Option<String> {
         self.changes.then(|| killpoint::function_of(std::any::type_name::<F>()))
     }
 
@@ -239,7 +239,7 @@ fn commit_once(connection: &Connection, group: &mut [Box<dyn Command>], alone: b
 
 fn reach(group: &[Box<dyn Command>], place: fn(&str, &str)) {
     if killpoint::armed() {
-        group.iter().filter_map(|command| command.step()).for_each(|step| place("commit", step));
+        group.iter().filter_map(|command| command.step()).for_each(|step| place("commit", &step));
     }
 }
 
