@@ -14,12 +14,13 @@ use crate::{
     machine::{self, Disk, Watch, foreign_text},
     material::{self, Kind, Shape},
     sink::{Sink, Tally},
-    worker::{self, Setup, Used},
+    worker::{self, Setup, Used, Way},
 };
 
 /// One comparison.
 struct Comparison {
     name: &'static str,
+    way: Way,
     what: String,
     shape: Shape,
     connections: u32,
@@ -32,23 +33,28 @@ struct Comparison {
 
 /// P1: bytes a second of large images.
 pub fn large_images(effort: &Effort, folder: &Path) -> Result<()> {
-    let many = if effort.quick { 1 } else { 8 };
-    compare(effort, &folder.join("many"), &large(many, effort))?;
-    if effort.quick {
-        return Ok(());
+    if !effort.quick {
+        compare(effort, &folder.join("many"), &large(8, Way::Import, effort))?;
     }
     // So few that starting up counts.
-    compare(effort, &folder.join("few"), &large(1, effort))
+    compare(effort, &folder.join("few"), &large(1, Way::Import, effort))?;
+    // As a watched folder is worked on: whatever is sent was hashed before.
+    compare(effort, &folder.join("drop"), &large(1, Way::Drop, effort))
 }
 
-fn large(times: u32, effort: &Effort) -> Comparison {
+fn large(times: u32, way: Way, effort: &Effort) -> Comparison {
     // One manifest a batch of eight, so that sending can begin before the last file was looked at.
     let per_manifest = effort.per_manifest.min(8);
     let shape =
         Shape { documents: 8 * times, images: 1, image_bytes: 40_000_000, profiles: 8, per_manifest, kind: Kind::Jpeg };
     Comparison {
         name: "P1",
-        what: format!("{} × 40 MB, 8 connections, TLS", shape.documents),
+        way,
+        what: format!(
+            "{} × 40 MB, 8 connections, TLS, {}",
+            shape.documents,
+            if way == Way::Import { "import" } else { "run --once on a drop" }
+        ),
         shape,
         connections: 8,
         goal: Goal::AtLeast(0.72),
@@ -71,6 +77,7 @@ pub fn small_documents(effort: &Effort, folder: &Path) -> Result<()> {
     };
     let comparison = Comparison {
         name: "P5",
+        way: Way::Import,
         what: format!("{documents} documents of 2 × 50 KB, 32 connections, TLS"),
         shape,
         connections: 32,
@@ -132,7 +139,7 @@ fn pair(
     sink: &mut Sink,
     worker_first: bool,
 ) -> Result<Pair> {
-    let Comparison { shape, connections, .. } = comparison;
+    let Comparison { shape, connections, way, .. } = comparison;
     let (uploads, documents) = (shape.uploads(), shape.documents.into());
     let load = Load::beside(shape, sink, *connections, effort.bare_threads);
     let setup = Setup { program: &effort.worker, max_in_flight: *connections };
@@ -142,7 +149,7 @@ fn pair(
     };
     let run_worker = |sink: &mut Sink| -> Result<(Used, Tally)> {
         sink.reset()?;
-        Ok((worker::import(&folder.join("worker"), setup, sink, drop)?, sink.tally(uploads, documents)?))
+        Ok((worker::work(*way, &folder.join("worker"), setup, sink, drop)?, sink.tally(uploads, documents)?))
     };
     let watch = Watch::start(&[sink.id()])?;
     let (bare, worker) = if worker_first {

@@ -3,7 +3,7 @@
 use std::{
     fmt::Write as _,
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Stdio},
     sync::{
         Arc,
@@ -41,25 +41,42 @@ pub struct Setup<'a> {
     pub max_in_flight: u32,
 }
 
+/// How the worker is given its work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// `import`, which sends the first documents of a large manifest while the others are still checked.
+    Import,
+    /// `run --once` on a drop, which sends nothing of a manifest before all of it was checked.
+    Drop,
+}
+
 /// Runs `import` on a folder with a new database, against a sink.
 ///
 /// `folder` is for the configuration, the database, and the worker's own words; it is made anew each time.
 pub fn import(folder: &Path, setup: Setup<'_>, sink: &Sink, drop: &Path) -> Result<Used> {
+    work(Way::Import, folder, setup, sink, drop)
+}
+
+/// Runs the worker in this way on a folder of manifests, with a new database, against a sink. The folder stays as it is.
+pub fn work(way: Way, folder: &Path, setup: Setup<'_>, sink: &Sink, drop: &Path) -> Result<Used> {
     if folder.exists() {
         fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
     }
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let config = folder.join("config.toml");
-    fs::write(&config, configuration(folder, setup, sink)?)?;
-    let words = folder.join("stderr.txt");
+    let mut text = configuration(folder, setup, sink)?;
     let mut command = Command::new(setup.program);
+    command.arg("--config").arg(&config);
+    match way {
+        Way::Import => command.arg("import").arg(drop).arg("--receipts-to").arg(folder.join("receipts")),
+        Way::Drop => {
+            text += &watched(folder, drop)?;
+            command.args(["run", "--once"])
+        }
+    };
+    fs::write(&config, text)?;
+    let words = folder.join("stderr.txt");
     command
-        .arg("--config")
-        .arg(&config)
-        .arg("import")
-        .arg(drop)
-        .arg("--receipts-to")
-        .arg(folder.join("receipts"))
         .env("PASSFORT_API_KEY", "bench")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -71,8 +88,19 @@ pub fn import(folder: &Path, setup: Setup<'_>, sink: &Sink, drop: &Path) -> Resu
     })
 }
 
+/// The part of a configuration that says where the drop is.
+fn watched(folder: &Path, drop: &Path) -> Result<String> {
+    let mut text = format!("\n[[drop]]\nname = \"bench\"\npath = {}\n", quoted(drop)?);
+    text += "settle = \"0s\"\nafter_success = \"keep\"\nmanifests = [\"*.manifest.jsonl\"]\n";
+    writeln!(text, "receipts_dir = {}", quoted(&folder.join("receipts"))?)?;
+    Ok(text)
+}
+
+fn quoted(path: &Path) -> Result<String> {
+    serde_json::to_string(path).context("a path is not UTF-8")
+}
+
 fn configuration(folder: &Path, setup: Setup<'_>, sink: &Sink) -> Result<String> {
-    let quoted = |path: &PathBuf| serde_json::to_string(path).context("a path is not UTF-8");
     let mut text = format!("[api]\nbase_url = \"{}\"\n", sink.base_url);
     if let Some(path) = &sink.ca_file {
         writeln!(text, "ca_file = {}", quoted(path)?)?;

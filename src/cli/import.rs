@@ -14,6 +14,7 @@ use std::{
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -83,6 +84,8 @@ struct Intake {
     batches: Mutex<Vec<i64>>,
     trouble: AtomicU64,
     finished: AtomicBool,
+    /// The taking in is over, or a batch of this process is settled.
+    news: Notify,
 }
 
 impl Intake {
@@ -93,6 +96,9 @@ impl Intake {
 
 /// Between two looks at how far the work is.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// With so few manifests open, their settling is looked at as soon as it happens.
+const FEW: usize = 8;
 
 /// While a manifest is taken in, workers are told so often that there may be more of it.
 const TELL_EVERY: Duration = Duration::from_millis(20);
@@ -166,10 +172,14 @@ async fn work(
 ) -> anyhow::Result<Exit> {
     let queue = Queue::open(&config.queue.database, WhenStuck::Wait)?;
     let stop = CancellationToken::new();
-    let mut worker = Worker { lock, service: None };
+    let intake = Arc::new(Intake::default());
+    let on_settled: OnSettled = {
+        let intake = Arc::clone(&intake);
+        Arc::new(move |_| intake.news.notify_one())
+    };
+    let mut worker = Worker { lock, service: None, on_settled };
     worker.start(args, config, &queue, &stop).await?;
 
-    let intake = Arc::new(Intake::default());
     let taking_in = {
         let (intake, queue, token) = (Arc::clone(&intake), queue.clone(), stop.clone());
         let orders = Orders::new(args, config, &queue);
@@ -184,6 +194,7 @@ async fn work(
             };
             orders.take_in(&targets, &queue, &intake, &|| token.is_cancelled(), &told);
             intake.finished.store(true, Ordering::Release);
+            intake.news.notify_one();
         })
     };
     let mut progress = Progress::new(context.progress);
@@ -210,6 +221,7 @@ async fn work(
 struct Worker {
     lock: Option<Lock>,
     service: Option<Service>,
+    on_settled: OnSettled,
 }
 
 impl Worker {
@@ -235,11 +247,11 @@ impl Worker {
             tracing::info!(?pid, "another process works on this database: it does the work, this one follows");
             return Ok(());
         }
-        let quiet: OnSettled = Arc::new(|_| {});
+        let on_settled = Arc::clone(&self.on_settled);
         let mut only = config.clone();
         // Only what was asked for is worked on; what drops left in the queue is the daemon's.
         only.drops.retain(|drop| drop.name == args.drop);
-        self.service = Some(Service::start(&only, queue.clone(), Some(&args.drop), quiet, stop.clone()).await?);
+        self.service = Some(Service::start(&only, queue.clone(), Some(&args.drop), on_settled, stop.clone()).await?);
         Ok(())
     }
 
@@ -267,7 +279,11 @@ async fn follow(
     let mut ours = Ours::default();
     let mut pause = LOOK;
     loop {
-        tokio::time::sleep(pause).await;
+        // The end of a short import is seen at once; while much is open, a look at each news would cost too much.
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = intake.news.notified(), if ours.open.len() <= FEW => {}
+        }
         let began = Instant::now();
         // In this order: what is taken in after the first question is waited for by the next round.
         let finished = intake.finished.load(Ordering::Acquire);
