@@ -39,6 +39,7 @@ use crate::{
     queue::{
         Queue, QueueError,
         control::Cause,
+        handed_over::{HandedOver, Place, Try},
         work::{Attempt, PutOff},
     },
     telemetry::Telemetry,
@@ -48,6 +49,7 @@ use crate::{
 /// What all jobs share.
 pub struct Delivery {
     queue: Queue,
+    handed_over: HandedOver,
     patience: Patience,
     roots: Roots,
     profiles: Profiles,
@@ -121,6 +123,8 @@ struct Failed {
     verdict: Verdict,
     attempt: Option<Attempt>,
     lost: Option<u32>,
+    /// Of an upload whose answer was lost: where that is written down until the database has it.
+    place: Option<Place>,
 }
 
 impl Failed {
@@ -155,9 +159,16 @@ enum Uploaded {
 impl Delivery {
     /// What all jobs of a process share.
     #[must_use]
-    pub fn new(queue: Queue, patience: Patience, stop: CancellationToken, telemetry: Arc<Telemetry>) -> Self {
+    pub fn new(
+        queue: Queue,
+        handed_over: HandedOver,
+        patience: Patience,
+        stop: CancellationToken,
+        telemetry: Arc<Telemetry>,
+    ) -> Self {
         Self {
             queue,
+            handed_over,
             patience,
             roots: Roots::default(),
             profiles: Profiles::default(),
@@ -290,9 +301,11 @@ impl Delivery {
         if self.is_stopped(job) {
             return Ok(Uploaded::Stopped);
         }
+        let place = self.handed_over.place(Try { job_id: job.id, position: upload.position, lost: upload.lost });
         let sending = match self.open(job, upload) {
-            Ok(sending) => sending,
+            Ok(sending) => Sending { before_last: Some(Box::new(place.pen())), ..sending },
             Err(refusal) => {
+                place.take_back();
                 let failed = self.unopened(refusal, operation, job, upload);
                 return Ok(Uploaded::Failed(Box::new(failed.about(upload, job.kind))));
             }
@@ -307,6 +320,14 @@ impl Delivery {
             Outcome::SourceChanged(reason) => self.changed(job, upload, reason),
             other => other,
         };
+        let place = match &outcome {
+            Outcome::Done(_) | Outcome::Lost(_) => Some(place),
+            // Every other outcome says that nothing was created.
+            _ => {
+                place.take_back();
+                None
+            }
+        };
         self.learn(account, &exchange, &outcome).await?;
         let attempt = attempt_of(&exchange, &outcome, Some(upload.position));
         match &outcome {
@@ -319,6 +340,7 @@ impl Delivery {
                 let intend = last.lock.lock().unwrap_or_else(PoisonError::into_inner).is_some();
                 let stored =
                     self.queue.upload_stored(job.id, upload.position, id.clone(), intend, attempt, now).await?;
+                place.into_iter().for_each(Place::recorded);
                 Ok(Uploaded::Stored {
                     position: upload.position,
                     remote_id: id,
@@ -328,11 +350,13 @@ impl Delivery {
             }
             Outcome::Done(Reply::File { id }) => {
                 self.queue.file_created(job.id, upload.position, id.clone(), attempt, now).await?;
+                place.into_iter().for_each(Place::recorded);
                 Ok(Uploaded::Ended)
             }
             other => {
                 let mut failed = self.failed(job, other, &exchange, attempt);
                 failed.lost = failed.lost.map(|_| upload.position);
+                failed.place = place;
                 Ok(Uploaded::Failed(Box::new(failed.about(upload, job.kind))))
             }
         }
@@ -347,7 +371,7 @@ impl Delivery {
             let reason = format!("{}: the answer is not one to this call", operation.as_str());
             Verdict::Hold { reason }
         });
-        Failed { verdict, attempt: Some(attempt), lost: matches!(outcome, Outcome::Lost(_)).then_some(0) }
+        Failed { verdict, attempt: Some(attempt), lost: matches!(outcome, Outcome::Lost(_)).then_some(0), place: None }
     }
 
     /// What it means that a file could not be opened as it was checked.
@@ -358,7 +382,7 @@ impl Delivery {
             Refusal::Unsafe(why) => {
                 let problem = Refusal::Unsafe(why).problem(&upload.path);
                 let verdict = Verdict::Refuse { reason: format!("{}: {why}", upload.path), problem };
-                return Failed { verdict, attempt: None, lost: None };
+                return Failed { verdict, attempt: None, lost: None, place: None };
             }
             Refusal::Missing => {
                 Outcome::SourceUnreadable(reason(format!("{}: the file is no longer there", upload.path)))
@@ -368,7 +392,7 @@ impl Delivery {
         let patience = Patience { file: job.file_patience, ..self.patience };
         let verdict = judge(operation, &outcome, trial_of(job), Duration::ZERO, None, &patience, jitter());
         let verdict = verdict.unwrap_or_else(|| Verdict::Hold { reason: "the file cannot be opened".to_owned() });
-        Failed { verdict, attempt: None, lost: None }
+        Failed { verdict, attempt: None, lost: None, place: None }
     }
 
     /// A file that is not as it was checked: its sender may be writing it again, which ends by itself; only one that
@@ -399,6 +423,7 @@ impl Delivery {
             file: opened.file,
             bytes: upload.bytes,
             checksum: upload.checksum,
+            before_last: None,
             seed: self.queue.seed(),
             media_type: FileType::promised_by(&upload.path).map_or("application/octet-stream", FileType::media_type),
         })
@@ -511,6 +536,7 @@ impl Delivery {
             verdict: Verdict::Wait { waits: Waits::ReadBack, delay, reason, trial },
             attempt: Some(attempt),
             lost: None,
+            place: None,
         };
         self.act(account, job, vec![failed]).await?;
         Ok(false)
@@ -537,7 +563,14 @@ impl Delivery {
     }
 
     /// Does what the weightiest of several verdicts says.
-    async fn act(&self, account: &Account, job: &Job, failed: Vec<Failed>) -> Result<(), QueueError> {
+    async fn act(&self, account: &Account, job: &Job, mut failed: Vec<Failed>) -> Result<(), QueueError> {
+        let places: Vec<Place> = failed.iter_mut().filter_map(|failure| failure.place.take()).collect();
+        self.record(account, job, failed).await?;
+        places.into_iter().for_each(Place::recorded);
+        Ok(())
+    }
+
+    async fn record(&self, account: &Account, job: &Job, failed: Vec<Failed>) -> Result<(), QueueError> {
         let lost: Vec<u32> = failed.iter().filter_map(|failure| failure.lost).collect();
         let (verdicts, attempts): (Vec<_>, Vec<_>) =
             failed.into_iter().map(|failure| (failure.verdict, failure.attempt)).unzip();

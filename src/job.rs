@@ -248,6 +248,8 @@ pub struct Upload {
     pub checksum: u64,
     /// The ID that the API gave; once it is here the image is never sent again.
     pub remote_id: Option<String>,
+    /// How often its answer was lost.
+    pub lost: u32,
 }
 
 /// A job as a worker holds it.
@@ -394,6 +396,7 @@ mod tests {
             sha256: Sha256([0; 32]),
             checksum: 0,
             remote_id: remote_id.map(str::to_owned),
+            lost: 0,
         }
     }
 

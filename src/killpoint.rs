@@ -100,6 +100,8 @@ pub const PLACES: &[&str] = &[
     "after.commit.take_part",
     "before.commit.upload_stored",
     "after.commit.upload_stored",
+    "before.note.handed_over",
+    "after.note.handed_over",
     "before.publish.write",
     "after.publish.write",
     "after.publish.rename",

@@ -386,6 +386,7 @@ mod tests {
                 sha256: Sha256([7; 32]),
                 checksum: 0,
                 remote_id: Some("5d1c".into()),
+                lost: 0,
             }],
         }
     }

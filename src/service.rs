@@ -36,8 +36,14 @@ use crate::{
     dispatch::{Dispatcher, Lane, Signals},
     inbox::watch::{Delivery as Delivers, Watcher, delivers_events},
     intake::watch::{Drop as Inbox, Looked},
+    outcome::Operation,
     pacer::{Allowance, Pacer},
-    queue::{Queue, QueueError, doorbell::Doorbell},
+    queue::{
+        Queue, QueueError,
+        doorbell::Doorbell,
+        handed_over::{self, HandedOver},
+        recover::Recovered,
+    },
     retry::RetryPolicy,
     telemetry::Telemetry,
     verdict::Patience,
@@ -111,19 +117,6 @@ impl Service {
         let signals = Arc::new(Signals::default());
         let lanes = lanes(config, import)?;
         let accounts: Vec<_> = lanes.iter().map(|lane| Arc::clone(&lane.account)).collect();
-        if config.retry.lost_file == LostFile::Hold {
-            let held = queue.hold_files().await?;
-            if held > 0 {
-                tracing::error!(
-                    jobs = held,
-                    "files were under way when an earlier process was killed: see `jobs --state held`"
-                );
-            }
-        }
-        let recovered = queue.recover(Timestamp::now()).await?;
-        if recovered > 0 {
-            tracing::info!(jobs = recovered, "taken up again where an earlier process left off");
-        }
         let patience = Patience {
             retry: RetryPolicy {
                 initial: config.retry.initial,
@@ -136,7 +129,9 @@ impl Service {
         };
         let telemetry = Arc::new(Telemetry::new());
         telemetry.limit_in_flight(calls_at_once(config));
-        let delivery = Arc::new(Delivery::new(queue.clone(), patience, stop.clone(), Arc::clone(&telemetry)));
+        let handed_over = recover(config.retry.lost_file, &queue, &telemetry).await?;
+        let delivery =
+            Arc::new(Delivery::new(queue.clone(), handed_over, patience, stop.clone(), Arc::clone(&telemetry)));
         let dispatcher = Dispatcher::new(
             queue.clone(),
             delivery,
@@ -223,6 +218,29 @@ impl Service {
         }
         Ok(())
     }
+}
+
+/// Puts into order what an earlier process left; returns where to note what is handed over from now on.
+async fn recover(lost_file: LostFile, queue: &Queue, telemetry: &Telemetry) -> Result<HandedOver, ServiceError> {
+    let left = Arc::new(handed_over::left(queue.path()));
+    if lost_file == LostFile::Hold {
+        let held = queue.hold_files(Arc::clone(&left)).await?;
+        if held > 0 {
+            tracing::error!(
+                jobs = held,
+                "files were under way when an earlier process was killed: see `jobs --state held`"
+            );
+            telemetry.killed(Operation::UploadFile, held, true);
+        }
+    }
+    let recovered = queue.recover(left, Timestamp::now()).await?;
+    if recovered.jobs > 0 {
+        let Recovered { jobs, images, files } = recovered;
+        tracing::info!(jobs, images, files, "taken up again where an earlier process left off");
+        telemetry.killed(Operation::UploadImage, images, false);
+        telemetry.killed(Operation::UploadFile, files, false);
+    }
+    Ok(HandedOver::begin(queue.path()))
 }
 
 /// So many calls at once: the configured number, or what the memory allows.

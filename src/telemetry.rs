@@ -212,7 +212,7 @@ impl Telemetry {
         );
         registry.register(
             "leftover_images",
-            "Images and files that may lie at the API unused, because the answer to their upload was lost",
+            "Images that may lie at the API unused, because the answer to their upload was lost",
             self.leftover_images.clone(),
         );
         registry.register("scan_seconds", "The longest of the drops' last looks into their folder", self.scan.clone());
@@ -280,6 +280,13 @@ impl Telemetry {
         self.settled(Operation::CreateDocument.as_str(), if found { ADOPTED } else { ABSENT });
     }
 
+    /// Counts uploads whose answers an earlier process did not live to record.
+    pub fn killed(&self, operation: Operation, lost: usize, held: bool) {
+        let settled = if held { HELD } else { SENT_AGAIN };
+        let counter = self.lost_answers.get_or_create(&Lost { operation: operation.as_str(), settled });
+        counter.inc_by(u64::try_from(lost).unwrap_or(u64::MAX));
+    }
+
     fn settled(&self, operation: &'static str, settled: &'static str) {
         self.lost_answers.get_or_create(&Lost { operation, settled }).inc();
     }
@@ -310,7 +317,7 @@ impl Telemetry {
                 }
             }
         }
-        rise(&self.leftover_images, numbers.possible_leftovers);
+        rise(&self.leftover_images, numbers.leftover_images);
         self.oldest_waiting.set(numbers.oldest_waiting.map_or(0.0, |since| now.at.since(since).as_secs_f64()));
         for cause in Cause::ALL {
             let count = numbers.pauses.iter().filter(|pause| pause.cause == cause).count();

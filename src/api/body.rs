@@ -78,6 +78,9 @@ impl Head {
     }
 }
 
+/// What is done before the last piece of a body goes out.
+pub type BeforeLast = Box<dyn FnOnce() + Send + Sync>;
+
 /// A file's content as Base64 within a JSON object.
 pub struct FileBody {
     reader: Reader,
@@ -91,6 +94,7 @@ pub struct FileBody {
     /// A frame that was made but not handed over, because the body was held meanwhile.
     ready: Option<Bytes>,
     frames: Frames,
+    before_last: Option<BeforeLast>,
     progress: Progress,
 }
 
@@ -118,8 +122,16 @@ impl FileBody {
             head: head.0,
             ready: None,
             frames: Frames::default(),
+            before_last: None,
             progress: Progress::new(),
         }
+    }
+
+    /// Has this done before the last piece goes out: at most once, and never later.
+    #[must_use]
+    pub fn before_last(mut self, action: Option<BeforeLast>) -> Self {
+        self.before_last = action;
+        self
     }
 
     /// The shared view of how far this body has come.
@@ -199,6 +211,11 @@ impl Body for FileBody {
             },
         };
         let left = this.left.saturating_sub(frame.len() as u64);
+        if left == 0
+            && let Some(action) = this.before_last.take()
+        {
+            action();
+        }
         if !this.progress.hand_over(frame.len(), left == 0) {
             this.ready = Some(frame);
             // Whoever stopped the body has taken its waker, so it is polled once more and then says how it ends.

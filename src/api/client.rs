@@ -21,7 +21,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 
 use super::{
-    body::{BytesBody, FileBody, Head},
+    body::{BeforeLast, BytesBody, FileBody, Head},
     exchange::Exchange,
     fault::describe,
     transfer::{Patience, run},
@@ -93,7 +93,6 @@ pub enum ClientError {
 }
 
 /// A file that is to be uploaded: opened, checked, and read again from this handle.
-#[derive(Debug)]
 pub struct Upload {
     /// The open file; read from its start, whatever its position.
     pub file: File,
@@ -105,6 +104,8 @@ pub struct Upload {
     pub seed: u64,
     /// Its media type, e.g. `image/png`; only used where `data` is a data URI.
     pub media_type: &'static str,
+    /// Called before its last piece goes out; until then the API certainly does not have it whole.
+    pub before_last: Option<BeforeLast>,
 }
 
 /// A document that is to be created. Nothing else may be in the request (guide: other fields are refused).
@@ -242,6 +243,7 @@ impl Client {
 
     async fn upload(&self, operation: Operation, path: &[&str], head: Head, upload: Upload) -> Exchange {
         let body = FileBody::new(upload.file, upload.bytes, upload.seed, upload.checksum, head);
+        let body = body.before_last(upload.before_last);
         let progress = body.progress();
         let request = self.request(Method::POST, path).header(CONTENT_TYPE, "application/json").body(Body::wrap(body));
         run(operation, request, Some(progress), self.patience).await

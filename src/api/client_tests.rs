@@ -41,7 +41,14 @@ fn upload_of(content: &[u8]) -> Upload {
     file.write_all(content).unwrap();
     let mut hash = Xxh3::with_seed(3);
     hash.update(content);
-    Upload { file, bytes: content.len() as u64, checksum: hash.digest(), seed: 3, media_type: "image/png" }
+    Upload {
+        file,
+        bytes: content.len() as u64,
+        checksum: hash.digest(),
+        seed: 3,
+        media_type: "image/png",
+        before_last: None,
+    }
 }
 
 /// A connection to the server, with what it has read of the request.

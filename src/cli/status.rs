@@ -125,7 +125,13 @@ fn page(seen: &Standing, output: &mut Output<'_>) -> anyhow::Result<()> {
     }
     if queue.possible_leftovers > 0 {
         let count = queue.possible_leftovers;
-        line("leftovers", &format!("possibly {count} uploads whose answers were lost: `verify` lists them"))?;
+        line("leftovers", &format!("possibly {count} images whose answers were lost, and that no document uses"))?;
+    }
+    if queue.possible_extra_files > 0 {
+        line(
+            "extra files",
+            &format!("possibly {}: the answers to their uploads were lost", queue.possible_extra_files),
+        )?;
     }
     troubles(seen, output)
 }
@@ -237,7 +243,7 @@ mod tests {
             "next retry        in 14 s",
             "last error        job 3",
             "1 wait for a person",
-            "1 uploads whose answers were lost",
+            "1 images whose answers were lost",
             "empty.manifest.json: the folder of receipts is read-only",
             "late\\u{1b}.manifest.json: 2 files are missing",
         ] {

@@ -91,7 +91,10 @@ function show(standing) {
   }
   if (open("held") > 0) facts.push(["held", `${open("held")} wait for a person: “jobs --state held”, then “release”`]);
   if (queue.possible_leftovers > 0) {
-    facts.push(["leftovers", `possibly ${queue.possible_leftovers} uploads whose answers were lost`]);
+    facts.push(["leftovers", `possibly ${queue.possible_leftovers} images whose answers were lost, and that no document uses`]);
+  }
+  if (queue.possible_extra_files > 0) {
+    facts.push(["extra files", `possibly ${queue.possible_extra_files}: the answers to their uploads were lost`]);
   }
   byId("facts").replaceChildren(...facts.flatMap(([name, text]) => [element("dt", name), element("dd", text)]));
 

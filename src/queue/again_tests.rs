@@ -1,11 +1,15 @@
 //! What must hold when a job comes up again: after a refusal, a crash, or a person's retry.
 
+use std::sync::Arc;
+
 use super::{
     admit::Admission,
+    handed_over::{Left, Try},
     look,
+    recover::Recovered,
     test_support::{DROP, NOW, Site, attempt, document, take},
 };
-use crate::job::{Creation, JobState};
+use crate::job::{Creation, JobState, Waits};
 
 const LATER: crate::clock::Timestamp = crate::clock::Timestamp(NOW.0 + 60_000);
 
@@ -29,7 +33,7 @@ fn after_a_crash_the_time_in_which_a_document_may_appear_begins_anew() {
     let one = site.job("one");
     site.claim(one);
     site.wait(site.queue.upload_stored(one, 0, "image".into(), true, attempt("upload_image", "done"), NOW)).unwrap();
-    site.wait(site.queue.recover(LATER)).unwrap();
+    site.wait(site.queue.recover(Arc::default(), LATER)).unwrap();
     site.wait(site.queue.ready(LATER)).unwrap();
     let job = site.claim(one);
     // The intent is older than the call by however long the job waited for its turn.
@@ -107,8 +111,34 @@ fn a_file_that_was_under_way_at_a_crash_is_held_where_a_person_wants_to_decide()
     let (one, two) = (site.job("one"), site.job("two"));
     site.claim(one);
     site.claim(two);
-    assert_eq!(site.wait(site.queue.hold_files()).unwrap(), 1);
-    site.wait(site.queue.recover(LATER)).unwrap();
+    assert_eq!(site.wait(site.queue.hold_files(Arc::default())).unwrap(), 1);
+    site.wait(site.queue.recover(Arc::default(), LATER)).unwrap();
     assert_eq!((site.state(one), site.state(two)), (JobState::Held, JobState::Queued));
     assert!(site.queue.release(one, super::control::Release::AsCreated("file-1".into()), LATER).unwrap().done);
+}
+
+#[test]
+fn a_crash_loses_the_answers_to_what_was_handed_over_and_to_nothing_else() {
+    let site = Site::new();
+    let mut file = document(0, "file");
+    let path = crate::entry::RelativePath::parse("img/one.pdf").unwrap();
+    let source = crate::entry::Source { path, declared_bytes: None, declared_sha256: None };
+    file.content = crate::entry::Content::File { name: None, source };
+    let others = ["sent", "not sent", "sent before", "waiting"];
+    let mut entries = vec![take(file, 1)];
+    entries.extend((1_u8..).zip(others).map(|(at, reference)| take(document(at.into(), reference), at + 1)));
+    site.admit_entries("a.manifest.json", entries);
+    site.put_off(site.job("waiting"), Waits::Quota, Creation::None, LATER);
+    for job in ["file", "sent", "not sent", "sent before"] {
+        site.claim(site.job(job));
+    }
+    let of = |job: &str, lost| Try { job_id: site.job(job), position: 0, lost };
+    let left = Arc::new(Left::Exactly(vec![of("sent", 0), of("sent before", 7), of("waiting", 0)]));
+
+    assert_eq!(site.wait(site.queue.hold_files(Arc::clone(&left))).unwrap(), 0);
+    let recovered = site.wait(site.queue.recover(left, LATER)).unwrap();
+    assert_eq!(recovered, Recovered { jobs: 4, images: 1, files: 0 });
+    let lost = |job: &str| site.detail(site.job(job)).uploads[0].lost_answers;
+    assert_eq!(["file", "sent", "not sent", "sent before", "waiting"].map(lost), [0, 1, 0, 0, 0]);
+    assert_eq!(site.state(site.job("file")), JobState::Queued, "it was not sent, so nobody need decide");
 }

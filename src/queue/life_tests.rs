@@ -1,7 +1,7 @@
 //! What must hold of the queue whatever happens to its jobs, on a real database. Every test keeps a bystander, a job that
 //! nobody touches, and looks at the end that nothing of it changed.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     admit::{self, Admission},
@@ -292,7 +292,7 @@ fn a_crash_loses_nothing_and_asks_before_it_creates_again() {
     site.wait(site.queue.upload_stored(id("creating"), 0, "image".into(), true, done, NOW)).unwrap();
     site.claim(id("cancelling"));
     assert!(site.queue.cancel(id("cancelling"), NOW).unwrap().done);
-    site.wait(site.queue.recover(LATER)).unwrap();
+    site.wait(site.queue.recover(Arc::default(), LATER)).unwrap();
     let uploading = site.detail(id("uploading"));
     assert_eq!((uploading.job.state, uploading.uploads[0].lost_answers), (JobState::Queued, 1));
     let creating = site.detail(id("creating"));

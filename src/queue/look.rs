@@ -3,9 +3,10 @@
 use rusqlite::{Connection, OptionalExtension, ToSql, params_from_iter};
 use serde::Serialize;
 
-use super::{QueueError, control, rows, settle};
+use super::{QueueError, control, numbers, rows, settle};
 use crate::{
     clock::Timestamp,
+    entry::EntryKind,
     job::{Creation, JobState, Waits},
     problem::Problem,
     reason::Standing,
@@ -481,6 +482,8 @@ pub struct Glance {
     pub last_error_at: Option<Timestamp>,
     /// Images that may lie at the API without a document, because an answer was lost.
     pub possible_leftovers: i64,
+    /// Files that may stand at the API without a job that knows of it, because an answer was lost.
+    pub possible_extra_files: i64,
     /// Drops that cannot be read and batches that cannot be settled, and why.
     pub troubled: Vec<(String, String)>,
 }
@@ -531,7 +534,8 @@ pub fn glance(connection: &Connection, now: Timestamp) -> Result<Glance, QueueEr
         next_due: one("SELECT min(due_at) FROM job WHERE state = 'waiting' AND due_at IS NOT NULL")?.map(Timestamp),
         last_error,
         last_error_at,
-        possible_leftovers: one("SELECT sum(lost) FROM upload WHERE lost > 0")?.unwrap_or(0),
+        possible_leftovers: numbers::lost_uploads(connection, EntryKind::Document)?,
+        possible_extra_files: numbers::lost_uploads(connection, EntryKind::File)?,
         troubled,
     })
 }

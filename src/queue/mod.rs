@@ -15,11 +15,13 @@ mod again_tests;
 pub mod control;
 pub mod crosswalk;
 pub mod doorbell;
+pub mod handed_over;
 #[cfg(test)]
 mod life_tests;
 pub mod lock;
 pub mod look;
 pub mod numbers;
+pub mod recover;
 mod rows;
 mod schema;
 pub mod settle;

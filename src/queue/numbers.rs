@@ -10,7 +10,7 @@ use super::{
     control::{self, Pause},
     look::{self, Tally},
 };
-use crate::clock::Timestamp;
+use crate::{clock::Timestamp, entry::EntryKind};
 
 /// What monitoring wants to know of a queue.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -21,8 +21,8 @@ pub struct Numbers {
     pub pauses: Vec<Pause>,
     /// Since when the oldest manifest with open jobs has been there.
     pub oldest_waiting: Option<Timestamp>,
-    /// Images and files that may lie at the API unused, because an answer was lost.
-    pub possible_leftovers: u64,
+    /// Images that may lie at the API unused, because an answer was lost.
+    pub leftover_images: u64,
 }
 
 /// Reads the numbers.
@@ -36,10 +36,16 @@ pub fn read(connection: &Connection) -> Result<Numbers, QueueError> {
         drops: look::tallies(connection)?,
         pauses: control::pauses(connection)?,
         oldest_waiting: one("SELECT min(received_at) FROM batch WHERE state IN ('admitting', 'open')")?.map(Timestamp),
-        possible_leftovers: one("SELECT sum(lost) FROM upload WHERE lost > 0")?
-            .and_then(|sum| u64::try_from(sum).ok())
-            .unwrap_or(0),
+        leftover_images: u64::try_from(lost_uploads(connection, EntryKind::Document)?).unwrap_or(0),
     })
+}
+
+/// How often the answer to an upload was lost, in all.
+pub(super) fn lost_uploads(connection: &Connection, kind: EntryKind) -> Result<i64, QueueError> {
+    let sum: Option<i64> = connection
+        .prepare_cached("SELECT sum(lost) FROM upload JOIN job ON id = job_id WHERE lost > 0 AND kind = ?1")?
+        .query_row([kind.as_str()], |row| row.get(0))?;
+    Ok(sum.unwrap_or(0))
 }
 
 #[cfg(test)]
@@ -70,7 +76,7 @@ mod tests {
         assert_eq!(numbers.pauses, glance.pauses);
         assert_eq!(numbers.oldest_waiting, glance.oldest_waiting);
         assert!(numbers.oldest_waiting.is_some());
-        assert_eq!(i64::try_from(numbers.possible_leftovers), Ok(glance.possible_leftovers));
-        assert!(numbers.possible_leftovers > 0);
+        assert_eq!(i64::try_from(numbers.leftover_images), Ok(glance.possible_leftovers));
+        assert!(numbers.leftover_images > 0);
     }
 }

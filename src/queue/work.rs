@@ -165,7 +165,12 @@ pub(super) fn end_without(
 
 /// Ends a job that a person asked to cancel while a worker had it, now that the worker lets go of it. One whose document
 /// may stand is asked after first.
-fn cancel_if_asked(connection: &Connection, job_id: i64, state: JobState, now: Timestamp) -> Result<(), QueueError> {
+pub(super) fn cancel_if_asked(
+    connection: &Connection,
+    job_id: i64,
+    state: JobState,
+    now: Timestamp,
+) -> Result<(), QueueError> {
     let asked: bool = connection
         .prepare_cached("SELECT cancel_asked AND creation = 'none' FROM job WHERE id = ?1")?
         .query_row([job_id], |row| row.get(0))?;
@@ -473,64 +478,6 @@ impl Queue {
         })
         .await
     }
-
-    /// Holds the files that a process may have been sending when it was killed: whether they stand cannot be asked. For
-    /// those who would rather decide than have a file twice; called before [`Queue::recover`].
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub async fn hold_files(&self) -> Result<usize, QueueError> {
-        let to = JobState::Running.after(JobEvent::Held)?;
-        self.run(move |connection| {
-            connection.execute(
-                "UPDATE upload SET lost = lost + 1 WHERE remote_id IS NULL
-                    AND job_id IN (SELECT id FROM job WHERE state = 'running' AND kind = 'file')",
-                [],
-            )?;
-            Ok(connection.execute(
-                "UPDATE job SET state = ?1, reason = 'stopped while the file may have been under way, and the API cannot \
-                                be asked whether it stands: look at the profile, then use release'
-                  WHERE state = 'running' AND kind = 'file'",
-                [to.as_str()],
-            )?)
-        })
-        .await
-    }
-
-    /// Takes back the jobs that a process held when it was killed: whoever was about to create its document is asked
-    /// after first, and uploads without an ID may have been received all the same. When an intended document went out is
-    /// not known, only that it was before `now`, so it may appear for as long as if it had been sent now.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub async fn recover(&self, now: Timestamp) -> Result<usize, QueueError> {
-        self.run(move |connection| {
-            connection.execute(
-                "UPDATE upload SET lost = lost + 1
-                  WHERE remote_id IS NULL AND job_id IN (SELECT id FROM job WHERE state = 'running')",
-                [],
-            )?;
-            let unknown = connection.execute(
-                "UPDATE job SET state = 'waiting', waits = 'read_back', due_at = ?1, creation = 'unknown',
-                                loss_answered = 0, reason = 'stopped while the document was being created',
-                                sent_at = CASE creation WHEN 'intended' THEN ?1 ELSE sent_at END
-                  WHERE state = 'running' AND creation <> 'none'",
-                [now.0],
-            )?;
-            let cancelled: Vec<i64> = connection
-                .prepare("SELECT id FROM job WHERE state = 'running' AND cancel_asked")?
-                .query_map([], |row| row.get(0))?
-                .collect::<Result<_, _>>()?;
-            let others = connection.execute("UPDATE job SET state = 'queued' WHERE state = 'running'", [])?;
-            for job_id in cancelled {
-                cancel_if_asked(connection, job_id, JobState::Queued, now)?;
-            }
-            Ok(unknown + others)
-        })
-        .await
-    }
 }
 
 fn intend(connection: &Connection, job_id: i64, now: Timestamp) -> Result<(), QueueError> {
@@ -543,7 +490,7 @@ fn intend(connection: &Connection, job_id: i64, now: Timestamp) -> Result<(), Qu
     Ok(())
 }
 
-fn count_lost(connection: &Connection, job_id: i64, lost: &[u32]) -> Result<(), QueueError> {
+pub(super) fn count_lost(connection: &Connection, job_id: i64, lost: &[u32]) -> Result<(), QueueError> {
     let mut statement =
         connection.prepare_cached("UPDATE upload SET lost = lost + 1 WHERE job_id = ?1 AND position = ?2")?;
     lost.iter().try_for_each(|position| statement.execute(params![job_id, position]).map(drop))?;
