@@ -345,7 +345,8 @@ impl Drop {
     }
 
     fn unready(&self, path: &str, seen: &mut Seen, error: &Unready) -> Result<(), QueueError> {
-        if let Unready::Changed = error {
+        // One that is gone since the folder was read has been put away, or taken back: the next look does not find it.
+        if let Unready::Changed | Unready::Refused(Refusal::Missing) = error {
             seen.still_since = Instant::now();
             seen.next = seen.still_since + self.config.settle;
             seen.standing = Standing::Settling;

@@ -141,3 +141,24 @@ fn a_file_that_came_after_the_check_is_neither_deleted_nor_moved() {
         assert!(!place.at("b.png").exists(), "{after:?}");
     }
 }
+
+#[test]
+fn a_manifest_that_goes_between_a_scan_and_its_turn_is_waited_for_by_nobody() {
+    let place = Place::new(|_| {});
+    fs::write(place.at("a.png"), samples::PNG).unwrap();
+    place.put_manifest("a.manifest.json", "a.png");
+    // Asked once while the folder is read, and again before each manifest: there it is moved away.
+    let (asked, gone) = (std::sync::atomic::AtomicU32::new(0), place.at("a.manifest.json"));
+    let stopped = move || {
+        if asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 1 {
+            fs::remove_file(&gone).unwrap();
+        }
+        false
+    };
+    let mut drop = Drop::new(place.config.clone(), place.queue.clone(), 1 << 20, Arc::new(stopped)).unwrap();
+    let looked = drop.look(0).unwrap();
+    assert_eq!((looked.taken, looked.waiting), (0, 0), "{looked:?}");
+    assert_eq!(place.value("SELECT count(*) FROM arrival"), Some(0));
+    let looked = drop.look(1).unwrap();
+    assert_eq!((looked.settling, looked.waiting), (0, 0), "{looked:?}");
+}

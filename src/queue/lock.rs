@@ -57,13 +57,7 @@ impl Lock {
     ///
     /// Where the file beside the database cannot be made.
     pub fn take(database: &Path, command: &str) -> Result<Result<Self, Holder>, QueueError> {
-        if let Some(folder) = database.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            std::fs::create_dir_all(folder).map_err(|source| QueueError::Io {
-                action: "make the folder",
-                path: folder.to_owned(),
-                source,
-            })?;
-        }
+        super::make_folder_of(database)?;
         let path = beside(database);
         let mut file = open(&path)?;
         match file.try_lock() {

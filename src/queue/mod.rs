@@ -41,7 +41,7 @@ use rusqlite::{Connection, ErrorCode};
 pub use writer::WhenStuck;
 use writer::Writer;
 
-use crate::job::IllegalTransition;
+use crate::{durable::Folder, job::IllegalTransition};
 
 /// Why the queue could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -177,6 +177,14 @@ impl QueueError {
     fn again(&self) -> Self {
         Self::Commit { message: self.to_string(), disk: self.is_disk_trouble() }
     }
+}
+
+/// Makes the database's folder where it is missing, and brings its name to disk: a power loss must not take away the
+/// folder of what was promised.
+fn make_folder_of(database: &Path) -> Result<(), QueueError> {
+    let Some(folder) = database.parent().filter(|folder| !folder.as_os_str().is_empty()) else { return Ok(()) };
+    let made = Folder::create(folder).map(drop);
+    made.map_err(|source| QueueError::Io { action: "make the folder", path: folder.to_owned(), source })
 }
 
 /// A database that is open for writing, from any thread.

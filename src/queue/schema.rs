@@ -1,11 +1,6 @@
 //! Opening the database: what it must be, the settings that durability rests on, and its migrations.
 
-use std::{
-    fs::{self, OpenOptions},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
-    path::Path,
-    time::Duration,
-};
+use std::{fs::OpenOptions, os::unix::fs::OpenOptionsExt, path::Path, time::Duration};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig};
 
@@ -75,13 +70,7 @@ pub(super) fn open_for_reading(path: &Path) -> Result<Connection, QueueError> {
 
 /// Makes the folder and an empty file that only the owner writes and the group may read: it names customers.
 fn make_file(path: &Path) -> Result<(), QueueError> {
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o750)
-            .create(folder)
-            .map_err(|source| io("make the folder", folder, source))?;
-    }
+    super::make_folder_of(path)?;
     OpenOptions::new()
         .create(true)
         .append(true)
@@ -177,6 +166,8 @@ fn seed(connection: &Connection) -> Result<u64, QueueError> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

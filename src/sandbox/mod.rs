@@ -193,6 +193,14 @@ impl Sandbox {
         self.shared.world().store.documents()
     }
 
+    /// Puts what these calls of another sandbox created onto its profiles, under the same ids: this one goes on where that
+    /// one was. They do not stand in the ledger of this one.
+    pub fn restore(&self, calls: &[LedgerEntry]) {
+        let mut world = self.shared.world();
+        let now = Instant::now();
+        calls.iter().for_each(|call| world.store.restore(call, now));
+    }
+
     /// Puts these faults in the place of the old ones; their counts start anew.
     pub fn set_faults(&self, rules: Vec<FaultRule>) {
         self.shared.world().faults.replace(rules);

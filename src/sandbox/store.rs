@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
+use super::{ledger::LedgerEntry, operation::Operation};
 use crate::{
     clock::Timestamp,
     entry::{ImageType, ProfileId, Sha256},
@@ -141,6 +142,33 @@ impl Store {
 
     pub(super) fn profile_mut(&mut self, id: &ProfileId) -> &mut Profile {
         self.profiles.entry(id.clone()).or_default()
+    }
+
+    /// Puts what a call created back where it was; a document's extracted data is not in the ledger and stays away.
+    pub(super) fn restore(&mut self, call: &LedgerEntry, visible_at: Instant) {
+        let profile = call.profile.as_deref().and_then(ProfileId::parse);
+        let (true, Some(profile), Some(id)) = (call.committed, profile, call.id.clone()) else { return };
+        let profile = self.profile_mut(&profile);
+        match call.operation {
+            Operation::UploadImage => profile.add_image(Image {
+                id,
+                image_type: call.image_type.as_deref().and_then(ImageType::parse),
+                sha256: call.sha256.as_deref().and_then(Sha256::parse).unwrap_or(Sha256([0; 32])),
+                bytes: call.bytes.unwrap_or_default(),
+                uploaded: Timestamp(call.at_ms),
+                used: false,
+            }),
+            Operation::CreateDocument => profile.add_document(Document {
+                id,
+                category: call.category.clone().unwrap_or_default(),
+                document_type: call.document_type.clone().unwrap_or_default(),
+                image_ids: call.image_ids.clone(),
+                extracted_data: None,
+                visible_at,
+            }),
+            Operation::UploadFile => profile.add_file(id, StoredFile { name: call.name.clone() }),
+            _ => {}
+        }
     }
 
     /// Every document, visible or not, by profile and then in order of creation.

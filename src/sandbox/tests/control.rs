@@ -111,3 +111,21 @@ async fn stopping_frees_the_address() {
     let again = start(Options { listen, ..Options::default() }).await.unwrap();
     assert_eq!(again.addr(), listen);
 }
+
+#[tokio::test]
+async fn another_sandbox_goes_on_where_one_was() {
+    let first = bench(Options::default()).await;
+    let image = first.image(b"%PDF-1.4 one").await;
+    first.document(&[&image]).await.unwrap();
+    first.image(b"%PDF-1.4 two").await;
+    let calls = first.sandbox.ledger();
+
+    let second = bench(Options::default()).await;
+    second.sandbox.restore(&calls);
+    assert_eq!(second.sandbox.documents(), first.sandbox.documents());
+    let summary = second.sandbox.summary();
+    assert_eq!((summary.images, summary.orphans, summary.documents), (2, 1, 1));
+    assert!(second.sandbox.ledger().is_empty());
+    second.document(&[&image]).await.unwrap();
+    assert_eq!(second.sandbox.summary().doubled_ids, 1, "the images are known there");
+}

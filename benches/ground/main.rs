@@ -1,0 +1,177 @@
+//! Takes the ground away from under the worker, and looks whether it keeps its promises.
+//!
+//! ```text
+//! cargo test --bench ground -- power-loss --images 100000 --record
+//! ```
+//!
+//! `power-loss` records every write, sync, rename and request of the real program with `strace`, while it is killed and
+//! started again; then it makes images of what a disk could hold had the power gone off between any two of them, and
+//! looks at each: the database is whole and has everything that was ever promised, no file is lost, no receipt is half
+//! written. From some it starts the program again, and counts what stands at the API in the end.
+//!
+//! Called without a command, as `cargo test --all-targets` does, it tries its own model of a disk. Everything lies in
+//! memory or in a temporary folder, and nothing is sent anywhere but to loopback.
+
+#![expect(clippy::print_stdout, reason = "what it prints is the result")]
+
+mod dice;
+mod disk;
+mod end;
+mod power;
+mod queue;
+mod record;
+mod selftest;
+mod site;
+mod strace;
+mod trace;
+
+use std::{
+    fs::{self, OpenOptions},
+    io::Write,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Instant,
+};
+
+use anyhow::{Context, Result, ensure};
+use clap::{Parser, Subcommand};
+use passfort_ingest::clock::Timestamp;
+
+/// Takes the ground away from under the worker.
+#[derive(Debug, Parser)]
+#[command(name = "ground")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Kind>,
+    /// The program, where it is not the one that was built beside this.
+    #[arg(long, global = true, env = "PASSFORT_INGEST_BIN", default_value = env!("CARGO_BIN_EXE_passfort-ingest"))]
+    program: PathBuf,
+    /// Append the result to the file in `proofs`.
+    #[arg(long, global = true)]
+    record: bool,
+    /// Cargo adds this.
+    #[arg(long, hide = true, global = true)]
+    bench: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Kind {
+    /// Cuts the power between any two writes.
+    PowerLoss(PowerLoss),
+}
+
+#[derive(Debug, clap::Args)]
+struct PowerLoss {
+    /// Images to make, about.
+    #[arg(long, default_value_t = 20_000)]
+    images: u64,
+    /// Of how many the program is started again.
+    #[arg(long, default_value_t = 40)]
+    resume: usize,
+    /// Where the dice start: with the same recording, the same seed gives the same images.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Manifests in the recorded run.
+    #[arg(long, default_value_t = 4)]
+    manifests: u32,
+    /// Documents in each.
+    #[arg(long, default_value_t = 4)]
+    documents: u32,
+    /// Threads that look at images.
+    #[arg(long, default_value_t = 2)]
+    threads: u64,
+}
+
+fn main() -> Result<()> {
+    let Arguments { command, program, record, .. } = Arguments::parse();
+    match command {
+        None => selftest::run(),
+        Some(Kind::PowerLoss(options)) => power_loss(&options, &program, record),
+    }
+}
+
+fn power_loss(options: &PowerLoss, program: &Path, record: bool) -> Result<()> {
+    strace::ensure_there()?;
+    let commit = commit();
+    let began = Instant::now();
+    let mut recording = record::record(program, options.manifests, options.documents)?;
+    let truth = recording.truth()?;
+    let (steps, checkpoints) = (recording.events.len(), recording.checkpoints());
+    println!("recorded {steps} steps, {} calls, {checkpoints} checkpoints", recording.ledger.len());
+    ensure!(checkpoints >= 2, "the run is too short to bring the log into the database");
+    let mut count = recording.images(&truth, options.seed, options.images, options.threads.max(1), None)?;
+    println!(
+        "{} images, {} different databases, {:.0} s",
+        count.images,
+        count.databases,
+        began.elapsed().as_secs_f64()
+    );
+    for deaf in &power::DEAF {
+        let found = recording.images(&truth, options.seed, steps as u64, options.threads.max(1), Some(deaf))?;
+        println!(
+            "where {} would not be synced: {} of {} images are wrong",
+            deaf.what,
+            found.failures.len(),
+            found.images
+        );
+        ensure!(!found.failures.is_empty(), "{} need not be synced, it seems: the check is blind", deaf.what);
+    }
+    let mut dice = dice::Dice::new(options.seed, 0, u64::MAX);
+    for _ in 0..options.resume {
+        let step = dice.below(steps);
+        count.resumed += 1;
+        if let Err(error) = recording.resume(&truth, options.seed, step) {
+            count.failures.push(format!("seed {} step {step} resumed: {error:#}", options.seed));
+        }
+    }
+    for failure in count.failures.iter().take(20) {
+        println!("{failure}");
+    }
+    println!(
+        "{} images of {steps} steps, {} different databases, {} resumed: {} failures; {:.0} s",
+        count.images,
+        count.databases,
+        count.resumed,
+        count.failures.len(),
+        began.elapsed().as_secs_f64()
+    );
+    if record {
+        append(
+            "power-loss.tsv",
+            "commit\tdate\tseed\tsteps\tcheckpoints\timages\tdatabases\tresumed\tfailures",
+            &format!(
+                "{commit}\t{}\t{}\t{steps}\t{checkpoints}\t{}\t{}\t{}\t{}",
+                Timestamp::now().date(),
+                options.seed,
+                count.images,
+                count.databases,
+                count.resumed,
+                count.failures.len()
+            ),
+        )?;
+    }
+    ensure!(count.failures.is_empty(), "{} images break a promise", count.failures.len());
+    Ok(())
+}
+
+/// The commit that is tried, marked where it is not what lies here.
+fn commit() -> String {
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git").args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let Some(commit) = git(&["rev-parse", "--short", "HEAD"]) else { return "unknown".to_owned() };
+    let changed = git(&["status", "--porcelain", "--untracked-files=no", "--", "src", "benches"]);
+    if changed.is_some_and(|changed| !changed.is_empty()) { format!("{commit}+") } else { commit }
+}
+
+fn append(name: &str, head: &str, line: &str) -> Result<()> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("proofs").join(name);
+    fs::create_dir_all(path.parent().context("no folder")?)?;
+    let is_new = !path.exists();
+    let mut file = OpenOptions::new().create(true).append(true).open(&path)?;
+    if is_new {
+        writeln!(file, "{head}")?;
+    }
+    writeln!(file, "{line}").with_context(|| format!("cannot write to {}", path.display()))
+}
