@@ -68,6 +68,13 @@ impl LimitHeaders {
             .or_else(|| self.reset.map(|moment| moment.since(now)));
         wait.map(|wait| wait.min(LONGEST_WAIT))
     }
+
+    /// How long until the bucket is full.
+    #[must_use]
+    pub fn full_in(&self, now: Timestamp) -> Option<Duration> {
+        let full = self.reset_secs.map(span).or_else(|| self.reset.map(|moment| moment.since(now)));
+        full.map(|full| full.min(LONGEST_WAIT))
+    }
 }
 
 impl LimitHeaders {

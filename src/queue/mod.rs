@@ -12,6 +12,7 @@
 pub mod admit;
 #[cfg(test)]
 mod again_tests;
+pub mod clocks;
 pub mod control;
 pub mod crosswalk;
 pub mod doorbell;

@@ -346,10 +346,11 @@ impl Queue {
         let to = JobState::Running.after(JobEvent::PutOff)?;
         let now = Timestamp::now();
         self.run(move |connection| {
+            // The time of sending that stands moves with the clock; the worker's own copy does not.
             let changed = connection
                 .prepare_cached(
                     "UPDATE job SET state = ?2, waits = ?3, reason = ?4, due_at = ?5, attempts = ?6, tried_ms = ?7,
-                                    creation = ?8, sent_at = ?9, loss_answered = ?10
+                                    creation = ?8, sent_at = coalesce(sent_at, ?9), loss_answered = ?10
                       WHERE id = ?1 AND state = 'running'",
                 )?
                 .execute(params![

@@ -1,0 +1,176 @@
+//! What the queue does about time: due times after a jump of the wall clock, and what was created lately.
+//!
+//! Due times are wall-clock milliseconds, since they outlive the process; a clock that is set must not let them come an
+//! hour early, or never.
+
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{Queue, QueueError, admit};
+use crate::clock::Timestamp;
+
+/// No wait is longer: the longest that a header can ask for.
+const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Attempts are written when they end and carry when they began, so that one may stand so much behind younger ones. The
+/// longest calls take minutes.
+const OUT_OF_ORDER: Duration = Duration::from_secs(15 * 60);
+
+impl Queue {
+    /// Moves the due times of waiting jobs, and the times of sending of all that are under way, along with the wall
+    /// clock, which has jumped by so many milliseconds. Returns how many jobs that were.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn clock_jumped(&self, by_ms: i64) -> Result<usize, QueueError> {
+        self.run(move |connection| {
+            Ok(connection.execute(
+                "UPDATE job SET due_at = due_at + ?1, sent_at = sent_at + ?1
+                  WHERE state IN ('waiting', 'running') AND (due_at IS NOT NULL OR sent_at IS NOT NULL)",
+                [by_ms],
+            )?)
+        })
+        .await
+    }
+
+    /// Brings due times nearer that lie so far ahead that only a wrong clock can have set them. Returns how many.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn cap_due(&self, now: Timestamp) -> Result<usize, QueueError> {
+        self.run(move |connection| {
+            Ok(connection.execute(
+                "UPDATE job SET due_at = ?1 WHERE state = 'waiting' AND due_at IS NOT NULL AND due_at > ?1",
+                [now.after(LONGEST_WAIT).0],
+            )?)
+        })
+        .await
+    }
+
+    /// How many documents the jobs of these drops created since a moment, counted up to `most`.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn created_since(&self, drops: Vec<String>, since: Timestamp, most: u64) -> Result<u64, QueueError> {
+        self.run(move |connection| created_since(connection, &drops, since, most)).await
+    }
+}
+
+/// Walks back from the newest attempt: there is no index by time, which every call would have to pay for.
+fn created_since(connection: &Connection, drops: &[String], since: Timestamp, most: u64) -> Result<u64, QueueError> {
+    let drop_ids: Vec<i64> = drops
+        .iter()
+        .filter_map(|name| {
+            connection
+                .query_row("SELECT id FROM drop_folder WHERE name = ?1", [name], |row| row.get(0))
+                .optional()
+                .transpose()
+        })
+        .collect::<Result<_, _>>()?;
+    let oldest = since.0.saturating_sub(i64::try_from(OUT_OF_ORDER.as_millis()).unwrap_or(i64::MAX));
+    // A document rarely takes more than a handful of calls, so that a walk much longer than that is not worth it.
+    let longest = admit::signed(most.saturating_mul(64));
+    let mut statement = connection.prepare(
+        "SELECT at, operation = 'create_document' AND outcome IN ('done', 'lost'),
+                (SELECT drop_id FROM job WHERE job.id = job_id)
+           FROM attempt ORDER BY id DESC LIMIT ?1",
+    )?;
+    let mut rows = statement.query(params![longest])?;
+    let mut found = 0;
+    while let Some(row) = rows.next()? {
+        let (at, created): (i64, bool) = (row.get(0)?, row.get(1)?);
+        if at < oldest || found >= most {
+            break;
+        }
+        if created && at >= since.0 && drop_ids.contains(&row.get(2)?) {
+            found += 1;
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        job::{Creation, JobState, Waits},
+        queue::{
+            test_support::{DROP, NOW, Site, attempt, put_off},
+            work::Attempt,
+        },
+    };
+
+    #[test]
+    fn what_waits_moves_along_with_a_clock_that_jumps() {
+        let site = Site::new();
+        site.admit("a.manifest.json", &["waiting", "running", "queued", "done"]);
+        let job = |reference: &str| site.job(reference);
+        site.put_off(job("waiting"), Waits::Quota, Creation::None, NOW.after(Duration::from_secs(60)));
+        site.create(job("done"), "doc");
+        site.claim(job("running"));
+        site.wait(site.queue.intend(job("running"), NOW)).unwrap();
+        let done = site.everything(job("done"));
+
+        assert_eq!(site.wait(site.queue.clock_jumped(-3_600_000)).unwrap(), 2);
+        let number = |column: &str, reference: &str| -> i64 {
+            site.value(&format!("SELECT {column} FROM job WHERE id = {}", job(reference))).parse().unwrap()
+        };
+        assert_eq!(number("due_at", "waiting"), NOW.0 + 60_000 - 3_600_000);
+        assert_eq!(number("sent_at", "running"), NOW.0 - 3_600_000);
+        assert_eq!(site.everything(job("done")), done);
+        // It is due as soon as the clock that was set back says so, not an hour later.
+        let back = Timestamp(NOW.0 - 3_600_000);
+        let ready = site.wait(site.queue.ready(back)).unwrap();
+        assert_eq!(ready.next_due, Some(back.after(Duration::from_secs(60))));
+        site.wait(site.queue.ready(back.after(Duration::from_secs(60)))).unwrap();
+        assert_eq!(site.state(job("waiting")), JobState::Queued);
+
+        // A worker that lets go of a job knows the time of sending from before the jump; the moved one stands.
+        let mut later = put_off(Waits::ReadBack, Creation::Unknown, back);
+        later.sent_at = Some(NOW.0);
+        site.wait(site.queue.put_off(job("running"), later, vec![])).unwrap();
+        assert_eq!(number("sent_at", "running"), back.0);
+    }
+
+    #[test]
+    fn a_due_time_that_only_a_wrong_clock_can_have_set_is_brought_nearer() {
+        let site = Site::new();
+        site.admit("a.manifest.json", &["near", "far"]);
+        let year = Duration::from_secs(365 * 86_400);
+        site.put_off(site.job("near"), Waits::Quota, Creation::None, NOW.after(LONGEST_WAIT));
+        site.put_off(site.job("far"), Waits::Quota, Creation::None, NOW.after(year));
+        assert_eq!(site.wait(site.queue.cap_due(NOW)).unwrap(), 1);
+        assert_eq!(site.value("SELECT max(due_at) FROM job"), NOW.after(LONGEST_WAIT).0.to_string());
+    }
+
+    #[test]
+    fn what_was_created_within_the_hour_is_counted_and_nothing_else() {
+        let site = Site::new();
+        site.admit("a.manifest.json", &["old", "new", "newer", "refused"]);
+        let hour = Duration::from_secs(3600);
+        let create = |reference: &str, at: Timestamp| {
+            let job = site.job(reference);
+            site.claim(job);
+            let image = attempt("upload_image", "done");
+            site.wait(site.queue.upload_stored(job, 0, reference.into(), true, image, at)).unwrap();
+            let document = Attempt { at, ..attempt("create_document", "done") };
+            site.wait(site.queue.created(job, format!("doc-{reference}"), Some(document), at)).unwrap();
+        };
+        create("old", Timestamp(NOW.0 - 1));
+        create("new", NOW);
+        create("newer", NOW.after(hour));
+        site.fail(site.job("refused"), "no");
+        let count = |drops: &[&str], most| {
+            let drops = drops.iter().map(|&name| name.to_owned()).collect();
+            site.wait(site.queue.created_since(drops, NOW, most)).unwrap()
+        };
+        assert_eq!(count(&[DROP], 100), 2);
+        assert_eq!(count(&["other", DROP], 100), 2);
+        assert_eq!(count(&["other"], 100), 0, "another account's documents are not this one's");
+        assert_eq!(count(&[DROP], 1), 1);
+    }
+}
