@@ -28,7 +28,7 @@ use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    account::{Account, NotNow},
+    account::{Account, NotNow, Slot},
     api::{DocumentRequest, Exchange, Upload as Sending},
     clock::Timestamp,
     entry::EntryKind,
@@ -42,7 +42,7 @@ use crate::{
         handed_over::{HandedOver, Place, Try},
         work::{Attempt, PutOff},
     },
-    telemetry::Telemetry,
+    telemetry::{Flight, Telemetry},
     verdict::{Patience, Trial, Verdict, judge, text},
 };
 
@@ -314,7 +314,6 @@ impl Delivery {
             Operation::UploadFile => account.client.upload_file(&job.profile_id, job.name.as_deref(), sending).await,
             _ => account.client.upload_image(&job.profile_id, upload.image_type, sending).await,
         };
-        drop(slot);
         let now = Timestamp::now();
         let outcome = match outcome(&exchange, now) {
             Outcome::SourceChanged(reason) => self.changed(job, upload, reason),
@@ -328,7 +327,7 @@ impl Delivery {
                 None
             }
         };
-        self.learn(account, &exchange, &outcome).await?;
+        self.learn(account, slot, &exchange, &outcome).await?;
         let attempt = attempt_of(&exchange, &outcome, Some(upload.position));
         match &outcome {
             Outcome::Done(Reply::Image { id }) => {
@@ -455,10 +454,9 @@ impl Delivery {
         // still appear begins here.
         job.sent_at = Some(Timestamp::now().0);
         let exchange = account.client.create_document(&job.profile_id, &request).await;
-        drop(slot);
         let now = Timestamp::now();
         let outcome = outcome(&exchange, now);
-        self.learn(account, &exchange, &outcome).await?;
+        self.learn(account, slot, &exchange, &outcome).await?;
         let attempt = attempt_of(&exchange, &outcome, None);
         if let Outcome::Done(Reply::Document { id }) = &outcome {
             return self.queue.created(job.id, id.clone(), Some(attempt), now).await;
@@ -487,10 +485,9 @@ impl Delivery {
         };
         let asked = Timestamp::now();
         let exchange = account.client.read_documents(&job.profile_id).await;
-        drop(slot);
         let now = Timestamp::now();
         let outcome = outcome(&exchange, now);
-        self.learn(account, &exchange, &outcome).await?;
+        self.learn(account, slot, &exchange, &outcome).await?;
         let mut attempt = attempt_of(&exchange, &outcome, None);
         let trial = trial_of(job);
         let Outcome::Done(Reply::Documents(documents)) = &outcome else {
@@ -542,12 +539,20 @@ impl Delivery {
         Ok(false)
     }
 
-    async fn learn(&self, account: &Account, exchange: &Exchange, outcome: &Outcome) -> Result<(), QueueError> {
+    async fn learn(
+        &self,
+        account: &Account,
+        (slot, flight): (Slot<'_>, Flight),
+        exchange: &Exchange,
+        outcome: &Outcome,
+    ) -> Result<(), QueueError> {
         self.telemetry.called(exchange, outcome);
-        let operation = exchange.operation;
-        let Some(cause) = account.learn(operation, outcome) else { return Ok(()) };
+        drop(flight);
+        let cause = account.learn(slot, exchange, outcome);
+        self.telemetry.limit_in_flight(account.in_flight_limit());
+        let Some(cause) = cause else { return Ok(()) };
         let last = match outcome {
-            Outcome::TryAgain(reason) | Outcome::Lost(reason) => text(operation, reason),
+            Outcome::TryAgain(reason) | Outcome::Lost(reason) => text(exchange.operation, reason),
             _ => String::new(),
         };
         self.pause(account, cause, &format!("one call after the other failed, the last: {last}")).await

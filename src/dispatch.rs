@@ -37,6 +37,12 @@ pub const DRAIN: Duration = Duration::from_secs(20);
 /// Without any event, the queue is looked at so often: a doorbell may have been missed.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
+/// Where an account has room for no more jobs, it is asked again so soon.
+const NO_ROOM: Duration = Duration::from_millis(200);
+
+/// Clocks that are set right by less than this make no difference to anybody who waits.
+const JUMP: Duration = Duration::from_secs(2);
+
 /// Between two probes of an account that is stopped, first and at most.
 const PROBE_FIRST: Duration = Duration::from_secs(2);
 const PROBE_MAX: Duration = Duration::from_secs(60);
@@ -79,6 +85,15 @@ pub struct Dispatcher {
     paused_drops: Vec<String>,
     /// Which job each task has, to give it back should the task die.
     tasks: HashMap<task::Id, i64>,
+    /// Both clocks when they were last looked at.
+    clocks: (Timestamp, Instant),
+}
+
+/// By how many milliseconds the wall clock jumped, if it did: forwards where more than nothing.
+fn jump(wall_ms: i64, steady: Duration) -> Option<i64> {
+    let steady_ms = i64::try_from(steady.as_millis()).unwrap_or(i64::MAX);
+    let jump_ms = wall_ms.saturating_sub(steady_ms);
+    (jump_ms.unsigned_abs() > JUMP.as_millis().try_into().unwrap_or(u64::MAX)).then_some(jump_ms)
 }
 
 /// Whether sending is allowed now, by the machine's own clock and time zone.
@@ -133,6 +148,7 @@ impl Dispatcher {
             windows,
             paused_drops: Vec::new(),
             tasks: HashMap::new(),
+            clocks: (Timestamp::now(), Instant::now()),
         }
     }
 
@@ -169,6 +185,7 @@ impl Dispatcher {
                             Some(ended) = running.join_next_with_id() => failure = self.ended(ended).await,
                             () = self.stop.cancelled() => {}
                             () = self.signals.work.notified() => break,
+                            () = tokio::time::sleep_until(wake) => break,
                         }
                     }
                 }
@@ -219,6 +236,7 @@ impl Dispatcher {
         running: &mut JoinSet<Result<(), QueueError>>,
         probes: &mut HashMap<String, Probe>,
     ) -> Result<Instant, QueueError> {
+        self.mind_the_clock().await?;
         let now = Instant::now();
         let mut wake = now + LOOK_AGAIN;
         let mut sooner = |at: Instant| wake = wake.min(at);
@@ -251,13 +269,14 @@ impl Dispatcher {
             let Some((drop_id, ..)) = drops.iter().find(|(_, name, ready)| *ready && *name == lane.drop) else {
                 continue;
             };
-            let blocked = lane.account.blocked_for();
-            if !blocked.is_zero() {
-                sooner(now + blocked);
+            let room = lane.account.room();
+            if room.jobs == 0 {
+                sooner(now + room.again_in);
             } else if lane.account.paused().is_none() && !self.paused_drops.contains(&lane.drop) {
                 open.push((*drop_id, lane));
             }
         }
+        let mut taken_up: HashMap<&str, usize> = HashMap::new();
         while let Some((drop_id, lane)) = open.first() {
             let free = self.width.saturating_sub(running.len());
             if free == 0 {
@@ -265,7 +284,14 @@ impl Dispatcher {
             }
             // Drops of the same priority share what is free; the last of them takes what the others leave.
             let peers = open.iter().take_while(|(_, other)| other.priority == lane.priority).count();
-            let claimed = self.queue.claim(*drop_id, free.div_ceil(peers)).await?;
+            // Drops may share an account, and what was just taken up has not come to its place in the pace yet.
+            let taken = taken_up.entry(lane.account.scope.as_str()).or_insert(0);
+            let room = lane.account.room().jobs.saturating_sub(*taken);
+            let claimed = self.queue.claim(*drop_id, free.div_ceil(peers).min(room)).await?;
+            *taken += claimed.len();
+            if claimed.len() == room {
+                sooner(now + NO_ROOM);
+            }
             for mut job in claimed {
                 job.file_patience = lane.file_patience;
                 let (delivery, account) = (Arc::clone(&self.delivery), Arc::clone(&lane.account));
@@ -276,6 +302,17 @@ impl Dispatcher {
             open.remove(0);
         }
         Ok(wake)
+    }
+
+    /// Moves due times along where the wall clock has jumped since it was last looked at.
+    async fn mind_the_clock(&mut self) -> Result<(), QueueError> {
+        let (wall, steady) = (Timestamp::now(), Instant::now());
+        let (wall_before, steady_before) = std::mem::replace(&mut self.clocks, (wall, steady));
+        if let Some(jump_ms) = jump(wall.0.saturating_sub(wall_before.0), steady - steady_before) {
+            let moved = self.queue.clock_jumped(jump_ms).await?;
+            tracing::warn!(jump_ms, jobs = moved, "the clock jumped; what waits was moved along with it");
+        }
+        Ok(())
     }
 
     fn take_note(&mut self, pauses: &[Pause]) {
@@ -368,4 +405,22 @@ async fn ask(account: &Account, cause: Cause, telemetry: &Telemetry) -> bool {
     // Whatever it says, it says something; an API without this call does not refuse the key by that.
     let speaks = matches!(answer, Outcome::Done(_) | Outcome::Refused(_) | Outcome::Throttled { .. });
     speaks || (cause == Cause::Outage && matches!(answer, Outcome::Paused { .. }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_jumps_is_told_from_one_that_goes_and_from_one_that_is_set_a_little() {
+        let minute = Duration::from_secs(60);
+        assert_eq!(jump(60_000, minute), None);
+        assert_eq!(jump(62_000, minute), None);
+        assert_eq!(jump(58_000, minute), None);
+        assert_eq!(jump(62_001, minute), Some(2_001));
+        assert_eq!(jump(57_999, minute), Some(-2_001));
+        assert_eq!(jump(-3_540_000, minute), Some(-3_600_000), "an hour back");
+        assert_eq!(jump(i64::MAX, Duration::MAX), None);
+        assert_eq!(jump(i64::MIN, Duration::MAX), Some(i64::MIN));
+    }
 }

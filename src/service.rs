@@ -22,12 +22,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{sync::Semaphore, task::JoinHandle};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub use self::vitals::Vitals;
 use crate::{
-    account::Account,
+    account::{Account, Slots},
     api::{self, Client},
     clock::Timestamp,
     closing::{self, Settled},
@@ -115,7 +115,7 @@ impl Service {
         stop: CancellationToken,
     ) -> Result<Self, ServiceError> {
         let signals = Arc::new(Signals::default());
-        let lanes = lanes(config, import)?;
+        let lanes = lanes(config, import, &spent(config, &queue, import).await?)?;
         let accounts: Vec<_> = lanes.iter().map(|lane| Arc::clone(&lane.account)).collect();
         let patience = Patience {
             retry: RetryPolicy {
@@ -240,6 +240,13 @@ async fn recover(lost_file: LostFile, queue: &Queue, telemetry: &Telemetry) -> R
         telemetry.killed(Operation::UploadImage, images, false);
         telemetry.killed(Operation::UploadFile, files, false);
     }
+    let capped = queue.cap_due(Timestamp::now()).await?;
+    if capped > 0 {
+        tracing::warn!(
+            jobs = capped,
+            "waited for a moment more than a day ahead, so the clock was wrong; they wait a day"
+        );
+    }
     Ok(HandedOver::begin(queue.path()))
 }
 
@@ -249,18 +256,41 @@ fn calls_at_once(config: &Config) -> usize {
     config.workers.max_in_flight.min(by_memory).max(1)
 }
 
+/// What a person reads of an account: never a password that may stand in the address. Drops with the same address and
+/// key share it.
+fn scope_of(config: &Config, drop: Option<&DropConfig>) -> String {
+    let base_url = drop.and_then(|drop| drop.base_url.as_ref()).unwrap_or(&config.api.base_url);
+    match drop.filter(|drop| drop.api_key_file.is_some()) {
+        Some(drop) => format!("account:{base_url} ({})", drop.name),
+        None => format!("account:{base_url}"),
+    }
+}
+
+/// How many documents each account created within the last hour, where that is limited: a restart begins no new hour.
+async fn spent(config: &Config, queue: &Queue, import: Option<&str>) -> Result<HashMap<String, u64>, QueueError> {
+    let Some(hourly) = config.limits.documents_per_hour else { return Ok(HashMap::new()) };
+    let mut drops: HashMap<String, Vec<String>> = HashMap::new();
+    for drop in &config.drops {
+        drops.entry(scope_of(config, Some(drop))).or_default().push(drop.name.clone());
+    }
+    // What was imported went to the main account, whether or not this process imports.
+    let imports = [Some(IMPORT), import].into_iter().flatten().filter(|name| config.drop_named(name).is_none());
+    drops.entry(scope_of(config, None)).or_default().extend(imports.map(str::to_owned));
+    let since = Timestamp(Timestamp::now().0.saturating_sub(3_600_000));
+    let mut spent = HashMap::new();
+    for (scope, names) in drops {
+        spent.insert(scope, queue.created_since(names, since, hourly).await?);
+    }
+    Ok(spent)
+}
+
 /// Which account each drop's jobs go to. Drops with the same address and key share one.
-fn lanes(config: &Config, import: Option<&str>) -> Result<Vec<Lane>, ServiceError> {
-    let slots = Arc::new(Semaphore::new(calls_at_once(config)));
+fn lanes(config: &Config, import: Option<&str>, spent: &HashMap<String, u64>) -> Result<Vec<Lane>, ServiceError> {
+    let slots = Slots::new(calls_at_once(config));
     let mut accounts: HashMap<String, Arc<Account>> = HashMap::new();
     let mut account = |drop: Option<&DropConfig>| -> Result<Arc<Account>, ServiceError> {
         let base_url = drop.and_then(|drop| drop.base_url.as_ref()).unwrap_or(&config.api.base_url);
-        let own_key = drop.filter(|drop| drop.api_key_file.is_some());
-        // What a person reads: never a password that may stand in the address.
-        let scope = match own_key {
-            Some(drop) => format!("account:{base_url} ({})", drop.name),
-            None => format!("account:{base_url}"),
-        };
+        let scope = scope_of(config, drop);
         if let Some(known) = accounts.get(&scope) {
             return Ok(Arc::clone(known));
         }
@@ -282,7 +312,8 @@ fn lanes(config: &Config, import: Option<&str>) -> Result<Vec<Lane>, ServiceErro
             requests_per_second: config.limits.requests_per_second,
             bytes_per_second: config.limits.bytes_per_second,
         };
-        let made = Arc::new(Account::new(scope.clone(), client, Arc::clone(&slots), Pacer::new(&allowance, 0)));
+        let pacer = Pacer::new(&allowance, spent.get(&scope).copied().unwrap_or_default());
+        let made = Arc::new(Account::new(scope.clone(), client, Arc::clone(&slots), pacer));
         accounts.insert(scope, Arc::clone(&made));
         Ok(made)
     };

@@ -8,6 +8,7 @@ use crate::{
     config::LostFile,
     job::Waits,
     outcome::{Operation, Outcome, PauseCause, Reason},
+    pacer::SHORTEST_WAIT,
     problem::Problem,
     retry::RetryPolicy,
 };
@@ -132,6 +133,7 @@ pub fn judge(
         Outcome::Throttled { wait, reason } => Verdict::Wait {
             waits: Waits::Quota,
             delay: wait
+                .map(|wait| wait.max(SHORTEST_WAIT))
                 .unwrap_or_else(|| patience.retry.delay(1, Duration::ZERO, None, jitter).unwrap_or(patience.retry.max)),
             reason: text(operation, reason),
             trial,

@@ -1,0 +1,242 @@
+//! One account at the API: its client, its pace, and whether it may send at all.
+//!
+//! Shared by all jobs of the drops that use it. What it decides lives in [`crate::pacer`]; here are only the locks and
+//! the waiting. A call first gets its turn from the pace, then a slot, so that a kind of call that has to wait keeps no
+//! other kind from going on.
+
+mod slots;
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::Notify, time::Instant};
+
+use self::slots::Permit;
+pub use self::slots::Slots;
+use crate::{
+    api::Client,
+    api::{Exchange, Fault},
+    outcome::{Operation, Outcome},
+    pacer::{Call, Pacer, Place, Room, Told, flight::Load},
+    queue::control::Cause,
+};
+
+/// After so many calls in a row that failed for want of a working API, one call at a time finds out whether it works
+/// again.
+const FAILURES_TO_OUTAGE: u32 = 10;
+
+/// An account at the API.
+pub struct Account {
+    /// Under which it is paused: `account:` and its address, with the drop's name where that has its own key.
+    pub scope: String,
+    /// How it is reached.
+    pub client: Client,
+    slots: Arc<Slots>,
+    state: Mutex<State>,
+    /// An answer came that may let those go who had to ask again.
+    answered: Notify,
+    started: Instant,
+}
+
+struct State {
+    pacer: Pacer,
+    paused: Option<Cause>,
+    failures: u32,
+    last_success: Instant,
+}
+
+/// A call's turn in the pace; where it is not used, it is given back.
+struct Turn<'a> {
+    account: &'a Account,
+    operation: Operation,
+    bytes: u64,
+    call: Option<Call>,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if let Some(call) = self.call.take() {
+            self.account.state().pacer.unused(self.operation, call, self.bytes, self.account.started.elapsed());
+            self.account.answered.notify_waiters();
+        }
+    }
+}
+
+/// A call may go out. Its slot is free again when this is dropped, or when [`Account::learn`] takes it.
+#[must_use]
+pub struct Slot<'a> {
+    turn: Turn<'a>,
+    _permit: Permit,
+}
+
+/// Why a call may not go out now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotNow {
+    /// A limit leaves no room before so long.
+    Later(Duration),
+    /// The account is stopped.
+    Paused(Cause),
+}
+
+impl Account {
+    /// An account whose calls share `slots` with all others.
+    #[must_use]
+    pub fn new(scope: String, client: Client, slots: Arc<Slots>, pacer: Pacer) -> Self {
+        let started = Instant::now();
+        let state = State { pacer, paused: None, failures: 0, last_success: started };
+        Self { scope, client, slots, state: Mutex::new(state), answered: Notify::new(), started }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic while the lock was held cannot leave the state half changed: every change is one assignment.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for a short while for the pace, and for a slot. Safe to drop.
+    ///
+    /// # Errors
+    ///
+    /// [`NotNow`] where the job is better put off.
+    pub async fn slot(&self, operation: Operation, bytes: u64) -> Result<Slot<'_>, NotNow> {
+        loop {
+            let answered = self.answered.notified();
+            let place = {
+                let mut state = self.state();
+                if let Some(cause) = state.paused {
+                    return Err(NotNow::Paused(cause));
+                }
+                state.pacer.place(operation, bytes, self.started.elapsed())
+            };
+            let (wait, call) = match place {
+                Place::Later(wait) => return Err(NotNow::Later(wait)),
+                Place::Ask(wait) => {
+                    // Whether an answer came or the time is over: it asks again.
+                    drop(tokio::time::timeout(wait, answered).await);
+                    continue;
+                }
+                Place::After(wait, call) => (wait, call),
+            };
+            let turn = Turn { account: self, operation, bytes, call: Some(call) };
+            if !wait.is_zero() {
+                tokio::time::sleep(wait).await;
+            }
+            // The line for slots is closed by nothing but a defect.
+            let permit = self.slots.acquire(bytes).await.ok_or(NotNow::Paused(Cause::Operator))?;
+            let still = {
+                let mut state = self.state();
+                if let Some(cause) = state.paused {
+                    drop(state);
+                    return Err(NotNow::Paused(cause));
+                }
+                // Another call may have been turned away meanwhile.
+                state.pacer.asked(operation, self.started.elapsed()).is_zero()
+            };
+            if still {
+                return Ok(Slot { turn, _permit: permit });
+            }
+        }
+    }
+
+    /// Learns from a call; returns the cause where the account should now be stopped.
+    pub fn learn(&self, slot: Slot<'_>, exchange: &Exchange, outcome: &Outcome) -> Option<Cause> {
+        let Slot { mut turn, _permit: permit } = slot;
+        let (operation, bytes) = (turn.operation, turn.bytes);
+        let limits = exchange.limits();
+        let told = Told {
+            remaining: limits.and_then(|limits| limits.remaining),
+            reset: limits.and_then(|limits| limits.full_in(exchange.started.after(exchange.took))),
+        };
+        // Every other answer, and silence after the whole request, may have been counted.
+        let counted = exchange.result.is_ok() || exchange.handed_over;
+        let now = self.started.elapsed();
+        let cause = {
+            let mut state = self.state();
+            if let Some(call) = turn.call.take() {
+                match outcome {
+                    Outcome::Throttled { wait, .. } => state.pacer.refused(operation, call, told, *wait, now),
+                    _ => state.pacer.answered(operation, call, told, counted, now),
+                }
+            }
+            match outcome {
+                Outcome::Done(_) | Outcome::Refused(_) => {
+                    state.failures = 0;
+                    state.last_success = Instant::now();
+                    None
+                }
+                Outcome::TryAgain(_) | Outcome::Lost(_) => {
+                    state.failures = state.failures.saturating_add(1);
+                    (state.failures >= FAILURES_TO_OUTAGE && state.paused.is_none()).then_some(Cause::Outage)
+                }
+                Outcome::Throttled { .. }
+                | Outcome::Paused { .. }
+                | Outcome::SourceChanged(_)
+                | Outcome::SourceUnreadable(_) => None,
+            }
+        };
+        self.slots.note(load(exchange, outcome), exchange.took, bytes);
+        drop(permit);
+        self.answered.notify_waiters();
+        cause
+    }
+
+    /// Why it is stopped, if it is.
+    #[must_use]
+    pub fn paused(&self) -> Option<Cause> {
+        self.state().paused
+    }
+
+    /// Stops it; returns whether it was not stopped before.
+    pub fn stop(&self, cause: Cause) -> bool {
+        let before = self.state().paused.replace(cause);
+        self.answered.notify_waiters();
+        before.is_none()
+    }
+
+    /// Lets it send again.
+    pub fn start(&self) {
+        let mut state = self.state();
+        state.paused = None;
+        state.failures = 0;
+    }
+
+    /// How many more jobs of it are worth taking up.
+    #[must_use]
+    pub fn room(&self) -> Room {
+        self.state().pacer.room(self.started.elapsed())
+    }
+
+    /// How many calls may be under way now, of all accounts that share its slots.
+    #[must_use]
+    pub fn in_flight_limit(&self) -> usize {
+        self.slots.limit()
+    }
+
+    /// How many calls are under way now, of all accounts that share its slots.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.slots.under_way()
+    }
+
+    /// How long no call has worked.
+    #[must_use]
+    pub fn without_success_for(&self) -> Duration {
+        self.state().last_success.elapsed()
+    }
+}
+
+/// What a call says about how loaded the API is.
+fn load(exchange: &Exchange, outcome: &Outcome) -> Load {
+    if matches!(outcome, Outcome::Throttled { .. }) {
+        return Load::Refused;
+    }
+    match &exchange.result {
+        Ok(answer) if answer.status >= 500 => Load::Overloaded,
+        Ok(_) => Load::Fine,
+        Err(Fault::Reset(_) | Fault::Stalled(_) | Fault::NoAnswer(_) | Fault::Connect(_)) => Load::Overloaded,
+        Err(
+            Fault::Resolve(_) | Fault::Tls(_) | Fault::SourceChanged | Fault::SourceUnreadable(_) | Fault::Local(_),
+        ) => Load::Nothing,
+    }
+}

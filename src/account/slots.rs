@@ -1,0 +1,258 @@
+//! The slots for calls under way, which all accounts share, and who gets the next one.
+//!
+//! First come, first served, except that small calls keep a share: large bodies take a slot of it only while nobody
+//! small waits. How many slots there are is decided by [`Flight`].
+//!
+//! Dropping the future of [`Slots::acquire`] gives up its place in the line, or the slot that it was just given.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::oneshot, time::Instant};
+
+use crate::pacer::flight::{Flight, Load, Sample};
+
+/// A body of so many bytes is large.
+const LARGE_BYTES: u64 = 1 << 20;
+
+/// With fewer slots than these none are kept for small calls.
+const WORTH_SHARING: usize = 4;
+
+/// The slots of a process.
+pub struct Slots {
+    state: Mutex<State>,
+    started: Instant,
+}
+
+struct State {
+    flight: Flight,
+    under_way: usize,
+    large: usize,
+    small_line: VecDeque<oneshot::Sender<Permit>>,
+    large_line: VecDeque<oneshot::Sender<Permit>>,
+}
+
+/// A slot; it is free again when this is dropped.
+pub(super) struct Permit {
+    slots: Arc<Slots>,
+    large: bool,
+}
+
+impl std::fmt::Debug for Permit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Permit").field("large", &self.large).finish_non_exhaustive()
+    }
+}
+
+impl State {
+    /// How many slots small calls keep: a quarter.
+    const fn kept(limit: usize) -> usize {
+        if limit >= WORTH_SHARING { limit / 4 } else { 0 }
+    }
+
+    /// Whether a large call may go out with so many under way.
+    fn large_fits(&self) -> bool {
+        let limit = self.flight.limit();
+        self.under_way < limit && (self.small_line.is_empty() || self.large < limit - Self::kept(limit))
+    }
+
+    fn take(&mut self, large: bool) {
+        self.under_way += 1;
+        self.large += usize::from(large);
+    }
+
+    /// The next in line, with whether it is large, where there is a slot for it.
+    fn next(&mut self) -> Option<(oneshot::Sender<Permit>, bool)> {
+        let limit = self.flight.limit();
+        if self.under_way >= limit {
+            return None;
+        }
+        // Large ones go first as long as they leave the share alone, so that neither kind starves the other.
+        let large_first = self.large < limit - Self::kept(limit) && self.large * 4 <= self.under_way * 3;
+        let large = if large_first && !self.large_line.is_empty() { true } else { self.small_line.is_empty() };
+        let line = if large { &mut self.large_line } else { &mut self.small_line };
+        let next = line.pop_front()?;
+        self.take(large);
+        Some((next, large))
+    }
+}
+
+impl Slots {
+    /// So many slots at most.
+    #[must_use]
+    pub fn new(most: usize) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::new(State {
+                flight: Flight::new(most),
+                under_way: 0,
+                large: 0,
+                small_line: VecDeque::new(),
+                large_line: VecDeque::new(),
+            }),
+            started: Instant::now(),
+        })
+    }
+
+    /// How many calls may be under way now.
+    #[must_use]
+    pub fn limit(&self) -> usize {
+        self.state().flight.limit()
+    }
+
+    /// How many calls are under way.
+    #[must_use]
+    pub fn under_way(&self) -> usize {
+        self.state().under_way
+    }
+
+    /// Waits for a slot for a body of so many bytes.
+    pub(super) async fn acquire(self: &Arc<Self>, bytes: u64) -> Option<Permit> {
+        let large = bytes >= LARGE_BYTES;
+        let turn = {
+            let mut state = self.state();
+            let limit = state.flight.limit();
+            let fits = if large {
+                state.large_line.is_empty() && state.large_fits()
+            } else {
+                state.small_line.is_empty() && state.under_way < limit
+            };
+            if fits {
+                state.take(large);
+                drop(state);
+                return Some(Permit { slots: Arc::clone(self), large });
+            }
+            let (give, turn) = oneshot::channel();
+            if large { &mut state.large_line } else { &mut state.small_line }.push_back(give);
+            turn
+        };
+        turn.await.ok()
+    }
+
+    /// Learns from a call that began so long ago.
+    pub(super) fn note(self: &Arc<Self>, load: Load, took: Duration, bytes: u64) {
+        let now = self.started.elapsed();
+        let sample = Sample { load, began: now.saturating_sub(took), took, bytes };
+        let (before, after) = {
+            let mut state = self.state();
+            let before = state.flight.limit();
+            state.flight.note(&sample, now);
+            (before, state.flight.limit())
+        };
+        if after < before {
+            tracing::debug!(limit = after, ?load, "fewer calls at once");
+        } else if after > before {
+            self.hand_on();
+        }
+    }
+
+    /// Gives free slots to those in line.
+    fn hand_on(self: &Arc<Self>) {
+        loop {
+            let next = self.state().next();
+            let Some((give, large)) = next else { return };
+            // Whoever has gone away meanwhile leaves the slot to the next: dropping the permit hands it on.
+            drop(give.send(Permit { slots: Arc::clone(self), large }));
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic while the lock was held cannot leave the counts half changed.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        {
+            let mut state = self.slots.state();
+            state.under_way = state.under_way.saturating_sub(1);
+            state.large = state.large.saturating_sub(usize::from(self.large));
+        }
+        self.slots.hand_on();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    const LARGE: u64 = 50_000_000;
+
+    fn acquire(slots: &Arc<Slots>, bytes: u64) -> std::pin::Pin<Box<dyn Future<Output = Option<Permit>>>> {
+        let slots = Arc::clone(slots);
+        let mut waiting = Box::pin(async move { slots.acquire(bytes).await });
+        assert!((&mut waiting).now_or_never().is_none(), "it had to wait");
+        waiting
+    }
+
+    fn at_once(slots: &Arc<Slots>, bytes: u64) -> Permit {
+        slots.acquire(bytes).now_or_never().flatten().expect("a free slot")
+    }
+
+    #[test]
+    fn large_bodies_use_every_slot_while_nobody_small_waits() {
+        let slots = Slots::new(8);
+        let held: Vec<_> = (0..8).map(|_| at_once(&slots, LARGE)).collect();
+        assert_eq!(slots.under_way(), 8);
+        drop(held);
+        assert_eq!(slots.under_way(), 0);
+    }
+
+    #[test]
+    fn small_bodies_get_their_share_back_as_soon_as_large_ones_end() {
+        let slots = Slots::new(8);
+        let mut held: Vec<_> = (0..8).map(|_| at_once(&slots, LARGE)).collect();
+        let mut large: Vec<_> = (0..20).map(|_| acquire(&slots, LARGE)).collect();
+        let mut small: Vec<_> = (0..3).map(|_| acquire(&slots, 1000)).collect();
+        // The first two slots that are free go to the small ones, although the large ones came first.
+        held.truncate(6);
+        let got = |waiting: &mut Vec<std::pin::Pin<Box<dyn Future<Output = Option<Permit>>>>>| {
+            let mut got = Vec::new();
+            waiting.retain_mut(|one| match one.now_or_never().flatten() {
+                Some(permit) => {
+                    got.push(permit);
+                    false
+                }
+                None => true,
+            });
+            got
+        };
+        let served = got(&mut small);
+        assert_eq!(served.len(), 2);
+        assert!(got(&mut large).is_empty());
+        // Beyond their share small ones do not keep large ones out.
+        held.truncate(4);
+        assert_eq!(got(&mut large).len() + got(&mut small).len(), 2);
+    }
+
+    #[test]
+    fn whoever_goes_away_leaves_its_slot_to_the_next() {
+        let slots = Slots::new(1);
+        let held = at_once(&slots, 1);
+        let gone = acquire(&slots, 1);
+        let given = acquire(&slots, 1);
+        let mut last = acquire(&slots, 1);
+        drop(gone);
+        drop(held);
+        // This one was given the slot and never looked.
+        drop(given);
+        let permit = (&mut last).now_or_never().flatten().expect("the slot comes to the last");
+        assert_eq!(slots.under_way(), 1);
+        drop(permit);
+        assert_eq!(slots.under_way(), 0);
+    }
+
+    #[test]
+    fn an_overload_leaves_fewer_slots() {
+        let slots = Slots::new(8);
+        slots.note(Load::Overloaded, Duration::ZERO, 1);
+        assert_eq!(slots.limit(), 5);
+        let _held: Vec<_> = (0..5).map(|_| at_once(&slots, 1)).collect();
+        assert!(slots.acquire(1).now_or_never().is_none());
+    }
+}
