@@ -38,6 +38,8 @@ mod mended;
 #[cfg(test)]
 mod once;
 #[cfg(test)]
+mod pace;
+#[cfg(test)]
 mod path;
 #[cfg(test)]
 mod readme;

@@ -1,0 +1,40 @@
+//! Limits of the API: they are used up, and hardly ever run into.
+
+use std::time::Duration;
+
+use passfort_ingest::sandbox::{Operation, Options};
+use serde_json::Value;
+
+use crate::support::{Builder, Format, Site, entry, image};
+
+const DOCUMENTS: u32 = 40;
+
+fn site(limits: &[&str]) -> Site {
+    let limits = limits.iter().map(|rule| rule.parse().unwrap()).collect();
+    let site = Builder { sandbox: Options { limits, ..Options::default() }, ..Builder::default() }.build();
+    let documents: Vec<Value> = (0..DOCUMENTS)
+        .map(|number| {
+            let path = format!("{number}.png");
+            site.put(&path, image(Format::Png, number));
+            entry(&format!("document-{number}"), number, &path)
+        })
+        .collect();
+    site.put_documents("all.manifest.json", &documents);
+    site
+}
+
+fn turned_away(site: &Site, operation: Operation) -> usize {
+    site.calls(operation).iter().filter(|call| call.status == Some(429)).count()
+}
+
+#[test]
+fn a_quota_of_documents_is_used_up_and_hardly_ever_run_into() {
+    let site = site(&["create_document=10/4"]);
+    let took = site.run_once().expect(0).took;
+    assert_eq!(site.summary().documents, u64::from(DOCUMENTS));
+    let turned_away = turned_away(&site, Operation::CreateDocument);
+    assert!(turned_away <= 3, "{turned_away} calls were turned away");
+    // Ten go at once, the other thirty one by one: twelve seconds.
+    assert!(took < Duration::from_secs(12).mul_f64(1.3), "{took:?}");
+    assert!(took > Duration::from_secs(11), "the limit was none: {took:?}");
+}
