@@ -130,8 +130,7 @@ impl Account {
                     drop(state);
                     return Err(NotNow::Paused(cause));
                 }
-                // Another call may have been turned away meanwhile.
-                state.pacer.asked(operation, self.started.elapsed()).is_zero()
+                turn.call.is_some_and(|call| state.pacer.stands(operation, call, self.started.elapsed()))
             };
             if still {
                 return Ok(Slot { turn, _permit: permit });

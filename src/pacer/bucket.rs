@@ -50,9 +50,13 @@ impl Bucket {
         self.rate
     }
 
-    /// Changes the rate from now on.
+    /// Changes the rate from now on. Those who wait already keep their times, so that nobody new comes between them.
     pub fn set_rate(&mut self, rate: f64, now: Duration) {
         self.take(0.0, now);
-        self.rate = rate.max(1e-6);
+        let rate = rate.max(1e-6);
+        if self.level < 0.0 {
+            self.level *= rate / self.rate;
+        }
+        self.rate = rate;
     }
 }

@@ -7,6 +7,7 @@ mod bucket;
 pub mod flight;
 mod quota;
 mod refill;
+mod search;
 #[cfg(test)]
 mod simulation_tests;
 
@@ -192,6 +193,12 @@ impl Pacer {
     /// How long calls of this kind are still to wait because the API asked for it.
     pub fn asked(&mut self, operation: Operation, now: Duration) -> Duration {
         self.quotas.of(operation).asked(now)
+    }
+
+    /// Whether a place still stands once its wait is over. Where another call was turned away meanwhile it does not: those
+    /// who waited and those who come then would all go out at the same times.
+    pub fn stands(&mut self, operation: Operation, call: Call, now: Duration) -> bool {
+        self.quotas.of(operation).stands(call, now)
     }
 
     /// Learns from a call that was not turned away for a limit; `counted` says whether the API may have counted it.

@@ -10,13 +10,14 @@
 
 use std::time::Duration;
 
-use super::{bucket::Bucket, refill::Refill};
+use super::{bucket::Bucket, refill::Refill, search::Search};
 
 /// A wait that is asked for is at least so long: some answers say zero and refuse the next call all the same.
 pub const SHORTEST_WAIT: Duration = Duration::from_millis(50);
 
 /// Where a refusal does not say how long to wait.
 const UNSAID_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_UNSAID_WAIT: Duration = Duration::from_secs(60);
 
 /// Nothing is known before the first answer, so that no more calls than these go out before it, for so long at most.
 const FIRST_CALLS: u32 = 2;
@@ -28,17 +29,23 @@ const CUT: f64 = 0.7;
 const REGAIN: f64 = 0.0015;
 const LEAST_TRUST: f64 = 0.02;
 
+/// Numbers that promised too much so often are not believed, nor those that led to so many refusals within some hundred
+/// calls: a window that slides tells other things than a bucket does.
+const LIES: u32 = 2;
+const MUCH_DOUBT: f64 = 5.0;
+
 /// So much of a measured rate is used.
 const MEASURED_SHARE: f64 = 0.97;
 /// A measurement that rests on fewer calls goes on.
 const ENOUGH_CALLS: u64 = 30;
 
-/// A measured rate grows by so much after so many calls and so long.
-const GROWTH: f64 = 1.01;
-const GROWTH_CALLS: u64 = 100;
-const UNSURE_GROWTH: f64 = 1.25;
-const UNSURE_CALLS: u64 = 10;
+/// A measured rate grows after so many calls and so long.
+const FEW_CALLS: u64 = 10;
 const GROWTH_TIME: Duration = Duration::from_secs(20);
+/// Close below a rate that was refused it grows so seldom that refusals are rare.
+const NEAR_CALLS: u64 = 200;
+/// More calls than these in a row are not waited for.
+const LONGEST_RUN: u64 = 1_000;
 
 /// What the headers of an answer say.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -79,7 +86,10 @@ pub(super) struct Quota {
     trust: f64,
     /// How often a call was refused although the answers had said that it fits.
     lies: u32,
+    /// How many refusals there were lately.
+    doubt: f64,
     measured: Option<Bucket>,
+    search: Search,
     /// After a refusal without any number, so many calls go out at once until the rate is measured.
     careful: Option<u32>,
     refused_at: Option<Duration>,
@@ -88,6 +98,10 @@ pub(super) struct Quota {
     done_since: u64,
     grown_at: (u64, Duration),
     in_a_row: u32,
+    /// How many calls in a row the latest refusals cost before one passed again.
+    cost: u64,
+    /// How many calls passed before them, since those before.
+    run: u64,
 }
 
 /// How full the bucket was when the API last told.
@@ -112,13 +126,17 @@ impl Default for Quota {
             refill: Refill::default(),
             trust: 1.0,
             lies: 0,
+            doubt: 0.0,
             measured: None,
+            search: Search::default(),
             careful: None,
             refused_at: None,
             measured_from: None,
             done_since: 0,
             grown_at: (0, Duration::ZERO),
             in_a_row: 0,
+            cost: 1,
+            run: 0,
         }
     }
 }
@@ -127,6 +145,12 @@ impl Quota {
     /// How long the API asked to wait with calls of this kind.
     pub(super) fn asked(&self, now: Duration) -> Duration {
         self.not_before.saturating_sub(now)
+    }
+
+    /// Whether a call that was let out may still go, after it waited: no other was turned away meanwhile.
+    pub(super) fn stands(&self, call: Call, now: Duration) -> bool {
+        let booked_before = self.refused_at.is_some_and(|refused_at| call.at <= refused_at);
+        self.asked(now).is_zero() && !(booked_before && self.measured.is_some())
     }
 
     /// When the next call fits.
@@ -231,6 +255,7 @@ impl Quota {
         self.in_a_row = 0;
         self.done_since += 1;
         self.trust = (self.trust + REGAIN).min(1.0);
+        self.doubt = (self.doubt - 0.01).max(0.0);
         self.careful = self.careful.map(|careful| careful.saturating_add(u32::from(self.done_since.is_multiple_of(8))));
         if self.done_since > 2_000 {
             self.lies = 0;
@@ -257,7 +282,7 @@ impl Quota {
             self.in_a_row = self.in_a_row.saturating_add(1);
         }
         let doubled = 2_u32.saturating_pow(self.in_a_row.saturating_sub(1).min(5));
-        let wait = asked.map_or(UNSAID_WAIT * doubled, |asked| asked.max(SHORTEST_WAIT * doubled));
+        let wait = asked.map_or_else(|| self.unsaid_wait() * doubled, |asked| asked.max(SHORTEST_WAIT * doubled));
         self.not_before = self.not_before.max(now.saturating_add(wait));
         if same {
             return;
@@ -268,6 +293,11 @@ impl Quota {
             self.lies = self.lies.saturating_add(u32::from(promised >= 3.0 + level.burst / 4.0));
         }
         self.trust = (self.trust * CUT).max(LEAST_TRUST);
+        self.doubt += 1.0;
+        if self.doubt >= MUCH_DOUBT {
+            // Whatever these numbers mean, it is not what they are taken for.
+            self.lies = LIES;
+        }
         match told.remaining {
             Some(_) => {
                 self.learn(call.number, 0, told.reset, now);
@@ -280,8 +310,18 @@ impl Quota {
             self.measure(wait, now);
         }
         self.refused_at = Some(now);
+        self.cost = u64::from(self.in_a_row.max(1));
+        if self.done_since > 0 {
+            self.run = self.done_since;
+        }
         self.done_since = 0;
         self.grown_at = (0, now);
+    }
+
+    /// How long to wait where a refusal does not say it: until one more call has flowed in, if it is known how fast.
+    fn unsaid_wait(&self) -> Duration {
+        let one = self.measured.as_ref().and_then(|bucket| Duration::try_from_secs_f64(1.0 / bucket.rate()).ok());
+        one.map_or(UNSAID_WAIT, |one| one.clamp(UNSAID_WAIT, LONGEST_UNSAID_WAIT))
     }
 
     /// Between two refusals the bucket went from empty to empty, so that what it let through is what flowed in.
@@ -296,7 +336,8 @@ impl Quota {
             return;
         }
         #[expect(clippy::cast_precision_loss, reason = "a count of calls is far below 2^53")]
-        let rate = done as f64 / span.as_secs_f64() * MEASURED_SHARE;
+        let flowed_in = done as f64 / span.as_secs_f64() * MEASURED_SHARE;
+        let rate = self.search.refused(self.measured.as_ref().map(Bucket::rate), flowed_in);
         if done >= ENOUGH_CALLS {
             self.measured_from = Some((now, 0));
         }
@@ -309,14 +350,16 @@ impl Quota {
 
     fn grow(&mut self, now: Duration) {
         let (calls, at) = self.grown_at;
-        // What rests on few calls may be far off.
-        let unsure = self.measured_from.is_some_and(|(_, done)| done > 0);
-        let (growth, after) = if unsure { (UNSURE_GROWTH, UNSURE_CALLS) } else { (GROWTH, GROWTH_CALLS) };
-        if let Some(measured) = &mut self.measured
-            && self.done_since >= calls + after
-            && now >= at + GROWTH_TIME
-        {
-            measured.set_rate(measured.rate() * growth, now);
+        let Some(measured) = &mut self.measured else { return };
+        let rate = measured.rate();
+        let after = if self.search.is_near(rate) {
+            NEAR_CALLS * self.cost
+        } else {
+            // What had been saved up lets as many pass again at any rate.
+            FEW_CALLS.max(self.run.min(LONGEST_RUN) * 6 / 5)
+        };
+        if self.done_since >= calls + after && now >= at + GROWTH_TIME {
+            measured.set_rate(self.search.passed(rate), now);
             self.grown_at = (self.done_since, now);
         }
     }
@@ -361,7 +404,7 @@ impl Quota {
     }
 
     const fn is_believed(&self) -> bool {
-        self.lies < 2
+        self.lies < LIES
     }
 
     /// How many calls are left unused, for what was misjudged. A window loses what it does not use.

@@ -92,7 +92,9 @@ impl Refill {
         self.reference = None;
         self.growth_from = None;
         // The rate stands until something better is seen, which little is enough for.
-        self.by_reset = self.rate().map(|rate| (rate, 1.0));
+        // What grew may have been a lump, as it is where a window slides.
+        let rate = self.by_reset.map(|(rate, _)| rate).or(self.by_growth);
+        self.by_reset = rate.map(|rate| (rate, 1.0));
         self.by_growth = None;
         let asked = asked.map(|asked| asked.as_secs_f64()).filter(|asked| *asked > 0.0);
         if let Some(asked) = asked
