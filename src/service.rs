@@ -266,8 +266,13 @@ fn scope_of(config: &Config, drop: Option<&DropConfig>) -> String {
     }
 }
 
-/// How many documents each account created within the last hour, where that is limited: a restart begins no new hour.
-async fn spent(config: &Config, queue: &Queue, import: Option<&str>) -> Result<HashMap<String, u64>, QueueError> {
+/// How long ago each account created documents within the last hour, where that is limited: a restart begins no new
+/// hour.
+async fn spent(
+    config: &Config,
+    queue: &Queue,
+    import: Option<&str>,
+) -> Result<HashMap<String, Vec<Duration>>, QueueError> {
     let Some(hourly) = config.limits.documents_per_hour else { return Ok(HashMap::new()) };
     let mut drops: HashMap<String, Vec<String>> = HashMap::new();
     for drop in &config.drops {
@@ -276,16 +281,22 @@ async fn spent(config: &Config, queue: &Queue, import: Option<&str>) -> Result<H
     // What was imported went to the main account, whether or not this process imports.
     let imports = [Some(IMPORT), import].into_iter().flatten().filter(|name| config.drop_named(name).is_none());
     drops.entry(scope_of(config, None)).or_default().extend(imports.map(str::to_owned));
-    let since = Timestamp(Timestamp::now().0.saturating_sub(3_600_000));
+    let now = Timestamp::now();
+    let since = Timestamp(now.0.saturating_sub(3_600_000));
     let mut spent = HashMap::new();
     for (scope, names) in drops {
-        spent.insert(scope, queue.created_since(names, since, hourly).await?);
+        let created = queue.created_since(names, since, hourly).await?;
+        spent.insert(scope, created.into_iter().map(|at| now.since(at)).collect());
     }
     Ok(spent)
 }
 
 /// Which account each drop's jobs go to. Drops with the same address and key share one.
-fn lanes(config: &Config, import: Option<&str>, spent: &HashMap<String, u64>) -> Result<Vec<Lane>, ServiceError> {
+fn lanes(
+    config: &Config,
+    import: Option<&str>,
+    spent: &HashMap<String, Vec<Duration>>,
+) -> Result<Vec<Lane>, ServiceError> {
     let slots = Slots::new(calls_at_once(config));
     let mut accounts: HashMap<String, Arc<Account>> = HashMap::new();
     let mut account = |drop: Option<&DropConfig>| -> Result<Arc<Account>, ServiceError> {
@@ -312,7 +323,7 @@ fn lanes(config: &Config, import: Option<&str>, spent: &HashMap<String, u64>) ->
             requests_per_second: config.limits.requests_per_second,
             bytes_per_second: config.limits.bytes_per_second,
         };
-        let pacer = Pacer::new(&allowance, spent.get(&scope).copied().unwrap_or_default());
+        let pacer = Pacer::new(&allowance, spent.get(&scope).map_or(&[][..], Vec::as_slice));
         let made = Arc::new(Account::new(scope.clone(), client, Arc::clone(&slots), pacer));
         accounts.insert(scope, Arc::clone(&made));
         Ok(made)

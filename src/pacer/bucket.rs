@@ -50,6 +50,12 @@ impl Bucket {
         self.rate
     }
 
+    /// Takes all that was done with it for done before the clock began: it was full so long ago.
+    pub fn began_before(&mut self, ago: Duration) {
+        self.take(0.0, ago);
+        self.at = Duration::ZERO;
+    }
+
     /// Changes the rate from now on. Those who wait already keep their times, so that nobody new comes between them.
     pub fn set_rate(&mut self, rate: f64, now: Duration) {
         self.take(0.0, now);

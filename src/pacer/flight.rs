@@ -227,6 +227,24 @@ mod tests {
     }
 
     #[test]
+    fn a_healthy_api_gets_every_call_from_the_first_on_and_again_soon_after_a_failure() {
+        let mut flight = Flight::new(32);
+        let mut calls = 0;
+        // Seven hundred calls a second, some of them held up by a disk or a garbage collector for a moment.
+        for at in 0..4000 {
+            assert_eq!(flight.limit(), 32, "after {at} calls");
+            let took = if at % 50 == 0 { 600 } else { 20 + at % 90 };
+            flight.note(&sample(Load::Fine, at * 10 / 7, took, 67_000), MS(at * 10 / 7 + took));
+        }
+        flight.note(&sample(Load::Overloaded, 7000, 100, 67_000), MS(7100));
+        while flight.limit() < 32 {
+            calls += 1;
+            flight.note(&sample(Load::Fine, 7100, 50, 67_000), MS(7150 + calls));
+        }
+        assert!(calls < 300, "{calls}");
+    }
+
+    #[test]
     fn calls_that_become_slow_for_nothing_are_made_fewer() {
         let mut flight = Flight::new(16);
         for at in 0..100 {

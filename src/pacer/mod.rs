@@ -86,6 +86,8 @@ pub struct Room {
     pub again_in: Duration,
 }
 
+const HOUR: Duration = Duration::from_secs(3600);
+
 /// A wait longer than this is better spent in the queue than in a worker's hands.
 const HOLD: Duration = Duration::from_secs(2);
 
@@ -96,10 +98,10 @@ const SPREAD: Duration = Duration::from_secs(600);
 const LOOK: Duration = Duration::from_millis(20);
 
 impl Pacer {
-    /// A pacer for these limits. `spent` is how many documents were created within the last hour, e.g. by the process
-    /// that ran before this one.
+    /// A pacer for these limits. `spent` is how long ago documents were created within the last hour, by the process that
+    /// ran before this one, the latest first.
     #[must_use]
-    pub fn new(allowance: &Allowance, spent: u64) -> Self {
+    pub fn new(allowance: &Allowance, spent: &[Duration]) -> Self {
         #[expect(clippy::cast_precision_loss, reason = "limits are far below 2^53")]
         let float = |number: u64| number as f64;
         Self {
@@ -110,7 +112,10 @@ impl Pacer {
                 let burst = (float(hourly) / 10.0).floor().max(1.0);
                 let steady = ((float(hourly) - burst) / 3600.0).max(rate / 2.0);
                 let mut bucket = Bucket::new(steady, burst);
-                bucket.take(float(spent).min(float(hourly)), Duration::ZERO);
+                for ago in spent.iter().rev() {
+                    bucket.take(1.0, HOUR.saturating_sub(*ago));
+                }
+                bucket.began_before(HOUR);
                 bucket
             }),
             requests: allowance.requests_per_second.map(|rate| Bucket::new(rate, rate / 10.0)),
@@ -267,14 +272,14 @@ mod tests {
 
     #[test]
     fn without_limits_nothing_waits() {
-        let mut pacer = Pacer::new(&Allowance::default(), 0);
+        let mut pacer = Pacer::new(&Allowance::default(), &[]);
         assert_eq!(*simulate(&mut pacer, Operation::CreateDocument, 1 << 30, 1000).last().unwrap(), Duration::ZERO);
     }
 
     #[test]
     fn no_hour_has_more_documents_than_allowed_and_nine_tenths_of_them_at_least() {
         let allowance = Allowance { documents_per_hour: Some(1000), ..Allowance::default() };
-        let sent = simulate(&mut Pacer::new(&allowance, 0), Operation::CreateDocument, 100, 4000);
+        let sent = simulate(&mut Pacer::new(&allowance, &[]), Operation::CreateDocument, 100, 4000);
         for (at, start) in sent.iter().enumerate() {
             let within = sent[at..].iter().take_while(|moment| **moment < *start + 3600 * SECOND).count();
             assert!(within <= 1000, "{within} documents in the hour from {start:?}");
@@ -282,24 +287,45 @@ mod tests {
         let whole = sent.iter().filter(|moment| **moment >= 3600 * SECOND && **moment < 7200 * SECOND).count();
         assert!(whole >= 899, "{whole}");
         // Other calls are not documents.
-        let mut pacer = Pacer::new(&allowance, 0);
+        let mut pacer = Pacer::new(&allowance, &[]);
         assert_eq!(*simulate(&mut pacer, Operation::UploadImage, 100, 4000).last().unwrap(), Duration::ZERO);
     }
 
     #[test]
     fn what_an_earlier_process_spent_counts() {
         let allowance = Allowance { documents_per_hour: Some(1000), ..Allowance::default() };
-        let first = simulate(&mut Pacer::new(&allowance, 1000), Operation::CreateDocument, 100, 1)[0];
-        assert!(first > 3000 * SECOND, "{first:?}");
+        let first =
+            |spent: &[Duration]| simulate(&mut Pacer::new(&allowance, spent), Operation::CreateDocument, 100, 1)[0];
+        assert!(first(&[Duration::ZERO; 1000]) > 3000 * SECOND, "all of it just now");
+        assert_eq!(first(&[3500 * SECOND; 500]), Duration::ZERO, "that long ago leaves room");
+    }
+
+    #[test]
+    fn a_restart_neither_exceeds_the_hour_nor_stops_what_was_within_it() {
+        let allowance = Allowance { documents_per_hour: Some(1000), ..Allowance::default() };
+        let before = simulate(&mut Pacer::new(&allowance, &[]), Operation::CreateDocument, 100, 2000);
+        for restart in [60, 1000, 3599, 5000] {
+            let restart = restart * SECOND;
+            let mut all: Vec<Duration> = before.iter().copied().filter(|at| *at <= restart).collect();
+            let within_hour = all.iter().rev().map(|at| restart - *at).filter(|ago| *ago <= HOUR);
+            let mut after = Pacer::new(&allowance, &within_hour.collect::<Vec<_>>());
+            let went_on = simulate(&mut after, Operation::CreateDocument, 100, 2000);
+            assert!(went_on[0] <= 8 * SECOND, "{restart:?}: it goes on after {:?}", went_on[0]);
+            all.extend(went_on.iter().map(|at| restart + *at));
+            for (at, start) in all.iter().enumerate() {
+                let within = all[at..].iter().take_while(|moment| **moment < *start + HOUR).count();
+                assert!(within <= 1000, "{restart:?}: {within} documents in the hour from {start:?}");
+            }
+        }
     }
 
     #[test]
     fn bytes_and_requests_are_paced() {
         let allowance = Allowance { bytes_per_second: Some(1_000_000), ..Allowance::default() };
-        let sent = simulate(&mut Pacer::new(&allowance, 0), Operation::UploadImage, 500_000, 21);
+        let sent = simulate(&mut Pacer::new(&allowance, &[]), Operation::UploadImage, 500_000, 21);
         assert!((9.0..=10.5).contains(&sent[20].as_secs_f64()), "{:?}", sent[20]);
         let allowance = Allowance { requests_per_second: Some(50.0), ..Allowance::default() };
-        let sent = simulate(&mut Pacer::new(&allowance, 0), Operation::UploadImage, 1, 501);
+        let sent = simulate(&mut Pacer::new(&allowance, &[]), Operation::UploadImage, 1, 501);
         assert!((9.8..=10.1).contains(&sent[500].as_secs_f64()), "{:?}", sent[500]);
     }
 
@@ -316,7 +342,7 @@ mod tests {
 
     #[test]
     fn no_call_of_a_kind_goes_out_before_the_api_said() {
-        let mut pacer = Pacer::new(&Allowance::default(), 0);
+        let mut pacer = Pacer::new(&Allowance::default(), &[]);
         refuse(&mut pacer, Some(40 * SECOND), SECOND);
         assert_eq!(pacer.place(Operation::CreateDocument, 1, SECOND), Place::Later(40 * SECOND));
         assert!(matches!(pacer.place(Operation::CreateDocument, 1, 40 * SECOND), Place::After(SECOND, _)));
@@ -326,7 +352,7 @@ mod tests {
 
     #[test]
     fn a_wait_of_nothing_is_a_short_one_and_grows() {
-        let mut pacer = Pacer::new(&Allowance::default(), 0);
+        let mut pacer = Pacer::new(&Allowance::default(), &[]);
         let mut now = SECOND;
         for expected in [50, 100, 200, 400] {
             refuse(&mut pacer, Some(Duration::ZERO), now);
@@ -338,7 +364,7 @@ mod tests {
     #[test]
     fn jobs_that_are_put_off_do_not_come_back_together() {
         let allowance = Allowance { documents_per_hour: Some(3600), ..Allowance::default() };
-        let mut pacer = Pacer::new(&allowance, 3600);
+        let mut pacer = Pacer::new(&allowance, &[Duration::ZERO; 3600]);
         let mut waits: Vec<Duration> =
             (0..20).map(|_| wait(pacer.place(Operation::CreateDocument, 1, SECOND))).collect();
         assert!(waits.is_sorted() && waits[0] > 2000 * SECOND, "{waits:?}");
@@ -351,7 +377,7 @@ mod tests {
     #[test]
     fn a_place_that_was_not_used_is_free_again() {
         let allowance = Allowance { documents_per_hour: Some(10), ..Allowance::default() };
-        let mut pacer = Pacer::new(&allowance, 0);
+        let mut pacer = Pacer::new(&allowance, &[]);
         let Place::After(Duration::ZERO, call) = pacer.place(Operation::CreateDocument, 1, SECOND) else { panic!() };
         assert!(matches!(pacer.place(Operation::CreateDocument, 1, SECOND), Place::Later(_)));
         pacer.unused(Operation::CreateDocument, call, 1, SECOND);

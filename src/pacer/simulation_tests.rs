@@ -138,7 +138,7 @@ impl Run {
     fn new(shape: Shape, says: Says, workers: usize, latency: Duration) -> Self {
         let events = (0..workers).map(|worker| Reverse((Duration::ZERO, 0, worker, Step::Asks))).collect();
         Self {
-            pacer: Pacer::new(&Allowance::default(), 0),
+            pacer: Pacer::new(&Allowance::default(), &[]),
             server: Server::new(shape, says),
             now: Duration::ZERO,
             latency,
@@ -360,7 +360,7 @@ fn numbers_that_lie_are_not_believed_for_long() {
 
 #[test]
 fn nothing_is_slowed_down_where_there_is_no_limit() {
-    let mut pacer = Pacer::new(&Allowance::default(), 0);
+    let mut pacer = Pacer::new(&Allowance::default(), &[]);
     let Place::After(Duration::ZERO, call) = pacer.place(Operation::UploadImage, 1, MS(1)) else { panic!("it waits") };
     assert!(matches!(pacer.place(Operation::UploadImage, 1, MS(1)), Place::After(Duration::ZERO, _)));
     // Nothing is known before the first answer.
@@ -370,7 +370,7 @@ fn nothing_is_slowed_down_where_there_is_no_limit() {
         assert!(matches!(pacer.place(Operation::UploadImage, 1, MS(2)), Place::After(Duration::ZERO, _)));
     }
     // An answer that never comes does not keep others waiting for ever.
-    let mut pacer = Pacer::new(&Allowance::default(), 0);
+    let mut pacer = Pacer::new(&Allowance::default(), &[]);
     assert!((0..2).all(|_| matches!(pacer.place(Operation::UploadImage, 1, MS(1)), Place::After(..))));
     assert!(matches!(pacer.place(Operation::UploadImage, 1, MS(3000)), Place::After(..)));
 }

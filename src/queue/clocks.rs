@@ -50,18 +50,28 @@ impl Queue {
         .await
     }
 
-    /// How many documents the jobs of these drops created since a moment, counted up to `most`.
+    /// When the jobs of these drops created documents since a moment, the latest first, `most` of them at most.
     ///
     /// # Errors
     ///
     /// Those of the database.
-    pub async fn created_since(&self, drops: Vec<String>, since: Timestamp, most: u64) -> Result<u64, QueueError> {
+    pub async fn created_since(
+        &self,
+        drops: Vec<String>,
+        since: Timestamp,
+        most: u64,
+    ) -> Result<Vec<Timestamp>, QueueError> {
         self.run(move |connection| created_since(connection, &drops, since, most)).await
     }
 }
 
 /// Walks back from the newest attempt: there is no index by time, which every call would have to pay for.
-fn created_since(connection: &Connection, drops: &[String], since: Timestamp, most: u64) -> Result<u64, QueueError> {
+fn created_since(
+    connection: &Connection,
+    drops: &[String],
+    since: Timestamp,
+    most: u64,
+) -> Result<Vec<Timestamp>, QueueError> {
     let drop_ids: Vec<i64> = drops
         .iter()
         .filter_map(|name| {
@@ -74,20 +84,21 @@ fn created_since(connection: &Connection, drops: &[String], since: Timestamp, mo
     let oldest = since.0.saturating_sub(i64::try_from(OUT_OF_ORDER.as_millis()).unwrap_or(i64::MAX));
     // A document rarely takes more than a handful of calls, so that a walk much longer than that is not worth it.
     let longest = admit::signed(most.saturating_mul(64));
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
     let mut statement = connection.prepare(
         "SELECT at, operation = 'create_document' AND outcome IN ('done', 'lost'),
                 (SELECT drop_id FROM job WHERE job.id = job_id)
            FROM attempt ORDER BY id DESC LIMIT ?1",
     )?;
     let mut rows = statement.query(params![longest])?;
-    let mut found = 0;
+    let mut found = Vec::new();
     while let Some(row) = rows.next()? {
         let (at, created): (i64, bool) = (row.get(0)?, row.get(1)?);
-        if at < oldest || found >= most {
+        if at < oldest || found.len() >= most {
             break;
         }
         if created && at >= since.0 && drop_ids.contains(&row.get(2)?) {
-            found += 1;
+            found.push(Timestamp(at));
         }
     }
     Ok(found)
@@ -148,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_created_within_the_hour_is_counted_and_nothing_else() {
+    fn what_was_created_within_the_hour_is_found_and_nothing_else() {
         let site = Site::new();
         site.admit("a.manifest.json", &["old", "new", "newer", "refused"]);
         let hour = Duration::from_secs(3600);
@@ -164,13 +175,13 @@ mod tests {
         create("new", NOW);
         create("newer", NOW.after(hour));
         site.fail(site.job("refused"), "no");
-        let count = |drops: &[&str], most| {
+        let created = |drops: &[&str], most| {
             let drops = drops.iter().map(|&name| name.to_owned()).collect();
             site.wait(site.queue.created_since(drops, NOW, most)).unwrap()
         };
-        assert_eq!(count(&[DROP], 100), 2);
-        assert_eq!(count(&["other", DROP], 100), 2);
-        assert_eq!(count(&["other"], 100), 0, "another account's documents are not this one's");
-        assert_eq!(count(&[DROP], 1), 1);
+        assert_eq!(created(&[DROP], 100), [NOW.after(hour), NOW]);
+        assert_eq!(created(&["other", DROP], 100).len(), 2);
+        assert_eq!(created(&["other"], 100), [], "another account's documents are not this one's");
+        assert_eq!(created(&[DROP], 1), [NOW.after(hour)]);
     }
 }
