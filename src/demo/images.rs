@@ -292,8 +292,10 @@ fn u32_of(length: usize) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
-    use crate::inbox::file_type::{FileType, truncated};
+    use crate::inbox::{file_type::FileType, whole::Walk};
 
     const BLUE: Colour = [0x20, 0x50, 0xA0];
 
@@ -307,7 +309,11 @@ mod tests {
             (pdf("A line"), FileType::Pdf),
         ] {
             assert_eq!(FileType::of(&image), Some(file_type));
-            assert_eq!(truncated(file_type, &image, &image, image.len() as u64), None, "{file_type:?}");
+            let mut walk = Walk::new(Some(file_type));
+            walk.feed(&image);
+            let mut read =
+                |buffer: &mut [u8], at: u64| io::Read::read(&mut &image[usize::try_from(at).unwrap()..], buffer);
+            assert_eq!(walk.missing(image.len() as u64, &mut read).unwrap(), None, "{file_type:?}");
         }
     }
 

@@ -13,7 +13,8 @@ use xxhash_rust::xxh3::Xxh3;
 pub use super::file_type::FileType;
 use super::{
     beneath::{Identity, Opened},
-    file_type::{self, HEAD_BYTES, TAIL_BYTES},
+    file_type::{self, HEAD_BYTES},
+    whole::Walk,
 };
 use crate::{
     entry::{Sha256, Source},
@@ -55,6 +56,9 @@ pub enum Examining {
     /// Its sender has to do something.
     #[error("the file is not acceptable")]
     Bad(Vec<Problem>),
+    /// It is not, or not yet, the file that its sender means: the rest of it may be under way.
+    #[error("the file is not whole")]
+    Held(Vec<Problem>),
     /// Somebody wrote to it meanwhile; it has to settle first.
     #[error("the file changed while it was read")]
     Changed,
@@ -81,7 +85,11 @@ pub fn examine(
 ) -> Result<(Examined, Vec<Problem>), Examining> {
     let identity = opened.identity;
     buffer.resize(BUFFER_BYTES, 0);
-    let mut problems = wrong_size(identity.bytes, source, max_bytes);
+    let not_whole = other_size(identity.bytes, source);
+    let mut problems: Vec<_> = too_large(identity.bytes, max_bytes).into_iter().collect();
+    if problems.is_empty() && !not_whole.is_empty() {
+        return Err(Examining::Held(about(not_whole, source)));
+    }
     if problems.iter().any(Problem::is_error) {
         let filled = fill(opened, buffer, 0)?;
         let head = buffer.get(..filled.min(HEAD_BYTES)).unwrap_or_default();
@@ -89,6 +97,7 @@ pub fn examine(
             problems.extend(wrong_type(head, source, purpose));
         }
         unchanged(opened)?;
+        problems.extend(not_whole);
         return Err(bad(problems, source));
     }
 
@@ -97,30 +106,36 @@ pub fn examine(
     let read = read_through(opened, seed, buffer)?;
     unchanged(opened)?;
 
-    problems.extend(wrong_type(&read.head, source, purpose));
+    if FileType::may_begin(&read.head) {
+        let problem = Problem::error("truncated: there is only the beginning of a file", SEND_AGAIN);
+        return Err(Examining::Held(about(vec![problem], source)));
+    }
+    if !read.head.is_empty() && read.head.iter().all(|byte| *byte == 0) {
+        let reason =
+            "truncated: the file begins with zero bytes, as a transfer leaves them that reserves its place first";
+        return Err(Examining::Held(about(vec![Problem::error(reason, SEND_AGAIN)], source)));
+    }
     if let Some(declared) = source.declared_sha256
         && declared != read.sha256
     {
-        problems.push(
-            Problem::error(
-                format!("the SHA-256 of the file is {}, but {declared} is declared", read.sha256),
-                "send the file again, or correct 'sha256' in the manifest",
-            )
-            .field("sha256"),
+        let reason = format!(
+            "truncated, or another file than is meant: its SHA-256 is {}, but {declared} is declared",
+            read.sha256
         );
+        let problem = Problem::error(reason, "send the file again in full, or correct 'sha256' in the manifest");
+        return Err(Examining::Held(about(vec![problem.field("sha256")], source)));
     }
+    problems.extend(wrong_type(&read.head, source, purpose));
     if problems.iter().any(Problem::is_error) {
         return Err(bad(problems, source));
     }
-    let file_type = FileType::of(&read.head);
     let examined = Examined {
         bytes: identity.bytes,
         sha256: read.sha256,
         checksum: read.checksum,
-        file_type,
+        file_type: FileType::of(&read.head),
         identity,
-        truncated: file_type
-            .and_then(|file_type| file_type::truncated(file_type, &read.head, &read.tail, identity.bytes)),
+        truncated: read.missing,
     };
     Ok((examined, about(problems, source)))
 }
@@ -129,7 +144,7 @@ struct Read {
     sha256: Sha256,
     checksum: u64,
     head: Vec<u8>,
-    tail: Vec<u8>,
+    missing: Option<&'static str>,
 }
 
 /// Reads exactly the bytes that the file had at opening.
@@ -137,7 +152,7 @@ fn read_through(opened: &Opened, seed: u64, buffer: &mut [u8]) -> Result<Read, E
     let mut sha256 = sha2::Sha256::new();
     let mut checksum = Xxh3::with_seed(seed);
     let mut head = Vec::new();
-    let mut tail = Vec::with_capacity(2 * TAIL_BYTES);
+    let mut walk = Walk::new(None);
     let mut at = 0_u64;
     loop {
         let filled = fill(opened, buffer, at)?;
@@ -147,6 +162,7 @@ fn read_through(opened: &Opened, seed: u64, buffer: &mut [u8]) -> Result<Read, E
         }
         if at == 0 {
             head.extend(chunk.iter().take(HEAD_BYTES));
+            walk = Walk::new(FileType::of(&head));
         }
         at = at.saturating_add(u64::try_from(filled).unwrap_or(u64::MAX));
         if at > opened.identity.bytes {
@@ -155,13 +171,13 @@ fn read_through(opened: &Opened, seed: u64, buffer: &mut [u8]) -> Result<Read, E
         }
         Digest::update(&mut sha256, chunk);
         checksum.update(chunk);
-        tail.extend_from_slice(chunk.get(filled.saturating_sub(TAIL_BYTES)..).unwrap_or_default());
-        tail.drain(..tail.len().saturating_sub(TAIL_BYTES));
+        walk.feed(chunk);
     }
     if at != opened.identity.bytes {
         return Err(Examining::Changed);
     }
-    Ok(Read { sha256: Sha256(sha256.finalize().into()), checksum: checksum.digest(), head, tail })
+    let missing = walk.missing(at, &mut |buffer, at| fill(opened, buffer, at))?;
+    Ok(Read { sha256: Sha256(sha256.finalize().into()), checksum: checksum.digest(), head, missing })
 }
 
 /// Fills the buffer from this place in the file, as far as the file goes.
@@ -184,24 +200,35 @@ fn unchanged(opened: &Opened) -> Result<(), Examining> {
     if same { Ok(()) } else { Err(Examining::Changed) }
 }
 
-fn wrong_size(bytes: u64, source: &Source, max_bytes: u64) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    if bytes == 0 {
-        problems.push(Problem::error("the file is empty", "send the file again"));
-    }
-    if bytes > max_bytes {
-        problems.push(Problem::error(
+const SEND_AGAIN: &str = "send the file again in full; it may still be under way";
+
+fn too_large(bytes: u64, max_bytes: u64) -> Option<Problem> {
+    (bytes > max_bytes).then(|| {
+        Problem::error(
             format!("the file has {} bytes, but at most {} are allowed", grouped(bytes), grouped(max_bytes)),
             "scan it at a lower resolution or split it, or raise 'max_image_bytes' if the account's limit is higher",
-        ));
+        )
+    })
+}
+
+/// What its size says against its being the whole file that is meant.
+fn other_size(bytes: u64, source: &Source) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    if bytes == 0 {
+        problems.push(Problem::error("truncated: the file is empty", SEND_AGAIN));
     }
     if let Some(declared) = source.declared_bytes
         && declared != bytes
     {
         problems.push(
             Problem::error(
-                format!("the file has {} bytes, but {} are declared", grouped(bytes), grouped(declared)),
-                "send the file again, or correct 'bytes' in the manifest",
+                format!(
+                    "{}: the file has {} bytes, but {} are declared",
+                    if bytes < declared { "truncated" } else { "another file than is meant" },
+                    grouped(bytes),
+                    grouped(declared)
+                ),
+                "send the file again in full, or correct 'bytes' in the manifest",
             )
             .field("bytes"),
         );
@@ -288,6 +315,13 @@ mod tests {
         examine(&mut place.open(name), &source(name), purpose, LIMIT, 7, &mut Vec::new())
     }
 
+    fn held(result: Result<(Examined, Vec<Problem>), Examining>) -> Vec<Problem> {
+        match result {
+            Err(Examining::Held(problems)) => problems,
+            other => panic!("{other:?}"),
+        }
+    }
+
     fn problems(result: Result<(Examined, Vec<Problem>), Examining>) -> Vec<Problem> {
         match result {
             Err(Examining::Bad(problems)) => problems,
@@ -311,7 +345,7 @@ mod tests {
         let mut content = samples::JPEG[..samples::JPEG.len() - 2].to_vec();
         content.extend((0..=250).cycle().take(BUFFER_BYTES * 2 + 12_345));
         let cut = look("front.jpg", &content, Purpose::Image).unwrap().0;
-        assert_eq!(cut.truncated, Some("truncated: the JPEG has no end mark"));
+        assert_eq!(cut.truncated, Some("the JPEG has no end mark"));
         content.extend([0xFF, 0xD9]);
         let whole = look("front.jpg", &content, Purpose::Image).unwrap().0;
         assert_eq!(whole.truncated, None);
@@ -331,10 +365,11 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_file_is_refused() {
-        let problems = problems(look("front.png", b"", Purpose::File));
+    fn an_empty_file_or_one_of_zeros_is_held_back() {
+        assert!(held(look("front.png", &[0; 5000], Purpose::File))[0].reason.starts_with("truncated: "));
+        let problems = held(look("front.png", b"", Purpose::File));
         assert_eq!(problems.len(), 1);
-        assert_eq!(problems[0].reason, "the file is empty");
+        assert_eq!(problems[0].reason, "truncated: the file is empty");
         assert_eq!(problems[0].path.as_deref(), Some("front.png"));
     }
 
@@ -364,9 +399,11 @@ mod tests {
         let with =
             |source: &Source| examine(&mut place.open("front.png"), source, Purpose::Image, LIMIT, 7, &mut Vec::new());
         assert_eq!(with(&right).unwrap().1, []);
-        let short = problems(with(&Source { declared_bytes: Some(1), ..right.clone() }));
+        let short = held(with(&Source { declared_bytes: Some(1), ..right.clone() }));
         assert_eq!(short[0].field.as_deref(), Some("bytes"));
-        let other = problems(with(&Source { declared_sha256: Some(Sha256([0; 32])), ..right }));
+        let long = held(with(&Source { declared_bytes: Some(1000), ..right.clone() }));
+        assert!(long[0].reason.starts_with("truncated: "), "{long:?}");
+        let other = held(with(&Source { declared_sha256: Some(Sha256([0; 32])), ..right }));
         assert_eq!(other[0].field.as_deref(), Some("sha256"));
     }
 

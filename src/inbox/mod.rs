@@ -9,4 +9,7 @@ pub mod examine;
 pub mod file_type;
 pub mod scan;
 pub mod shelf;
+mod tiff;
 pub mod watch;
+pub mod whole;
+pub mod writers;

@@ -6,7 +6,7 @@ use crate::{
     clock::Timestamp,
     config::OnInvalid,
     inbox::beneath::Root,
-    intake::examine::{self, Examined, Found, Opened, Rules, Unready},
+    intake::examine::{self, Examined, Found, Held, Opened, Rules, Unready},
     problem::Problem,
     queue::{
         Queue, QueueError,
@@ -43,9 +43,9 @@ pub enum AdmitError {
     /// The manifest is not ready.
     #[error(transparent)]
     Unready(#[from] Unready),
-    /// A file that it names could not be read for a reason that may pass.
-    #[error("{}", .0.reason)]
-    Later(Problem),
+    /// It, or a file that it names, is not whole yet or could not be read for a reason that may pass.
+    #[error("{}", .0.problem().reason)]
+    Later(Held),
     /// The queue refused.
     #[error(transparent)]
     Queue(#[from] QueueError),
@@ -87,8 +87,8 @@ pub fn admit(
     let mut first_look = Look::default();
     if half.is_none() && (policy.on_invalid == OnInvalid::Reject || policy.wait_for_files) {
         first_look = look(opened, images, folder, rules, policy, stopped)?;
-        if let Some(problem) = first_look.later.take() {
-            return Err(AdmitError::Later(problem));
+        if let Some(held) = first_look.later.take() {
+            return Err(AdmitError::Later(held));
         }
     }
     if policy.on_invalid == OnInvalid::Reject && !first_look.invalid.is_empty() && half.is_none() {
@@ -107,7 +107,7 @@ struct Look {
     kept: Option<Vec<Admission>>,
     /// The first invalid ones.
     invalid: Vec<Admission>,
-    later: Option<Problem>,
+    later: Option<Held>,
 }
 
 /// How many invalid entries a rejected manifest's receipt lists.
@@ -128,11 +128,11 @@ fn look(
             was_stopped = true;
             return ControlFlow::Break(());
         }
-        if let Admission::Invalid { problems, .. } = &found.admission {
-            if found.passing && policy.wait_for_files {
-                look.later = problems.first().cloned();
-                return ControlFlow::Break(());
-            }
+        if policy.wait_for_files && found.held.is_some() {
+            look.later = found.held;
+            return ControlFlow::Break(());
+        }
+        if let Admission::Invalid { .. } = &found.admission {
             if look.invalid.len() < LISTED {
                 look.invalid.push(with_line(found.clone()));
             }
@@ -145,6 +145,9 @@ fn look(
     })?;
     if was_stopped {
         return Err(AdmitError::Stopped);
+    }
+    if let Some(cut) = examined.cut.clone().filter(|_| policy.wait_for_files) {
+        look.later.get_or_insert(Held::NotWhole(cut));
     }
     look.examined = examined;
     Ok(look)

@@ -17,6 +17,7 @@ use crate::{
     inbox::{
         beneath::{Identity, Refusal, Root},
         examine::{Examining, Purpose, examine},
+        writers::Writers,
     },
     manifest::{self, Format, ReadError, Reading},
     problem::Problem,
@@ -117,31 +118,49 @@ pub struct Stillness {
     /// When the last of them changed, in nanoseconds since 1970, by the file system's own word. Senders can set a
     /// file's modification time, but not this one.
     pub last_change_ns: i64,
+    /// The first that somebody has open for writing, and who.
+    pub being_written: Option<(String, String)>,
 }
 
 /// How many missing files are named.
 const NAMED: usize = 20;
 
-/// Looks whether every file that a manifest names is there, and when each last changed.
+/// Looks whether every file that a manifest names is there, when each last changed, and who still writes to one.
+///
+/// `name` hears of every file, by its path within `images`, before it is looked for.
 ///
 /// # Errors
 ///
 /// [`Unready::Io`] where the manifest cannot be read. A manifest that is unusable misses nothing.
-pub fn stillness(opened: &mut Opened, images: &Root, folder: &str, rules: &Rules) -> Result<Stillness, Unready> {
+pub fn stillness(
+    opened: &mut Opened,
+    images: &Root,
+    (folder, manifest): (&str, &str),
+    rules: &Rules,
+    writers: Option<&Writers>,
+    name: &mut dyn FnMut(&str),
+) -> Result<Stillness, Unready> {
     let mut still = Stillness::default();
     let mut signature = xxhash_rust::xxh3::Xxh3::new();
-    let mut see = |still: &mut Stillness, identity: &Identity| {
+    let mut see = |still: &mut Stillness, identity: &Identity, path: &str| {
+        if still.being_written.is_none()
+            && let Some(who) = writers.and_then(|writers| writers.of(identity))
+        {
+            still.being_written = Some((path.to_owned(), who));
+        }
         for number in [identity.dev, identity.ino, identity.bytes, identity.ctime_ns.cast_unsigned()] {
             signature.update(&number.to_le_bytes());
         }
         still.last_change_ns = still.last_change_ns.max(identity.ctime_ns);
     };
-    see(&mut still, &opened.identity);
+    see(&mut still, &opened.identity, manifest);
     let read = manifest::read(&mut opened.file, opened.format, &rules.limits, &mut |reading| {
         if let Reading::Entry { entry, .. } = reading {
             for source in entry.sources() {
-                match images.open_file(&join(folder, source.path.as_str())) {
-                    Ok(file) => see(&mut still, &file.identity),
+                let path = join(folder, source.path.as_str());
+                name(&path);
+                match images.open_file(&path) {
+                    Ok(file) => see(&mut still, &file.identity, source.path.as_str()),
                     Err(Refusal::Missing) => {
                         still.missing += 1;
                         if still.first_missing.len() < NAMED {
@@ -157,7 +176,7 @@ pub fn stillness(opened: &mut Opened, images: &Root, folder: &str, rules: &Rules
     });
     still.signature = signature.digest();
     match read {
-        Ok(_) | Err(ReadError::Unusable(_) | ReadError::Stopped) => Ok(still),
+        Ok(_) | Err(ReadError::Unusable(_) | ReadError::Cut(_) | ReadError::Stopped) => Ok(still),
         Err(ReadError::Io(error)) => Err(Unready::Io(error)),
     }
 }
@@ -171,8 +190,27 @@ pub struct Found {
     pub warnings: Vec<Problem>,
     /// Where it begins in the manifest, from 1.
     pub line: Option<u64>,
-    /// Whether a file could not be read for a reason that may pass, so that the entry is better looked at again.
-    pub passing: bool,
+    /// Whether it is better looked at again than taken as it is.
+    pub held: Option<Held>,
+}
+
+/// Why something is better looked at again, with what is wrong with it now.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Held {
+    /// It is not whole; another look is of use once something has changed.
+    NotWhole(Problem),
+    /// The system could not read it; that may pass by itself.
+    Unreadable(Problem),
+}
+
+impl Held {
+    /// What is wrong.
+    #[must_use]
+    pub const fn problem(&self) -> &Problem {
+        match self {
+            Self::NotWhole(problem) | Self::Unreadable(problem) => problem,
+        }
+    }
 }
 
 /// A manifest that was read to its end.
@@ -184,6 +222,8 @@ pub struct Examined {
     pub warnings: Vec<Problem>,
     /// Why it is unusable, if it is; then no entry of it counts.
     pub unusable: Option<Vec<Problem>>,
+    /// Why more of it may be under way, if so.
+    pub cut: Option<Problem>,
 }
 
 /// Reads a manifest and all files that it names. `skip` entries at its beginning are passed over unread.
@@ -200,7 +240,11 @@ pub fn examine_all(
     each: &mut dyn FnMut(Found) -> ControlFlow<()>,
 ) -> Result<Examined, Unready> {
     let mut buffer = Vec::new();
+    let mut last = None;
     let read = manifest::read(&mut opened.file, opened.format, &rules.limits, &mut |reading| {
+        if let Reading::Invalid { problems, .. } = &reading {
+            last = problems.first().cloned();
+        }
         let index = match &reading {
             Reading::Entry { entry, .. } => entry.index,
             Reading::Invalid { index, .. } => *index,
@@ -212,11 +256,22 @@ pub fn examine_all(
         return Err(Unready::Changed);
     }
     match read {
-        Ok(summary) => Ok(Examined { entries: summary.entries, warnings: summary.warnings, unusable: None }),
+        Ok(summary) => {
+            let cut = last.filter(|_| summary.cut).map(truncated);
+            Ok(Examined { entries: summary.entries, warnings: summary.warnings, unusable: None, cut })
+        }
         Err(ReadError::Unusable(problems)) => Ok(Examined { unusable: Some(problems), ..Examined::default() }),
+        Err(ReadError::Cut(problems)) => {
+            let cut = problems.first().cloned().map(truncated);
+            Ok(Examined { unusable: Some(problems), cut, ..Examined::default() })
+        }
         Err(ReadError::Io(error)) => Err(Unready::Io(error)),
         Err(ReadError::Stopped) => Ok(Examined::default()),
     }
+}
+
+fn truncated(problem: Problem) -> Problem {
+    Problem { reason: format!("truncated: {}", problem.reason), ..problem }
 }
 
 fn found(reading: Reading, images: &Root, folder: &str, rules: &Rules, buffer: &mut Vec<u8>) -> Found {
@@ -224,12 +279,12 @@ fn found(reading: Reading, images: &Root, folder: &str, rules: &Rules, buffer: &
         Reading::Invalid { index, line, kind, reference, profile_id, problems } => {
             let (problems, warnings) = problems.into_iter().partition(Problem::is_error);
             let admission = Admission::Invalid { index, kind, reference, profile_id, problems, paths: Vec::new() };
-            return Found { admission, warnings, line, passing: false };
+            return Found { admission, warnings, line, held: None };
         }
         Reading::Entry { entry, warnings, line } => (entry, warnings, line),
     };
     let mut errors = Vec::new();
-    let mut passing = false;
+    let mut held = None;
     if rules.profiles.as_ref().is_some_and(|allowed| !allowed.contains(&entry.profile_id)) {
         errors.push(
             Problem::error(
@@ -246,18 +301,19 @@ fn found(reading: Reading, images: &Root, folder: &str, rules: &Rules, buffer: &
     };
     for (position, source) in entry.sources().enumerate() {
         match look_at(images, folder, source, purpose, rules, buffer) {
-            Ok((file, more)) => {
+            Ok((file, more, not_whole)) => {
                 files.push(file);
+                held = held.or(not_whole);
                 warnings.extend(more.into_iter().map(|problem| place(problem, purpose, position)));
             }
             Err((problems, may_pass)) => {
-                passing |= may_pass;
+                held = held.or(may_pass);
                 errors.extend(problems.into_iter().map(|problem| place(problem, purpose, position)));
             }
         }
     }
     let admission = if errors.is_empty() { Admission::Take { entry, files } } else { invalid(entry, errors) };
-    Found { admission, warnings, line, passing }
+    Found { admission, warnings, line, held }
 }
 
 fn invalid(entry: Entry, problems: Vec<Problem>) -> Admission {
@@ -282,7 +338,8 @@ fn place(mut problem: Problem, purpose: Purpose, position: usize) -> Problem {
     problem
 }
 
-type Looked = Result<(CheckedFile, Vec<Problem>), (Vec<Problem>, bool)>;
+/// A file with its warnings, or what is wrong; and whether it is better looked at again.
+type Looked = Result<(CheckedFile, Vec<Problem>, Option<Held>), (Vec<Problem>, Option<Held>)>;
 
 fn look_at(
     images: &Root,
@@ -294,34 +351,44 @@ fn look_at(
 ) -> Looked {
     let path = join(folder, source.path.as_str());
     let mut opened = images.open_file(&path).map_err(|refusal| {
-        let passing = matches!(refusal, Refusal::Io(_));
-        (vec![refusal.problem(source.path.as_str())], passing)
+        let problem = refusal.problem(source.path.as_str());
+        (vec![problem.clone()], matches!(refusal, Refusal::Io(_)).then_some(Held::Unreadable(problem)))
     })?;
     match examine(&mut opened, source, purpose, rules.max_image_bytes, rules.seed, buffer) {
         Ok((examined, mut warnings)) => {
+            let mut held = None;
             if let Some(why) = examined.truncated {
                 let problem = Problem::error(
                     format!("truncated: {why}"),
                     "send the file again in full; it may still be under way",
-                );
-                // A file of its own may be anything; only an image must be whole to be of use.
+                )
+                .path(source.path.as_str());
+                held = Some(Held::NotWhole(problem.clone()));
+                // A file of its own may be anything, so it is waited for, but not refused; an image must be whole to be
+                // of use.
                 if purpose == Purpose::Image {
-                    return Err((vec![problem.path(source.path.as_str())], true));
+                    return Err((vec![problem], held));
                 }
                 warnings.push(Problem::warning(problem.reason, problem.cure).path(source.path.as_str()));
             }
             let file = CheckedFile { bytes: examined.bytes, sha256: examined.sha256, checksum: examined.checksum };
-            Ok((file, warnings))
+            Ok((file, warnings, held))
         }
-        Err(Examining::Bad(problems)) => Err((problems.into_iter().filter(Problem::is_error).collect(), false)),
+        Err(Examining::Bad(problems)) => Err((problems.into_iter().filter(Problem::is_error).collect(), None)),
+        Err(Examining::Held(problems)) => {
+            let held = problems.first().cloned().map(Held::NotWhole);
+            Err((problems, held))
+        }
         Err(Examining::Changed) => {
-            let problem = Problem::error("the file is still being written", "wait until it is whole");
-            Err((vec![problem.path(source.path.as_str())], true))
+            let problem =
+                Problem::error("the file is still being written", "wait until it is whole").path(source.path.as_str());
+            Err((vec![problem.clone()], Some(Held::Unreadable(problem))))
         }
         Err(Examining::Io(error)) => {
             let problem =
-                Problem::error(format!("the file cannot be read: {error}"), "look at the folder's disk or mount");
-            Err((vec![problem.path(source.path.as_str())], true))
+                Problem::error(format!("the file cannot be read: {error}"), "look at the folder's disk or mount")
+                    .path(source.path.as_str());
+            Err((vec![problem.clone()], Some(Held::Unreadable(problem))))
         }
     }
 }

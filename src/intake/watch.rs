@@ -18,14 +18,17 @@ use crate::{
     inbox::{
         beneath::{Identity, Refusal, Root},
         scan::{Found, Rules as ScanRules, globs, scan},
+        watch::{Delivery, delivers_events},
+        writers::Writers,
     },
     intake::{
-        admit::{AdmitError, Policy, admit},
-        examine::{self, Rules, Stillness, Unready, folder_of},
+        admit::{AdmitError, Policy, admit as take_in},
+        examine::{self, Held, Rules, Stillness, Unready, folder_of},
     },
+    problem::Problem,
     queue::{
         Queue, QueueError,
-        admit::{Arrival, Plan},
+        admit::{self, Arrival, Plan, path_key},
     },
 };
 
@@ -38,6 +41,12 @@ pub struct Drop {
     seen: HashMap<String, Seen>,
     stopped: Arc<dyn Fn() -> bool + Send + Sync>,
     trouble: Option<String>,
+    /// For looking only: what is known of a manifest costs no commit then.
+    known: rusqlite::Connection,
+    /// Who writes to files, from a moment ago.
+    writers: Option<Writers>,
+    /// Whether the file system's clock is this machine's.
+    own_clock: bool,
     /// Whether a look has seen all of the folder, and what an earlier process left half taken in was ended.
     orphans_ended: bool,
 }
@@ -55,8 +64,16 @@ struct Seen {
     /// How often it was looked at in vain, for growing waits.
     looks: u32,
     standing: Standing,
+    /// What is not whole, and which state of the files that was found in.
+    not_whole: Option<(u64, Problem)>,
     /// In which scan it was last there.
     scan: u64,
+}
+
+impl Seen {
+    const fn is_known(&self) -> bool {
+        matches!(self.standing, Standing::Queued | Standing::Settled)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,7 +112,7 @@ impl Drop {
     ///
     /// # Errors
     ///
-    /// Where a pattern of the configuration is none.
+    /// Where a pattern of the configuration is none, or the queue cannot be looked into.
     pub fn new(
         config: DropConfig,
         queue: Queue,
@@ -110,7 +127,20 @@ impl Drop {
             skip_dirs: vec![config.done_folder(), config.failed_folder(), config.receipts_folder()],
         };
         let rules = Rules::of(Some(&config), max_image_bytes, queue.seed());
-        Ok(Self { config, queue, rules, scan, seen: HashMap::new(), stopped, trouble: None, orphans_ended: false })
+        let known = Queue::look(queue.path()).map_err(io::Error::other)?;
+        Ok(Self {
+            config,
+            queue,
+            rules,
+            scan,
+            seen: HashMap::new(),
+            stopped,
+            trouble: None,
+            known,
+            writers: None,
+            own_clock: false,
+            orphans_ended: false,
+        })
     }
 
     /// Its configuration.
@@ -125,6 +155,14 @@ impl Drop {
     ///
     /// Those of the queue. A folder that cannot be read is noted there and reported by the next look.
     pub fn look(&mut self, number: u64) -> Result<Looked, QueueError> {
+        let looked = self.look_through(number);
+        let waits = |manifest: &str| self.seen.get(manifest).is_some_and(|seen| !seen.is_known());
+        self.queue.awaited().looked(&self.config.name, waits);
+        looked
+    }
+
+    fn look_through(&mut self, number: u64) -> Result<Looked, QueueError> {
+        self.own_clock = matches!(delivers_events(&self.config.path), Ok(Delivery::Yes));
         let mut found = Vec::new();
         let read = Root::open(&self.config.path).and_then(|root| {
             let report = scan(&root, &self.scan, &mut |manifest: Found| {
@@ -192,7 +230,16 @@ impl Drop {
             None => {
                 let standing = self.standing(root, &path, &identity)?;
                 // New or changed: it must lie still for as long as the drop says, from now on.
-                Seen { identity, files: 0, still_since: now, next: now, looks: 0, standing, scan: number }
+                Seen {
+                    identity,
+                    files: 0,
+                    still_since: now,
+                    next: now,
+                    looks: 0,
+                    standing,
+                    not_whole: None,
+                    scan: number,
+                }
             }
         };
         seen.scan = number;
@@ -202,9 +249,10 @@ impl Drop {
                 seen.standing = self.standing(root, &path, &identity)?;
             }
         }
-        let is_known = |seen: &Seen| matches!(seen.standing, Standing::Queued | Standing::Settled);
-        if !is_known(&seen) && seen.standing != Standing::Behind && now >= seen.next {
+        if !seen.is_known() && seen.standing != Standing::Behind && now >= seen.next {
             self.advance(root, &path, &mut seen, looked)?;
+            // A large manifest that waits must not keep us reading it.
+            seen.next = seen.next.max(Instant::now() + now.elapsed() * 10);
         }
         match seen.standing {
             Standing::Queued | Standing::Settled => {}
@@ -212,7 +260,9 @@ impl Drop {
             Standing::Behind => looked.behind += 1,
             Standing::Incomplete | Standing::Unreadable => looked.waiting += 1,
         }
-        if !is_known(&seen) {
+        if seen.is_known() {
+            self.queue.awaited().forget(&self.config.name, &path);
+        } else {
             let least = if seen.standing == Standing::Behind { BEHIND } else { Duration::from_millis(10) };
             let wait = seen.next.saturating_duration_since(Instant::now()).max(least);
             looked.again_in = Some(looked.again_in.map_or(wait, |other| other.min(wait)));
@@ -222,12 +272,14 @@ impl Drop {
     }
 
     fn is_open(&self, path: &str) -> Result<bool, QueueError> {
-        Ok(self.queue.known_manifest(&self.config.name, path)?.is_some_and(|known| !known.closed && !known.admitting))
+        let known = admit::known_manifest(&self.known, &self.config.name, path)?;
+        Ok(known.is_some_and(|known| !known.closed && !known.admitting))
     }
 
     /// Whether the queue knows this manifest already.
     fn standing(&self, root: &Root, path: &str, identity: &Identity) -> Result<Standing, QueueError> {
-        let Some(known) = self.queue.known_manifest(&self.config.name, path)? else { return Ok(Standing::Settling) };
+        let known = admit::known_manifest(&self.known, &self.config.name, path)?;
+        let Some(known) = known else { return Ok(Standing::Settling) };
         if known.admitting {
             return Ok(Standing::Settling);
         }
@@ -248,7 +300,7 @@ impl Drop {
     }
 
     /// Takes a manifest one step further: settled, complete, taken in.
-    fn advance(&self, root: &Root, path: &str, seen: &mut Seen, looked: &mut Looked) -> Result<(), QueueError> {
+    fn advance(&mut self, root: &Root, path: &str, seen: &mut Seen, looked: &mut Looked) -> Result<(), QueueError> {
         let now = Instant::now();
         if let Some(marker) = &self.config.done_marker
             && let Err(Refusal::Missing) = root.open_file(&format!("{path}{marker}"))
@@ -261,7 +313,13 @@ impl Drop {
             Err(error) => return self.unready(path, seen, &error),
         };
         let folder = folder_of(path);
-        let still = match examine::stillness(&mut opened, root, folder, &self.rules) {
+        self.see_writers();
+        let (drop, awaited) = (self.config.name.as_str(), self.queue.awaited());
+        let named =
+            examine::stillness(&mut opened, root, (folder, path), &self.rules, self.writers.as_ref(), &mut |file| {
+                awaited.name(drop, path, path_key(&self.config.path, "", file))
+            });
+        let still = match named {
             Ok(still) => still,
             Err(error) => return self.unready(path, seen, &error),
         };
@@ -279,16 +337,24 @@ impl Drop {
             seen.standing = Standing::Settling;
             return Ok(());
         }
-        if let Some(known) = self.queue.known_manifest(&self.config.name, path)?
-            && known.admitting
-            && known.sha256 != opened.sha256.0
+        if let Some((file, who)) = &still.being_written {
+            // However long that takes: what is taken from under a writer is lost to both.
+            let reason = format!("{file} is still open for writing, by {who}");
+            self.wait(path, seen, Standing::Incomplete, reason, std::slice::from_ref(file))?;
+            return Ok(());
+        }
+        if let Some((state, problem)) = seen.not_whole.clone()
+            && state == still.signature
+            && !given_up
         {
-            // Another manifest is in the place of the one that a crash left half taken in.
-            self.queue.end_half_taken(known.batch_id, Timestamp::now())?;
+            given_up = self.hold(path, seen, &problem)?;
+            if !given_up {
+                return Ok(());
+            }
         }
         let plan = self.plan(path, &opened);
         let policy = Policy { on_invalid: self.config.on_invalid, wait_for_files: !given_up };
-        match admit(&self.queue, &plan, &mut opened, root, &self.rules, policy, &*self.stopped) {
+        match take_in(&self.queue, &plan, &mut opened, root, &self.rules, policy, &*self.stopped) {
             Ok(admitted) => {
                 tracing::info!(
                     drop = self.config.name,
@@ -304,13 +370,15 @@ impl Drop {
                 Ok(())
             }
             Err(AdmitError::Unready(error)) => self.unready(path, seen, &error),
-            Err(AdmitError::Later(problem)) => {
-                let file = problem.path.clone().unwrap_or_default();
-                let reason = format!("{file}: {}", problem.reason);
-                let waited = self.wait(path, seen, Standing::Incomplete, reason, &[file])?;
-                if waited >= self.config.incomplete_after {
+            Err(AdmitError::Later(held)) => {
+                // Reading it again is of use once something has changed, or where the system was to blame.
+                seen.not_whole = match &held {
+                    Held::NotWhole(problem) => Some((still.signature, problem.clone())),
+                    Held::Unreadable(_) => None,
+                };
+                if self.hold(path, seen, held.problem())? {
                     let policy = Policy { wait_for_files: false, ..policy };
-                    return match admit(&self.queue, &plan, &mut opened, root, &self.rules, policy, &*self.stopped) {
+                    return match take_in(&self.queue, &plan, &mut opened, root, &self.rules, policy, &*self.stopped) {
                         Ok(_) => {
                             seen.standing = Standing::Queued;
                             looked.taken += 1;
@@ -327,10 +395,30 @@ impl Drop {
         }
     }
 
+    /// Looks who writes to files, unless that is known from a moment ago.
+    fn see_writers(&mut self) {
+        let lasts = self.config.settle.clamp(Duration::from_millis(100), Duration::from_secs(1));
+        if self.writers.as_ref().is_none_or(|writers| writers.at.elapsed() >= lasts) {
+            self.writers = Some(Writers::look());
+        }
+    }
+
+    /// Notes that a manifest is held back; returns whether that has lasted for too long.
+    fn hold(&self, path: &str, seen: &mut Seen, problem: &Problem) -> Result<bool, QueueError> {
+        let file = problem.path.clone();
+        let reason = match &file {
+            Some(file) => format!("{file}: {}", problem.reason),
+            None => format!("the manifest is {}", problem.reason),
+        };
+        let waited = self.wait(path, seen, Standing::Incomplete, reason, file.as_slice())?;
+        Ok(waited >= self.config.incomplete_after)
+    }
+
     /// How long a manifest and its files must still lie unchanged; `None` where they have for long enough.
     ///
-    /// What the file system says of the last change counts where it makes sense; where its clock is ahead of ours, as on
-    /// a network mount or after a jump, what was seen from here counts.
+    /// What the file system says of the last change counts where its clock is ours and makes sense; else, as on a network
+    /// mount or after a jump, only what was seen from here counts. A file's date of modification counts nowhere, since
+    /// senders set it.
     fn unsettled(&self, seen: &mut Seen, still: &Stillness, now: Instant) -> Option<Duration> {
         if self.config.done_marker.is_some() {
             return None;
@@ -340,7 +428,8 @@ impl Drop {
             seen.still_since = now;
         }
         let changed = Timestamp(still.last_change_ns.div_euclid(1_000_000));
-        let quiet = Timestamp::now().since(changed).max(now.duration_since(seen.still_since));
+        let seen_for = now.duration_since(seen.still_since);
+        let quiet = if self.own_clock { Timestamp::now().since(changed).max(seen_for) } else { seen_for };
         self.config.settle.checked_sub(quiet).filter(|rest| !rest.is_zero())
     }
 

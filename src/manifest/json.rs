@@ -161,7 +161,8 @@ fn walk<R: Read>(
         }
         _ => syntax_problem(&error),
     });
-    Err(ReadError::Unusable(findings.into_problems()))
+    let problems = findings.into_problems();
+    Err(if error.is_eof() { ReadError::Cut(problems) } else { ReadError::Unusable(problems) })
 }
 
 /// The problem with text that is not JSON, or has an entry that is not to be held.

@@ -24,7 +24,8 @@ pub(super) fn read<R: Read + Seek>(text: &mut Text<R>, limits: &Limits, sink: &m
     check(text.rewind()?, limits)?;
     let mut index = 0_u64;
     each_line(text.rewind()?, limits, &mut |line| {
-        let reading = entry(&line, index, limits);
+        let (reading, cut) = entry(&line, index, limits);
+        sink.summary.cut = cut;
         index = index.saturating_add(1);
         if sink.give(reading).is_break() { Err(ReadError::Stopped) } else { Ok(()) }
     })
@@ -47,17 +48,18 @@ fn check<R: Read>(input: R, limits: &Limits) -> Result<(), ReadError> {
     if count == 0 { Err(ReadError::unusable(no_entries())) } else { Ok(()) }
 }
 
-fn entry(line: &Line<'_>, index: u64, limits: &Limits) -> Reading {
-    let problem = if line.too_long {
+/// What a line comes to, and whether it breaks off.
+fn entry(line: &Line<'_>, index: u64, limits: &Limits) -> (Reading, bool) {
+    let (problem, cut) = if line.too_long {
         let reason = format!("the line is longer than {} bytes", limits.max_line_bytes);
-        Problem::error(reason, "make the entry smaller, or divide it; images are named by their paths")
+        (Problem::error(reason, "make the entry smaller, or divide it; images are named by their paths"), false)
     } else {
         match parse(line.bytes) {
             Ok(parsed) => {
                 let place = Place { index, line: Some(line.number), kind: None, profile_id: None, limits };
-                return object::entry(parsed, &place);
+                return (object::entry(parsed, &place), false);
             }
-            Err(problem) => problem,
+            Err((problem, at_end)) => (problem, at_end && !line.ended),
         }
     };
     let mut findings = Findings::default();
@@ -66,19 +68,20 @@ fn entry(line: &Line<'_>, index: u64, limits: &Limits) -> Reading {
     let is_document = line.bytes.windows(8).any(|part| part == b"\"images\"");
     let kind = if is_document { EntryKind::Document } else { EntryKind::File };
     let label = Label { index, line: Some(line.number), kind, reference: None, profile_id: None, replace: false };
-    findings.conclude(label, None)
+    (findings.conclude(label, None), cut)
 }
 
-fn parse(line: &[u8]) -> Result<Parsed, Problem> {
-    let text = str::from_utf8(line).map_err(|_| not_utf8("the line"))?;
+/// Reads a line; with the problem comes whether the text ended too early.
+fn parse(line: &[u8]) -> Result<Parsed, (Problem, bool)> {
+    let text = str::from_utf8(line).map_err(|error| (not_utf8("the line"), error.error_len().is_none()))?;
     let mut deserializer = serde_json::Deserializer::from_str(text);
     Parsed::read(&mut deserializer).and_then(|parsed| deserializer.end().map(|()| parsed)).map_err(|error| {
         let (what, column) = (syntax_reason(&error), error.column());
         if error.is_data() {
-            return Problem::error(what, "make it smaller, or divide it");
+            return (Problem::error(what, "make it smaller, or divide it"), false);
         }
         let reason = format!("the line is not valid JSON: {what}, at column {column}");
-        Problem::error(reason, "write one entry, complete, on each line")
+        (Problem::error(reason, "write one entry, complete, on each line"), error.is_eof())
     })
 }
 
@@ -89,6 +92,8 @@ struct Line<'a> {
     /// Without white space around it; only its beginning where it is too long.
     bytes: &'a [u8],
     too_long: bool,
+    /// Whether a line end follows.
+    ended: bool,
 }
 
 fn each_line<R: Read>(
@@ -102,18 +107,19 @@ fn each_line<R: Read>(
         |error| read_failure(error, &meter, limits, || Problem::error("a line is too long", "make the entry smaller"));
     let mut line = Vec::new();
     let mut number = 0_u64;
-    while let Some(too_long) = next_line(&mut reader, limits.max_line_bytes, &mut line).map_err(failed)? {
+    while let Some((too_long, ended)) = next_line(&mut reader, limits.max_line_bytes, &mut line).map_err(failed)? {
         number = number.saturating_add(1);
         let bytes = line.trim_ascii();
         if too_long || !bytes.is_empty() {
-            visit(Line { number, bytes, too_long })?;
+            visit(Line { number, bytes, too_long, ended })?;
         }
     }
     Ok(())
 }
 
-/// Reads the next line into `line`, at most `most` bytes of it; says whether it is longer, and nothing at the end.
-fn next_line(reader: &mut impl BufRead, most: usize, line: &mut Vec<u8>) -> io::Result<Option<bool>> {
+/// Reads the next line into `line`, at most `most` bytes of it; says whether it is longer and whether a line
+/// end follows, and nothing at the end.
+fn next_line(reader: &mut impl BufRead, most: usize, line: &mut Vec<u8>) -> io::Result<Option<(bool, bool)>> {
     line.clear();
     // One byte more, for the carriage return of a Windows line end, which is no part of the line.
     let capacity = most.saturating_add(1);
@@ -136,7 +142,7 @@ fn next_line(reader: &mut impl BufRead, most: usize, line: &mut Vec<u8>) -> io::
         reader.consume(used);
         if end.is_some() || at_end {
             let text = line.strip_suffix(b"\r").unwrap_or(line);
-            return Ok(begun.then_some(overflows || text.len() > most));
+            return Ok(begun.then_some((overflows || text.len() > most, end.is_some())));
         }
     }
 }

@@ -85,7 +85,7 @@ fn a_line_end_may_be_split_between_two_reads() {
     let mut reader = BufReader::new((&b"abc\r"[..]).chain(&b"\nabcd\r"[..]).chain(&b"\nabc\r"[..]));
     let mut line = Vec::new();
     let mut told = Vec::new();
-    while let Some(too_long) = next_line(&mut reader, 3, &mut line).unwrap() {
+    while let Some((too_long, _)) = next_line(&mut reader, 3, &mut line).unwrap() {
         told.push(too_long);
     }
     assert_eq!(told, [false, true, false]);
@@ -95,9 +95,9 @@ fn a_line_end_may_be_split_between_two_reads() {
 fn a_line_of_hundreds_of_megabytes_is_not_buffered() {
     let mut reader = BufReader::new(io::repeat(b' ').take(300 << 20).chain(&b"\nok\n"[..]));
     let mut line = Vec::new();
-    assert_eq!(next_line(&mut reader, 1 << 20, &mut line).unwrap(), Some(true));
+    assert_eq!(next_line(&mut reader, 1 << 20, &mut line).unwrap(), Some((true, true)));
     assert!(line.capacity() <= 2 << 20);
-    assert_eq!(next_line(&mut reader, 1 << 20, &mut line).unwrap(), Some(false));
+    assert_eq!(next_line(&mut reader, 1 << 20, &mut line).unwrap(), Some((false, true)));
     assert_eq!(line, b"ok");
     assert_eq!(next_line(&mut reader, 1 << 20, &mut line).unwrap(), None);
 }

@@ -96,6 +96,9 @@ pub enum ReadError {
     /// The manifest itself is wrong: its sender must mend it.
     #[error("the manifest cannot be used: {}", first_reason(.0))]
     Unusable(Vec<Problem>),
+    /// The text ends before the manifest does: it may still be under way, else it is as unusable.
+    #[error("the manifest is truncated: {}", first_reason(.0))]
+    Cut(Vec<Problem>),
     /// The manifest, or the temporary file for its rows, could not be read or written: trying again may help.
     #[error("the manifest cannot be read")]
     Io(#[source] io::Error),
@@ -123,6 +126,8 @@ pub struct Summary {
     pub invalid: u64,
     /// What is worth a look about the manifest itself; a few at most.
     pub warnings: Vec<Problem>,
+    /// Whether the last line breaks off, so that more may be under way.
+    pub cut: bool,
 }
 
 /// Reads a manifest from its beginning, and hands its entries to `each` in the order of their index.
@@ -131,8 +136,8 @@ pub struct Summary {
 ///
 /// # Errors
 ///
-/// [`ReadError::Unusable`] tells what the sender must mend, [`ReadError::Io`] may go away, [`ReadError::Stopped`] is
-/// what `each` asked for. After any of them, entries that were handed over count for nothing.
+/// [`ReadError::Unusable`] tells what the sender must mend, [`ReadError::Cut`] and [`ReadError::Io`] may go away,
+/// [`ReadError::Stopped`] is what `each` asked for. After any of them, entries that were handed over count for nothing.
 pub fn read<R: Read + Seek>(
     mut input: R,
     format: Format,
@@ -142,12 +147,17 @@ pub fn read<R: Read + Seek>(
     let start = format::start_of_text(&mut input)?;
     let mut text = Text { input, start };
     let mut sink = Sink { each, summary: Summary::default() };
-    match format {
-        Format::Json => json::read(&mut text, limits, &mut sink)?,
-        Format::JsonLines => lines::read(&mut text, limits, &mut sink)?,
-        Format::Csv => csv::read(&mut text, limits, &mut sink)?,
+    let read = match format {
+        Format::Json => json::read(&mut text, limits, &mut sink),
+        Format::JsonLines => lines::read(&mut text, limits, &mut sink),
+        Format::Csv => csv::read(&mut text, limits, &mut sink),
+    };
+    match read {
+        Ok(()) => Ok(sink.summary),
+        // Some programs make a file first and fill it later.
+        Err(ReadError::Unusable(problems)) if text.is_empty()? => Err(ReadError::Cut(problems)),
+        Err(error) => Err(error),
     }
-    Ok(sink.summary)
 }
 
 /// The input without its byte order mark; every pass begins with [`Text::rewind`].
@@ -161,6 +171,10 @@ impl<R: Read + Seek> Text<R> {
     fn rewind(&mut self) -> Result<&mut R, ReadError> {
         self.input.seek(SeekFrom::Start(self.start)).map_err(ReadError::Io)?;
         Ok(&mut self.input)
+    }
+
+    fn is_empty(&mut self) -> Result<bool, ReadError> {
+        Ok(self.rewind()?.read(&mut [0]).map_err(ReadError::Io)? == 0)
     }
 }
 

@@ -55,7 +55,7 @@ pub(super) fn unusable_within(format: Format, text: impl AsRef<[u8]>, limits: &L
     });
     assert_eq!(given, 0, "entries of an unusable manifest were handed out");
     match outcome {
-        Err(ReadError::Unusable(problems)) => all_text(&problems),
+        Err(ReadError::Unusable(problems) | ReadError::Cut(problems)) => all_text(&problems),
         other => panic!("{other:?}"),
     }
 }
@@ -221,7 +221,9 @@ fn check_invariants(format: Format, bytes: &[u8]) -> Result<(), TestCaseError> {
             }
             prop_assert_eq!(summary.invalid, bad);
         }
-        Err(ReadError::Unusable(problems)) => prop_assert!(problems.iter().any(Problem::is_error)),
+        Err(ReadError::Unusable(problems) | ReadError::Cut(problems)) => {
+            prop_assert!(problems.iter().any(Problem::is_error))
+        }
         Err(other) => prop_assert!(false, "{:?}", other),
     }
     Ok(())

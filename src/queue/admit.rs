@@ -616,27 +616,34 @@ impl Queue {
     /// Those of the database.
     pub fn known_manifest(&self, drop: &str, manifest: &str) -> Result<Option<Known>, QueueError> {
         let (drop, manifest) = (drop.to_owned(), manifest.to_owned());
-        self.run_blocking(move |connection| {
-            let drop_id = drop_id(connection, &drop)?;
-            Ok(connection
-                .prepare_cached(
-                    "SELECT id, state, manifest_file, manifest_sha256, shelf IS NOT NULL FROM batch
-                      WHERE drop_id = ?1 AND manifest = ?2 ORDER BY id DESC LIMIT 1",
-                )?
-                .query_row(params![drop_id, manifest], |row| {
-                    let state: String = row.get(1)?;
-                    Ok(Known {
-                        batch_id: row.get(0)?,
-                        admitting: state == "admitting",
-                        closed: state == "closed",
-                        file: row.get(2)?,
-                        sha256: row.get(3)?,
-                        moved: row.get(4)?,
-                    })
-                })
-                .optional()?)
-        })
+        self.run_blocking(move |connection| known_manifest(connection, &drop, &manifest))
     }
+}
+
+/// The same, for whoever has a connection to look with.
+///
+/// # Errors
+///
+/// Those of the database.
+pub fn known_manifest(connection: &Connection, drop: &str, manifest: &str) -> Result<Option<Known>, QueueError> {
+    Ok(connection
+        .prepare_cached(
+            "SELECT id, state, manifest_file, manifest_sha256, shelf IS NOT NULL FROM batch
+              WHERE drop_id = (SELECT id FROM drop_folder WHERE name = ?1) AND manifest = ?2
+              ORDER BY id DESC LIMIT 1",
+        )?
+        .query_row(params![drop, manifest], |row| {
+            let state: String = row.get(1)?;
+            Ok(Known {
+                batch_id: row.get(0)?,
+                admitting: state == "admitting",
+                closed: state == "closed",
+                file: row.get(2)?,
+                sha256: row.get(3)?,
+                moved: row.get(4)?,
+            })
+        })
+        .optional()?)
 }
 
 /// A batch that was made of a manifest.

@@ -12,6 +12,7 @@
 pub mod admit;
 #[cfg(test)]
 mod again_tests;
+pub mod awaited;
 pub mod clocks;
 pub mod control;
 pub mod crosswalk;
@@ -35,10 +36,12 @@ pub mod writer;
 use std::{
     io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use rusqlite::{Connection, ErrorCode};
 
+use awaited::Awaited;
 pub use writer::WhenStuck;
 use writer::Writer;
 
@@ -194,6 +197,7 @@ pub struct Queue {
     writer: Writer,
     path: PathBuf,
     seed: u64,
+    awaited: Arc<Awaited>,
 }
 
 impl Queue {
@@ -204,7 +208,12 @@ impl Queue {
     /// Where it is not ours, newer, damaged, or cannot be written.
     pub fn open(path: &Path, when_stuck: WhenStuck) -> Result<Self, QueueError> {
         let (connection, seed) = schema::open_for_writing(path)?;
-        Ok(Self { writer: Writer::start(connection, when_stuck)?, path: path.to_owned(), seed })
+        Ok(Self {
+            writer: Writer::start(connection, when_stuck)?,
+            path: path.to_owned(),
+            seed,
+            awaited: Arc::default(),
+        })
     }
 
     /// A connection for looking only.
@@ -227,6 +236,12 @@ impl Queue {
     #[must_use]
     pub const fn seed(&self) -> u64 {
         self.seed
+    }
+
+    /// What manifests name that are not in the queue yet.
+    #[must_use]
+    pub const fn awaited(&self) -> &Arc<Awaited> {
+        &self.awaited
     }
 
     /// Why nothing can be written at present, if so.

@@ -4,17 +4,34 @@ use std::{fs, os::unix::fs::symlink, process::Command};
 
 use serde_json::{Value, json};
 
-use crate::support::{Format, Site, entry, image, profile, sha256};
+use crate::support::{Finished, Format, Site, entry, image, profile, sha256};
 
 /// Drops a manifest whose middle entry is this one, between two good ones, and takes it in.
 ///
 /// The middle one is refused with a field or path, a reason, and a cure; the good ones are created.
 #[track_caller]
 fn refuses_only(site: &Site, bad: Value) -> Value {
+    put_between_good_ones(site, bad);
+    site.run_once().expect(1);
+    refused_alone(site)
+}
+
+/// The same for what may only be under way: it is waited for, and then refused.
+#[track_caller]
+fn refuses_only_in_the_end(site: &Site, bad: Value) -> Value {
+    put_between_good_ones(site, bad);
+    site.run_until_given_up().expect(1);
+    refused_alone(site)
+}
+
+fn put_between_good_ones(site: &Site, bad: Value) {
     site.put("good-1.png", image(Format::Png, 1));
     site.put("good-2.png", image(Format::Png, 2));
     site.put_documents("a.manifest.json", &[entry("1", 1, "good-1.png"), bad, entry("2", 2, "good-2.png")]);
-    site.run_once().expect(1);
+}
+
+#[track_caller]
+fn refused_alone(site: &Site) -> Value {
     let receipt = site.receipt("a.manifest.json");
     assert_eq!(receipt["status"], "partial", "{receipt}");
     assert_eq!(receipt["counts"]["created"], 2, "{receipt}");
@@ -92,7 +109,6 @@ fn a_pipe_as_a_manifest_does_not_make_it_hang() {
 #[test]
 fn images_that_are_none() {
     for (content, what) in [
-        (Vec::new(), "empty"),
         (b"only text\n".to_vec(), "text"),
         (b"<html></html>".to_vec(), "a page"),
         (b"PK\x03\x04 a zip".to_vec(), "an archive"),
@@ -102,17 +118,21 @@ fn images_that_are_none() {
         let error = refuses_only(&site, entry("bad", 3, "bad.png"));
         assert_eq!(error["path"], "bad.png", "{what}");
     }
+    let site = Site::impatient();
+    site.put("bad.png", "");
+    let error = refuses_only_in_the_end(&site, entry("bad", 3, "bad.png"));
+    assert_eq!(error["path"], "bad.png", "empty");
 }
 
 #[test]
 fn checks_that_do_not_hold() {
     let content = image(Format::Png, 50);
     for (field, value) in [("sha256", json!(sha256(b"other"))), ("bytes", json!(content.len() + 1))] {
-        let site = Site::new();
+        let site = Site::impatient();
         site.put("bad.png", &content);
         let mut bad = entry("bad", 3, "bad.png");
         bad["images"][0][field] = value;
-        let error = refuses_only(&site, bad);
+        let error = refuses_only_in_the_end(&site, bad);
         assert!(error["field"].as_str().is_some_and(|found| found.contains(field)), "{error}");
     }
 }
@@ -163,11 +183,29 @@ fn an_unknown_field_names_the_nearest_known_one() {
 #[track_caller]
 fn rejects_whole(name: &str, manifest: impl AsRef<[u8]>) -> Value {
     let site = Site::new();
+    put_beside_a_good_one(&site, name, manifest);
+    let finished = site.run_once().expect(1);
+    rejected_whole(&site, name, &finished)
+}
+
+/// The same for one that may only be under way: it is waited for, and then rejected.
+#[track_caller]
+fn rejects_whole_in_the_end(name: &str, manifest: impl AsRef<[u8]>) -> Value {
+    let site = Site::impatient();
+    put_beside_a_good_one(&site, name, manifest);
+    let finished = site.run_until_given_up().expect(1);
+    rejected_whole(&site, name, &finished)
+}
+
+fn put_beside_a_good_one(site: &Site, name: &str, manifest: impl AsRef<[u8]>) {
     site.put("good.png", image(Format::Png, 1));
     site.put_documents("good.manifest.json", &[entry("good", 1, "good.png")]);
     site.put("bad.png", image(Format::Png, 2));
     site.put(name, manifest);
-    let finished = site.run_once().expect(1);
+}
+
+#[track_caller]
+fn rejected_whole(site: &Site, name: &str, finished: &Finished) -> Value {
     assert!(finished.stderr.len() < 20_000, "the log does not repeat what was sent: {} bytes", finished.stderr.len());
     assert_eq!(site.receipt("good.manifest.json")["status"], "done");
     let receipt = site.receipt(name);
@@ -181,10 +219,12 @@ fn rejects_whole(name: &str, manifest: impl AsRef<[u8]>) -> Value {
 
 #[test]
 fn manifests_that_are_none() {
-    for text in
-        ["", " \n", "null", "[]", "7", "\u{0}\u{0}", "{", "{}", "{\"version\":1}", "{\"version\":1,\"documents\":7}"]
-    {
+    for text in ["null", "[]", "7", "\u{0}\u{0}", "{}", "{\"version\":1}", "{\"version\":1,\"documents\":7}"] {
         let receipt = rejects_whole("bad.manifest.json", text);
+        assert!(receipt["status"] == "rejected" || receipt["status"] == "failed", "{text:?}: {receipt}");
+    }
+    for text in ["", " \n", "{"] {
+        let receipt = rejects_whole_in_the_end("bad.manifest.json", text);
         assert!(receipt["status"] == "rejected" || receipt["status"] == "failed", "{text:?}: {receipt}");
     }
     rejects_whole("bad.manifest.json", [0xFF, 0xFE, 0x00, 0x7B]);
@@ -257,11 +297,12 @@ fn csv_that_is_broken_is_named() {
         ("path\na.png\n".to_owned(), "profile_id"),
         (format!("profile_id,path,colour\n{},bad.png,red\n", profile(1)), "colour"),
         ("profile_id,path,path\n".to_owned(), "path"),
-        (String::new(), "header"),
     ] {
         let receipt = rejects_whole("bad.manifest.csv", &csv);
         assert!(receipt.to_string().contains(said), "{csv:?}: {receipt}");
     }
+    let receipt = rejects_whole_in_the_end("bad.manifest.csv", "");
+    assert!(receipt.to_string().contains("header"), "{receipt}");
 }
 
 #[test]

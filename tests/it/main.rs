@@ -14,6 +14,8 @@ mod check;
 #[cfg(test)]
 mod commands;
 #[cfg(test)]
+mod complete;
+#[cfg(test)]
 mod crash;
 #[cfg(test)]
 mod demo;

@@ -106,7 +106,7 @@ fn none_that_made_it_is_failed_and_none_that_can_be_read_is_rejected() {
     let site = Site::with_faults(&["upload_image=status-before:400/201"]);
     site.put("a.png", image(Format::Png, 1));
     site.put_documents("a.manifest.json", &[entry("a", 1, "a.png")]);
-    site.put("broken.manifest.json", "{ \"version\": 1, \"documents\": [");
+    site.put("broken.manifest.json", "{ \"version\": 1, \"documents\": ]");
     site.run_once().expect(1);
     assert_eq!(site.receipt("a.manifest.json")["status"], "failed");
     let rejected = site.receipt("broken.manifest.json");

@@ -96,6 +96,11 @@ impl Site {
         Builder::default().build()
     }
 
+    /// One that gives up after a second what does not become whole.
+    pub(crate) fn impatient() -> Self {
+        Builder { drop: "incomplete_after = '1s'".to_owned(), ..Builder::default() }.build()
+    }
+
     /// One whose API has these faults, each written as a rule.
     pub(crate) fn with_faults(rules: &[&str]) -> Self {
         let site = Self::new();
@@ -171,6 +176,18 @@ impl Site {
     pub(crate) fn run_once(&self) -> Finished {
         self.wait_until_settled();
         self.run(&["run", "--once"])
+    }
+
+    /// Takes what lies in the drop until nothing there is waited for any longer.
+    pub(crate) fn run_until_given_up(&self) -> Finished {
+        let mut finished = self.run_once();
+        wait_until("the worker has given up what does not come", || {
+            if finished.code == Some(3) {
+                finished = self.run_once();
+            }
+            finished.code != Some(3)
+        });
+        finished
     }
 
     /// Waits until the worker must take every file in the drop for complete.

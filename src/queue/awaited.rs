@@ -1,0 +1,193 @@
+//! Files that are named by manifests which lie in a drop and are not in the queue yet.
+//!
+//! A file that two manifests name must not be moved away with the first while the second is still looked at. What is in
+//! the queue is found by its rows; what is not yet there is noted here, in memory, before its files are looked for. A
+//! manifest that is being put away says which files are about to move, and whoever begins to name one of them waits for
+//! that: so each file is either seen to be named, and stays, or has gone before it is looked for.
+//!
+//! Nothing is known of a drop before its first look, so nothing of it is put away before that.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+};
+
+/// So many files of one manifest are noted, 16 bytes each; of a larger one it is only known that it is there.
+const MOST: usize = 1 << 20;
+
+/// The files of all drops that manifests wait for.
+#[derive(Debug, Default)]
+pub struct Awaited {
+    state: Mutex<State>,
+    moved: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Drops that have not been looked into.
+    unknown: HashSet<String>,
+    /// By drop and manifest: the keys of the files that it names, or nothing where they are too many.
+    named: HashMap<String, HashMap<String, Option<HashSet<i64>>>>,
+    /// What is about to be moved.
+    moving: HashSet<i64>,
+}
+
+/// Why nothing of a drop can be put away now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotNow {
+    /// It has not been looked into yet.
+    Unknown,
+    /// This manifest names so many files that they are not known one by one; it has to be taken in first.
+    Large(String),
+}
+
+impl Awaited {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says that a drop will be looked into.
+    pub fn expect(&self, drop: &str) {
+        self.state().unknown.insert(drop.to_owned());
+    }
+
+    /// Says that a drop was looked into; `waits` tells which manifests still wait there.
+    pub fn looked(&self, drop: &str, waits: impl Fn(&str) -> bool) {
+        let mut state = self.state();
+        state.unknown.remove(drop);
+        if let Some(named) = state.named.get_mut(drop) {
+            named.retain(|manifest, _| waits(manifest));
+        }
+    }
+
+    /// Notes that a manifest names a file. Waits where that file is being moved at this moment.
+    pub fn name(&self, drop: &str, manifest: &str, key: i64) {
+        let mut state = self.state();
+        while state.moving.contains(&key) {
+            state = self.moved.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        let manifests = match state.named.get_mut(drop) {
+            Some(manifests) => manifests,
+            None => state.named.entry(drop.to_owned()).or_default(),
+        };
+        let keys = match manifests.get_mut(manifest) {
+            Some(keys) => keys,
+            None => manifests.entry(manifest.to_owned()).or_insert_with(|| Some(HashSet::new())),
+        };
+        if let Some(known) = keys {
+            known.insert(key);
+            if known.len() > MOST {
+                *keys = None;
+            }
+        }
+    }
+
+    /// Says that a manifest is in the queue, or counts no longer.
+    pub fn forget(&self, drop: &str, manifest: &str) {
+        if let Some(manifests) = self.state().named.get_mut(drop) {
+            manifests.remove(manifest);
+        }
+    }
+
+    /// Says that these files of a drop are about to be moved, those excepted that a manifest waits for.
+    ///
+    /// # Errors
+    ///
+    /// Where nothing can be said of that.
+    pub fn about_to_move(self: &Arc<Self>, drop: &str, keys: &[i64]) -> Result<Moving, NotNow> {
+        let mut state = self.state();
+        if state.unknown.contains(drop) {
+            return Err(NotNow::Unknown);
+        }
+        let mut named = HashSet::new();
+        for (manifest, theirs) in state.named.get(drop).into_iter().flatten() {
+            match theirs {
+                None => return Err(NotNow::Large(manifest.clone())),
+                Some(theirs) => named.extend(keys.iter().filter(|key| theirs.contains(key))),
+            }
+        }
+        let keys: Vec<i64> = keys.iter().copied().filter(|key| !named.contains(key)).collect();
+        state.moving.extend(&keys);
+        Ok(Moving { awaited: Arc::clone(self), keys, named })
+    }
+}
+
+/// Files that may be moved for as long as this stands.
+#[derive(Debug)]
+pub struct Moving {
+    awaited: Arc<Awaited>,
+    keys: Vec<i64>,
+    named: HashSet<i64>,
+}
+
+impl Moving {
+    /// Whether a manifest waits for this file, so that it stays.
+    #[must_use]
+    pub fn is_named(&self, key: i64) -> bool {
+        self.named.contains(&key)
+    }
+}
+
+impl Drop for Moving {
+    fn drop(&mut self) {
+        let mut state = self.awaited.state();
+        for key in &self.keys {
+            state.moving.remove(key);
+        }
+        self.awaited.moved.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_a_waiting_manifest_names_stays() {
+        let awaited = Arc::new(Awaited::default());
+        awaited.name("a", "m.json", 1);
+        let moving = awaited.about_to_move("a", &[1, 2]).unwrap();
+        assert!(moving.is_named(1) && !moving.is_named(2));
+        drop(moving);
+        assert!(awaited.about_to_move("b", &[1]).is_ok_and(|moving| !moving.is_named(1)));
+        awaited.forget("a", "m.json");
+        assert!(awaited.about_to_move("a", &[1]).is_ok_and(|moving| !moving.is_named(1)));
+    }
+
+    #[test]
+    fn nothing_moves_before_the_first_look() {
+        let awaited = Arc::new(Awaited::default());
+        awaited.expect("a");
+        assert_eq!(awaited.about_to_move("a", &[1]).unwrap_err(), NotNow::Unknown);
+        awaited.name("a", "m.json", 1);
+        awaited.looked("a", |manifest| manifest == "m.json");
+        assert!(awaited.about_to_move("a", &[1]).unwrap().is_named(1));
+        awaited.looked("a", |_| false);
+        assert!(!awaited.about_to_move("a", &[1]).unwrap().is_named(1));
+    }
+
+    #[test]
+    fn whoever_names_a_file_that_is_moving_waits_until_it_has() {
+        let awaited = Arc::new(Awaited::default());
+        let moving = awaited.about_to_move("a", &[1]).unwrap();
+        let (theirs, (say, heard)) = (Arc::clone(&awaited), std::sync::mpsc::channel());
+        let thread = std::thread::spawn(move || {
+            theirs.name("a", "other.json", 2);
+            say.send("another").unwrap();
+            theirs.name("a", "m.json", 1);
+            say.send("this one").unwrap();
+        });
+        assert_eq!(heard.recv().unwrap(), "another");
+        assert!(heard.try_recv().is_err());
+        drop(moving);
+        assert_eq!(heard.recv().unwrap(), "this one");
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_very_large_manifest_holds_up_what_might_be_its_own() {
+        let awaited = Arc::new(Awaited::default());
+        (0..=i64::try_from(MOST).unwrap()).for_each(|key| awaited.name("a", "m.csv", key));
+        assert_eq!(awaited.about_to_move("a", &[-1]).unwrap_err(), NotNow::Large("m.csv".into()));
+    }
+}
