@@ -69,6 +69,14 @@ struct Roots {
     opened: Mutex<HashMap<PathBuf, (Arc<Root>, Instant)>>,
 }
 
+/// The folder that a file lies beneath, and the way to it.
+fn place_of(job: &Job, upload: &Upload) -> (PathBuf, String) {
+    match &upload.lies {
+        Some(place) => (PathBuf::from(&place.root), place.path.clone()),
+        None => (PathBuf::from(&job.image_root), join(&job.image_folder, &upload.path)),
+    }
+}
+
 /// So long a folder is taken to be where it was.
 const ROOT_LASTS: Duration = Duration::from_secs(1);
 
@@ -397,8 +405,8 @@ impl Delivery {
     /// A file that is not as it was checked: its sender may be writing it again, which ends by itself; only one that
     /// lies still is really another one.
     fn changed(&self, job: &Job, upload: &Upload, reason: Reason) -> Outcome {
-        let root = self.roots.get(Path::new(&job.image_root)).map_err(Refusal::Io);
-        let now = root.and_then(|root| root.open_file(&join(&job.image_folder, &upload.path)));
+        let (root, path) = place_of(job, upload);
+        let now = self.roots.get(&root).map_err(Refusal::Io).and_then(|root| root.open_file(&path));
         let lies_still = now.as_ref().is_ok_and(|now| {
             let last_change = Timestamp(now.identity.ctime_ns.div_euclid(1_000_000));
             Timestamp::now().since(last_change) >= STILL_BEING_WRITTEN
@@ -412,9 +420,8 @@ impl Delivery {
 
     /// Opens an image beneath its folder. Blocks, but only as long as the file system takes to find a file.
     fn open(&self, job: &Job, upload: &Upload) -> Result<Sending, Refusal> {
-        let root = self.roots.get(Path::new(&job.image_root)).map_err(Refusal::Io)?;
-        let path = join(&job.image_folder, &upload.path);
-        let opened = root.open_file(&path)?;
+        let (root, path) = place_of(job, upload);
+        let opened = self.roots.get(&root).map_err(Refusal::Io)?.open_file(&path)?;
         if opened.identity.bytes != upload.bytes {
             return Err(Refusal::Unsafe(CHANGED));
         }

@@ -250,6 +250,17 @@ pub struct Upload {
     pub remote_id: Option<String>,
     /// How often its answer was lost.
     pub lost: u32,
+    /// Where the file lies, if it was put away and is to be sent after all.
+    pub lies: Option<Place>,
+}
+
+/// Where a file lies that was put away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// An absolute folder that is trusted.
+    pub root: String,
+    /// The way beneath it, on which no link is followed.
+    pub path: String,
 }
 
 /// A job as a worker holds it.
@@ -397,6 +408,7 @@ mod tests {
             checksum: 0,
             remote_id: remote_id.map(str::to_owned),
             lost: 0,
+            lies: None,
         }
     }
 

@@ -30,7 +30,8 @@ pub const VARIABLE: &str = "PASSFORT_INGEST_KILL_AT";
 /// Every place that a worker comes to. A test compares this with what it traces.
 ///
 /// What a person's command does to the queue is one commit, and the command ends with it; so those have none here, and
-/// neither has the taking back of a job whose worker died of a defect.
+/// neither has the taking back of a job whose worker died of a defect. A purge, which begins when files are days old, has
+/// its own, and is tried where it is tested.
 pub const PLACES: &[&str] = &[
     "before.call.create_document",
     "after.call.create_document",
@@ -72,8 +73,6 @@ pub const PLACES: &[&str] = &[
     "after.commit.in_parts",
     "before.commit.intend",
     "after.commit.intend",
-    "before.commit.known_manifest",
-    "after.commit.known_manifest",
     "before.commit.migrate",
     "after.commit.migrate",
     "before.commit.name_receipt",

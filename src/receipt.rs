@@ -387,6 +387,7 @@ mod tests {
                 checksum: 0,
                 remote_id: Some("5d1c".into()),
                 lost: 0,
+                lies: None,
             }],
         }
     }

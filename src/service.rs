@@ -30,7 +30,7 @@ use crate::{
     account::{Account, Slots},
     api::{self, Client},
     clock::Timestamp,
-    closing::{self, Settled},
+    closing::{self, ClosingError, Settled, purge},
     config::{self, Config, DropConfig, LostFile, Watch},
     delivery::Delivery,
     dispatch::{Dispatcher, Lane, Signals},
@@ -40,6 +40,7 @@ use crate::{
     pacer::{Allowance, Pacer},
     queue::{
         Queue, QueueError,
+        awaited::NotNow,
         doorbell::Doorbell,
         handed_over::{self, HandedOver},
         recover::Recovered,
@@ -60,6 +61,9 @@ const SETTLE_AGAIN: Duration = Duration::from_secs(5);
 
 /// How long the jobs of an import may wait for a file that went away while it ran.
 const FILE_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Between two looks for what is to be purged.
+const PURGE_EVERY: Duration = Duration::from_secs(600);
 
 /// Where folders tell of no events, they are read this often.
 const POLL: Duration = Duration::from_secs(2);
@@ -160,6 +164,14 @@ impl Service {
             self.inboxes.push(InboxThread::start(inbox, stopped, Arc::clone(&self.signals))?);
         }
         Ok(())
+    }
+
+    /// Purges done folders from now on.
+    pub fn purge(&self, config: &Config) {
+        if config.drops.iter().all(|drop| drop.keep_done_for.is_none()) {
+            return;
+        }
+        tokio::spawn(purge_again_and_again(self.queue.clone(), config.drops.clone(), self.stop.clone()));
     }
 
     /// What each drop's last look found; `None` for one whose first look is not over.
@@ -358,6 +370,20 @@ async fn listen(database: PathBuf, signals: Arc<Signals>, stop: CancellationToke
     }
 }
 
+async fn purge_again_and_again(queue: Queue, drops: Vec<DropConfig>, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        let (ours, theirs, stopping) = (queue.clone(), drops.clone(), stop.clone());
+        let pass = move || purge::pass(&ours, &theirs, Timestamp::now(), &|| stopping.is_cancelled());
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(pass).await {
+            tracing::warn!(%error, "the done folders cannot be purged");
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(PURGE_EVERY) => {}
+        }
+    }
+}
+
 /// Settles batches whose jobs have all ended, whenever there may be one.
 async fn close_batches(
     queue: Queue,
@@ -414,6 +440,8 @@ fn close_all(
                     );
                     on_settled(&settled);
                 }
+                // The first look into its drop rings when it is over.
+                Err(ClosingError::NotNow(NotNow::Unknown)) => troubled = true,
                 Err(error) => {
                     troubled = true;
                     tracing::error!(drop = batch.drop, manifest = batch.manifest, %error, "cannot be settled yet");
@@ -534,11 +562,13 @@ fn look_on(mut inbox: Inbox, shared: &Arc<InboxShared>, stopped: &dyn Fn() -> bo
                 Looked { waiting: 1, again_in: Some(Duration::from_secs(1)), ..Looked::default() }
             }
         };
-        number += 1;
         if looked.taken > 0 {
             signals.work.notify_one();
+        }
+        if looked.taken > 0 || number == 0 {
             signals.ended.notify_one();
         }
+        number += 1;
         shared.looked(looked, began.elapsed());
         shared.wait(looked.again_in.map_or(rest, |again| again.min(rest)));
     }

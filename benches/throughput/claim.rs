@@ -190,6 +190,7 @@ fn begin(connection: &rusqlite::Connection) -> Result<i64, QueueError> {
         image_folder: String::new(),
         receipts_dir: "/bench/receipts".into(),
         receipt_mode: 0o640,
+        receipt_group: None,
         done_dir: None,
         failed_dir: None,
         marker: None,
@@ -228,6 +229,6 @@ fn admission(number: u32) -> Option<admit::Admission> {
             images: vec![image("front", ImageType::Front)?, image("back", ImageType::Back)?],
         },
     };
-    let file = admit::CheckedFile { bytes: 50_000, sha256: Sha256(digest), checksum: number.into() };
+    let file = admit::CheckedFile { bytes: 50_000, sha256: Sha256(digest), checksum: number.into(), seen: None };
     Some(admit::Admission::Take { entry, files: vec![file; 2] })
 }

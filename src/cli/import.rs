@@ -386,6 +386,7 @@ struct Orders {
     receipts_to: Option<PathBuf>,
     archive_to: Option<PathBuf>,
     receipt_mode: u32,
+    receipt_group: Option<String>,
     on_invalid: OnInvalid,
 }
 
@@ -400,6 +401,7 @@ impl Orders {
             receipts_to: args.receipts_to.as_ref().map(absolute),
             archive_to: args.archive_to.as_ref().map(absolute),
             receipt_mode: drop.map_or(0o640, |drop| drop.receipt_mode),
+            receipt_group: drop.and_then(|drop| drop.receipt_group.clone()),
             on_invalid: drop.map_or(OnInvalid::Skip, |drop| drop.on_invalid),
         }
     }
@@ -458,6 +460,7 @@ impl Orders {
             image_folder,
             receipts_dir,
             receipt_mode: self.receipt_mode,
+            receipt_group: self.receipt_group.clone(),
             done_dir: self.archive_to.as_ref().map(|folder| folder.join("done")),
             failed_dir: self.archive_to.as_ref().map(|folder| folder.join("failed")),
             marker: None,

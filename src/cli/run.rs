@@ -16,9 +16,11 @@ use super::{
     start::{self, Usage},
 };
 use crate::{
-    config::{Config, parse_duration},
+    clock::Timestamp,
+    closing::purge,
+    config::{Config, DropConfig, parse_duration},
     dispatch::is_open,
-    http,
+    durable, http,
     queue::{Queue, WhenStuck, lock::Lock, look},
     receipt::BatchStatus,
     service::{IMPORT, OnSettled, Service},
@@ -84,7 +86,10 @@ async fn work(args: &RunArgs, config: &Config, lock: &Lock) -> anyhow::Result<Ex
         Some(http) => Some(http::Bound::bind(http).await.map_err(Usage)?),
         None => None,
     };
+    config.drops.iter().try_for_each(receipts_can_be_given)?;
     let queue = Queue::open(&config.queue.database, WhenStuck::Wait)?;
+    config.drops.iter().for_each(|drop| queue.awaited().expect(&drop.name));
+    let ours = queue.clone();
     let stop = CancellationToken::new();
     let unwell = Arc::new(AtomicBool::new(false));
     let told = Arc::clone(&unwell);
@@ -95,13 +100,10 @@ async fn work(args: &RunArgs, config: &Config, lock: &Lock) -> anyhow::Result<Ex
     });
     // What an import left or handed over is worked on as well.
     let mut service = Service::start(config, queue, Some(IMPORT), on_settled, stop.clone()).await?;
-    for drop in &config.drops {
-        let idle = [("keep_done_for", drop.keep_done_for.is_some()), ("receipt_group", drop.receipt_group.is_some())];
-        for (key, _) in idle.iter().filter(|(_, is_set)| *is_set) {
-            tracing::warn!(drop = drop.name, key, "this key is accepted, but has no effect in this release");
-        }
-    }
     service.watch(config)?;
+    if !args.once {
+        service.purge(config);
+    }
     let page = page.map(|page| page.serve(service.vitals()));
     tracing::info!(drops = config.drops.len(), database = %config.queue.database.display(), "at work");
     notify_systemd(sd_notify::NotifyState::Ready);
@@ -120,10 +122,28 @@ async fn work(args: &RunArgs, config: &Config, lock: &Lock) -> anyhow::Result<Ex
         page.stopping();
     }
     service.finish().await?;
+    if args.once {
+        let drops = config.drops.clone();
+        let pass = move || purge::pass(&ours, &drops, Timestamp::now(), &|| false);
+        if let Err(error) = tokio::task::spawn_blocking(pass).await? {
+            tracing::warn!(%error, "the done folders cannot be purged");
+        }
+    }
     if args.once && unwell.load(Ordering::Relaxed) {
         exit = exit.max(Exit::Refused);
     }
     Ok(exit)
+}
+
+/// Refuses to begin where the receipts of a drop could not be given to the group that is to read them.
+fn receipts_can_be_given(drop: &DropConfig) -> anyhow::Result<()> {
+    let Some(name) = &drop.receipt_group else { return Ok(()) };
+    let group = durable::group_of(name).map_err(|error| Usage(format!("drop {:?}: {error}", drop.name)))?;
+    if durable::may_give_to(group) {
+        return Ok(());
+    }
+    let why = format!("receipts cannot be given to the group {name:?}: let the service's user be a member of it");
+    Err(Usage(format!("drop {:?}: {why}", drop.name)).into())
 }
 
 fn notify_systemd(state: sd_notify::NotifyState<'_>) {

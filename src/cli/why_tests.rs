@@ -71,7 +71,7 @@ fn a_file_that_was_moved_is_found_where_it_went() {
     let shelf = site.drop_path().join("done/2026-11-22");
     site.queue.name_receipt(batch, "a.manifest.json.receipt.json".into()).unwrap();
     site.queue.receipt_published(batch).unwrap();
-    site.queue.batch_closed(batch, Some(shelf.display().to_string())).unwrap();
+    site.queue.batch_closed(batch, Some(shelf.display().to_string()), None, Vec::new()).unwrap();
     let (_, out, _) = ask(&site, &shelf.join("img/one.png").display().to_string());
     assert!(out.contains("belongs to job 1"), "{out}");
     let receipt = site.drop_path().join("receipts/a.manifest.json.receipt.json");

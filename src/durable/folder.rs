@@ -16,7 +16,7 @@ use rustix::{
 };
 use uuid::Uuid;
 
-use super::{because, names};
+use super::{Access, because, names};
 use crate::killpoint;
 
 const OPEN_FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
@@ -51,6 +51,15 @@ impl Folder {
     ///
     /// With operation and path.
     pub fn create(path: &Path) -> io::Result<Self> {
+        Self::create_for(path, Access::of_mode(0))
+    }
+
+    /// The same, with those that are made given to the group that is to read what is put into them.
+    ///
+    /// # Errors
+    ///
+    /// With operation and path.
+    pub fn create_for(path: &Path, access: Access) -> io::Result<Self> {
         match rustix::fs::open(path, OPEN_FOLDER, Mode::empty()) {
             Ok(fd) => return Ok(Self { fd, path: path.to_owned() }),
             Err(Errno::NOENT) => {}
@@ -60,13 +69,17 @@ impl Folder {
             return Err(because("make the folder", path)(Errno::INVAL));
         };
         let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-        let parent = Self::create(parent)?;
+        let parent = Self::create_for(parent, access)?;
         match rustix::fs::mkdirat(&parent.fd, name, FOLDER_MODE) {
-            Ok(()) => parent.sync()?,
-            Err(Errno::EXIST) => {}
-            Err(error) => return Err(because("make the folder", path)(error)),
+            Ok(()) => {
+                let made = Self::open(path)?;
+                access.give(&made.fd, FOLDER_MODE.as_raw_mode()).map_err(because("make the folder", path))?;
+                parent.sync()?;
+                Ok(made)
+            }
+            Err(Errno::EXIST) => Self::open(path),
+            Err(error) => Err(because("make the folder", path)(error)),
         }
-        Self::open(path)
     }
 
     /// The folder at `relative` below this one, made where it is missing; no link is followed. Empty is this folder.
@@ -75,6 +88,15 @@ impl Folder {
     ///
     /// With operation and path; `InvalidInput` where `relative` has a `..` or is absolute.
     pub fn child(&self, relative: &str) -> io::Result<Self> {
+        self.child_for(relative, Access::of_mode(0))
+    }
+
+    /// The same, with those that are made given to the group that is to read what is put into them.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::child`].
+    pub fn child_for(&self, relative: &str, access: Access) -> io::Result<Self> {
         let mut folder =
             Self { fd: self.fd.try_clone().map_err(because("open the folder", &self.path))?, path: self.path.clone() };
         if relative.starts_with('/') || relative.split('/').any(|component| component == "..") {
@@ -82,13 +104,17 @@ impl Folder {
         }
         for name in relative.split('/').filter(|name| !name.is_empty() && *name != ".") {
             let path = folder.path.join(name);
-            match rustix::fs::mkdirat(&folder.fd, name, FOLDER_MODE) {
-                Ok(()) => folder.sync()?,
-                Err(Errno::EXIST) => {}
+            let made = match rustix::fs::mkdirat(&folder.fd, name, FOLDER_MODE) {
+                Ok(()) => true,
+                Err(Errno::EXIST) => false,
                 Err(error) => return Err(because("make the folder", &path)(error)),
-            }
+            };
             let fd = rustix::fs::openat(&folder.fd, name, OPEN_FOLDER | OFlags::NOFOLLOW, Mode::empty())
                 .map_err(because("open the folder, without following a link,", &path))?;
+            if made {
+                access.give(&fd, FOLDER_MODE.as_raw_mode()).map_err(because("make the folder", &path))?;
+                folder.sync()?;
+            }
             folder = Self { fd, path };
         }
         Ok(folder)
@@ -121,11 +147,11 @@ impl Folder {
     pub fn publish(
         &self,
         name: &str,
-        mode: u32,
+        access: Access,
         write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> io::Result<PathBuf> {
         killpoint::before("publish", "write");
-        let draft = self.draft(name, mode, write)?;
+        let draft = self.draft(name, access, write)?;
         killpoint::after("publish", "write");
         let path = self.path.join(name);
         rename_without_replacing(self.as_fd(), &draft.name, self.as_fd(), name).map_err(because("publish", &path))?;
@@ -144,10 +170,10 @@ impl Folder {
     pub fn publish_numbered(
         &self,
         name: &str,
-        mode: u32,
+        access: Access,
         write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> io::Result<PathBuf> {
-        let draft = self.draft(name, mode, write)?;
+        let draft = self.draft(name, access, write)?;
         let path = self
             .take(name, |free| rename_without_replacing(self.as_fd(), &draft.name, self.as_fd(), free))
             .map_err(because("publish", &self.path.join(name)))?;
@@ -206,16 +232,17 @@ impl Folder {
     pub(crate) fn draft(
         &self,
         name: &str,
-        mode: u32,
+        access: Access,
         write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> io::Result<Draft<'_>> {
         let (start, end) = draft_name_around(name);
         let draft_name = format!("{start}{}{end}", Uuid::new_v4().simple());
         let path = self.path.join(&draft_name);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(&self.fd, draft_name.as_str(), flags, Mode::from_raw_mode(mode & 0o777))
+        let fd = rustix::fs::openat(&self.fd, draft_name.as_str(), flags, Mode::from_raw_mode(access.mode & 0o777))
             .map_err(because("create", &path))?;
         let draft = Draft { folder: self, name: draft_name, kept: false };
+        access.give(&fd, access.mode).map_err(because("create", &path))?;
         let mut to = BufWriter::with_capacity(64 * 1024, File::from(fd));
         write(&mut to).and_then(|()| to.flush()).map_err(because("write", &path))?;
         to.get_ref().sync_all().map_err(because("sync", &path))?;
@@ -318,8 +345,8 @@ mod tests {
         let folder = Folder::open(place.path()).unwrap();
         for name in ["r.json", &"ü".repeat(127)] {
             // What a killed process leaves is a draft that nobody dropped.
-            std::mem::forget(folder.draft(name, 0o640, |_| Ok(())).unwrap());
-            std::mem::forget(folder.draft(&format!("x{name}"), 0o640, |_| Ok(())).unwrap());
+            std::mem::forget(folder.draft(name, Access::of_mode(0o640), |_| Ok(())).unwrap());
+            std::mem::forget(folder.draft(&format!("x{name}"), Access::of_mode(0o640), |_| Ok(())).unwrap());
         }
         for other in [".r.json.notes.tmp", "r.json", ".r.json.tmp"] {
             std::fs::write(place.path().join(other), "").unwrap();

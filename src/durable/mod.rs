@@ -7,6 +7,7 @@
 //! *Durability.* The content is synced before the name appears, and the folder after that, so a crash leaves the old
 //! state, the new one, or a hidden `.….tmp` beside it, which no scan takes for a manifest.
 
+mod access;
 mod folder;
 mod names;
 
@@ -18,6 +19,7 @@ use std::{
 
 pub(crate) use self::folder::rename_without_replacing;
 pub use self::{
+    access::{Access, GroupError, group_of, may_give_to},
     folder::Folder,
     names::{MAX_NAME_BYTES, fit, numbered},
 };
@@ -36,7 +38,7 @@ pub fn publish(
     mode: u32,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> io::Result<PathBuf> {
-    Folder::create(dir)?.publish(name, mode, write)
+    Folder::create(dir)?.publish(name, Access::of_mode(mode), write)
 }
 
 /// Like [`publish`], but under the next free number where the name is taken; see [`numbered`].
@@ -50,7 +52,7 @@ pub fn publish_numbered(
     mode: u32,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> io::Result<PathBuf> {
-    Folder::create(dir)?.publish_numbered(name, mode, write)
+    Folder::create(dir)?.publish_numbered(name, Access::of_mode(mode), write)
 }
 
 /// Brings the names in `dir` to disk.

@@ -83,6 +83,12 @@ impl Identity {
         Ok(Self::of(&rustix::fs::fstat(file)?))
     }
 
+    /// All that tells whether it changed, as text.
+    #[must_use]
+    pub fn in_full(&self) -> String {
+        format!("{}:{}:{}:{}:{}", self.dev, self.ino, self.bytes, self.mtime_ns, self.ctime_ns)
+    }
+
     /// Whether both are the same file with, as far as can be told, the same content.
     #[must_use]
     pub fn same_content(&self, other: &Self) -> bool {

@@ -20,7 +20,7 @@ use rustix::{
 
 use super::beneath::{Identity, Refusal, Root};
 use crate::{
-    durable::{Folder, because, rename_without_replacing},
+    durable::{Access, Folder, because, rename_without_replacing},
     entry::RelativePath,
 };
 
@@ -108,18 +108,19 @@ pub fn put_away_unsynced(
 }
 
 /// The folder `path`, made where it is missing. The part of it that lies in the drop is followed without links, because
-/// partners may write there; so this is also the way to the folder of a receipt.
+/// partners may write there; so this is also the way to the folder of a receipt. What is made is given to the group of
+/// `access`.
 ///
 /// # Errors
 ///
 /// With operation and path.
-pub fn folder_for(root: &Root, path: &Path) -> io::Result<Folder> {
+pub fn folder_for(root: &Root, path: &Path, access: Access) -> io::Result<Folder> {
     match path.strip_prefix(root.path()) {
         Ok(below) => {
             let below = below.to_str().ok_or_else(|| because("make the folder", path)(Errno::ILSEQ))?;
-            Folder::open(root.path())?.child(below)
+            Folder::open(root.path())?.child_for(below, access)
         }
-        Err(_) => Folder::create(path),
+        Err(_) => Folder::create_for(path, access),
     }
 }
 
@@ -138,16 +139,16 @@ pub fn remove(root: &Root, relative: &str, expected: Option<&Identity>) -> Resul
     Ok(Removal::Removed)
 }
 
-/// Removes the folder `relative` of a drop if nothing is in it, then likewise those above it, but never the drop itself.
-/// Returns how many went.
+/// Removes the folder `relative` of a drop if nothing is in it, then likewise those above it, but never the drop itself
+/// and never `floor`. Returns how many went.
 ///
 /// # Errors
 ///
 /// See [`ShelfError`]; a folder that is not empty is no error.
-pub fn prune_empty(root: &Root, relative: &str) -> Result<u32, ShelfError> {
+pub fn prune_empty(root: &Root, relative: &str, floor: &str) -> Result<u32, ShelfError> {
     let mut path = relative.to_owned();
     let mut gone = 0;
-    while !path.is_empty() {
+    while !path.is_empty() && path != floor {
         let (parent, name) = match root.open_parent(&path) {
             Ok(found) => found,
             Err(Refusal::Missing) => return Ok(gone),
@@ -187,7 +188,7 @@ impl Shelf<'_> {
         let target = RelativePath::parse(target_relative)
             .map_err(|reason| ShelfError::Unsafe { path: target_relative.to_owned(), reason })?;
         let (folders, name) = target.as_str().rsplit_once('/').unwrap_or(("", target.as_str()));
-        let target = folder_for(self.root, target_dir)?.child(folders)?;
+        let target = folder_for(self.root, target_dir, Access::of_mode(0))?.child(folders)?;
 
         let mut taken = String::new();
         let renamed = target.take(name, |free| {
@@ -244,7 +245,7 @@ impl Shelf<'_> {
             Err(refusal) => return Err(refused(refusal, self.root, relative)),
         };
         let path = target.path().join(name);
-        let draft = target.draft(name, COPY_MODE, |to| {
+        let draft = target.draft(name, Access::of_mode(COPY_MODE), |to| {
             let copied = io::copy(&mut &opened.file, to)?;
             if copied == settled.bytes { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
         })?;
@@ -526,13 +527,13 @@ mod tests {
     #[test]
     fn only_empty_folders_are_pruned_and_never_the_drop() {
         let place = Place::with(&["a/b/c/x.jpg", "a/y.jpg"]);
-        assert_eq!(prune_empty(&place.root, "a/b/c").unwrap(), 0);
+        assert_eq!(prune_empty(&place.root, "a/b/c", "").unwrap(), 0);
         remove(&place.root, "a/b/c/x.jpg", None).unwrap();
-        assert_eq!(prune_empty(&place.root, "a/b/c").unwrap(), 2);
+        assert_eq!(prune_empty(&place.root, "a/b/c", "").unwrap(), 2);
         assert_eq!(names(&place.at("a")), ["y.jpg"]);
         remove(&place.root, "a/y.jpg", None).unwrap();
-        assert_eq!(prune_empty(&place.root, "a").unwrap(), 1);
+        assert_eq!(prune_empty(&place.root, "a", "").unwrap(), 1);
         assert!(place.root.still_there().unwrap());
-        assert_eq!(prune_empty(&place.root, "a").unwrap(), 0);
+        assert_eq!(prune_empty(&place.root, "a", "").unwrap(), 0);
     }
 }

@@ -132,10 +132,8 @@ fn look(
             look.later = found.held;
             return ControlFlow::Break(());
         }
-        if let Admission::Invalid { .. } = &found.admission {
-            if look.invalid.len() < LISTED {
-                look.invalid.push(with_line(found.clone()));
-            }
+        if matches!(found.admission, Admission::Invalid { .. }) && look.invalid.len() < LISTED {
+            look.invalid.push(with_line(found.clone()));
         }
         match &mut look.kept {
             Some(kept) if kept.len() < KEPT => kept.push(with_line(found)),

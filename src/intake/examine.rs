@@ -11,6 +11,7 @@ use std::{
 use sha2::Digest as _;
 
 use crate::{
+    clock::Timestamp,
     config::DropConfig,
     delivery::join,
     entry::{Entry, EntryKind, ProfileId, RelativePath, Sha256, Source},
@@ -306,7 +307,8 @@ fn found(reading: Reading, images: &Root, folder: &str, rules: &Rules, buffer: &
                 held = held.or(not_whole);
                 warnings.extend(more.into_iter().map(|problem| place(problem, purpose, position)));
             }
-            Err((problems, may_pass)) => {
+            Err(wrong) => {
+                let (problems, may_pass) = *wrong;
                 held = held.or(may_pass);
                 errors.extend(problems.into_iter().map(|problem| place(problem, purpose, position)));
             }
@@ -339,7 +341,7 @@ fn place(mut problem: Problem, purpose: Purpose, position: usize) -> Problem {
 }
 
 /// A file with its warnings, or what is wrong; and whether it is better looked at again.
-type Looked = Result<(CheckedFile, Vec<Problem>, Option<Held>), (Vec<Problem>, Option<Held>)>;
+type Looked = Result<(CheckedFile, Vec<Problem>, Option<Held>), Box<(Vec<Problem>, Option<Held>)>>;
 
 fn look_at(
     images: &Root,
@@ -352,7 +354,7 @@ fn look_at(
     let path = join(folder, source.path.as_str());
     let mut opened = images.open_file(&path).map_err(|refusal| {
         let problem = refusal.problem(source.path.as_str());
-        (vec![problem.clone()], matches!(refusal, Refusal::Io(_)).then_some(Held::Unreadable(problem)))
+        Box::new((vec![problem.clone()], matches!(refusal, Refusal::Io(_)).then_some(Held::Unreadable(problem))))
     })?;
     match examine(&mut opened, source, purpose, rules.max_image_bytes, rules.seed, buffer) {
         Ok((examined, mut warnings)) => {
@@ -367,30 +369,43 @@ fn look_at(
                 // A file of its own may be anything, so it is waited for, but not refused; an image must be whole to be
                 // of use.
                 if purpose == Purpose::Image {
-                    return Err((vec![problem], held));
+                    return Err(Box::new((vec![problem], held)));
                 }
                 warnings.push(Problem::warning(problem.reason, problem.cure).path(source.path.as_str()));
             }
-            let file = CheckedFile { bytes: examined.bytes, sha256: examined.sha256, checksum: examined.checksum };
+            let file = CheckedFile {
+                bytes: examined.bytes,
+                sha256: examined.sha256,
+                checksum: examined.checksum,
+                seen: Some(examined.identity).filter(|identity| changed_well_before(identity, Timestamp::now())),
+            };
             Ok((file, warnings, held))
         }
-        Err(Examining::Bad(problems)) => Err((problems.into_iter().filter(Problem::is_error).collect(), None)),
+        Err(Examining::Bad(problems)) => {
+            Err(Box::new((problems.into_iter().filter(Problem::is_error).collect(), None)))
+        }
         Err(Examining::Held(problems)) => {
             let held = problems.first().cloned().map(Held::NotWhole);
-            Err((problems, held))
+            Err(Box::new((problems, held)))
         }
         Err(Examining::Changed) => {
             let problem =
                 Problem::error("the file is still being written", "wait until it is whole").path(source.path.as_str());
-            Err((vec![problem.clone()], Some(Held::Unreadable(problem))))
+            Err(Box::new((vec![problem.clone()], Some(Held::Unreadable(problem)))))
         }
         Err(Examining::Io(error)) => {
             let problem =
                 Problem::error(format!("the file cannot be read: {error}"), "look at the folder's disk or mount")
                     .path(source.path.as_str());
-            Err((vec![problem.clone()], Some(Held::Unreadable(problem))))
+            Err(Box::new((vec![problem.clone()], Some(Held::Unreadable(problem)))))
         }
     }
+}
+
+/// Whether a file's last change lies so far back that another one since would have another time: clocks of file systems
+/// tick some hundred times a second.
+fn changed_well_before(identity: &Identity, now: Timestamp) -> bool {
+    now.0 - identity.ctime_ns.div_euclid(1_000_000) > 1000
 }
 
 /// The folder that a manifest lies in, relative to its root; empty for the root itself.

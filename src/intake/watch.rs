@@ -352,6 +352,13 @@ impl Drop {
                 return Ok(());
             }
         }
+        if let Some(known) = admit::known_manifest(&self.known, &self.config.name, path)?
+            && known.admitting
+            && known.sha256 != opened.sha256.0
+        {
+            // Another manifest is in the place of the one that a crash left half taken in.
+            self.queue.end_half_taken(known.batch_id, Timestamp::now())?;
+        }
         let plan = self.plan(path, &opened);
         let policy = Policy { on_invalid: self.config.on_invalid, wait_for_files: !given_up };
         match take_in(&self.queue, &plan, &mut opened, root, &self.rules, policy, &*self.stopped) {
@@ -483,6 +490,7 @@ impl Drop {
             image_folder: folder_of(path).to_owned(),
             receipts_dir: self.config.receipts_folder(),
             receipt_mode: self.config.receipt_mode,
+            receipt_group: self.config.receipt_group.clone(),
             done_dir: Some(self.config.done_folder()),
             failed_dir: Some(self.config.failed_folder()),
             after_success: self.config.after_success,

@@ -13,6 +13,7 @@ use crate::{
     clock::Timestamp,
     config::AfterSuccess,
     entry::{Content, Entry, EntryKind, Sha256},
+    inbox::beneath::Identity,
     job::JobState,
     problem::Problem,
 };
@@ -38,6 +39,8 @@ pub struct Plan {
     pub receipts_dir: PathBuf,
     /// The receipt's permissions.
     pub receipt_mode: u32,
+    /// The group that the receipt is for, where it is for another one than the process's.
+    pub receipt_group: Option<String>,
     /// Where files go when all is well; `None` leaves them.
     pub done_dir: Option<PathBuf>,
     /// Where files go when something is not well; `None` leaves them.
@@ -57,6 +60,8 @@ pub struct CheckedFile {
     pub sha256: Sha256,
     /// Its XXH3 checksum with the queue's seed.
     pub checksum: u64,
+    /// Its identity, where that alone tells later that it is unchanged.
+    pub seen: Option<Identity>,
 }
 
 /// One entry of a manifest, examined.
@@ -261,8 +266,8 @@ pub fn begin(connection: &Connection, plan: &Plan, now: Timestamp) -> Result<Adm
         .prepare_cached(
             "INSERT INTO batch (drop_id, manifest, manifest_sha256, manifest_file, root, image_root, image_folder,
                                 receipts_dir, receipt_mode, done_dir, failed_dir, after_success, state, received_at,
-                                marker)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, 'admitting', ?13, ?14)",
+                                marker, receipt_group)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, 'admitting', ?13, ?14, ?15)",
         )?
         .execute(params![
             drop_id,
@@ -279,6 +284,7 @@ pub fn begin(connection: &Connection, plan: &Plan, now: Timestamp) -> Result<Adm
             plan.after_success.as_str(),
             now.0,
             plan.marker,
+            plan.receipt_group,
         ])?;
     let batch_id = connection.last_insert_rowid();
     connection
@@ -340,6 +346,12 @@ pub fn take_in(
                         serde_json::to_string(paths).unwrap_or_else(|_| "[]".to_owned())
                     ],
                 )?;
+                for path in paths {
+                    let key = path_key(place.image_root, place.image_folder, path);
+                    connection
+                        .prepare_cached("INSERT OR IGNORE INTO invalid_path VALUES (?1, ?2)")?
+                        .execute([key, batch_id])?;
+                }
             }
             Admission::Take { entry, files } => open += i64::from(insert(connection, &place, entry, files, now)?),
         }
@@ -424,8 +436,8 @@ fn insert(
         own(connection, place.drop_id, &key, job_id)?;
     }
     let mut statement = connection.prepare_cached(
-        "INSERT INTO upload (job_id, position, path, path_key, image_type, bytes, sha256, checksum)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        "INSERT INTO upload (job_id, position, path, path_key, image_type, bytes, sha256, checksum, seen)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
     )?;
     let types = match &entry.content {
         Content::Document { images, .. } => images.iter().map(|image| image.image_type).collect(),
@@ -441,6 +453,7 @@ fn insert(
             signed(file.bytes),
             file.sha256.0,
             file.checksum.cast_signed(),
+            file.seen.map(|identity| identity.in_full()),
         ])?;
     }
     Ok(!state.has_ended())

@@ -68,7 +68,8 @@ fn settle(site: &Site, batch: i64, shelf: Option<&str>) {
     site.queue.name_receipt(batch, "a.receipt.json".into()).unwrap();
     site.queue.receipt_published(batch).unwrap();
     if let Some(shelf) = shelf {
-        site.queue.batch_closed(batch, Some(shelf.into())).unwrap();
+        let moved = vec![site.moved_to(shelf, "one.png")];
+        site.queue.batch_closed(batch, Some(shelf.into()), None, moved).unwrap();
     }
 }
 
@@ -83,7 +84,8 @@ fn a_job_that_is_retried_after_its_files_were_moved_finds_them_wherever_they_lay
     site.fail(one, "no");
     settle(&site, batch, Some("/archive/failed/2026-11-23"));
     assert!(site.queue.retry(one).unwrap().done);
-    assert_eq!(site.claim(one).image_root, "/archive/failed/2026-11-23");
+    let lies = site.claim(one).uploads.remove(0).lies.unwrap();
+    assert_eq!((lies.root.as_str(), lies.path.as_str()), ("/archive/failed/2026-11-23", "img/one.png"));
 }
 
 #[test]
@@ -96,7 +98,7 @@ fn a_job_whose_files_are_being_moved_is_retried_when_they_are() {
     let answer = site.queue.retry(one).unwrap();
     assert!(!answer.done && answer.message.contains("again"), "{answer:?}");
     assert_eq!(site.state(one), JobState::Failed);
-    site.queue.batch_closed(batch, Some("/drop/failed/2026-11-23".into())).unwrap();
+    site.queue.batch_closed(batch, Some("/drop/failed/2026-11-23".into()), None, Vec::new()).unwrap();
     assert!(site.queue.retry(one).unwrap().done);
 }
 

@@ -7,6 +7,7 @@ use super::{
     admit::{self, Admission},
     control::{Cause, Release, Wish},
     look::JobDetail,
+    settle,
     test_support::{NOW, Site, attempt, document, put_off, take},
 };
 use crate::{
@@ -236,12 +237,15 @@ fn retry_opens_the_batch_again_where_its_files_are_now() {
     site.queue.name_receipt(batch, "a.manifest.json.receipt.json".into()).unwrap();
     site.queue.receipt_published(batch).unwrap();
     let shelf = site.drop_path().join("failed/2026-11-22").display().to_string();
-    site.queue.batch_closed(batch, Some(shelf.clone())).unwrap();
+    let moved = vec![site.moved_to(&shelf, "two.png")];
+    site.queue.batch_closed(batch, Some(shelf.clone()), None, moved).unwrap();
     assert!(site.queue.retry(two).unwrap().done);
     assert_eq!(site.batch_state(batch), "open");
     place.check();
     let claimed = site.claim(two);
-    assert_eq!((claimed.image_root, claimed.attempts), (shelf, 0));
+    let lies = claimed.uploads[0].lies.clone().unwrap();
+    assert_eq!((lies.root, lies.path.as_str(), claimed.attempts), (shelf, "img/two.png", 0));
+    assert_eq!(claimed.image_root, site.drop_path().display().to_string(), "the batch is still that of its drop");
     site.wait(site.queue.upload_stored(two, 0, "i".into(), true, attempt("upload_image", "done"), NOW)).unwrap();
     site.wait(site.queue.created(two, "doc-2".into(), None, NOW)).unwrap();
     assert_eq!(site.batch_state(batch), "ended");
@@ -256,12 +260,12 @@ fn a_batch_is_settled_in_order_and_each_step_once() {
     let batch = site.admit("a.manifest.json", &["one"]);
     assert!(site.queue.receipt_published(batch).is_err());
     site.create(site.job("one"), "doc-1");
-    assert!(site.queue.batch_closed(batch, None).is_err());
+    assert!(site.queue.batch_closed(batch, None, None, Vec::new()).is_err());
     site.queue.name_receipt(batch, "r.json".into()).unwrap();
     site.queue.receipt_published(batch).unwrap();
     assert!(site.queue.receipt_published(batch).is_err());
     assert!(site.queue.name_receipt(batch, "other.json".into()).is_err());
-    site.queue.batch_closed(batch, None).unwrap();
+    site.queue.batch_closed(batch, None, None, Vec::new()).unwrap();
     assert!(site.queue.to_settle(0, 10).unwrap().is_empty());
 }
 
@@ -271,11 +275,26 @@ fn files_that_an_open_batch_names_are_known() {
     let site = &place.site;
     let batch = site.admit("a.manifest.json", &["one"]);
     let key = admit::path_key(&site.drop_path(), "", "img/one.png");
-    assert!(site.queue.still_named(batch, vec![key]).unwrap().is_empty());
+    let named = |key: i64| settle::is_still_named(&site.connection(), batch, key, None).unwrap();
+    assert!(!named(key));
     let mut same_file = document(0, "other");
     same_file.content = document(0, "one").content;
     site.admit_entries("b.manifest.json", vec![take(same_file, 1)]);
-    assert_eq!(site.queue.still_named(batch, vec![key, key + 1]).unwrap(), [key]);
+    assert!(named(key) && !named(key + 1));
+    // What is refused names its files too.
+    let refused = Admission::Invalid {
+        index: 0,
+        kind: crate::entry::EntryKind::Document,
+        reference: None,
+        profile_id: None,
+        problems: Vec::new(),
+        paths: vec!["img/refused.png".into()],
+    };
+    let key = admit::path_key(&site.drop_path(), "", "img/refused.png");
+    assert!(!named(key));
+    let third = site.admit_entries("c.manifest.json", vec![refused]);
+    assert!(named(key));
+    assert!(!settle::is_still_named(&site.connection(), third, key, None).unwrap(), "its own names do not keep it");
 }
 
 #[test]

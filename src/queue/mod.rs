@@ -23,6 +23,7 @@ mod life_tests;
 pub mod lock;
 pub mod look;
 pub mod numbers;
+pub mod purge;
 pub mod recover;
 mod rows;
 mod schema;

@@ -66,7 +66,7 @@ pub(super) fn job(row: &Row<'_>) -> Result<Job, QueueError> {
 /// A job's uploads, in order.
 pub(super) fn uploads(connection: &Connection, job_id: i64) -> Result<Vec<Upload>, QueueError> {
     let mut statement = connection.prepare_cached(
-        "SELECT position, path, image_type, bytes, sha256, checksum, remote_id, lost FROM upload
+        "SELECT position, path, image_type, bytes, sha256, checksum, remote_id, lost, lies_root, lies_path FROM upload
           WHERE job_id = ?1 ORDER BY position",
     )?;
     let mut rows = statement.query([job_id])?;
@@ -84,6 +84,7 @@ pub(super) fn uploads(connection: &Connection, job_id: i64) -> Result<Vec<Upload
             checksum: row.get::<_, i64>(5)?.cast_unsigned(),
             remote_id: row.get(6)?,
             lost: row.get(7)?,
+            lies: super::settle::place(row, 8)?,
         });
     }
     Ok(uploads)

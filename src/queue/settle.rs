@@ -3,7 +3,7 @@
 //! Each of the three is recorded when it is done, and the receipt's name before it is written, so that a crash
 //! between any two of them is finished at the next start and done once.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -12,7 +12,7 @@ use crate::{
     clock::Timestamp,
     config::AfterSuccess,
     entry::Sha256,
-    job::{JobEvent, JobState},
+    job::{JobEvent, JobState, Place},
     problem::Problem,
     receipt::{Counts, EntryStatus, Fate},
 };
@@ -58,6 +58,42 @@ pub struct Ended {
     pub receipt: Option<String>,
     /// Whether the receipt is published.
     pub published: bool,
+    /// The group that the receipt is for.
+    pub receipt_group: Option<String>,
+    /// Where the manifest lies, if it was put away and its batch opened again.
+    pub lies: Option<Place>,
+}
+
+impl Ended {
+    /// A path as the folder that is trusted and what lies beneath it, where strangers may have put links.
+    #[must_use]
+    pub fn place_of(&self, path: &Path) -> Option<Place> {
+        let folders = [Some(&self.root), Some(&self.image_root), self.done_dir.as_ref(), self.failed_dir.as_ref()];
+        let (root, beneath) =
+            folders.into_iter().flatten().find_map(|root| Some((root, path.strip_prefix(root).ok()?)))?;
+        Some(Place { root: root.to_str()?.to_owned(), path: beneath.to_str()?.to_owned() })
+    }
+}
+
+/// Reads a place from two columns.
+pub(super) fn place(row: &rusqlite::Row<'_>, column: usize) -> Result<Option<Place>, rusqlite::Error> {
+    let (root, path): (Option<String>, Option<String>) = (row.get(column)?, row.get(column + 1)?);
+    Ok(root.zip(path).map(|(root, path)| Place { root, path }))
+}
+
+/// A file that was put away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Moved {
+    /// Where it was named to be: see [`path_key`](super::admit::path_key).
+    pub key: i64,
+    /// Its size when it was checked.
+    pub bytes: u64,
+    /// Its checksum when it was checked.
+    pub checksum: u64,
+    /// Where it lay, if not where it was named to be.
+    pub from: Option<Place>,
+    /// Where it lies now.
+    pub to: Place,
 }
 
 /// Counts down a batch's open jobs; whatever waits for the job with the same identity goes on.
@@ -147,7 +183,8 @@ pub(super) fn end_if_empty(connection: &Connection, batch_id: i64, now: Timestam
 
 const ENDED: &str = "batch.id, drop_folder.name, manifest, manifest_sha256, manifest_file, root, image_root,
                      image_folder, receipts_dir, receipt_mode, done_dir, failed_dir, after_success, problems,
-                     received_at, finished_at, receipt, state, marker";
+                     received_at, finished_at, receipt, state, marker, receipt_group,
+                     lies_root, lies_path";
 
 fn ended(row: &rusqlite::Row<'_>) -> Result<Ended, QueueError> {
     let after: String = row.get(12)?;
@@ -173,6 +210,8 @@ fn ended(row: &rusqlite::Row<'_>) -> Result<Ended, QueueError> {
         receipt: row.get(16)?,
         published: row.get::<_, String>(17)? == "published",
         marker: row.get(18)?,
+        receipt_group: row.get(19)?,
+        lies: place(row, 20)?,
     })
 }
 
@@ -226,17 +265,39 @@ impl Queue {
         })
     }
 
-    /// Notes that the files are where they belong; `shelf` is the dated folder that they were moved into, if any.
+    /// Notes that the files are where they belong: `shelf` is the dated folder that they were moved into, if any,
+    /// `manifest` where the manifest lies in it, and `moved` are the files whose new place is not noted yet.
     ///
     /// # Errors
     ///
     /// Those of the database.
-    pub fn batch_closed(&self, batch_id: i64, shelf: Option<String>) -> Result<(), QueueError> {
+    pub fn batch_closed(
+        &self,
+        batch_id: i64,
+        shelf: Option<String>,
+        manifest: Option<Place>,
+        moved: Vec<Moved>,
+    ) -> Result<(), QueueError> {
         self.run_blocking(move |connection| {
-            let sql =
-                "UPDATE batch SET state = 'closed', trouble = NULL, shelf = ?2 WHERE id = ?1 AND state = 'published'";
-            change(connection, batch_id, sql, &shelf)
+            lie(connection, &moved)?;
+            let (root, path) = parts(manifest.as_ref());
+            let changed = connection
+                .prepare_cached(
+                    "UPDATE batch SET state = 'closed', trouble = NULL, shelf = ?2, lies_root = ?3, lies_path = ?4
+                      WHERE id = ?1 AND state = 'published'",
+                )?
+                .execute(params![batch_id, shelf, root, path])?;
+            if changed == 1 { Ok(()) } else { Err(QueueError::Gone { what: "batch", id: batch_id }) }
         })
+    }
+
+    /// Notes where files lie now.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn files_moved(&self, moved: Vec<Moved>) -> Result<(), QueueError> {
+        self.run_blocking(move |connection| lie(connection, &moved))
     }
 
     /// Notes what keeps a batch from being settled, for `status` and `why`.
@@ -250,28 +311,50 @@ impl Queue {
             change(connection, batch_id, sql, &trouble)
         })
     }
+}
 
-    /// Which of these files are named by a batch other than `batch_id` that is not closed.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub fn still_named(&self, batch_id: i64, path_keys: Vec<i64>) -> Result<Vec<i64>, QueueError> {
-        self.run_blocking(move |connection| {
-            let mut statement = connection.prepare_cached(
-                "SELECT EXISTS (SELECT 1 FROM upload JOIN job ON job.id = upload.job_id
-                                  JOIN batch ON batch.id = job.batch_id
-                                 WHERE upload.path_key = ?1 AND batch.id <> ?2 AND batch.state <> 'closed')",
-            )?;
-            let mut named = Vec::new();
-            for key in &path_keys {
-                if statement.query_row([key, &batch_id], |row| row.get::<_, bool>(0))? {
-                    named.push(*key);
-                }
-            }
-            Ok(named)
-        })
+/// Notes where files lie now, for every batch that names them.
+fn lie(connection: &Connection, moved: &[Moved]) -> Result<(), QueueError> {
+    let mut statement = connection.prepare_cached(
+        "UPDATE upload SET lies_root = ?1, lies_path = ?2
+          WHERE path_key = ?3 AND bytes = ?4 AND checksum = ?5 AND lies_root IS ?6 AND lies_path IS ?7",
+    )?;
+    for Moved { key, bytes, checksum, from, to } in moved {
+        let (root, path) = parts(from.as_ref());
+        let bytes = super::admit::signed(*bytes);
+        statement.execute(params![to.root, to.path, key, bytes, checksum.cast_signed(), root, path])?;
     }
+    Ok(())
+}
+
+fn parts(place: Option<&Place>) -> (Option<&str>, Option<&str>) {
+    place.map(|place| (place.root.as_str(), place.path.as_str())).unzip()
+}
+
+/// Whether this file, which lies where it was named to be or at `lies`, is named by a batch other than `batch_id` that is
+/// not closed.
+///
+/// # Errors
+///
+/// Those of the database.
+pub fn is_still_named(
+    connection: &Connection,
+    batch_id: i64,
+    path_key: i64,
+    lies: Option<&Place>,
+) -> Result<bool, QueueError> {
+    let (root, path) = parts(lies);
+    Ok(connection
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM upload JOIN job ON job.id = upload.job_id
+                              JOIN batch ON batch.id = job.batch_id
+                             WHERE upload.path_key = ?1 AND upload.lies_root IS ?3 AND upload.lies_path IS ?4
+                               AND batch.id <> ?2 AND batch.state <> 'closed')
+                 OR (?3 IS NULL
+                     AND EXISTS (SELECT 1 FROM invalid_path JOIN batch ON batch.id = invalid_path.batch_id
+                                  WHERE path_key = ?1 AND batch.id <> ?2 AND batch.state <> 'closed'))",
+        )?
+        .query_row(params![path_key, batch_id, root, path], |row| row.get(0))?)
 }
 
 fn change(connection: &Connection, batch_id: i64, sql: &str, value: &dyn rusqlite::ToSql) -> Result<(), QueueError> {
@@ -371,8 +454,21 @@ pub fn counts(connection: &Connection, batch_id: i64) -> Result<Counts, QueueErr
 pub struct NamedFile {
     /// As the manifest writes it.
     pub path: String,
-    /// Its size and checksum when it was checked; `None` of an entry that never became a job.
-    pub checked: Option<(u64, u64)>,
+    /// What it was when it was checked; `None` of an entry that never became a job.
+    pub checked: Option<Checked>,
+    /// Where it lies, if it was put away and its batch opened again.
+    pub lies: Option<Place>,
+}
+
+/// What a file was when it was checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checked {
+    /// Its size.
+    pub bytes: u64,
+    /// Its checksum.
+    pub checksum: u64,
+    /// Its identity, where that alone tells that it is unchanged.
+    pub seen: Option<String>,
 }
 
 /// Entries whose files are read at once.
@@ -389,9 +485,9 @@ pub fn files<E: From<QueueError>>(
     batch_id: i64,
     mut each: impl FnMut(Vec<NamedFile>) -> Result<(), E>,
 ) -> Result<(), E> {
-    let of_jobs = "SELECT path, bytes, checksum FROM job JOIN upload ON job_id = id
+    let of_jobs = "SELECT path, bytes, checksum, seen, lies_root, lies_path FROM job JOIN upload ON job_id = id
                     WHERE batch_id = ?1 AND entry_index > ?2 AND entry_index <= ?3";
-    let of_invalid = "SELECT value, NULL, NULL FROM invalid_entry, json_each(paths)
+    let of_invalid = "SELECT value, NULL, NULL, NULL, NULL, NULL FROM invalid_entry, json_each(paths)
                        WHERE batch_id = ?1 AND entry_index > ?2 AND entry_index <= ?3";
     for (table, sql) in [("job", of_jobs), ("invalid_entry", of_invalid)] {
         let mut after = -1;
@@ -420,7 +516,9 @@ fn named_files(connection: &Connection, sql: &str, range: (i64, i64, i64)) -> Re
         let bytes: Option<i64> = row.get(1)?;
         let checksum: Option<i64> = row.get(2)?;
         let checked = bytes.and_then(|bytes| bytes.try_into().ok()).zip(checksum.map(i64::cast_unsigned));
-        files.push(NamedFile { path: row.get(0)?, checked });
+        let seen = row.get(3)?;
+        let checked = checked.map(|(bytes, checksum)| Checked { bytes, checksum, seen });
+        files.push(NamedFile { path: row.get(0)?, checked, lies: place(row, 4)? });
     }
     Ok(files)
 }

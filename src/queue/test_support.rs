@@ -93,11 +93,23 @@ impl Site {
             image_folder,
             receipts_dir: root.join("receipts"),
             receipt_mode: 0o640,
+            receipt_group: None,
             done_dir: Some(root.join("done")),
             failed_dir: Some(root.join("failed")),
             marker: None,
             after_success: AfterSuccess::Archive,
             root,
+        }
+    }
+
+    /// What is noted when the image `img/NAME` was moved into a folder.
+    pub fn moved_to(&self, shelf: &str, name: &str) -> super::settle::Moved {
+        super::settle::Moved {
+            key: admit::path_key(&self.drop_path(), "", &format!("img/{name}")),
+            bytes: 81_234,
+            checksum: 0,
+            from: None,
+            to: crate::job::Place { root: shelf.into(), path: format!("img/{name}") },
         }
     }
 
@@ -252,7 +264,7 @@ pub fn document(index: u64, reference: &str) -> Entry {
 pub fn take(entry: Entry, content: u8) -> Admission {
     let files = entry
         .sources()
-        .map(|_| CheckedFile { bytes: 81_234, sha256: Sha256([content; 32]), checksum: u64::from(content) })
+        .map(|_| CheckedFile { bytes: 81_234, sha256: Sha256([content; 32]), checksum: u64::from(content), seen: None })
         .collect();
     Admission::Take { entry, files }
 }

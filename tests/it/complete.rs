@@ -33,7 +33,11 @@ fn waiting(site: &Site) -> Value {
 fn an_image_that_is_cut_is_held_back_and_taken_when_it_is_whole() {
     for (format, name) in FORMATS {
         let site = Site::new();
-        let whole = image(format, 1);
+        let mut whole = image(format, 1);
+        if let Format::Tiff = format {
+            // Behind its one pixel, which nothing points to.
+            whole.truncate(111);
+        }
         // The line's end after the mark of a PDF is no loss.
         for percent in [1, 30, 60, 90, 98] {
             site.put(name, &whole[..whole.len() * percent / 100]);
@@ -108,7 +112,7 @@ fn a_manifest_that_breaks_off_is_held_back_and_taken_when_it_is_whole() {
     site.put("a.png", image(Format::Png, 1));
     let manifest = json!({ "version": 1, "documents": [entry("a", 1, "a.png")] }).to_string();
     for len in [0, 1, manifest.len() / 2, manifest.len() - 1] {
-        site.put("a.manifest.json", &manifest[..len]);
+        site.put("a.manifest.json", &manifest.as_bytes()[..len]);
         site.run_once().expect(3);
         assert!(why(&site, "a.manifest.json").contains("truncated"), "cut to {len}");
     }
@@ -118,7 +122,7 @@ fn a_manifest_that_breaks_off_is_held_back_and_taken_when_it_is_whole() {
     site.put("b.png", image(Format::Png, 2));
     site.put("c.png", image(Format::Png, 3));
     let lines = format!("{}\n{}", entry("b", 1, "b.png"), entry("c", 2, "c.png"));
-    site.put("b.manifest.jsonl", &lines[..lines.len() - 10]);
+    site.put("b.manifest.jsonl", &lines.as_bytes()[..lines.len() - 10]);
     site.run_once().expect(3);
     assert_eq!(site.summary().documents, 1, "not even its first line is taken");
     site.put("b.manifest.jsonl", &lines);

@@ -44,6 +44,8 @@ mod pace;
 #[cfg(test)]
 mod path;
 #[cfg(test)]
+mod put_away;
+#[cfg(test)]
 mod readme;
 #[cfg(test)]
 mod refused;

@@ -1,0 +1,286 @@
+//! Where the files of a settled manifest go.
+//!
+//! A file stays where another manifest still needs it. Where each file went is recorded with the closing of the batch, for
+//! whoever sends it on, purges it, or asks for it; after a crash in between, a file that has gone already is looked for
+//! where it was to go.
+
+use std::{
+    collections::BTreeSet,
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use rusqlite::Connection;
+
+use super::{ClosingError, parent_of, read_identity};
+use crate::{
+    config::AfterSuccess,
+    delivery::join,
+    durable,
+    inbox::{
+        beneath::{Identity, Refusal, Root},
+        shelf::{self, PutAway, ShelfError},
+    },
+    job::Place,
+    killpoint,
+    queue::{
+        Queue,
+        admit::path_key,
+        settle::{self, Ended, Moved, NamedFile},
+    },
+    receipt::BatchStatus,
+};
+
+/// Files whose new places are recorded at once.
+const AT_ONCE: usize = 256;
+
+/// Moves or deletes the manifest and its files, and closes the batch.
+pub(super) fn put_away(
+    queue: &Queue,
+    look: &Connection,
+    batch: &Ended,
+    status: BatchStatus,
+) -> Result<(), ClosingError> {
+    let well = status == BatchStatus::Done;
+    let target = match (well, batch.after_success) {
+        (true, AfterSuccess::Delete) => None,
+        (true, AfterSuccess::Keep) => return Ok(queue.batch_closed(batch.id, None, None, Vec::new())?),
+        (true, AfterSuccess::Archive) => batch.done_dir.as_ref(),
+        (false, _) => batch.failed_dir.as_ref(),
+    };
+    if target.is_none() && !(well && batch.after_success == AfterSuccess::Delete) {
+        return Ok(queue.batch_closed(batch.id, None, None, Vec::new())?);
+    }
+    let shelf = target.map(|folder| folder.join(batch.finished_at.date()));
+    let mut mover = Mover { queue, look, batch, shelf: shelf.as_deref(), roots: Vec::new(), moved: Vec::new() };
+    settle::files(look, batch.id, |files| mover.files(&files))?;
+    mover.marker()?;
+    let manifest = mover.manifest()?;
+    let moved = std::mem::take(&mut mover.moved);
+    let shelf = shelf.map(|shelf| shelf.to_string_lossy().into_owned());
+    Ok(queue.batch_closed(batch.id, shelf, manifest, moved)?)
+}
+
+struct Mover<'a> {
+    queue: &'a Queue,
+    look: &'a Connection,
+    batch: &'a Ended,
+    /// The dated folder that files are moved into; `None` where they are removed.
+    shelf: Option<&'a Path>,
+    /// Folders that were opened.
+    roots: Vec<(PathBuf, Root)>,
+    /// What has moved and is not recorded yet.
+    moved: Vec<Moved>,
+}
+
+impl Mover<'_> {
+    /// Opens a folder, or uses it again.
+    fn root(&mut self, path: &Path) -> Result<&Root, ClosingError> {
+        let at = match self.roots.iter().position(|(known, _)| known == path) {
+            Some(at) => at,
+            None => {
+                let opened =
+                    Root::open(path).map_err(|source| ClosingError::Folder { path: path.to_owned(), source })?;
+                self.roots.push((path.to_owned(), opened));
+                self.roots.len() - 1
+            }
+        };
+        match self.roots.get(at) {
+            Some((_, root)) => Ok(root),
+            None => Err(ClosingError::Folder { path: path.to_owned(), source: io::ErrorKind::NotFound.into() }),
+        }
+    }
+
+    /// Puts some of the files away, those excepted that others need.
+    fn files(&mut self, files: &[NamedFile]) -> Result<(), ClosingError> {
+        let batch = self.batch;
+        let key = |file: &NamedFile| path_key(&batch.image_root, &batch.image_folder, &file.path);
+        let keys = files.iter().map(key).collect::<Vec<_>>();
+        // In this order: what is being taken in meanwhile is either known here already or in the queue below.
+        let moving = self.queue.awaited().about_to_move(&batch.drop, &keys).map_err(ClosingError::NotNow)?;
+        let mut touched = BTreeSet::new();
+        for (file, key) in files.iter().zip(keys) {
+            let is_named = (file.lies.is_none() && moving.is_named(key))
+                || settle::is_still_named(self.look, batch.id, key, file.lies.as_ref())?;
+            if !is_named {
+                self.file(file, key, &mut touched)?;
+            }
+        }
+        drop(moving);
+        for folder in touched {
+            durable::sync_dir(&folder).map_err(ShelfError::Io)?;
+            killpoint::after("move", "sync");
+        }
+        if self.moved.len() >= AT_ONCE {
+            self.queue.files_moved(std::mem::take(&mut self.moved))?;
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, file: &NamedFile, key: i64, touched: &mut BTreeSet<PathBuf>) -> Result<(), ClosingError> {
+        let (batch, seed, shelf) = (self.batch, self.queue.seed(), self.shelf);
+        let own_path = join(&batch.image_folder, &file.path);
+        let (folder, path) = match &file.lies {
+            Some(place) => (Path::new(&place.root), place.path.as_str()),
+            None => (batch.image_root.as_path(), own_path.as_str()),
+        };
+        let root = self.root(folder)?;
+        let expected = match &file.checked {
+            Some(checked) => match as_checked(root, path, checked, seed)? {
+                Still::There(identity) => Some(identity),
+                Still::Other => return Ok(()),
+                Still::Gone => {
+                    let found = shelf.and_then(|shelf| self.gone_to(shelf, &own_path, file));
+                    self.moved.extend(found.and_then(|to| self.moved(file, key, &to)));
+                    return Ok(());
+                }
+            },
+            None => None,
+        };
+        if let Some(to) = dispose(root, path, expected.as_ref(), shelf, &own_path, touched)? {
+            self.moved.extend(self.moved(file, key, &to));
+        }
+        Ok(())
+    }
+
+    /// Where an earlier try, cut short by a crash, put a file that is no longer in its place.
+    fn gone_to(&self, shelf: &Path, own_path: &str, file: &NamedFile) -> Option<PathBuf> {
+        let checked = file.checked.as_ref()?;
+        let place = self.batch.place_of(&shelf.join(own_path))?;
+        let root = Root::open(Path::new(&place.root)).ok()?;
+        let (parent, name) = place.path.rsplit_once('/').unwrap_or(("", &place.path));
+        for number in 0..1000 {
+            let path = join(parent, &durable::numbered(name, number));
+            match as_checked(&root, &path, checked, self.queue.seed()) {
+                Ok(Still::There(_)) => return Some(Path::new(&place.root).join(path)),
+                Ok(Still::Other) => {}
+                Ok(Still::Gone) | Err(_) => return None,
+            }
+        }
+        None
+    }
+
+    fn moved(&self, file: &NamedFile, key: i64, to: &Path) -> Option<Moved> {
+        let checked = file.checked.as_ref()?;
+        let to = self.batch.place_of(to)?;
+        Some(Moved { key, bytes: checked.bytes, checksum: checked.checksum, from: file.lies.clone(), to })
+    }
+
+    /// Puts the done marker away. Before the manifest: a marker that stayed would speak for the next one of this name.
+    fn marker(&mut self) -> Result<(), ClosingError> {
+        let (batch, shelf) = (self.batch, self.shelf);
+        let Some(marker) = &batch.marker else { return Ok(()) };
+        let path = format!("{}{marker}", batch.manifest);
+        let mut touched = BTreeSet::new();
+        dispose(self.root(&batch.root)?, &path, None, shelf, &path, &mut touched)?;
+        for folder in touched {
+            durable::sync_dir(&folder).map_err(ShelfError::Io)?;
+        }
+        Ok(())
+    }
+
+    /// Puts the manifest away, if it is still the one that was taken in; returns where it lies now.
+    fn manifest(&mut self) -> Result<Option<Place>, ClosingError> {
+        let (batch, shelf) = (self.batch, self.shelf);
+        let expected = read_identity(&batch.manifest_file);
+        let (folder, path) = match &batch.lies {
+            Some(place) => (Path::new(&place.root), place.path.as_str()),
+            None => (batch.root.as_path(), batch.manifest.as_str()),
+        };
+        let root = self.root(folder)?;
+        let Some(shelf) = shelf else {
+            killpoint::before("remove", "manifest");
+            shelf::remove(root, path, expected.as_ref())?;
+            killpoint::after("remove", "manifest");
+            return Ok(None);
+        };
+        killpoint::before("move", "manifest");
+        let moved = shelf::put_away(root, path, expected.as_ref(), shelf, &batch.manifest)?;
+        killpoint::after("move", "manifest");
+        Ok(match moved {
+            PutAway::Moved { to } => batch.place_of(&to),
+            // A crash came between the moving and its record; the name that it was to get is nearly always the one.
+            PutAway::Missing => batch.place_of(&shelf.join(&batch.manifest)),
+            PutAway::Replaced => batch.lies.clone(),
+        })
+    }
+}
+
+/// What lies under a file's name now.
+pub(super) enum Still {
+    /// The file that was checked.
+    There(Identity),
+    /// Another one, or something that may not be touched. It has been sent by nobody yet, and stays for the manifest
+    /// that names it.
+    Other,
+    /// Nothing.
+    Gone,
+}
+
+/// Looks whether a file is the one that was checked.
+///
+/// Where its identity is that of the check, the last change to it lay well before, and it is not read again: nobody but
+/// the kernel sets a time of change. A file that is written to through a mapping that was made before may escape this;
+/// it is its sender's own, and what was sent was compared byte for byte while it was sent.
+pub(super) fn as_checked(root: &Root, path: &str, checked: &settle::Checked, seed: u64) -> Result<Still, ClosingError> {
+    let mut opened = match root.open_file(path) {
+        Ok(opened) if opened.identity.bytes == checked.bytes => opened,
+        Ok(_) | Err(Refusal::Unsafe(_)) => return Ok(Still::Other),
+        Err(Refusal::Missing) => return Ok(Still::Gone),
+        Err(Refusal::Io(error)) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(Still::Other),
+        Err(Refusal::Io(error)) => return Err(ShelfError::Io(error).into()),
+    };
+    if checked.seen.as_deref() == Some(opened.identity.in_full().as_str()) {
+        return Ok(Still::There(opened.identity));
+    }
+    let mut hash = Checksum(xxhash_rust::xxh3::Xxh3::with_seed(seed));
+    io::copy(&mut opened.file, &mut hash).map_err(ShelfError::Io)?;
+    Ok(if hash.0.digest() == checked.checksum { Still::There(opened.identity) } else { Still::Other })
+}
+
+struct Checksum(xxhash_rust::xxh3::Xxh3);
+
+impl Write for Checksum {
+    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+        self.0.update(piece);
+        Ok(piece.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Moves or removes one file that a manifest named; returns where it is now, if it was moved.
+///
+/// What may not be touched, a link or a pipe that somebody put under the name, stays: its entry has been refused for it,
+/// and it must not keep the others from being settled.
+fn dispose(
+    root: &Root,
+    path: &str,
+    expected: Option<&Identity>,
+    shelf: Option<&Path>,
+    target: &str,
+    touched: &mut BTreeSet<PathBuf>,
+) -> Result<Option<PathBuf>, ClosingError> {
+    let step = if shelf.is_some() { "move" } else { "remove" };
+    killpoint::before(step, "file");
+    let moved = match shelf {
+        None => shelf::remove(root, path, expected).map(|_| None),
+        Some(shelf) => shelf::put_away_unsynced(root, path, expected, shelf, target).map(Some),
+    };
+    killpoint::after(step, "file");
+    match moved {
+        Ok(Some(PutAway::Moved { to })) => {
+            touched.extend(to.parent().map(Path::to_owned));
+            touched.insert(root.path().join(parent_of(path)));
+            Ok(Some(to))
+        }
+        Ok(_) => Ok(None),
+        Err(ShelfError::Unsafe { path, reason }) => {
+            tracing::warn!(path, reason, "left where it is");
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
