@@ -57,6 +57,8 @@ pub const PLACES: &[&str] = &[
     "after.commit.created",
     "before.commit.drop_trouble",
     "after.commit.drop_trouble",
+    "before.commit.drop_watching",
+    "after.commit.drop_watching",
     "before.commit.end_half_taken",
     "after.commit.end_half_taken",
     "before.commit.file_created",

@@ -9,6 +9,7 @@
 //! One token stops everything: intake between two entries, dispatch between two calls of a job, closing between two
 //! batches. The queue is closed last, by being dropped.
 
+mod events;
 mod vitals;
 
 use std::{
@@ -25,16 +26,16 @@ use std::{
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use self::events::Events;
 pub use self::vitals::Vitals;
 use crate::{
     account::{Account, Slots},
     api::{self, Client},
     clock::Timestamp,
     closing::{self, ClosingError, Settled, purge},
-    config::{self, Config, DropConfig, LostFile, Watch},
+    config::{self, Config, DropConfig, LostFile},
     delivery::Delivery,
     dispatch::{Dispatcher, Lane, Signals},
-    inbox::watch::{Delivery as Delivers, Watcher, delivers_events},
     intake::watch::{Drop as Inbox, Looked},
     outcome::Operation,
     pacer::{Allowance, Pacer},
@@ -62,11 +63,14 @@ const SETTLE_AGAIN: Duration = Duration::from_secs(5);
 /// How long the jobs of an import may wait for a file that went away while it ran.
 const FILE_PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long after news a drop is looked into again.
+const SECOND_LOOK: Duration = Duration::from_secs(2);
+
+/// The longest rest after a look, where something happens all the time.
+const LONGEST_BREATH: Duration = Duration::from_millis(500);
+
 /// Between two looks for what is to be purged.
 const PURGE_EVERY: Duration = Duration::from_secs(600);
-
-/// Where folders tell of no events, they are read this often.
-const POLL: Duration = Duration::from_secs(2);
 
 /// Why the service could not be started, or had to end.
 #[derive(Debug, thiserror::Error)]
@@ -502,15 +506,15 @@ impl InboxShared {
         self.hint();
     }
 
-    /// Waits for a hint, or so long.
-    fn wait(&self, at_most: Duration) {
+    /// Waits for a hint, or so long; returns whether there was one.
+    fn wait(&self, at_most: Duration) -> bool {
         let mut state = self.state();
         let until = Instant::now() + at_most;
         while !state.hinted {
             let Some(left) = until.checked_duration_since(Instant::now()) else { break };
             state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
-        state.hinted = false;
+        std::mem::replace(&mut state.hinted, false)
     }
 }
 
@@ -549,8 +553,8 @@ impl Drop for Ended {
 /// Looks into a drop whenever something may have happened there.
 fn look_on(mut inbox: Inbox, shared: &Arc<InboxShared>, stopped: &dyn Fn() -> bool, signals: &Signals) {
     let config = inbox.config().clone();
-    let mut events = Events::new(&config, shared);
-    let mut number = 0;
+    let mut events = Events::new(&config, shared, inbox.queue().clone());
+    let (mut number, mut news) = (0, false);
     while !stopped() {
         // Watched before it is looked at, so that nothing falls between the two.
         let rest = events.arm(&config);
@@ -569,64 +573,12 @@ fn look_on(mut inbox: Inbox, shared: &Arc<InboxShared>, stopped: &dyn Fn() -> bo
             signals.ended.notify_one();
         }
         number += 1;
-        shared.looked(looked, began.elapsed());
-        shared.wait(looked.again_in.map_or(rest, |again| again.min(rest)));
-    }
-}
-
-/// A drop's events, where its file system has them.
-struct Events {
-    watcher: Option<Watcher>,
-    armed: Option<(u64, u64)>,
-    hint: Arc<InboxShared>,
-    said: bool,
-}
-
-impl Events {
-    fn new(config: &DropConfig, shared: &Arc<InboxShared>) -> Self {
-        let mut events = Self { watcher: None, armed: None, hint: Arc::clone(shared), said: false };
-        if config.watch == Watch::Poll {
-            return events;
-        }
-        let hint = Arc::clone(&events.hint);
-        match Watcher::start(Arc::new(move || hint.event())) {
-            Ok(watcher) => events.watcher = Some(watcher),
-            Err(error) => tracing::warn!(drop = config.name, %error, "no events: the folder is polled"),
-        }
-        events
-    }
-
-    /// Watches the folder, again where another one is in its place; returns how long to rest between two looks.
-    fn arm(&mut self, config: &DropConfig) -> Duration {
-        let poll = config.rescan_every.min(POLL);
-        let Some(watcher) = &mut self.watcher else { return poll };
-        if config.watch == Watch::Auto
-            && let Ok(Delivers::No(kind)) = delivers_events(&config.path)
-        {
-            if !std::mem::replace(&mut self.said, true) {
-                tracing::info!(drop = config.name, kind, "this file system tells of no changes: the folder is polled");
-            }
-            return poll;
-        }
-        let Ok(meta) = std::fs::metadata(&config.path) else {
-            self.armed = None;
-            return poll;
-        };
-        let place = (std::os::unix::fs::MetadataExt::dev(&meta), std::os::unix::fs::MetadataExt::ino(&meta));
-        if self.armed == Some(place) {
-            return config.rescan_every;
-        }
-        match watcher.watch(&config.path, config.recursive) {
-            Ok(()) => {
-                self.armed = Some(place);
-                config.rescan_every
-            }
-            Err(error) => {
-                if !std::mem::replace(&mut self.said, true) {
-                    tracing::warn!(drop = config.name, %error, "not all changes are noticed: the folder is polled");
-                }
-                poll
-            }
-        }
+        let took = began.elapsed();
+        shared.looked(looked, took);
+        // Once more after news, since what comes into a folder that is new itself may come before that is watched.
+        let rest = if news { rest.min(SECOND_LOOK) } else { rest };
+        // Not more than half of the time, however much happens.
+        thread::sleep(took.min(LONGEST_BREATH));
+        news = shared.wait(looked.again_in.map_or(rest, |again| again.min(rest)));
     }
 }

@@ -18,6 +18,7 @@ pub(super) fn exit_for(error: &anyhow::Error) -> Exit {
                 Some(
                     QueueError::Foreign { .. }
                         | QueueError::Newer { .. }
+                        | QueueError::Older { .. }
                         | QueueError::Damaged { .. }
                         | QueueError::Absent { .. }
                         | QueueError::Io { .. }

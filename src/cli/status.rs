@@ -133,6 +133,11 @@ fn page(seen: &Standing, output: &mut Output<'_>) -> anyhow::Result<()> {
             &format!("possibly {}: the answers to their uploads were lost", queue.possible_extra_files),
         )?;
     }
+    for drop in &queue.drops {
+        if let Some(watching) = drop.watching.as_ref().filter(|watching| *watching != "events") {
+            line("watching", &format!("{}: {watching}", drop.drop))?;
+        }
+    }
     troubles(seen, output)
 }
 

@@ -8,7 +8,10 @@ use std::{
     collections::HashMap,
     fmt, io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use notify::{
@@ -49,6 +52,8 @@ pub enum WatchError {
 /// Watches folders and gives a hint when something happens in one. Dropping it ends the watch.
 pub struct Watcher {
     inner: INotifyWatcher,
+    /// Whether any event came since the folder was watched.
+    heard: Arc<AtomicBool>,
     /// From the path that was asked for to the one without links that is watched.
     watched: HashMap<PathBuf, PathBuf>,
 }
@@ -69,7 +74,10 @@ impl Watcher {
     ///
     /// [`WatchError::Start`].
     pub fn start(hint: Arc<dyn Fn() + Send + Sync>) -> Result<Self, WatchError> {
+        let heard = Arc::new(AtomicBool::new(false));
+        let ours = Arc::clone(&heard);
         let handler = move |event: notify::Result<Event>| {
+            ours.store(true, Ordering::Relaxed);
             // An error means that a folder may have gone unwatched: all the more reason to look.
             if event.as_ref().map_or(true, is_worth_a_look) {
                 hint();
@@ -78,7 +86,7 @@ impl Watcher {
         // A partner may make a link to "/", and watching that would take every watch the system has.
         let inner = INotifyWatcher::new(handler, Config::default().with_follow_symlinks(false))
             .map_err(|source| WatchError::Start { source })?;
-        Ok(Self { inner, watched: HashMap::new() })
+        Ok(Self { inner, heard, watched: HashMap::new() })
     }
 
     /// Watches a folder, and with `recursive` those in it. Called again, it watches anew, which is needed once the folder
@@ -89,6 +97,7 @@ impl Watcher {
     /// The folder may be watched in part; it has to be polled.
     pub fn watch(&mut self, path: &Path, recursive: bool) -> Result<(), WatchError> {
         self.unwatch(path);
+        self.heard.store(false, Ordering::Relaxed);
         let real = path
             .canonicalize()
             .map_err(|error| WatchError::Watch { path: path.to_owned(), source: notify::Error::io(error) })?;
@@ -98,6 +107,17 @@ impl Watcher {
             notify::ErrorKind::MaxFilesWatch => WatchError::TooMany { path: path.to_owned() },
             _ => WatchError::Watch { path: path.to_owned(), source },
         })
+    }
+
+    /// Whether any event came since a folder was last watched.
+    #[must_use]
+    pub fn has_heard(&self) -> bool {
+        self.heard.load(Ordering::Relaxed)
+    }
+
+    /// Does what the system must tell of: opens the folder. Takes no right but to read it, and changes nothing.
+    pub fn try_out(&self, path: &Path) {
+        std::fs::read_dir(path).ok();
     }
 
     /// Watches a folder no longer; it need not have been watched.
@@ -193,6 +213,22 @@ mod tests {
         watcher.watch(place.path(), true).unwrap();
         fs::write(place.path().join("a.manifest.json"), "{}").unwrap();
         hints.recv_timeout(LONG).unwrap();
+    }
+
+    #[test]
+    fn a_trial_is_heard_and_gives_no_hint() {
+        let place = tempfile::tempdir().unwrap();
+        let (mut watcher, hints) = watcher();
+        watcher.watch(place.path(), true).unwrap();
+        assert!(!watcher.has_heard());
+        watcher.try_out(place.path());
+        let began = std::time::Instant::now();
+        while !watcher.has_heard() {
+            assert!(began.elapsed() < LONG);
+            std::thread::yield_now();
+        }
+        assert!(hints.try_recv().is_err());
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0, "nothing is written for it");
     }
 
     #[test]

@@ -149,6 +149,12 @@ impl Drop {
         &self.config
     }
 
+    /// The queue that it is taken into.
+    #[must_use]
+    pub const fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
     /// Looks into the folder once, and takes in what is complete.
     ///
     /// # Errors

@@ -580,6 +580,20 @@ impl Queue {
         })
     }
 
+    /// Notes how changes in a drop's folder are noticed.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn drop_watching(&self, drop: &str, watching: String) -> Result<(), QueueError> {
+        let drop = drop.to_owned();
+        self.run_blocking(move |connection| {
+            let drop_id = drop_id(connection, &drop)?;
+            connection.execute("UPDATE drop_folder SET watching = ?2 WHERE id = ?1", params![drop_id, watching])?;
+            Ok(())
+        })
+    }
+
     /// The batches of a drop that a crash left half taken in, with their manifests.
     ///
     /// # Errors

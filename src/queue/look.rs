@@ -428,6 +428,8 @@ pub struct Tally {
     pub open_batches: i64,
     /// Manifests that lie in the drop and are not taken in.
     pub waiting_manifests: i64,
+    /// How changes in its folder are noticed: `events`, or why it is read again and again.
+    pub watching: Option<String>,
 }
 
 /// The jobs of every drop by state. Costs the same however many there are.
@@ -436,12 +438,12 @@ pub struct Tally {
 ///
 /// Those of the database.
 pub fn tallies(connection: &Connection) -> Result<Vec<Tally>, QueueError> {
-    let drops: Vec<(i64, String)> = connection
-        .prepare_cached("SELECT id, name FROM drop_folder ORDER BY name")?
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+    let drops: Vec<(i64, String, Option<String>)> = connection
+        .prepare_cached("SELECT id, name, watching FROM drop_folder ORDER BY name")?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
         .collect::<Result<_, _>>()?;
     let mut tallies = Vec::new();
-    for (id, drop) in drops {
+    for (id, drop, watching) in drops {
         let jobs = connection
             .prepare_cached("SELECT state, jobs FROM tally WHERE drop_id = ?1 AND jobs <> 0")?
             .query_map([id], |row| Ok((row.get(0)?, row.get(1)?)))?
@@ -452,6 +454,7 @@ pub fn tallies(connection: &Connection) -> Result<Vec<Tally>, QueueError> {
             jobs,
             open_batches: count("SELECT count(*) FROM batch WHERE drop_id = ?1 AND state <> 'closed'")?,
             waiting_manifests: count("SELECT count(*) FROM arrival WHERE drop_id = ?1")?,
+            watching,
         });
     }
     Ok(tallies)

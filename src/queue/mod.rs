@@ -105,6 +105,12 @@ pub enum QueueError {
         /// Ours.
         known: i64,
     },
+    /// An older release made it.
+    #[error("{} was written by an older release: `run` or `import` of this one brings it up to date", path.display())]
+    Older {
+        /// The file.
+        path: PathBuf,
+    },
     /// SQLite says that the file is damaged.
     #[error(
         "{} is damaged and was left untouched: restore it from a backup, or move it away together with its -wal and \

@@ -60,6 +60,9 @@ pub(super) fn open_for_reading(path: &Path) -> Result<Connection, QueueError> {
         if version == 0 {
             return Err(QueueError::Absent { path: path.to_owned() });
         }
+        if usize::try_from(version).is_ok_and(|version| version < MIGRATIONS.len()) {
+            return Err(QueueError::Older { path: path.to_owned() });
+        }
         Ok(())
     };
     match ours() {
@@ -130,29 +133,30 @@ fn set(connection: &Connection, pragma: &'static str, wanted: &'static str) -> R
 }
 
 fn migrate(connection: &Connection) -> Result<(), QueueError> {
-    loop {
-        // Taken anew for each step, so that two processes that start together do not both migrate.
-        connection.execute_batch("BEGIN IMMEDIATE")?;
-        let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        let step = usize::try_from(version).ok().and_then(|at| MIGRATIONS.get(at));
-        let Some(step) = step else {
+    // All steps at once, so that nobody who looks meanwhile finds a schema between two releases, and two processes that
+    // start together do not both migrate.
+    connection.execute_batch("BEGIN IMMEDIATE")?;
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let steps = usize::try_from(version).ok().and_then(|at| MIGRATIONS.get(at..)).unwrap_or_default();
+    if steps.is_empty() {
+        connection.execute_batch("ROLLBACK")?;
+        return Ok(());
+    }
+    let done = connection.execute_batch(&format!(
+        "{}; PRAGMA user_version = {}; PRAGMA application_id = {APPLICATION_ID};",
+        steps.join(";\n"),
+        MIGRATIONS.len()
+    ));
+    match done {
+        Ok(()) => {
+            killpoint::before("commit", "migrate");
+            connection.execute_batch("COMMIT")?;
+            killpoint::after("commit", "migrate");
+            Ok(())
+        }
+        Err(error) => {
             connection.execute_batch("ROLLBACK")?;
-            return Ok(());
-        };
-        let done = connection.execute_batch(&format!(
-            "{step}; PRAGMA user_version = {}; PRAGMA application_id = {APPLICATION_ID};",
-            version + 1
-        ));
-        match done {
-            Ok(()) => {
-                killpoint::before("commit", "migrate");
-                connection.execute_batch("COMMIT")?;
-                killpoint::after("commit", "migrate");
-            }
-            Err(error) => {
-                connection.execute_batch("ROLLBACK")?;
-                return Err(error.into());
-            }
+            Err(error.into())
         }
     }
 }
@@ -206,6 +210,21 @@ mod tests {
         drop(connection);
         assert!(matches!(open_for_writing(&path), Err(QueueError::Newer { found: 99, .. })));
         assert!(matches!(open_for_reading(&path), Err(QueueError::Newer { found: 99, .. })));
+    }
+
+    #[test]
+    fn an_older_schema_is_named_by_who_looks_and_brought_up_to_date_by_who_writes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("queue.db");
+        let old = Connection::open(&path).unwrap();
+        let first = MIGRATIONS[0];
+        old.execute_batch(&format!(
+            "{first}; PRAGMA user_version = 1; PRAGMA application_id = {APPLICATION_ID}; PRAGMA journal_mode = wal"
+        ))
+        .unwrap();
+        assert!(matches!(open_for_reading(&path), Err(QueueError::Older { .. })));
+        open_for_writing(&path).unwrap();
+        assert!(open_for_reading(&path).is_ok());
     }
 
     #[test]

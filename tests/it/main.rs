@@ -38,6 +38,8 @@ mod limit;
 #[cfg(test)]
 mod mended;
 #[cfg(test)]
+mod noticed;
+#[cfg(test)]
 mod once;
 #[cfg(test)]
 mod pace;

@@ -1,0 +1,189 @@
+//! How the changes in a drop are noticed, tried out and said.
+//!
+//! Whether a file system tells of changes cannot be asked. What can be told is its kind, since network file systems stay
+//! silent about what other machines do; and whether anything is heard at all, which is tried by opening the folder: the
+//! kernel tells of that like of any other use, and it takes no right but to read, so nothing is ever written into a
+//! partner's folder for it. Until the trial has succeeded, and wherever it does not, the folder is read again and again.
+
+use std::{
+    os::unix::fs::MetadataExt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::InboxShared;
+use crate::{
+    config::{DropConfig, Watch},
+    inbox::watch::{Delivery, Watcher, delivers_events},
+    queue::Queue,
+};
+
+/// Where folders tell of no events, they are read this often.
+const POLL: Duration = Duration::from_secs(2);
+
+/// How long a trial may take. The kernel needs microseconds; a machine that is out of breath is polled for a while.
+const TRIAL: Duration = Duration::from_secs(2);
+
+/// How changes are noticed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Noticed {
+    /// By events, and by a full reading now and then.
+    ByEvents,
+    /// By events it may turn out; until then by reading.
+    OnTrial,
+    /// By reading the folder again and again, for this reason.
+    ByReading(String),
+    /// By reading, although the configuration insists on events.
+    Lacking(String),
+}
+
+impl Noticed {
+    /// For `status`.
+    fn text(&self, poll: Duration) -> Option<String> {
+        let every = crate::config::duration_text(poll);
+        match self {
+            Self::OnTrial => None,
+            Self::ByEvents => Some("events".to_owned()),
+            Self::ByReading(why) => Some(format!("read every {every}: {why}")),
+            Self::Lacking(why) => {
+                Some(format!("read every {every}, although watch = \"events\" asks for events: {why}"))
+            }
+        }
+    }
+}
+
+/// What is known of the events of a folder.
+#[derive(Debug, Clone, Default)]
+struct Known {
+    /// What failed at the watching, if something did.
+    failed: Option<String>,
+    /// A file system that is silent about other machines.
+    silent: Option<&'static str>,
+    /// Whether something was heard.
+    heard: bool,
+    /// Whether the trial is over.
+    tried: bool,
+}
+
+/// How changes are noticed, by what is asked for and what is known.
+fn noticed(asked: Watch, known: &Known) -> Noticed {
+    let otherwise = |why: String| match asked {
+        Watch::Events => Noticed::Lacking(why),
+        Watch::Auto | Watch::Poll => Noticed::ByReading(why),
+    };
+    match (asked, known.silent, &known.failed) {
+        (Watch::Poll, ..) => Noticed::ByReading("watch = \"poll\"".to_owned()),
+        // Whoever insists on events may know that only this machine writes there.
+        (Watch::Auto, Some(kind), _) => {
+            Noticed::ByReading(format!("{kind} tells nothing of what other machines change"))
+        }
+        (_, _, Some(why)) => otherwise(why.clone()),
+        _ if known.heard => Noticed::ByEvents,
+        _ if known.tried => otherwise("the system tells nothing of what happens in this folder".to_owned()),
+        _ => Noticed::OnTrial,
+    }
+}
+
+/// A drop's events, where its file system has them.
+pub(super) struct Events {
+    watcher: Option<Watcher>,
+    /// Which folder is watched: another one may come into its place.
+    armed: Option<(u64, u64)>,
+    trial: Option<Instant>,
+    known: Known,
+    said: Option<Noticed>,
+    queue: Queue,
+}
+
+impl Events {
+    pub(super) fn new(config: &DropConfig, shared: &Arc<InboxShared>, queue: Queue) -> Self {
+        let mut events = Self { watcher: None, armed: None, trial: None, known: Known::default(), said: None, queue };
+        if config.watch != Watch::Poll {
+            let hint = Arc::clone(shared);
+            match Watcher::start(Arc::new(move || hint.event())) {
+                Ok(watcher) => events.watcher = Some(watcher),
+                Err(error) => events.known.failed = Some(error.to_string()),
+            }
+        }
+        events
+    }
+
+    /// Watches the folder, again where another one is in its place; returns how long to rest between two looks.
+    pub(super) fn arm(&mut self, config: &DropConfig) -> Duration {
+        let poll = config.rescan_every.min(POLL);
+        let Ok(meta) = std::fs::metadata(&config.path) else {
+            // Said by the look into it.
+            self.armed = None;
+            return poll;
+        };
+        let place = (meta.dev(), meta.ino());
+        if let Some(watcher) = &mut self.watcher {
+            if self.armed != Some(place) {
+                self.known = Known::default();
+                if let Ok(Delivery::No(kind)) = delivers_events(&config.path) {
+                    self.known.silent = Some(kind);
+                }
+                let watched = watcher.watch(&config.path, config.recursive);
+                self.known.failed = watched.err().map(|error| error.to_string());
+                self.armed = self.known.failed.is_none().then_some(place);
+                watcher.try_out(&config.path);
+                self.trial = Some(Instant::now());
+            }
+            self.known.heard = watcher.has_heard();
+            self.known.tried = self.trial.is_some_and(|trial| trial.elapsed() >= TRIAL);
+        }
+        let noticed = noticed(config.watch, &self.known);
+        self.say(config, &noticed, poll);
+        if noticed == Noticed::ByEvents { config.rescan_every } else { poll }
+    }
+
+    fn say(&mut self, config: &DropConfig, noticed: &Noticed, poll: Duration) {
+        let Some(text) = noticed.text(poll).filter(|_| self.said.as_ref() != Some(noticed)) else { return };
+        match noticed {
+            Noticed::Lacking(_) => tracing::error!(drop = config.name, watching = text, "not all changes are noticed"),
+            Noticed::ByReading(_) if config.watch == Watch::Auto => {
+                tracing::warn!(drop = config.name, watching = text, "changes are noticed with a delay");
+            }
+            _ => tracing::debug!(drop = config.name, watching = text, "how changes are noticed"),
+        }
+        if let Err(error) = self.queue.drop_watching(&config.name, text) {
+            tracing::debug!(%error, "how changes are noticed is not noted");
+        }
+        self.said = Some(noticed.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_count_once_one_was_heard() {
+        let mut known = Known::default();
+        for asked in [Watch::Auto, Watch::Events] {
+            assert_eq!(noticed(asked, &known), Noticed::OnTrial);
+        }
+        known.heard = true;
+        for asked in [Watch::Auto, Watch::Events] {
+            assert_eq!(noticed(asked, &known), Noticed::ByEvents);
+        }
+        assert!(matches!(noticed(Watch::Poll, &known), Noticed::ByReading(_)));
+    }
+
+    #[test]
+    fn where_nothing_is_heard_the_folder_is_read_and_whoever_insists_is_told() {
+        let deaf = Known { tried: true, ..Known::default() };
+        let failed = Known { failed: Some("no more watches".to_owned()), ..Known::default() };
+        for known in [deaf, failed] {
+            assert!(matches!(noticed(Watch::Auto, &known), Noticed::ByReading(_)));
+            assert!(matches!(noticed(Watch::Events, &known), Noticed::Lacking(_)));
+        }
+    }
+
+    #[test]
+    fn a_network_share_is_read_although_it_tells_of_what_this_machine_does() {
+        let share = Known { silent: Some("NFS"), heard: true, ..Known::default() };
+        assert!(matches!(noticed(Watch::Auto, &share), Noticed::ByReading(why) if why.contains("NFS")));
+        assert_eq!(noticed(Watch::Events, &share), Noticed::ByEvents);
+    }
+}
