@@ -52,6 +52,8 @@ mod readme;
 #[cfg(test)]
 mod refused;
 #[cfg(test)]
+mod sftp;
+#[cfg(test)]
 mod side_by_side;
 #[cfg(test)]
 mod support;
