@@ -1,0 +1,228 @@
+//! What must hold for every input, whoever wrote it: each function takes any bytes and panics where something does not.
+//!
+//! The fuzz targets call these with bytes that a fuzzer makes up; `tests/corpus.rs` calls them with all that was kept in
+//! `corpus/`, so that `cargo test` notices when an old finding comes back.
+
+#![allow(dead_code, reason = "each target uses one of them")]
+
+use std::{
+    io::{self, Cursor, Read, Seek, SeekFrom},
+    ops::ControlFlow,
+    time::Duration,
+};
+
+use passfort_ingest::{
+    api::{Answer, Ending, Exchange, Fault, LimitHeaders, limits::LONGEST_WAIT},
+    clock::Timestamp,
+    entry::{ProfileId, RelativePath, Sha256},
+    inbox::{file_type::FileType, whole::Walk},
+    manifest::{self, Format, Limits, ReadError, Reading},
+    outcome::{Operation, Outcome, Reply, outcome},
+};
+
+/// What must hold for these bytes.
+pub type Check = fn(&[u8]);
+
+/// All target names, with their checks.
+pub const CHECKS: [(&str, Check); 6] = [
+    ("manifest_json", manifest_json),
+    ("manifest_lines", manifest_lines),
+    ("manifest_csv", manifest_csv),
+    ("api_answer", api_answer),
+    ("names", names),
+    ("image", image),
+];
+
+/// A JSON manifest.
+pub fn manifest_json(data: &[u8]) {
+    manifest(data, Format::Json);
+}
+
+/// A JSON Lines manifest.
+pub fn manifest_lines(data: &[u8]) {
+    manifest(data, Format::JsonLines);
+}
+
+/// A CSV manifest.
+pub fn manifest_csv(data: &[u8]) {
+    manifest(data, Format::Csv);
+}
+
+fn manifest(data: &[u8], format: Format) {
+    // So small that a fuzzer reaches them.
+    let limits = Limits { max_bytes: 8192, max_line_bytes: 512, max_entry_bytes: 512, max_entries: 16, max_images: 4 };
+    let whole = readings(Cursor::new(data), format, &limits);
+    let dribbled = readings(Dribble(Cursor::new(data)), format, &limits);
+    assert_eq!(whole, dribbled, "what comes of a manifest depends on how its bytes arrive");
+}
+
+/// What a manifest comes to, in words.
+fn readings(input: impl Read + Seek, format: Format, limits: &Limits) -> (Vec<String>, String) {
+    let mut given = Vec::new();
+    let result = manifest::read(input, format, limits, &mut |reading| {
+        let index = match &reading {
+            Reading::Entry { entry, .. } => {
+                assert!(entry.sources().count() <= limits.max_images, "more images than are allowed");
+                for source in entry.sources() {
+                    name(source.path.as_str());
+                }
+                entry.index
+            }
+            Reading::Invalid { index, problems, .. } => {
+                assert!(problems.iter().any(|problem| problem.is_error()), "invalid for no reason");
+                *index
+            }
+        };
+        assert_eq!(index, given.len() as u64, "entries are counted from 0, and none is left out");
+        given.push(format!("{reading:?}"));
+        ControlFlow::Continue(())
+    });
+    let end = match result {
+        Ok(summary) => {
+            assert_eq!(summary.entries, given.len() as u64);
+            assert!(summary.entries <= limits.max_entries && summary.invalid <= summary.entries);
+            format!("{summary:?}")
+        }
+        // A manifest that ends in the middle is either cut or still under way.
+        Err(ReadError::Cut(problems) | ReadError::Unusable(problems)) => {
+            assert!(!problems.is_empty(), "unusable for no reason");
+            assert!(given.is_empty(), "an unusable manifest has no entries");
+            format!("{problems:?}")
+        }
+        Err(ReadError::Io(error)) => panic!("memory cannot be read: {error}"),
+        Err(ReadError::Stopped) => panic!("nobody stopped it"),
+    };
+    (given, end)
+}
+
+/// Gives one to three bytes at a time, as a slow pipe does.
+struct Dribble<'a>(Cursor<&'a [u8]>);
+
+impl Read for Dribble<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let wanted = usize::try_from(self.0.position() % 3).unwrap_or_default() + 1;
+        let room = buffer.len().min(wanted);
+        self.0.read(&mut buffer[..room])
+    }
+}
+
+impl Seek for Dribble<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.0.seek(to)
+    }
+}
+
+/// Paths, profile ids and digests, as they stand in a manifest.
+pub fn names(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    if let Ok(path) = RelativePath::parse(&text) {
+        name(path.as_str());
+    }
+    if let Some(id) = ProfileId::parse(&text) {
+        assert!(id.as_str().bytes().all(|byte| byte.is_ascii_digit() || byte == b'-' || (b'a'..=b'f').contains(&byte)));
+        assert_eq!(id.as_str().len(), 36);
+    }
+    if let Some(digest) = Sha256::parse(&text) {
+        assert!(digest.to_string().eq_ignore_ascii_case(&text));
+    }
+}
+
+fn name(path: &str) {
+    assert!(!path.is_empty() && path.len() <= RelativePath::MAX_BYTES);
+    assert!(!path.starts_with('/') && !path.chars().any(char::is_control), "{path:?}");
+    assert!(path.split('/').all(|part| !matches!(part, "" | "." | "..")), "{path:?}");
+}
+
+/// An answer of the API: what was asked, how far the request went and the headers are taken from the first bytes.
+pub fn api_answer(data: &[u8]) {
+    let Some((&[what, high, low, how], rest)) = data.split_first_chunk::<4>() else { return };
+    let operations = [
+        Operation::UploadImage,
+        Operation::UploadFile,
+        Operation::CreateDocument,
+        Operation::ReadDocuments,
+        Operation::ListImages,
+        Operation::Whoami,
+    ];
+    let operation = operations[usize::from(what) % operations.len()];
+    let status = 100 + u16::from_be_bytes([high, low]) % 500;
+    let ending =
+        [Ending::Whole, Ending::Whole, Ending::Cut, Ending::Silent, Ending::TooLarge][usize::from(how >> 4) % 5];
+    let (headers, body) = match how & 1 {
+        0 => (&rest[..0], rest),
+        _ => rest.split_at(rest.iter().position(|byte| *byte == b'\n').unwrap_or(0)),
+    };
+    let limits = limit_headers(headers);
+    let now = Timestamp(1_800_000_000_000);
+    if let Some(wait) = limits.wait(now) {
+        assert!(wait <= LONGEST_WAIT, "{wait:?}");
+    }
+    let handed_over = how & 2 == 0;
+    let result = match how & 12 {
+        12 => Err(Fault::Reset(String::from_utf8_lossy(body).into_owned())),
+        _ => Ok(Answer { status, limits, body: body.to_vec(), ending }),
+    };
+    let exchange = Exchange {
+        operation,
+        result,
+        sent_bytes: 1,
+        handed_over,
+        started: now,
+        took: Duration::from_millis(1),
+        answered_after: None,
+    };
+    let judged = outcome(&exchange, now);
+    if let Some(reason) = judged.reason() {
+        assert!(reason.message.chars().count() <= 300, "{}", reason.message);
+        assert!(!reason.message.chars().any(char::is_control), "{:?}", reason.message);
+    }
+    match &judged {
+        Outcome::Done(reply) => {
+            assert!(exchange.status().is_some_and(|status| (200..300).contains(&status)), "{judged:?}");
+            assert_eq!(ending, Ending::Whole, "half an answer is none");
+            assert!(handed_over || !operation.is_creating(), "nothing can come of half a request");
+            if let Reply::Image { id } | Reply::File { id } | Reply::Document { id } = reply {
+                assert!(!id.is_empty());
+            }
+        }
+        Outcome::Lost(_) => assert!(operation.is_creating(), "reading loses nothing: {judged:?}"),
+        Outcome::Refused(_) => assert!(exchange.status().is_some(), "a broken connection refuses nothing"),
+        _ => {}
+    }
+}
+
+fn limit_headers(text: &[u8]) -> LimitHeaders {
+    let names = [
+        "x-ratelimit-remaining",
+        "x-ratelimit-retry-secs",
+        "retry-after",
+        "x-ratelimit-reset-secs",
+        "x-ratelimit-reset",
+    ];
+    let mut headers = reqwest::header::HeaderMap::new();
+    for (name, value) in names.into_iter().zip(text.split(|byte| *byte == b'|')) {
+        if let Ok(value) = reqwest::header::HeaderValue::from_bytes(value) {
+            headers.insert(name, value);
+        }
+    }
+    LimitHeaders::read(&headers)
+}
+
+/// A file that says that it is an image: whether its end is there does not depend on how it is read.
+pub fn image(data: &[u8]) {
+    let file_type = FileType::of(data);
+    let whole = missing(file_type, data, data.len().max(1));
+    assert_eq!(whole, missing(file_type, data, 7), "what is missing depends on the size of the pieces");
+}
+
+fn missing(file_type: Option<FileType>, data: &[u8], piece: usize) -> Option<&'static str> {
+    let mut walk = Walk::new(file_type);
+    data.chunks(piece).for_each(|piece| walk.feed(piece));
+    let read = &mut |buffer: &mut [u8], at: u64| {
+        let from = usize::try_from(at).unwrap_or(usize::MAX).min(data.len());
+        let length = buffer.len().min(data.len() - from);
+        buffer[..length].copy_from_slice(&data[from..from + length]);
+        Ok(length)
+    };
+    walk.missing(data.len() as u64, read).expect("memory can be read")
+}
