@@ -168,7 +168,7 @@ impl<W: Write> Check<W> {
             Ok(own) => own,
             Err(error) => return Ok(vec![unready(&Unready::Io(error), &target.manifest)]),
         };
-        let mut opened = match open(&own, &target.manifest, self.rules.limits.max_bytes) {
+        let opened = match open(&own, &target.manifest, self.rules.limits.max_bytes) {
             Ok(opened) => opened,
             Err(error) => return Ok(vec![unready(&error, &target.manifest)]),
         };
@@ -178,7 +178,7 @@ impl<W: Write> Check<W> {
             None => (&own, folder_of(&target.manifest)),
         };
         let mut failure = None;
-        let examined = examine_all(&mut opened, images, folder, rules, 0, &mut |found| {
+        let examined = examine_all(&opened, images, folder, rules, 0, &mut |found| {
             let judged = judge(found, number, all, references, sum).and_then(|(subject, problems)| {
                 problems.iter().try_for_each(|problem| printer.problem(&subject, problem)).map_err(Into::into)
             });

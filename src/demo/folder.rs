@@ -145,8 +145,8 @@ mod tests {
         let rules = Rules { limits, max_image_bytes: 50_000_000, profiles: None, seed: 0 };
         let (mut documents, mut files, mut images, mut bad) = (0, 0, 0, Vec::new());
         for name in MANIFESTS {
-            let mut opened = open(&root, name, u64::MAX).unwrap();
-            let examined = examine_all(&mut opened, &root, "", &rules, 0, &mut |found| {
+            let opened = open(&root, name, u64::MAX).unwrap();
+            let examined = examine_all(&opened, &root, "", &rules, 0, &mut |found| {
                 assert_eq!(found.warnings, []);
                 match found.admission {
                     Admission::Take { entry, .. } => match entry.kind() {

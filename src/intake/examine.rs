@@ -3,7 +3,7 @@
 use std::{
     collections::HashSet,
     fs::File,
-    io::{self, Read, Seek},
+    io::{self, Read, Seek, SeekFrom},
     ops::ControlFlow,
     path::Path,
 };
@@ -98,6 +98,9 @@ pub fn open(root: &Root, path: &str, max_bytes: u64) -> Result<Opened, Unready> 
         digest.update(piece);
         left = left.saturating_sub(read as u64);
     }
+    if left > 0 {
+        return Err(Unready::Changed);
+    }
     opened.file.rewind()?;
     Ok(Opened {
         format: Format::detect(path, &head),
@@ -105,6 +108,38 @@ pub fn open(root: &Root, path: &str, max_bytes: u64) -> Result<Opened, Unready> 
         sha256: Sha256(digest.finalize().into()),
         file: opened.file,
     })
+}
+
+/// A manifest's content, of which the end must not come early: what looks like a shorter manifest would be taken for
+/// one that its sender wrote so. Network file systems may know a file's size before its content.
+struct Whole<'a> {
+    file: &'a File,
+    bytes: u64,
+    at: u64,
+}
+
+impl<'a> Whole<'a> {
+    fn of(opened: &'a Opened) -> Self {
+        Self { file: &opened.file, bytes: opened.identity.bytes, at: 0 }
+    }
+}
+
+impl Read for Whole<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read(buffer)?;
+        if read == 0 && !buffer.is_empty() && self.at < self.bytes {
+            return Err(io::Error::other(format!("its content ends after {} of {} bytes", self.at, self.bytes)));
+        }
+        self.at = self.at.saturating_add(read as u64);
+        Ok(read)
+    }
+}
+
+impl Seek for Whole<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.at = self.file.seek(to)?;
+        Ok(self.at)
+    }
 }
 
 /// Whether a manifest and its files are there, and how still they lie.
@@ -134,7 +169,7 @@ const NAMED: usize = 20;
 ///
 /// [`Unready::Io`] where the manifest cannot be read. A manifest that is unusable misses nothing.
 pub fn stillness(
-    opened: &mut Opened,
+    opened: &Opened,
     images: &Root,
     (folder, manifest): (&str, &str),
     rules: &Rules,
@@ -155,7 +190,7 @@ pub fn stillness(
         still.last_change_ns = still.last_change_ns.max(identity.ctime_ns);
     };
     see(&mut still, &opened.identity, manifest);
-    let read = manifest::read(&mut opened.file, opened.format, &rules.limits, &mut |reading| {
+    let read = manifest::read(Whole::of(opened), opened.format, &rules.limits, &mut |reading| {
         if let Reading::Entry { entry, .. } = reading {
             for source in entry.sources() {
                 let path = join(folder, source.path.as_str());
@@ -233,7 +268,7 @@ pub struct Examined {
 ///
 /// [`Unready`], where it is better tried again later.
 pub fn examine_all(
-    opened: &mut Opened,
+    opened: &Opened,
     images: &Root,
     folder: &str,
     rules: &Rules,
@@ -242,7 +277,7 @@ pub fn examine_all(
 ) -> Result<Examined, Unready> {
     let mut buffer = Vec::new();
     let mut last = None;
-    let read = manifest::read(&mut opened.file, opened.format, &rules.limits, &mut |reading| {
+    let read = manifest::read(Whole::of(opened), opened.format, &rules.limits, &mut |reading| {
         if let Reading::Invalid { problems, .. } = &reading {
             last = problems.first().cloned();
         }
@@ -425,4 +460,25 @@ pub fn split(path: &Path) -> io::Result<(&Path, &str)> {
     let name = name.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not a file name that can be used"))?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     Ok((folder, name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manifest_whose_content_ends_before_its_size_is_not_taken_for_a_shorter_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let line = "{\"profile_id\":\"a2c4393a-e219-67a4-5ab4-2186952e9038\",\"path\":\"a.pdf\"}\n";
+        std::fs::write(folder.path().join("a.manifest.jsonl"), line.repeat(2)).unwrap();
+        let root = Root::open(folder.path()).unwrap();
+        let mut opened = open(&root, "a.manifest.jsonl", u64::MAX).unwrap();
+        let rules = Rules::of(None, 1 << 20, 0);
+        let look = |opened: &Opened| stillness(opened, &root, ("", "a.manifest.jsonl"), &rules, None, &mut |_| {});
+        assert_eq!(look(&opened).unwrap().missing, 2);
+        // As a network mount may show it: the size is that of three lines, the third has not come.
+        opened.identity.bytes = 3 * line.len() as u64;
+        let error = look(&opened).unwrap_err();
+        assert!(error.to_string().contains("ends after"), "{error}");
+    }
 }

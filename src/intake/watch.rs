@@ -82,7 +82,7 @@ enum Standing {
     Settling,
     /// Files that it names are not there.
     Incomplete,
-    /// It, or a file, cannot be read now.
+    /// It, or a file that it names, cannot be read now.
     Unreadable,
     /// It is in the queue.
     Queued,
@@ -322,7 +322,7 @@ impl Drop {
         self.see_writers();
         let (drop, awaited) = (self.config.name.as_str(), self.queue.awaited());
         let named =
-            examine::stillness(&mut opened, root, (folder, path), &self.rules, self.writers.as_ref(), &mut |file| {
+            examine::stillness(&opened, root, (folder, path), &self.rules, self.writers.as_ref(), &mut |file| {
                 awaited.name(drop, path, path_key(&self.config.path, "", file))
             });
         let still = match named {
@@ -353,7 +353,7 @@ impl Drop {
             && state == still.signature
             && !given_up
         {
-            given_up = self.hold(path, seen, &problem)?;
+            given_up = self.hold(path, seen, &Held::NotWhole(problem))?;
             if !given_up {
                 return Ok(());
             }
@@ -389,7 +389,7 @@ impl Drop {
                     Held::NotWhole(problem) => Some((still.signature, problem.clone())),
                     Held::Unreadable(_) => None,
                 };
-                if self.hold(path, seen, held.problem())? {
+                if self.hold(path, seen, &held)? {
                     let policy = Policy { wait_for_files: false, ..policy };
                     return match take_in(&self.queue, &plan, &mut opened, root, &self.rules, policy, &*self.stopped) {
                         Ok(_) => {
@@ -417,13 +417,17 @@ impl Drop {
     }
 
     /// Notes that a manifest is held back; returns whether that has lasted for too long.
-    fn hold(&self, path: &str, seen: &mut Seen, problem: &Problem) -> Result<bool, QueueError> {
+    fn hold(&self, path: &str, seen: &mut Seen, held: &Held) -> Result<bool, QueueError> {
+        let (standing, problem) = match held {
+            Held::NotWhole(problem) => (Standing::Incomplete, problem),
+            Held::Unreadable(problem) => (Standing::Unreadable, problem),
+        };
         let file = problem.path.clone();
         let reason = match &file {
             Some(file) => format!("{file}: {}", problem.reason),
             None => format!("the manifest is {}", problem.reason),
         };
-        let waited = self.wait(path, seen, Standing::Incomplete, reason, file.as_slice())?;
+        let waited = self.wait(path, seen, standing, reason, file.as_slice())?;
         Ok(waited >= self.config.incomplete_after)
     }
 
@@ -467,6 +471,9 @@ impl Drop {
         missing: &[String],
     ) -> Result<Duration, QueueError> {
         let now = Timestamp::now();
+        if standing == Standing::Unreadable && seen.standing != Standing::Unreadable {
+            tracing::warn!(drop = self.config.name, manifest = path, reason, "waits until it can be read");
+        }
         let first_seen = self.queue.note_arrival(
             Arrival {
                 drop: self.config.name.clone(),
