@@ -13,9 +13,11 @@
 //! A job is given back between two calls. A call that is under way is waited for; whoever drops the future instead
 //! leaves the job as `running`, and [`Queue::recover`] treats it as a crash would be.
 
+mod roots;
+
 use std::{
     collections::{HashMap, HashSet},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -27,12 +29,13 @@ use futures_util::future::join_all;
 use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;
 
+use self::roots::Roots;
 use crate::{
     account::{Account, NotNow, Slot},
     api::{DocumentRequest, Exchange, Upload as Sending},
     clock::Timestamp,
     entry::EntryKind,
-    inbox::beneath::{Refusal, Root},
+    inbox::beneath::Refusal,
     inbox::file_type::FileType,
     job::{Creation, Job, Next, Upload, Waits},
     outcome::{Operation, Outcome, PauseCause, Reason, Reply, StandingDocument, outcome},
@@ -42,6 +45,7 @@ use crate::{
         handed_over::{HandedOver, Place, Try},
         work::{Attempt, PutOff},
     },
+    seldom::Seldom,
     telemetry::{Flight, Telemetry},
     verdict::{Patience, Trial, Verdict, judge, text},
 };
@@ -51,7 +55,9 @@ pub struct Delivery {
     queue: Queue,
     handed_over: HandedOver,
     patience: Patience,
-    roots: Roots,
+    roots: Arc<Roots>,
+    /// What was said of files that cannot be read.
+    said: Mutex<Seldom<&'static str>>,
     profiles: Profiles,
     /// No job begins another call after this.
     stop: CancellationToken,
@@ -63,39 +69,11 @@ pub struct Delivery {
     pub telemetry: Arc<Telemetry>,
 }
 
-/// The opened folders that images lie beneath.
-#[derive(Default)]
-struct Roots {
-    opened: Mutex<HashMap<PathBuf, (Arc<Root>, Instant)>>,
-}
-
 /// The folder that a file lies beneath, and the way to it.
 fn place_of(job: &Job, upload: &Upload) -> (PathBuf, String) {
     match &upload.lies {
         Some(place) => (PathBuf::from(&place.root), place.path.clone()),
         None => (PathBuf::from(&job.image_root), join(&job.image_folder, &upload.path)),
-    }
-}
-
-/// So long a folder is taken to be where it was.
-const ROOT_LASTS: Duration = Duration::from_secs(1);
-
-impl Roots {
-    /// The folder, opened again where its path now leads elsewhere. Blocks.
-    fn get(&self, path: &Path) -> std::io::Result<Arc<Root>> {
-        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((root, looked)) = opened.get_mut(path) {
-            if looked.elapsed() < ROOT_LASTS {
-                return Ok(Arc::clone(root));
-            }
-            if root.still_there()? {
-                *looked = Instant::now();
-                return Ok(Arc::clone(root));
-            }
-        }
-        let root = Arc::new(Root::open(path)?);
-        opened.insert(path.to_owned(), (Arc::clone(&root), Instant::now()));
-        Ok(root)
     }
 }
 
@@ -178,7 +156,8 @@ impl Delivery {
             queue,
             handed_over,
             patience,
-            roots: Roots::default(),
+            roots: Arc::default(),
+            said: Mutex::default(),
             profiles: Profiles::default(),
             stop,
             paused: AtomicBool::new(false),
@@ -310,11 +289,11 @@ impl Delivery {
             return Ok(Uploaded::Stopped);
         }
         let place = self.handed_over.place(Try { job_id: job.id, position: upload.position, lost: upload.lost });
-        let sending = match self.open(job, upload) {
+        let sending = match self.open(job, upload).await {
             Ok(sending) => Sending { before_last: Some(Box::new(place.pen())), ..sending },
             Err(refusal) => {
                 place.take_back();
-                let failed = self.unopened(refusal, operation, job, upload);
+                let failed = self.unopened(refusal, operation, job, upload).await;
                 return Ok(Uploaded::Failed(Box::new(failed.about(upload, job.kind))));
             }
         };
@@ -324,7 +303,7 @@ impl Delivery {
         };
         let now = Timestamp::now();
         let outcome = match outcome(&exchange, now) {
-            Outcome::SourceChanged(reason) => self.changed(job, upload, reason),
+            Outcome::SourceChanged(reason) => self.changed(job, upload, reason).await,
             other => other,
         };
         let place = match &outcome {
@@ -382,10 +361,10 @@ impl Delivery {
     }
 
     /// What it means that a file could not be opened as it was checked.
-    fn unopened(&self, refusal: Refusal, operation: Operation, job: &Job, upload: &Upload) -> Failed {
+    async fn unopened(&self, refusal: Refusal, operation: Operation, job: &Job, upload: &Upload) -> Failed {
         let reason = |message: String| Reason { status: None, code: None, message };
         let outcome = match refusal {
-            Refusal::Unsafe(CHANGED) => self.changed(job, upload, reason(CHANGED.to_owned())),
+            Refusal::Unsafe(CHANGED) => self.changed(job, upload, reason(CHANGED.to_owned())).await,
             Refusal::Unsafe(why) => {
                 let problem = Refusal::Unsafe(why).problem(&upload.path);
                 let verdict = Verdict::Refuse { reason: format!("{}: {why}", upload.path), problem };
@@ -404,9 +383,9 @@ impl Delivery {
 
     /// A file that is not as it was checked: its sender may be writing it again, which ends by itself; only one that
     /// lies still is really another one.
-    fn changed(&self, job: &Job, upload: &Upload, reason: Reason) -> Outcome {
+    async fn changed(&self, job: &Job, upload: &Upload, reason: Reason) -> Outcome {
         let (root, path) = place_of(job, upload);
-        let now = self.roots.get(&root).map_err(Refusal::Io).and_then(|root| root.open_file(&path));
+        let now = self.roots.open(&root, &path).await;
         let lies_still = now.as_ref().is_ok_and(|now| {
             let last_change = Timestamp(now.identity.ctime_ns.div_euclid(1_000_000));
             Timestamp::now().since(last_change) >= STILL_BEING_WRITTEN
@@ -418,10 +397,10 @@ impl Delivery {
         Outcome::SourceUnreadable(Reason { message, ..reason })
     }
 
-    /// Opens an image beneath its folder. Blocks, but only as long as the file system takes to find a file.
-    fn open(&self, job: &Job, upload: &Upload) -> Result<Sending, Refusal> {
+    /// Opens an image beneath its folder.
+    async fn open(&self, job: &Job, upload: &Upload) -> Result<Sending, Refusal> {
         let (root, path) = place_of(job, upload);
-        let opened = self.roots.get(&root).map_err(Refusal::Io)?.open_file(&path)?;
+        let opened = self.roots.open(&root, &path).await?;
         if opened.identity.bytes != upload.bytes {
             return Err(Refusal::Unsafe(CHANGED));
         }
@@ -608,6 +587,9 @@ impl Delivery {
             }
             Verdict::Wait { waits, delay, reason, trial } => {
                 tracing::debug!(job = job.id, waits = waits.as_str(), delay_ms = delay.as_millis(), reason, "put off");
+                if waits == Waits::File {
+                    self.say_of_files(job, &reason);
+                }
                 let put_off = PutOff {
                     waits,
                     reason,
@@ -621,6 +603,18 @@ impl Delivery {
                 };
                 self.queue.put_off(job.id, put_off, attempts).await
             }
+        }
+    }
+
+    /// Says that a file cannot be read: not of each, since a lost mount takes all of them away.
+    fn say_of_files(&self, job: &Job, reason: &str) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.is_due("files", "", Instant::now()) {
+            tracing::warn!(
+                job = job.id,
+                reason,
+                "a file cannot be read; its job waits, see `jobs --state waiting` for all"
+            );
         }
     }
 

@@ -26,6 +26,7 @@ pub mod reason;
 pub mod receipt;
 pub mod retry;
 pub mod sandbox;
+pub mod seldom;
 pub mod service;
 pub mod standing;
 pub mod telemetry;
