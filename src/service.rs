@@ -10,38 +10,35 @@
 //! batches. The queue is closed last, by being dropped.
 
 mod events;
+mod inboxes;
+mod settling;
 mod vitals;
 
 use std::{
     collections::HashMap,
     path::PathBuf,
-    sync::{
-        Arc, Condvar, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread,
+    sync::{Arc, PoisonError},
     time::{Duration, Instant},
 };
 
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use self::events::Events;
 pub use self::vitals::Vitals;
+use self::{inboxes::InboxThread, settling::close_batches};
 use crate::{
     account::{Account, Slots},
     api::{self, Client},
     clock::Timestamp,
-    closing::{self, ClosingError, Settled, purge},
+    closing::{Settled, purge},
     config::{self, Config, DropConfig, LostFile},
     delivery::Delivery,
-    dispatch::{Dispatcher, Lane, Signals},
+    dispatch::{DRAIN, Dispatcher, Lane, Signals},
     intake::watch::{Drop as Inbox, Looked},
     outcome::Operation,
     pacer::{Allowance, Pacer},
     queue::{
         Queue, QueueError,
-        awaited::NotNow,
         doorbell::Doorbell,
         handed_over::{self, HandedOver},
         recover::Recovered,
@@ -57,17 +54,8 @@ pub const IMPORT: &str = "import";
 /// Memory that one upload needs besides its share of everything else: buffers of the body, of TLS and of HTTP.
 const BYTES_OF_AN_UPLOAD: u64 = 1 << 20;
 
-/// Between two tries to settle a batch whose folder or receipt makes trouble.
-const SETTLE_AGAIN: Duration = Duration::from_secs(5);
-
 /// How long the jobs of an import may wait for a file that went away while it ran.
 const FILE_PATIENCE: Duration = Duration::from_secs(60);
-
-/// How long after news a drop is looked into again.
-const SECOND_LOOK: Duration = Duration::from_secs(2);
-
-/// The longest rest after a look, where something happens all the time.
-const LONGEST_BREATH: Duration = Duration::from_millis(500);
 
 /// Between two looks for what is to be purged.
 const PURGE_EVERY: Duration = Duration::from_secs(600);
@@ -165,7 +153,7 @@ impl Service {
             let token = self.stop.clone();
             let stopped: Arc<dyn Fn() -> bool + Send + Sync> = Arc::new(move || token.is_cancelled());
             let inbox = Inbox::new(drop.clone(), self.queue.clone(), config.api.max_image_bytes, Arc::clone(&stopped))?;
-            self.inboxes.push(InboxThread::start(inbox, stopped, Arc::clone(&self.signals))?);
+            self.inboxes.push(InboxThread::start(inbox, stopped, Arc::clone(&self.signals), self.stop.clone())?);
         }
         Ok(())
     }
@@ -218,12 +206,21 @@ impl Service {
         self.stop.cancel();
         self.queue.give_up_when_stuck();
         self.inboxes.iter().for_each(|inbox| inbox.shared.hint());
-        let ended = [self.dispatcher.await, self.closer.await];
+        let dispatcher = self.dispatcher.await;
+        let mut ended = vec![dispatcher];
+        // What waits for a mount that does not answer is left behind: the next start goes on where it is.
+        match timeout(DRAIN, self.closer).await {
+            Ok(closer) => ended.push(closer),
+            Err(_) => tracing::warn!("a folder for receipts or settled files does not answer; left for the next start"),
+        }
         self.bell.abort();
         for inbox in self.inboxes {
-            let joined = tokio::task::spawn_blocking(move || inbox.thread.join()).await;
-            if !matches!(joined, Ok(Ok(()))) {
-                tracing::error!("the thread of a drop died of a defect");
+            let joined = tokio::task::spawn_blocking(move || inbox.thread.join());
+            if timeout(DRAIN, joined).await.is_err() {
+                tracing::warn!(drop = inbox.shared.drop, "the drop's folder does not answer; left as it is");
+            }
+            if let Some(failure) = inbox.shared.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                ended.push(Ok(Err(failure)));
             }
         }
         for stage in ended {
@@ -385,200 +382,5 @@ async fn purge_again_and_again(queue: Queue, drops: Vec<DropConfig>, stop: Cance
             () = stop.cancelled() => return,
             () = tokio::time::sleep(PURGE_EVERY) => {}
         }
-    }
-}
-
-/// Settles batches whose jobs have all ended, whenever there may be one.
-async fn close_batches(
-    queue: Queue,
-    signals: Arc<Signals>,
-    stop: CancellationToken,
-    on_settled: OnSettled,
-) -> Result<(), QueueError> {
-    let mut look = Some(Queue::look(queue.path())?);
-    loop {
-        let (ours, told, stopping) = (queue.clone(), Arc::clone(&on_settled), stop.clone());
-        let Some(connection) = look.take() else { return Ok(()) };
-        let pass = tokio::task::spawn_blocking(move || {
-            let troubled = close_all(&ours, &connection, &told, &stopping);
-            (connection, troubled)
-        });
-        let Ok((connection, troubled)) = pass.await else { return Ok(()) };
-        look = Some(connection);
-        let troubled = troubled?;
-        let again =
-            async { if troubled { tokio::time::sleep(SETTLE_AGAIN).await } else { std::future::pending().await } };
-        tokio::select! {
-            () = stop.cancelled() => return Ok(()),
-            () = signals.ended.notified() => {}
-            () = again => {}
-        }
-    }
-}
-
-/// One pass over the batches that have ended; returns whether one of them could not be settled.
-fn close_all(
-    queue: &Queue,
-    look: &rusqlite::Connection,
-    on_settled: &OnSettled,
-    stop: &CancellationToken,
-) -> Result<bool, QueueError> {
-    let (mut after, mut troubled) = (0, false);
-    loop {
-        let batches = queue.to_settle(after, 64)?;
-        let Some(last) = batches.last() else { return Ok(troubled) };
-        after = last.id;
-        for batch in &batches {
-            if stop.is_cancelled() {
-                return Ok(troubled);
-            }
-            match closing::settle(queue, look, batch) {
-                Ok(settled) => {
-                    tracing::info!(
-                        drop = batch.drop,
-                        manifest = batch.manifest,
-                        batch = batch.id,
-                        status = settled.status.as_str(),
-                        receipt = %settled.receipt.display(),
-                        "settled"
-                    );
-                    on_settled(&settled);
-                }
-                // The first look into its drop rings when it is over.
-                Err(ClosingError::NotNow(NotNow::Unknown)) => troubled = true,
-                Err(error) => {
-                    troubled = true;
-                    tracing::error!(drop = batch.drop, manifest = batch.manifest, %error, "cannot be settled yet");
-                    queue.batch_trouble(batch.id, error.to_string())?;
-                }
-            }
-        }
-    }
-}
-
-/// A drop's thread, and what it shares.
-struct InboxThread {
-    shared: Arc<InboxShared>,
-    thread: thread::JoinHandle<()>,
-}
-
-struct InboxShared {
-    drop: String,
-    state: Mutex<InboxState>,
-    changed: Condvar,
-    /// Its thread has ended.
-    ended: AtomicBool,
-}
-
-#[derive(Default)]
-struct InboxState {
-    hinted: bool,
-    looked: Option<Looked>,
-    /// How long the last look took.
-    took: Duration,
-    /// When something was last noticed.
-    event: Option<Instant>,
-}
-
-impl InboxShared {
-    fn state(&self) -> std::sync::MutexGuard<'_, InboxState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn looked(&self, looked: Looked, took: Duration) {
-        let mut state = self.state();
-        state.looked = Some(looked);
-        state.took = took;
-        if looked.taken > 0 {
-            // A folder that is polled has no other events.
-            state.event = Some(Instant::now());
-        }
-    }
-
-    fn hint(&self) {
-        self.state().hinted = true;
-        self.changed.notify_one();
-    }
-
-    /// Notes that something happens in the folder.
-    fn event(&self) {
-        self.state().event = Some(Instant::now());
-        self.hint();
-    }
-
-    /// Waits for a hint, or so long; returns whether there was one.
-    fn wait(&self, at_most: Duration) -> bool {
-        let mut state = self.state();
-        let until = Instant::now() + at_most;
-        while !state.hinted {
-            let Some(left) = until.checked_duration_since(Instant::now()) else { break };
-            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        std::mem::replace(&mut state.hinted, false)
-    }
-}
-
-impl InboxThread {
-    fn start(
-        inbox: Inbox,
-        stopped: Arc<dyn Fn() -> bool + Send + Sync>,
-        signals: Arc<Signals>,
-    ) -> Result<Self, ServiceError> {
-        let shared = Arc::new(InboxShared {
-            drop: inbox.config().name.clone(),
-            state: Mutex::default(),
-            changed: Condvar::new(),
-            ended: AtomicBool::new(false),
-        });
-        let theirs = Arc::clone(&shared);
-        let thread = thread::Builder::new()
-            .name(format!("drop-{}", inbox.config().name.chars().take(10).collect::<String>()))
-            .spawn(move || {
-                let _ended = Ended(Arc::clone(&theirs));
-                look_on(inbox, &theirs, &*stopped, &signals);
-            })?;
-        Ok(Self { shared, thread })
-    }
-}
-
-/// Says that a drop's thread has ended, however it does.
-struct Ended(Arc<InboxShared>);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        self.0.ended.store(true, Ordering::Relaxed);
-    }
-}
-
-/// Looks into a drop whenever something may have happened there.
-fn look_on(mut inbox: Inbox, shared: &Arc<InboxShared>, stopped: &dyn Fn() -> bool, signals: &Signals) {
-    let config = inbox.config().clone();
-    let mut events = Events::new(&config, shared, inbox.queue().clone());
-    let (mut number, mut news) = (0, false);
-    while !stopped() {
-        // Watched before it is looked at, so that nothing falls between the two.
-        let rest = events.arm(&config);
-        let began = Instant::now();
-        let looked = match inbox.look(number) {
-            Ok(looked) => looked,
-            Err(error) => {
-                tracing::error!(drop = config.name, %error, "the drop cannot be looked into");
-                Looked { waiting: 1, again_in: Some(Duration::from_secs(1)), ..Looked::default() }
-            }
-        };
-        if looked.taken > 0 {
-            signals.work.notify_one();
-        }
-        if looked.taken > 0 || number == 0 {
-            signals.ended.notify_one();
-        }
-        number += 1;
-        let took = began.elapsed();
-        shared.looked(looked, took);
-        // Once more after news, since what comes into a folder that is new itself may come before that is watched.
-        let rest = if news { rest.min(SECOND_LOOK) } else { rest };
-        // Not more than half of the time, however much happens.
-        thread::sleep(took.min(LONGEST_BREATH));
-        news = shared.wait(looked.again_in.map_or(rest, |again| again.min(rest)));
     }
 }

@@ -198,12 +198,19 @@ async fn work(
         })
     };
     let mut progress = Progress::new(context.progress);
+    let mut failure = None;
     let exit = tokio::select! {
         () = start::signalled() => {
             tracing::info!("stopping: calls under way are finished; run the same command again to go on");
             Exit::WorkLeft
         }
-        ended = follow(args, config, &queue, &intake, &mut worker, &stop, &mut progress) => ended?,
+        ended = follow(args, config, &queue, &intake, &mut worker, &stop, &mut progress) => match ended {
+            Ok(ended) => ended,
+            Err(error) => {
+                failure = Some(error);
+                Exit::WorkLeft
+            }
+        },
     };
     stop.cancel();
     // Else a full disk would keep the taking in, and with it the end of this command, waiting.
@@ -212,8 +219,12 @@ async fn work(
         tracing::error!(%defect, "the taking in died of a defect");
     }
     let following = worker.service.is_none();
-    worker.finish().await?;
+    let finished = worker.finish().await;
     progress.end();
+    if let Some(error) = failure.or(finished.err()) {
+        // How the command was called is not what stopped it.
+        return Err(if error.is::<Usage>() { error } else { start::Interrupted::by(error).into() });
+    }
     sum_up(&queue, &intake, exit, following)
 }
 
@@ -319,7 +330,8 @@ async fn follow(
                     return Ok(Exit::WorkLeft);
                 }
                 let may_come = left.under_way > 0 || left.waits_for_quota > 0 || !is_open(&config.limits.windows);
-                if !finished || may_come {
+                // Only what is still to be sent can be kept from it by the API.
+                if !finished || may_come || left.to_do == 0 {
                     idle_since = Instant::now();
                 }
                 let stuck = finished && left.to_do == 0 && left.to_settle > 0 && left.troubled == left.to_settle;

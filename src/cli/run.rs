@@ -37,7 +37,8 @@ pub struct RunArgs {
     #[arg(long)]
     once: bool,
 
-    /// With --once: exit with 4 after so long in which no call worked and nothing else was to be done.
+    /// With --once: exit with 4 after so long in which no call worked and nothing else was to be done, and with 3 after so
+    /// long in which the database could not be used.
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = parse_duration)]
     give_up_after: Duration,
 }
@@ -108,20 +109,34 @@ async fn work(args: &RunArgs, config: &Config, lock: &Lock) -> anyhow::Result<Ex
     tracing::info!(drops = config.drops.len(), database = %config.queue.database.display(), "at work");
     notify_systemd(sd_notify::NotifyState::Ready);
     let mut exit = Exit::Well;
+    let mut signalled = false;
+    let mut failure = None;
     tokio::select! {
         () = start::signalled() => {
+            signalled = true;
             tracing::info!("stopping: calls under way are finished, nothing new is begun");
             if args.once {
                 exit = Exit::WorkLeft;
             }
         }
-        ended = until_done(args, config, &service, lock) => exit = ended?,
+        ended = until_done(args, config, &service, lock) => match ended {
+            Ok(ended) => exit = ended,
+            Err(error) => failure = Some(error),
+        },
     }
     notify_systemd(sd_notify::NotifyState::Stopping);
     if let Some(page) = &page {
         page.stopping();
     }
-    service.finish().await?;
+    match service.finish().await {
+        Ok(()) => {}
+        // It was told to stop, and does; the next start goes on.
+        Err(error) if signalled => tracing::error!(%error, "stopped with work left"),
+        Err(error) => failure = Some(error.into()),
+    }
+    if let Some(error) = failure {
+        return Err(start::Interrupted::by(error).into());
+    }
     if args.once {
         let drops = config.drops.clone();
         let pass = move || purge::pass(&ours, &drops, Timestamp::now(), &|| false);
@@ -158,9 +173,15 @@ async fn until_done(args: &RunArgs, config: &Config, service: &Service, lock: &L
     let drops: Vec<&str> = config.drops.iter().map(|drop| drop.name.as_str()).chain([IMPORT]).collect();
     let mut idle_since = Instant::now();
     let mut troubled_since = None;
+    let mut stuck_since = None;
     loop {
-        tokio::time::sleep(if args.once { LOOK } else { Duration::from_secs(5) }).await;
-        lock.note("run", service.queue.trouble());
+        tokio::select! {
+            () = tokio::time::sleep(if args.once { LOOK } else { Duration::from_secs(5) }) => {}
+            // A stage that cannot go on stops the others.
+            () = service.stop.cancelled() => return Ok(Exit::WorkLeft),
+        }
+        let trouble = service.queue.trouble();
+        lock.note("run", trouble.clone());
         if service.has_failed() {
             return Ok(Exit::WorkLeft);
         }
@@ -168,7 +189,21 @@ async fn until_done(args: &RunArgs, config: &Config, service: &Service, lock: &L
             continue;
         }
         let looked = service.looked();
-        let left = look::left(&connection, &drops)?;
+        let (trouble, left) = match (trouble, look::left(&connection, &drops)) {
+            (None, Ok(left)) => (None, Some(left)),
+            (Some(trouble), _) => (Some(trouble), None),
+            (None, Err(error)) if error.is_disk_trouble() => (Some(error.to_string()), None),
+            (None, Err(error)) => return Err(error.into()),
+        };
+        let Some(left) = left else {
+            if stuck_since.get_or_insert_with(Instant::now).elapsed() >= args.give_up_after {
+                let why = trouble.unwrap_or_default();
+                tracing::error!(why, "the database cannot be used for too long: run again when it can");
+                return Ok(Exit::WorkLeft);
+            }
+            continue;
+        };
+        stuck_since = None;
         let behind = looked.iter().flatten().any(|looked| looked.behind > 0);
         // The turn of what took another's place comes by itself, unless that other one is stuck.
         let stuck = left.held > 0 || left.troubled > 0;
@@ -199,7 +234,13 @@ async fn until_done(args: &RunArgs, config: &Config, service: &Service, lock: &L
             tracing::warn!("sending is paused by a person: the rest is left for after `resume`");
             return Ok(Exit::WorkLeft);
         }
-        if settling || left.under_way > 0 || left.waits_for_quota > 0 || !is_open(&config.limits.windows) {
+        // Only what is still to be sent can be kept from it by the API.
+        if settling
+            || left.to_do == 0
+            || left.under_way > 0
+            || left.waits_for_quota > 0
+            || !is_open(&config.limits.windows)
+        {
             idle_since = Instant::now();
         }
         if idle_since.elapsed().min(service.without_success_for()) >= args.give_up_after {

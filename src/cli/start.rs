@@ -1,6 +1,6 @@
 //! What commands share at their start and end: logs, the runtime, signals, exit codes.
 
-use std::future::Future;
+use std::{future::Future, time::Duration};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::{EnvFilter, fmt};
@@ -27,7 +27,25 @@ pub(super) fn exit_for(error: &anyhow::Error) -> Exit {
             )
             || cause.is::<Usage>()
     });
-    if usage { Exit::Usage } else { Exit::Refused }
+    if error.chain().any(|cause| cause.is::<Interrupted>()) {
+        Exit::WorkLeft
+    } else if usage {
+        Exit::Usage
+    } else {
+        Exit::Refused
+    }
+}
+
+/// Work had begun when this came between.
+#[derive(Debug, thiserror::Error)]
+#[error("stopped with work left: {0}; nothing is lost, and the next start goes on")]
+pub struct Interrupted(String);
+
+impl Interrupted {
+    /// With the cause in full.
+    pub(super) fn by(error: impl Into<anyhow::Error>) -> Self {
+        Self(format!("{:#}", error.into()))
+    }
 }
 
 /// Something about how the command was called; nothing was done.
@@ -57,7 +75,11 @@ pub(super) fn log(format: LogFormat, loudness: i16) {
 /// Runs a command's future. One thread makes all calls: for small documents that is faster than several, and what may
 /// block runs on threads of its own.
 pub(super) fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future)
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let result = runtime.block_on(future);
+    // A thread that waits for a mount which does not answer must not keep the process.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
 }
 
 /// Returns at the first SIGTERM or SIGINT.

@@ -227,7 +227,10 @@ pub(super) fn as_checked(root: &Root, path: &str, checked: &settle::Checked, see
         Ok(opened) if opened.identity.bytes == checked.bytes => opened,
         Ok(_) | Err(Refusal::Unsafe(_)) => return Ok(Still::Other),
         Err(Refusal::Missing) => return Ok(Still::Gone),
-        Err(Refusal::Io(error)) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(Still::Other),
+        Err(Refusal::Io(error)) if error.kind() == io::ErrorKind::PermissionDenied => {
+            tracing::warn!(path, "left where it is: it may not be read any more");
+            return Ok(Still::Other);
+        }
         Err(Refusal::Io(error)) => return Err(ShelfError::Io(error).into()),
     };
     if checked.seen.as_deref() == Some(opened.identity.in_full().as_str()) {

@@ -65,6 +65,8 @@ pub enum QueueError {
         message: String,
         /// Whether the disk, not the command, was the cause.
         disk: bool,
+        /// Whether the database is damaged.
+        damaged: bool,
     },
     /// The database's folder or file cannot be used.
     #[error("cannot {action} {}: {source}", path.display())]
@@ -86,7 +88,11 @@ pub enum QueueError {
     #[error("the queue is closed")]
     Closed,
     /// The file is not one of ours.
-    #[error("{} is not a queue of passfort-ingest: set [queue] database to another path", path.display())]
+    #[error(
+        "{} is not a queue of passfort-ingest, or its beginning is damaged; it was left untouched: set [queue] database \
+         to another path, or restore it from a backup",
+        path.display()
+    )]
     Foreign {
         /// The file.
         path: PathBuf,
@@ -113,8 +119,8 @@ pub enum QueueError {
     },
     /// SQLite says that the file is damaged.
     #[error(
-        "{} is damaged and was left untouched: restore it from a backup, or move it away together with its -wal and \
-         -shm files and let `verify` and the receipts tell what stands",
+        "{} is damaged, and nothing more is written to it: restore it from a backup; or move it away together with its \
+         -wal and -shm files, and let the receipts tell what stands before anything is dropped again",
         path.display()
     )]
     Damaged {
@@ -186,7 +192,34 @@ impl QueueError {
 
     /// The same failure for another caller whose command was in the same commit.
     fn again(&self) -> Self {
-        Self::Commit { message: self.to_string(), disk: self.is_disk_trouble() }
+        Self::Commit {
+            message: self.to_string(),
+            disk: self.is_disk_trouble(),
+            damaged: matches!(self, Self::Damaged { .. }) || self.code() == Some(ErrorCode::DatabaseCorrupt),
+        }
+    }
+
+    fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Self::Sqlite { source } => source.sqlite_error_code(),
+            _ => None,
+        }
+    }
+
+    /// Names the file where it is damaged, so that whoever reads of it knows what to mend.
+    fn about(self, path: &Path) -> Self {
+        match &self {
+            Self::Commit { damaged: true, .. } => Self::Damaged { path: path.to_owned() },
+            _ if self.code() == Some(ErrorCode::DatabaseCorrupt) => Self::Damaged { path: path.to_owned() },
+            _ => self,
+        }
+    }
+
+    /// Whether trying again is of no use: the database is damaged, or lacks what every release has.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Damaged { .. } | Self::Closed | Self::Sqlite { .. } | Self::Commit { .. })
+            && !self.is_disk_trouble()
     }
 }
 
@@ -266,7 +299,7 @@ impl Queue {
         &self,
         command: impl FnMut(&Connection) -> Result<T, QueueError> + Send + 'static,
     ) -> Result<T, QueueError> {
-        self.writer.run(command).await
+        self.writer.run(command).await.map_err(|error| error.about(&self.path))
     }
 
     /// Runs a command from a thread that may block; several changes in one closure are one transaction.
@@ -278,6 +311,6 @@ impl Queue {
         &self,
         command: impl FnMut(&Connection) -> Result<T, QueueError> + Send + 'static,
     ) -> Result<T, QueueError> {
-        self.writer.run_blocking(command)
+        self.writer.run_blocking(command).map_err(|error| error.about(&self.path))
     }
 }

@@ -23,7 +23,7 @@ pub(super) fn open_for_writing(path: &Path) -> Result<(Connection, u64), QueueEr
     let ours = || -> Result<u64, QueueError> {
         connection.busy_timeout(BUSY)?;
         steady_plans(&connection)?;
-        refuse_foreign(&connection, path)?;
+        untouched_while(&connection, || refuse_foreign(&connection, path))?;
         set(&connection, "journal_mode", "wal")?;
         set(&connection, "synchronous", "2")?;
         set(&connection, "foreign_keys", "1")?;
@@ -56,7 +56,7 @@ pub(super) fn open_for_reading(path: &Path) -> Result<Connection, QueueError> {
         connection.busy_timeout(BUSY)?;
         steady_plans(&connection)?;
         set(&connection, "query_only", "1")?;
-        let version = refuse_foreign(&connection, path)?;
+        let version = untouched_while(&connection, || refuse_foreign(&connection, path))?;
         if version == 0 {
             return Err(QueueError::Absent { path: path.to_owned() });
         }
@@ -88,13 +88,9 @@ fn io(action: &'static str, path: &Path, source: std::io::Error) -> QueueError {
 }
 
 fn name_damage(error: QueueError, path: &Path) -> QueueError {
-    match &error {
-        QueueError::Sqlite { source } => match source.sqlite_error_code() {
-            Some(ErrorCode::DatabaseCorrupt) => QueueError::Damaged { path: path.to_owned() },
-            Some(ErrorCode::NotADatabase) => QueueError::Foreign { path: path.to_owned() },
-            _ => error,
-        },
-        _ => error,
+    match error.code() {
+        Some(ErrorCode::NotADatabase) => QueueError::Foreign { path: path.to_owned() },
+        _ => error.about(path),
     }
 }
 
@@ -111,6 +107,15 @@ fn refuse_foreign(connection: &Connection, path: &Path) -> Result<i64, QueueErro
         return Err(QueueError::Newer { path: path.to_owned(), found: version, known });
     }
     Ok(version)
+}
+
+/// Where the database is refused meanwhile, its log is not brought into it at the end either: it is somebody else's, or
+/// evidence.
+fn untouched_while<T>(connection: &Connection, check: impl FnOnce() -> Result<T, QueueError>) -> Result<T, QueueError> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    let checked = check()?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+    Ok(checked)
 }
 
 /// Has a statement planned once, whatever is bound to it. Without this, cached statements with a bound value in a

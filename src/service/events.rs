@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::InboxShared;
+use super::inboxes::InboxShared;
 use crate::{
     config::{DropConfig, Watch},
     inbox::watch::{Delivery, Watcher, delivers_events},

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::task::AbortHandle;
 
-use super::InboxShared;
+use super::inboxes::InboxShared;
 use crate::{
     account::Account,
     clock::Timestamp,

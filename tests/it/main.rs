@@ -18,6 +18,8 @@ mod complete;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+mod damaged;
+#[cfg(test)]
 mod demo;
 #[cfg(test)]
 mod disk;

@@ -1,0 +1,217 @@
+//! The threads that look into the drops, one for each, so that a folder that is slow, broken or unmounted, or a defect
+//! that one drop's files bring to light, holds up no other.
+
+use std::{
+    io,
+    panic::{self, AssertUnwindSafe},
+    sync::{
+        Arc, Condvar, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use tokio_util::sync::CancellationToken;
+
+use super::events::Events;
+use crate::{
+    dispatch::Signals,
+    intake::watch::{Drop as Inbox, Looked},
+    queue::{Queue, QueueError},
+    seldom::Seldom,
+};
+
+/// How long after news a drop is looked into again.
+const SECOND_LOOK: Duration = Duration::from_secs(2);
+
+/// The longest rest after a look, where something happens all the time.
+const LONGEST_BREATH: Duration = Duration::from_millis(500);
+
+/// A drop's thread, and what it shares.
+pub(super) struct InboxThread {
+    pub(super) shared: Arc<InboxShared>,
+    pub(super) thread: thread::JoinHandle<()>,
+}
+
+pub(super) struct InboxShared {
+    pub(super) drop: String,
+    state: Mutex<InboxState>,
+    changed: Condvar,
+    /// Its thread has ended.
+    pub(super) ended: AtomicBool,
+    /// Why it ended by itself, where the queue is the cause.
+    pub(super) failure: Mutex<Option<QueueError>>,
+}
+
+#[derive(Default)]
+pub(super) struct InboxState {
+    hinted: bool,
+    pub(super) looked: Option<Looked>,
+    /// How long the last look took.
+    pub(super) took: Duration,
+    /// When something was last noticed.
+    pub(super) event: Option<Instant>,
+}
+
+impl InboxShared {
+    pub(super) fn state(&self) -> std::sync::MutexGuard<'_, InboxState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn looked(&self, looked: Looked, took: Duration) {
+        let mut state = self.state();
+        state.looked = Some(looked);
+        state.took = took;
+        if looked.taken > 0 {
+            // A folder that is polled has no other events.
+            state.event = Some(Instant::now());
+        }
+    }
+
+    pub(super) fn hint(&self) {
+        self.state().hinted = true;
+        self.changed.notify_one();
+    }
+
+    /// Notes that something happens in the folder.
+    pub(super) fn event(&self) {
+        self.state().event = Some(Instant::now());
+        self.hint();
+    }
+
+    /// Waits for a hint, or so long; returns whether there was one.
+    fn wait(&self, at_most: Duration) -> bool {
+        let mut state = self.state();
+        let until = Instant::now() + at_most;
+        while !state.hinted {
+            let Some(left) = until.checked_duration_since(Instant::now()) else { break };
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        std::mem::replace(&mut state.hinted, false)
+    }
+}
+
+impl InboxThread {
+    pub(super) fn start(
+        inbox: Inbox,
+        stopped: Arc<dyn Fn() -> bool + Send + Sync>,
+        signals: Arc<Signals>,
+        stop: CancellationToken,
+    ) -> io::Result<Self> {
+        let shared = Arc::new(InboxShared {
+            drop: inbox.config().name.clone(),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            ended: AtomicBool::new(false),
+            failure: Mutex::new(None),
+        });
+        let theirs = Arc::clone(&shared);
+        let thread = thread::Builder::new()
+            .name(format!("drop-{}", inbox.config().name.chars().take(10).collect::<String>()))
+            .spawn(move || {
+                let queue = inbox.queue().clone();
+                // Nothing of what a panic leaves half done is used again: the drop's own state is gone with it.
+                let looking = AssertUnwindSafe(|| look_on(inbox, &theirs, &*stopped, &signals));
+                match panic::catch_unwind(looking) {
+                    Ok(Ok(())) => {}
+                    // Nobody else can use the queue either: everything stops, and says so.
+                    Ok(Err(failure)) => {
+                        *theirs.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
+                        stop.cancel();
+                    }
+                    Err(_) => died(&theirs, &queue),
+                }
+                theirs.ended.store(true, Ordering::Relaxed);
+            })?;
+        Ok(Self { shared, thread })
+    }
+}
+
+/// Says of a drop whose thread died of a defect that nobody looks into it any more. The others go on.
+fn died(shared: &InboxShared, queue: &Queue) {
+    const WHY: &str = "looking into it died of a defect, and what comes into it is not taken in until a restart";
+    tracing::error!(drop = shared.drop, "{WHY}; the other drops go on");
+    // Before the database is told, which may have to wait for room on its disk.
+    shared.looked(Looked { waiting: 1, ..Looked::default() }, Duration::ZERO);
+    if let Err(error) = queue.drop_trouble(&shared.drop, Some(WHY.to_owned())) {
+        tracing::warn!(drop = shared.drop, %error, "`status` cannot tell of it");
+    }
+}
+
+/// Looks into a drop whenever something may have happened there, until it is stopped, or the queue fails for good.
+fn look_on(
+    mut inbox: Inbox,
+    shared: &Arc<InboxShared>,
+    stopped: &dyn Fn() -> bool,
+    signals: &Signals,
+) -> Result<(), QueueError> {
+    let mut said = Seldom::default();
+    let config = inbox.config().clone();
+    let mut events = Events::new(&config, shared, inbox.queue().clone());
+    let (mut number, mut news) = (0, false);
+    while !stopped() {
+        // Watched before it is looked at, so that nothing falls between the two.
+        let rest = events.arm(&config);
+        let began = Instant::now();
+        let looked = match inbox.look(number) {
+            Ok(looked) => {
+                said.over(&());
+                looked
+            }
+            Err(error) if error.is_final() => return Err(error),
+            Err(error) => {
+                if said.is_due((), &error.to_string(), Instant::now()) {
+                    tracing::error!(drop = config.name, %error, "the drop cannot be looked into");
+                }
+                Looked { waiting: 1, again_in: Some(Duration::from_secs(1)), ..Looked::default() }
+            }
+        };
+        if looked.taken > 0 {
+            signals.work.notify_one();
+        }
+        if looked.taken > 0 || number == 0 {
+            signals.ended.notify_one();
+        }
+        number += 1;
+        let took = began.elapsed();
+        shared.looked(looked, took);
+        // Once more after news, since what comes into a folder that is new itself may come before that is watched.
+        let rest = if news { rest.min(SECOND_LOOK) } else { rest };
+        // Not more than half of the time, however much happens.
+        thread::sleep(took.min(LONGEST_BREATH));
+        news = shared.wait(looked.again_in.map_or(rest, |again| again.min(rest)));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU32;
+
+    use super::*;
+    use crate::{config::DropConfig, queue::WhenStuck};
+
+    #[test]
+    fn a_drop_whose_thread_dies_is_told_of_and_waits() {
+        let folder = tempfile::tempdir().unwrap();
+        let queue = Queue::open(&folder.path().join("queue.db"), WhenStuck::Fail).unwrap();
+        let config = DropConfig::new("partner", folder.path().join("drop"));
+        let asked = AtomicU32::new(0);
+        let stopped: Arc<dyn Fn() -> bool + Send + Sync> = Arc::new(move || {
+            assert!(asked.fetch_add(1, Ordering::Relaxed) < 1, "a defect, as this test wants it");
+            false
+        });
+        let inbox = Inbox::new(config, queue.clone(), 1, Arc::clone(&stopped)).unwrap();
+        let InboxThread { shared, thread } =
+            InboxThread::start(inbox, stopped, Arc::default(), CancellationToken::new()).unwrap();
+        shared.hint();
+        thread.join().expect("the thread itself ends well");
+        assert!(shared.ended.load(Ordering::Relaxed));
+        let looked = shared.state().looked.unwrap();
+        assert_eq!((looked.settling, looked.waiting), (0, 1), "nobody waits for it for ever");
+        let look = Queue::look(queue.path()).unwrap();
+        let trouble: String = look.query_row("SELECT trouble FROM drop_folder", [], |row| row.get(0)).unwrap();
+        assert!(trouble.contains("defect"), "{trouble}");
+    }
+}

@@ -1,0 +1,110 @@
+//! Settles batches whose jobs have all ended, one after the other, on a thread that may block.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rusqlite::Connection;
+use tokio_util::sync::CancellationToken;
+
+use super::OnSettled;
+use crate::{
+    closing::{self, ClosingError},
+    dispatch::Signals,
+    queue::{Queue, QueueError, awaited::NotNow, settle::Ended},
+    seldom::Seldom,
+};
+
+/// Between two tries to settle a batch whose folder or receipt makes trouble.
+const SETTLE_AGAIN: Duration = Duration::from_secs(5);
+
+/// Settles batches whose jobs have all ended, whenever there may be one.
+pub(super) async fn close_batches(
+    queue: Queue,
+    signals: Arc<Signals>,
+    stop: CancellationToken,
+    on_settled: OnSettled,
+) -> Result<(), QueueError> {
+    let mut closer = Closer { look: Queue::look(queue.path())?, queue, said: Seldom::default(), on_settled };
+    loop {
+        let stopping = stop.clone();
+        let pass = tokio::task::spawn_blocking(move || {
+            let troubled = closer.close_all(&stopping);
+            (closer, troubled)
+        });
+        let troubled;
+        (closer, troubled) = match pass.await {
+            Ok(passed) => passed,
+            Err(defect) => {
+                tracing::error!(%defect, "settling died of a defect");
+                return Ok(());
+            }
+        };
+        let troubled = troubled?;
+        let again =
+            async { if troubled { tokio::time::sleep(SETTLE_AGAIN).await } else { std::future::pending().await } };
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = signals.ended.notified() => {}
+            () = again => {}
+        }
+    }
+}
+
+/// What one pass after the other works with.
+struct Closer {
+    queue: Queue,
+    look: Connection,
+    /// What was said of which batch.
+    said: Seldom<i64>,
+    on_settled: OnSettled,
+}
+
+impl Closer {
+    /// One pass over the batches that have ended; returns whether one of them could not be settled.
+    fn close_all(&mut self, stop: &CancellationToken) -> Result<bool, QueueError> {
+        let (mut after, mut troubled) = (0, false);
+        loop {
+            let batches = self.queue.to_settle(after, 64)?;
+            let Some(last) = batches.last() else { return Ok(troubled) };
+            after = last.id;
+            for batch in &batches {
+                if stop.is_cancelled() {
+                    return Ok(troubled);
+                }
+                troubled |= !self.close(batch)?;
+            }
+        }
+    }
+
+    fn close(&mut self, batch: &Ended) -> Result<bool, QueueError> {
+        match closing::settle(&self.queue, &self.look, batch) {
+            Ok(settled) => {
+                tracing::info!(
+                    drop = batch.drop,
+                    manifest = batch.manifest,
+                    batch = batch.id,
+                    status = settled.status.as_str(),
+                    receipt = %settled.receipt.display(),
+                    "settled"
+                );
+                self.said.over(&batch.id);
+                (self.on_settled)(&settled);
+                Ok(true)
+            }
+            // The first look into its drop rings when it is over.
+            Err(ClosingError::NotNow(NotNow::Unknown)) => Ok(false),
+            // Trying again cures what is the disk's; a defect or damage would only be met again.
+            Err(ClosingError::Queue(error)) if error.is_final() => Err(error),
+            Err(error) => {
+                let text = error.to_string();
+                if self.said.is_due(batch.id, &text, Instant::now()) {
+                    tracing::error!(drop = batch.drop, manifest = batch.manifest, %error, "cannot be settled yet");
+                    self.queue.batch_trouble(batch.id, text)?;
+                }
+                Ok(false)
+            }
+        }
+    }
+}
