@@ -9,6 +9,9 @@
 //! looks at each: the database is whole and has everything that was ever promised, no file is lost, no receipt is half
 //! written. From some it starts the program again, and counts what stands at the API in the end.
 //!
+//! `file-faults` has the calls that the program makes to files fail, one after the other, once and for good, and looks
+//! whether it says so, loses nothing, and goes on when the fault is gone.
+//!
 //! Called without a command, as `cargo test --all-targets` does, it tries its own model of a disk. Everything lies in
 //! memory or in a temporary folder, and nothing is sent anywhere but to loopback.
 
@@ -17,6 +20,7 @@
 mod dice;
 mod disk;
 mod end;
+mod faults;
 mod power;
 mod queue;
 mod record;
@@ -58,6 +62,24 @@ struct Arguments {
 enum Kind {
     /// Cuts the power between any two writes.
     PowerLoss(PowerLoss),
+    /// Has every call to a file fail, once and for good.
+    FileFaults(FileFaults),
+}
+
+#[derive(Debug, clap::Args)]
+struct FileFaults {
+    /// Only so many of all faults, of every kind of call its share.
+    #[arg(long)]
+    some: Option<usize>,
+    /// Where the dice start that choose them.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Only faults whose description has this text, as in `Database: fsync`.
+    #[arg(long, default_value = "")]
+    only: String,
+    /// Faults that are tried at once.
+    #[arg(long, default_value_t = 2)]
+    threads: usize,
 }
 
 #[derive(Debug, clap::Args)]
@@ -87,7 +109,48 @@ fn main() -> Result<()> {
     match command {
         None => selftest::run(),
         Some(Kind::PowerLoss(options)) => power_loss(&options, &program, record),
+        Some(Kind::FileFaults(options)) => file_faults(&options, &program, record),
     }
+}
+
+fn file_faults(options: &FileFaults, program: &Path, record: bool) -> Result<()> {
+    strace::ensure_there()?;
+    let (commit, began) = (commit(), Instant::now());
+    let mut faults = faults::all(program)?;
+    let possible = faults.len();
+    faults.retain(|fault| fault.to_string().contains(&options.only));
+    if let Some(wanted) = options.some {
+        faults = faults::some(faults, wanted, options.seed);
+    }
+    let count = faults::run(program, &faults, options.threads)?;
+    println!(
+        "{} of {possible} faults: {} did no harm, {} ended the run with a word, {} had it wait with a word; {} failures; \
+         {:.0} s",
+        count.faults,
+        count.unharmed,
+        count.gave_up,
+        count.waited,
+        count.failures.len(),
+        began.elapsed().as_secs_f64()
+    );
+    if record {
+        append(
+            "file-faults.tsv",
+            "commit\tdate\tpossible\tfaults\tunharmed\tgave_up\twaited\tfailures",
+            &format!(
+                "{commit}\t{}\t{possible}\t{}\t{}\t{}\t{}\t{}",
+                Timestamp::now().date(),
+                count.faults,
+                count.unharmed,
+                count.gave_up,
+                count.waited,
+                count.failures.len()
+            ),
+        )?;
+    }
+    ensure!(count.failures.is_empty(), "{} faults break a promise", count.failures.len());
+    ensure!(count.faults > 0, "no fault was tried");
+    Ok(())
 }
 
 fn power_loss(options: &PowerLoss, program: &Path, record: bool) -> Result<()> {

@@ -285,3 +285,15 @@ pub fn files_below(folder: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
     }
     Ok(found)
 }
+
+/// The files in a folder itself, by name.
+pub fn files_in(folder: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_file() {
+            found.insert(path.file_name().unwrap_or_default().to_string_lossy().into_owned(), fs::read(&path)?);
+        }
+    }
+    Ok(found)
+}

@@ -36,6 +36,13 @@ pub fn strace() -> Command {
     command
 }
 
+/// The same for whoever wants no more of it than faults.
+pub fn quiet() -> Command {
+    let mut command = Command::new("strace");
+    command.args(["-qqq", "-s", "0"]);
+    command
+}
+
 /// Fails, with the cure, where there is no `strace`.
 pub fn ensure_there() -> Result<()> {
     let found = Command::new("strace").arg("--version").output();
