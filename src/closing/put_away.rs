@@ -172,7 +172,11 @@ impl Mover<'_> {
         let Some(marker) = &batch.marker else { return Ok(()) };
         let path = format!("{}{marker}", batch.manifest);
         let mut touched = BTreeSet::new();
-        dispose(self.root(&batch.root)?, &path, None, shelf, &path, &mut touched)?;
+        let root = self.root(&batch.root)?;
+        if is_for_the_next(root, &batch.manifest, read_identity(&batch.manifest_file).as_ref(), &path) {
+            return Ok(());
+        }
+        dispose(root, &path, None, shelf, &path, &mut touched)?;
         for folder in touched {
             durable::sync_dir(&folder).map_err(ShelfError::Io)?;
         }
@@ -204,6 +208,13 @@ impl Mover<'_> {
             PutAway::Replaced => batch.lies.clone(),
         })
     }
+}
+
+/// Whether a marker was set for another manifest that took the settled one's place: one that came after it.
+fn is_for_the_next(root: &Root, manifest: &str, settled: Option<&Identity>, marker: &str) -> bool {
+    let (Ok(manifest), Ok(marker)) = (root.open_file(manifest), root.open_file(marker)) else { return false };
+    let is_another = settled.is_some_and(|settled| !settled.same_content(&manifest.identity));
+    is_another && marker.identity.ctime_ns >= manifest.identity.ctime_ns
 }
 
 /// What lies under a file's name now.

@@ -66,6 +66,30 @@ fn a_marker_is_put_away_with_its_manifest() {
 }
 
 #[test]
+fn a_marker_that_came_with_the_next_manifest_of_the_name_stays_with_it() {
+    let site = Builder { drop: "done_marker = '.done'".to_owned(), ..Builder::default() }.build();
+    let drop_one = |reference: &str, number| {
+        let file = format!("{reference}.png");
+        site.put(&file, image(Format::Png, number));
+        site.put_documents("a.manifest.json", &[entry(reference, 1, &file)]);
+        site.put("a.manifest.json.done", "");
+    };
+    site.run_once().expect(0);
+    site.run(&["pause"]).expect(0);
+    drop_one("first", 1);
+    let mut daemon = site.daemon();
+    daemon.wait_until("it is taken in", || site.run(&["jobs"]).stdout.contains("first"));
+    fs::remove_file(site.in_drop("a.manifest.json.done")).unwrap();
+    drop_one("second", 2);
+    site.run(&["resume"]).expect(0);
+    daemon.wait_until("the first is settled", || site.is_settled("a.manifest.json"));
+    // Else the second waits for a marker that its sender has set.
+    daemon.wait_until("both are settled", || site.receipt_paths("a.manifest.json").len() == 2);
+    daemon.terminate().expect(0);
+    assert_eq!(site.summary().documents, 2);
+}
+
+#[test]
 fn a_413_is_named_in_the_receipt() {
     // The configuration's comment on max_image_bytes tells people to act on exactly this status.
     let site = Site::with_faults(&["upload_image=early:413,nth=1"]);
