@@ -97,7 +97,7 @@ pub fn admit(
     if let Some(kept) = first_look.kept.take() {
         return at_once(queue, plan, first_look.examined, kept);
     }
-    in_parts(queue, plan, opened, images, rules, half, stopped)
+    in_parts(queue, plan, opened, images, rules, (half, policy.wait_for_files), stopped)
 }
 
 #[derive(Default)]
@@ -207,7 +207,7 @@ fn in_parts(
     opened: &mut Opened,
     images: &Root,
     rules: &Rules,
-    half: Option<admit::Admitting>,
+    (half, wait_for_files): (Option<admit::Admitting>, bool),
     stopped: &dyn Fn() -> bool,
 ) -> Result<Admitted, AdmitError> {
     let mut batch = half;
@@ -218,6 +218,10 @@ fn in_parts(
     let examined = examine::examine_all(opened, images, &plan.image_folder, rules, skip, &mut |found| {
         if stopped() {
             failure = Some(AdmitError::Stopped);
+            return ControlFlow::Break(());
+        }
+        if let Some(held) = found.held.clone().filter(|_| wait_for_files) {
+            failure = Some(AdmitError::Later(held));
             return ControlFlow::Break(());
         }
         invalid += u64::from(matches!(found.admission, Admission::Invalid { .. }));

@@ -389,7 +389,13 @@ fn look_at(
     let path = join(folder, source.path.as_str());
     let mut opened = images.open_file(&path).map_err(|refusal| {
         let problem = refusal.problem(source.path.as_str());
-        Box::new((vec![problem.clone()], matches!(refusal, Refusal::Io(_)).then_some(Held::Unreadable(problem))))
+        let held = match refusal {
+            Refusal::Io(_) => Some(Held::Unreadable(problem.clone())),
+            // It was there when its manifest was found to be complete, so it may come again.
+            Refusal::Missing => Some(Held::NotWhole(problem.clone())),
+            Refusal::Unsafe(_) => None,
+        };
+        Box::new((vec![problem], held))
     })?;
     match examine(&mut opened, source, purpose, rules.max_image_bytes, rules.seed, buffer) {
         Ok((examined, mut warnings)) => {

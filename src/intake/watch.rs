@@ -492,7 +492,7 @@ impl Drop {
         Ok(now.since(first_seen))
     }
 
-    fn plan(&self, path: &str, opened: &examine::Opened) -> Plan {
+    pub(super) fn plan(&self, path: &str, opened: &examine::Opened) -> Plan {
         Plan {
             drop: self.config.name.clone(),
             manifest: path.to_owned(),

@@ -2,12 +2,16 @@
 
 use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
-use super::watch::Drop;
+use super::{
+    admit::{AdmitError, Policy, admit},
+    examine::{self, Rules},
+    watch::Drop,
+};
 use crate::{
     clock::Timestamp,
     closing,
-    config::{AfterSuccess, DropConfig},
-    inbox::file_type::samples,
+    config::{AfterSuccess, DropConfig, OnInvalid},
+    inbox::{beneath::Root, file_type::samples},
     queue::{Queue, WhenStuck, work::Attempt},
 };
 
@@ -100,6 +104,24 @@ fn how_long_a_manifest_has_waited_is_not_forgotten_by_looks_in_between() {
     fs::remove_file(place.at("a.manifest.json")).unwrap();
     assert_eq!(inbox.look(2).unwrap().waiting, 0);
     assert_eq!(first_seen(), None, "what its sender took back is forgotten");
+}
+
+#[test]
+fn a_file_that_goes_while_its_manifest_is_taken_in_is_waited_for() {
+    let place = Place::new(|_| {});
+    // Another manifest that named it too was settled just after this one was found to be complete.
+    place.put_manifest("a.manifest.json", "gone.png");
+    let (inbox, root) = (place.drop(), Root::open(&place.config.path).unwrap());
+    let rules = Rules::of(Some(&place.config), 1 << 20, place.queue.seed());
+    let take = |wait_for_files| {
+        let mut opened = examine::open(&root, "a.manifest.json", 1 << 20).unwrap();
+        let plan = inbox.plan("a.manifest.json", &opened);
+        let policy = Policy { on_invalid: OnInvalid::Skip, wait_for_files };
+        admit(&place.queue, &plan, &mut opened, &root, &rules, policy, &|| false)
+    };
+    assert!(matches!(take(true), Err(AdmitError::Later(held)) if held.problem().path.as_deref() == Some("gone.png")));
+    assert_eq!(place.value("SELECT max(id) FROM batch"), None);
+    assert_eq!(take(false).unwrap().invalid, 1, "once it has waited long enough");
 }
 
 #[test]
