@@ -21,7 +21,9 @@ use passfort_ingest::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{Builder, Daemon, Finished, Format, Site, entry, image, profile, read_receipt};
+use crate::support::{
+    Builder, Daemon, Finished, Format, Site, counted_leftovers, entry, image, leftovers, profile, read_receipt,
+};
 
 const MANIFEST: &str = "all.manifest.json";
 
@@ -407,23 +409,6 @@ fn assert_replaced(site: &Site) {
     assert_eq!(site.left(), Vec::<String>::new());
 }
 
-/// Images and files at the API that no row of the queue knows by ID.
-fn leftovers(site: &Site) -> usize {
-    let look = Queue::look(&site.at("state/queue.db")).unwrap();
-    let mut rows = look.prepare("SELECT remote_id FROM upload WHERE remote_id IS NOT NULL").unwrap();
-    let known: BTreeSet<String> = rows.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
-    let ledger = site.ledger();
-    let uploads = ledger.iter().filter(|call| matches!(call.operation, Operation::UploadImage | Operation::UploadFile));
-    uploads.filter(|call| call.committed && call.id.as_ref().is_some_and(|id| !known.contains(id))).count()
-}
-
-/// How many of them the program says there may be.
-fn counted(site: &Site) -> usize {
-    let status: Value = serde_json::from_str(&site.run(&["status", "--json"]).expect(0).stdout).unwrap();
-    let count = |key: &str| status["queue"][key].as_u64().unwrap();
-    usize::try_from(count("possible_leftovers") + count("possible_extra_files")).unwrap()
-}
-
 fn begin(scenario: &Scenario) -> Site {
     let site = (scenario.build)();
     if let Some(place) = scenario.prelude {
@@ -459,7 +444,7 @@ fn kill_at(name: &str, scenario: &Scenario, place: &str, lives: usize) {
     }
     eprintln!("{name}: killed {} times at {place}; then exit code {:?}\n{}", ends.len(), last.code, last.stderr);
     (scenario.check)(&site);
-    let (counted, found) = (counted(&site), leftovers(&site));
+    let (counted, found) = (counted_leftovers(&site), leftovers(&site));
     assert!(counted >= found, "{name}: at {place}: {found} leftovers, of which {counted} are counted");
     ends.iter().for_each(|life| assert_not_sent_again(&site.ledger(), life));
 }
@@ -533,7 +518,7 @@ fn an_upload_is_counted_as_lost_where_it_was_handed_over_and_nowhere_else() {
         site.put_documents("one.manifest.json", &[entry("one", 1, "one.png")]);
         assert_eq!(once(&site, place).code, None, "it was not killed at {place}");
         once(&site, "").expect(0);
-        let (counted, found) = (counted(&site), leftovers(&site));
+        let (counted, found) = (counted_leftovers(&site), leftovers(&site));
         assert_eq!(counted, lost, "{place}");
         assert!(found == counted || place == "after.note.handed_over", "{place}: {counted} counted, {found} found");
     }

@@ -40,6 +40,8 @@ mod limit;
 #[cfg(test)]
 mod mended;
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod noticed;
 #[cfg(test)]
 mod once;

@@ -1,9 +1,15 @@
 //! What the stand-in's ledger must look like, whatever happened.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use passfort_ingest::sandbox::{LedgerEntry, Operation};
+use passfort_ingest::{
+    queue::Queue,
+    sandbox::{LedgerEntry, Operation},
+};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
+
+use super::Site;
 
 /// The digest in lower-case hexadecimal.
 pub(crate) fn sha256(content: &[u8]) -> String {
@@ -38,4 +44,21 @@ pub(crate) fn assert_sent_once_or_lost(ledger: &[LedgerEntry]) {
         let known: Vec<_> = before.iter().filter(|call| !lost(call)).collect();
         assert!(known.is_empty(), "the content {sha256} was sent again although its ID was known: {known:#?}");
     }
+}
+
+/// Images and files at the API that no row of the queue knows by ID.
+pub(crate) fn leftovers(site: &Site) -> usize {
+    let look = Queue::look(&site.at("state/queue.db")).unwrap();
+    let mut rows = look.prepare("SELECT remote_id FROM upload WHERE remote_id IS NOT NULL").unwrap();
+    let known: BTreeSet<String> = rows.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    let ledger = site.ledger();
+    let uploads = ledger.iter().filter(|call| matches!(call.operation, Operation::UploadImage | Operation::UploadFile));
+    uploads.filter(|call| call.committed && call.id.as_ref().is_some_and(|id| !known.contains(id))).count()
+}
+
+/// How many of them the program says there may be.
+pub(crate) fn counted_leftovers(site: &Site) -> usize {
+    let status: Value = serde_json::from_str(&site.run(&["status", "--json"]).expect(0).stdout).unwrap();
+    let count = |key: &str| status["queue"][key].as_u64().unwrap();
+    usize::try_from(count("possible_leftovers") + count("possible_extra_files")).unwrap()
 }

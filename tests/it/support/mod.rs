@@ -8,7 +8,7 @@ mod process;
 mod site;
 
 pub(crate) use self::{
-    audit::{assert_sent_once_or_lost, sha256},
+    audit::{assert_sent_once_or_lost, counted_leftovers, leftovers, sha256},
     images::{Format, image, padded},
     process::{Daemon, Finished, wait_until},
     site::{Builder, Site, entry, profile, read_receipt},
