@@ -13,10 +13,11 @@
 //! A job is given back between two calls. A call that is under way is waited for; whoever drops the future instead
 //! leaves the job as `running`, and [`Queue::recover`] treats it as a crash would be.
 
+pub mod profiles;
 mod roots;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
@@ -26,10 +27,13 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use tokio::sync::OwnedMutexGuard;
+use tokio::time::Instant as Moment;
 use tokio_util::sync::CancellationToken;
 
-use self::roots::Roots;
+use self::{
+    profiles::{Profiles, Turn},
+    roots::Roots,
+};
 use crate::{
     account::{Account, NotNow, Slot},
     api::{DocumentRequest, Exchange, Upload as Sending},
@@ -47,7 +51,7 @@ use crate::{
     },
     seldom::Seldom,
     telemetry::{Flight, Telemetry},
-    verdict::{Patience, Trial, Verdict, judge, text},
+    verdict::{Patience, Trial, Verdict, forbidden, judge, text},
 };
 
 /// What all jobs share.
@@ -58,7 +62,8 @@ pub struct Delivery {
     roots: Arc<Roots>,
     /// What was said of files that cannot be read.
     said: Mutex<Seldom<&'static str>>,
-    profiles: Profiles,
+    /// Whose turn it is on each profile.
+    pub profiles: Profiles,
     /// No job begins another call after this.
     stop: CancellationToken,
     /// A person paused everything.
@@ -74,33 +79,6 @@ fn place_of(job: &Job, upload: &Upload) -> (PathBuf, String) {
     match &upload.lies {
         Some(place) => (PathBuf::from(&place.root), place.path.clone()),
         None => (PathBuf::from(&job.image_root), join(&job.image_folder, &upload.path)),
-    }
-}
-
-/// Lets one job at a time create a document on a profile.
-#[derive(Default)]
-struct Profiles {
-    locks: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
-}
-
-type ProfileLock = OwnedMutexGuard<()>;
-
-impl Profiles {
-    fn lock_of(&self, profile: &str) -> Arc<tokio::sync::Mutex<()>> {
-        let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
-        // A migration has more profiles than memory should hold; those that nobody waits for are forgotten.
-        if locks.len() >= 1024 {
-            locks.retain(|_, lock| Arc::strong_count(lock) > 1);
-        }
-        Arc::clone(locks.entry(profile.to_owned()).or_default())
-    }
-
-    fn try_lock(&self, profile: &str) -> Option<ProfileLock> {
-        self.lock_of(profile).try_lock_owned().ok()
-    }
-
-    async fn lock(&self, profile: &str) -> ProfileLock {
-        self.lock_of(profile).lock_owned().await
     }
 }
 
@@ -184,22 +162,25 @@ impl Delivery {
     ///
     /// Those of the queue; the job is then as the last commit left it.
     pub async fn deliver(&self, account: &Account, mut job: Job) -> Result<(), QueueError> {
-        let mut lock = None;
+        let mut turn = None;
         loop {
             if self.is_stopped(&job) {
                 return self.give_back(&job, Vec::new(), Vec::new()).await;
             }
             match job.next() {
                 Next::Upload(positions) => {
-                    if !self.upload_all(account, &mut job, &positions, &mut lock).await? {
+                    if !self.upload_all(account, &mut job, &positions, &mut turn).await? {
                         return Ok(());
                     }
                 }
                 Next::Create => {
-                    let held = match lock.take() {
+                    let held = match turn.take() {
                         Some(held) => held,
                         None => tokio::select! {
-                            held = self.profiles.lock(job.profile_id.as_str()) => held,
+                            held = self.profiles.turn(job.profile_id.as_str()) => match held {
+                                Ok(held) => held,
+                                Err(wait) => return self.later(&job, wait, NOT_ITS_TURN).await,
+                            },
                             () = self.stop.cancelled() => continue,
                         },
                     };
@@ -222,19 +203,19 @@ impl Delivery {
     }
 
     /// Sends what is missing, side by side; returns whether the job goes on.
-    async fn upload_all(
-        &self,
+    async fn upload_all<'a>(
+        &'a self,
         account: &Account,
         job: &mut Job,
         positions: &[u32],
-        lock: &mut Option<ProfileLock>,
+        turn: &mut Option<Turn<'a>>,
     ) -> Result<bool, QueueError> {
         // Whoever brings the last ID also records the intent to create the document, if it may be created at once.
-        let last = Last { left: AtomicUsize::new(positions.len()), lock: Mutex::new(None) };
+        let last = Last { left: AtomicUsize::new(positions.len()), turn: Mutex::new(None) };
         let missing = job.uploads.iter().filter(|upload| upload.remote_id.is_none());
         let uploads = missing.map(|upload| self.upload(account, job, upload, &last));
         let results = join_all(uploads).await;
-        *lock = last.lock.into_inner().unwrap_or_else(PoisonError::into_inner);
+        *turn = last.turn.into_inner().unwrap_or_else(PoisonError::into_inner);
 
         let (mut failed, mut not_now, mut stopped, mut cancelled, mut complete) =
             (Vec::new(), None, false, false, false);
@@ -253,7 +234,7 @@ impl Delivery {
                 Uploaded::Stopped => stopped = true,
             }
         }
-        if complete && lock.is_some() {
+        if complete && turn.is_some() {
             job.creation = Creation::Intended;
             job.sent_at = Some(Timestamp::now().0);
         }
@@ -276,7 +257,13 @@ impl Delivery {
         Ok(true)
     }
 
-    async fn upload(&self, account: &Account, job: &Job, upload: &Upload, last: &Last) -> Result<Uploaded, QueueError> {
+    async fn upload<'a>(
+        &'a self,
+        account: &Account,
+        job: &Job,
+        upload: &Upload,
+        last: &Last<'a>,
+    ) -> Result<Uploaded, QueueError> {
         let operation = match job.kind {
             EntryKind::Document => Operation::UploadImage,
             EntryKind::File => Operation::UploadFile,
@@ -320,10 +307,10 @@ impl Delivery {
             Outcome::Done(Reply::Image { id }) => {
                 let id = id.clone();
                 if last.left.fetch_sub(1, Ordering::Relaxed) == 1 {
-                    let held = self.profiles.try_lock(job.profile_id.as_str());
-                    *last.lock.lock().unwrap_or_else(PoisonError::into_inner) = held;
+                    let held = self.profiles.try_turn(job.profile_id.as_str());
+                    *last.turn.lock().unwrap_or_else(PoisonError::into_inner) = held;
                 }
-                let intend = last.lock.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+                let intend = last.turn.lock().unwrap_or_else(PoisonError::into_inner).is_some();
                 let stored =
                     self.queue.upload_stored(job.id, upload.position, id.clone(), intend, attempt, now).await?;
                 place.into_iter().for_each(Place::recorded);
@@ -449,8 +436,10 @@ impl Delivery {
         }
         if let Outcome::Lost(_) = &outcome {
             job.creation = Creation::Unknown;
-            // A gateway that gave up, 52x among common ones, tells nothing of what is going on behind it.
-            job.loss_answered = exchange.status().is_some_and(|status| !matches!(status, 502 | 504 | 520..=599));
+            // A gateway that gave up tells nothing of what is going on behind it, and any 5xx may come from one, unless it
+            // has an error of the API's own.
+            let said = outcome.reason().is_some_and(|reason| reason.code.is_some());
+            job.loss_answered = said || exchange.status().is_some_and(|status| status < 500);
         } else {
             // Every other outcome says that nothing was created.
             job.creation = Creation::None;
@@ -553,6 +542,32 @@ impl Delivery {
         Ok(())
     }
 
+    /// Tells a key that is refused from one that is refused for a profile only: the latter stops nobody else.
+    async fn whose_refusal(&self, account: &Account, job: &Job, said: String, attempts: &[Attempt]) -> Verdict {
+        let refused = attempts.iter().filter(|attempt| attempt.outcome == "paused");
+        let took = Duration::from_millis(refused.map(|attempt| attempt.took_ms).max().unwrap_or(0));
+        let began = Moment::now().checked_sub(took).unwrap_or_else(Moment::now);
+        if !account.key_works_since(began, || self.ask_for_key(account)).await {
+            return Verdict::PauseAccount { cause: PauseCause::KeyRefused, reason: said };
+        }
+        let profile = job.profile_id.as_str();
+        match forbidden(profile, &said, trial_of(job), took, &self.patience, jitter()) {
+            // Whether its document stands is still not known.
+            Verdict::Wait { delay, reason, trial, .. } if job.creation == Creation::Unknown => {
+                Verdict::Wait { waits: Waits::ReadBack, delay, reason, trial }
+            }
+            Verdict::Refuse { reason, .. } if job.creation == Creation::Unknown => Verdict::Hold { reason },
+            other => other,
+        }
+    }
+
+    async fn ask_for_key(&self, account: &Account) -> bool {
+        let exchange = account.client.whoami().await;
+        let answer = outcome(&exchange, Timestamp::now());
+        self.telemetry.called(&exchange, &answer);
+        matches!(answer, Outcome::Done(_))
+    }
+
     /// Does what the weightiest of several verdicts says.
     async fn act(&self, account: &Account, job: &Job, mut failed: Vec<Failed>) -> Result<(), QueueError> {
         let places: Vec<Place> = failed.iter_mut().filter_map(|failure| failure.place.take()).collect();
@@ -567,6 +582,12 @@ impl Delivery {
             failed.into_iter().map(|failure| (failure.verdict, failure.attempt)).unzip();
         let attempts: Vec<Attempt> = attempts.into_iter().flatten().collect();
         let Some(verdict) = verdicts.into_iter().reduce(Verdict::or) else { return Ok(()) };
+        let verdict = match verdict {
+            Verdict::PauseAccount { cause: PauseCause::KeyRefused, reason } => {
+                self.whose_refusal(account, job, reason, &attempts).await
+            }
+            other => other,
+        };
         self.telemetry.judged(&verdict, &attempts);
         match verdict {
             Verdict::Refuse { reason, problem } => {
@@ -619,30 +640,37 @@ impl Delivery {
     }
 
     async fn not_now(&self, job: &Job, why: NotNow) -> Result<(), QueueError> {
-        let creation = unsent(job);
         match why {
-            NotNow::Paused(_) => self.queue.give_back(job.id, creation, Vec::new(), Vec::new()).await,
-            NotNow::Later(wait) => {
-                let put_off = PutOff {
-                    waits: Waits::Quota,
-                    reason: "a limit of the API or of the configuration leaves no room before then".to_owned(),
-                    due: Timestamp::now().after(wait),
-                    attempts: job.attempts,
-                    tried_ms: job.tried_ms,
-                    creation,
-                    sent_at: job.sent_at,
-                    loss_answered: job.loss_answered,
-                    lost: Vec::new(),
-                };
-                self.queue.put_off(job.id, put_off, Vec::new()).await
-            }
+            NotNow::Paused(_) => self.give_back(job, Vec::new(), Vec::new()).await,
+            NotNow::Later(wait) => self.later(job, wait, NO_ROOM).await,
         }
+    }
+
+    /// Puts a job off between two calls.
+    async fn later(&self, job: &Job, wait: Duration, reason: &str) -> Result<(), QueueError> {
+        let put_off = PutOff {
+            waits: Waits::Quota,
+            reason: reason.to_owned(),
+            due: Timestamp::now().after(wait),
+            attempts: job.attempts,
+            tried_ms: job.tried_ms,
+            creation: unsent(job),
+            sent_at: job.sent_at,
+            loss_answered: job.loss_answered,
+            lost: Vec::new(),
+        };
+        self.queue.put_off(job.id, put_off, Vec::new()).await
     }
 
     async fn give_back(&self, job: &Job, lost: Vec<u32>, attempts: Vec<Attempt>) -> Result<(), QueueError> {
         self.queue.give_back(job.id, unsent(job), lost, attempts).await
     }
 }
+
+const NO_ROOM: &str = "a limit of the API or of the configuration leaves no room before then";
+
+const NOT_ITS_TURN: &str =
+    "documents of one profile are created one after the other, and many others of its profile come first";
 
 /// What is known of the creation of a job that is put down between two calls: an intent that was not carried out is none.
 const fn unsent(job: &Job) -> Creation {
@@ -653,9 +681,9 @@ const fn unsent(job: &Job) -> Creation {
 }
 
 /// Shared by the uploads of one job that run side by side.
-struct Last {
+struct Last<'a> {
     left: AtomicUsize,
-    lock: Mutex<Option<ProfileLock>>,
+    turn: Mutex<Option<Turn<'a>>>,
 }
 
 const CHANGED: &str = "the file is not the one that was checked when its manifest was taken in";

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     account::Account,
     clock::Timestamp,
-    delivery::Delivery,
+    delivery::{Delivery, profiles::Profiles},
     outcome::{Operation, Outcome, outcome},
     queue::{
         Queue, QueueError,
@@ -83,6 +83,8 @@ pub struct Dispatcher {
     stop: CancellationToken,
     windows: Vec<crate::config::Window>,
     paused_drops: Vec<String>,
+    /// Whose turn it is among drops of the same priority.
+    turn: usize,
     /// Which job each task has, to give it back should the task die.
     tasks: HashMap<task::Id, i64>,
     /// Both clocks when they were last looked at.
@@ -94,6 +96,11 @@ fn jump(wall_ms: i64, steady: Duration) -> Option<i64> {
     let steady_ms = i64::try_from(steady.as_millis()).unwrap_or(i64::MAX);
     let jump_ms = wall_ms.saturating_sub(steady_ms);
     (jump_ms.unsigned_abs() > JUMP.as_millis().try_into().unwrap_or(u64::MAX)).then_some(jump_ms)
+}
+
+/// How many jobs hold a place: those that wait for the turn of their profile hold none.
+fn at_work(running: &JoinSet<Result<(), QueueError>>, profiles: &Profiles) -> usize {
+    running.len().saturating_sub(profiles.in_line())
 }
 
 /// Whether sending is allowed now, by the machine's own clock and time zone.
@@ -147,6 +154,7 @@ impl Dispatcher {
             stop,
             windows,
             paused_drops: Vec::new(),
+            turn: 0,
             tasks: HashMap::new(),
             clocks: (Timestamp::now(), Instant::now()),
         }
@@ -170,24 +178,33 @@ impl Dispatcher {
                 }
             };
             let low_water = self.width.div_ceil(2);
+            let delivery = Arc::clone(&self.delivery);
+            let profiles = &delivery.profiles;
+            let mut settles = false;
             tokio::select! {
                 () = self.stop.cancelled() => {}
                 () = self.signals.work.notified() => {}
                 () = tokio::time::sleep_until(wake) => {}
+                () = profiles.stepped_aside.notified() => settles = true,
                 Some(ended) = running.join_next_with_id() => {
                     failure = self.ended(ended).await;
-                    // Claims are cheaper in batches: go on with the others until half of the places are free.
-                    while failure.is_none() && let Some(ended) = running.try_join_next_with_id() {
-                        failure = self.ended(ended).await;
-                    }
-                    while failure.is_none() && running.len() > low_water && !self.stop.is_cancelled() {
-                        tokio::select! {
-                            Some(ended) = running.join_next_with_id() => failure = self.ended(ended).await,
-                            () = self.stop.cancelled() => {}
-                            () = self.signals.work.notified() => break,
-                            () = tokio::time::sleep_until(wake) => break,
-                        }
-                    }
+                    settles = true;
+                }
+            }
+            // Claims are cheaper in batches: go on with the others until half of the places are free.
+            while settles
+                && failure.is_none()
+                && let Some(ended) = running.try_join_next_with_id()
+            {
+                failure = self.ended(ended).await;
+            }
+            while settles && failure.is_none() && at_work(&running, profiles) > low_water && !self.stop.is_cancelled() {
+                tokio::select! {
+                    Some(ended) = running.join_next_with_id() => failure = self.ended(ended).await,
+                    () = self.stop.cancelled() => {}
+                    () = self.signals.work.notified() => break,
+                    () = tokio::time::sleep_until(wake) => break,
+                    () = profiles.stepped_aside.notified() => {}
                 }
             }
         }
@@ -276,9 +293,15 @@ impl Dispatcher {
                 open.push((*drop_id, lane));
             }
         }
+        // Whoever comes first gets what cannot be shared, e.g. the only place that a limit leaves.
+        self.turn = self.turn.wrapping_add(1);
+        for peers in open.chunk_by_mut(|(_, one), (_, other)| one.priority == other.priority) {
+            let turn = self.turn % peers.len();
+            peers.rotate_left(turn);
+        }
         let mut taken_up: HashMap<&str, usize> = HashMap::new();
         while let Some((drop_id, lane)) = open.first() {
-            let free = self.width.saturating_sub(running.len());
+            let free = self.width.saturating_sub(at_work(running, &self.delivery.profiles));
             if free == 0 {
                 break;
             }
@@ -287,7 +310,10 @@ impl Dispatcher {
             // Drops may share an account, and what was just taken up has not come to its place in the pace yet.
             let taken = taken_up.entry(lane.account.scope.as_str()).or_insert(0);
             let room = lane.account.room().jobs.saturating_sub(*taken);
-            let claimed = self.queue.claim(*drop_id, free.div_ceil(peers).min(room)).await?;
+            let sharers = open.iter().take(peers).filter(|(_, other)| Arc::ptr_eq(&other.account, &lane.account));
+            let room = room.div_ceil(sharers.count().max(1));
+            let share = free.div_ceil(peers).min(room);
+            let claimed = if share > 0 { self.queue.claim(*drop_id, share).await? } else { Vec::new() };
             *taken += claimed.len();
             if claimed.len() == room {
                 sooner(now + NO_ROOM);
@@ -357,7 +383,7 @@ impl Dispatcher {
         probes: &mut HashMap<String, Probe>,
     ) -> Result<Instant, QueueError> {
         let now = Instant::now();
-        let first = if cause == Cause::QuotaSpent { QUOTA_REST } else { PROBE_FIRST };
+        let first = if cause == Cause::QuotaSpent { QUOTA_REST } else { PROBE_FIRST.max(account.rest()) };
         let probe = probes.entry(account.scope.clone()).or_insert(Probe { at: now + first, wait: first, asking: None });
         let works = match probe.asking.take() {
             None if now < probe.at => return Ok(probe.at),

@@ -270,11 +270,12 @@ fn calls_at_once(config: &Config) -> usize {
 }
 
 /// What a person reads of an account: never a password that may stand in the address. Drops with the same address and
-/// key share it.
+/// the same file of the key share it.
 fn scope_of(config: &Config, drop: Option<&DropConfig>) -> String {
     let base_url = drop.and_then(|drop| drop.base_url.as_ref()).unwrap_or(&config.api.base_url);
-    match drop.filter(|drop| drop.api_key_file.is_some()) {
-        Some(drop) => format!("account:{base_url} ({})", drop.name),
+    let own_key = drop.and_then(|drop| drop.api_key_file.as_ref());
+    match own_key.filter(|key| Some(*key) != config.api.api_key_file.as_ref()) {
+        Some(key) => format!("account:{base_url} (key {})", key.display()),
         None => format!("account:{base_url}"),
     }
 }

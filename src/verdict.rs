@@ -185,6 +185,29 @@ fn refuse(operation: Operation, reason: &Reason) -> Verdict {
     }
 }
 
+/// Judges a call that was refused for the key although the key works: so it is for this profile.
+#[must_use]
+pub fn forbidden(profile: &str, said: &str, trial: Trial, took: Duration, patience: &Patience, jitter: f64) -> Verdict {
+    let attempts = trial.attempts.saturating_add(1);
+    let tried = trial.tried.saturating_add(took);
+    let reason = format!("the key works, but is refused for the profile {profile}: {said}");
+    match patience.retry.delay(attempts, tried, None, jitter) {
+        Some(delay) => Verdict::Wait {
+            waits: Waits::Retry,
+            delay,
+            reason,
+            trial: Trial { attempts, tried: tried.saturating_add(delay) },
+        },
+        None => Verdict::Refuse {
+            problem: Problem::error(
+                reason.clone(),
+                "have the key given access to this profile, or mend profile_id; then use retry, or drop the entry again",
+            ),
+            reason: format!("given up after {attempts} tries: {reason}"),
+        },
+    }
+}
+
 fn give_up(operation: Operation, reason: &Reason, attempts: u32) -> Verdict {
     let said = format!("given up after {attempts} tries; the last: {}", text(operation, reason));
     Verdict::Refuse {

@@ -27,6 +27,13 @@ use crate::{
 /// again.
 const FAILURES_TO_OUTAGE: u32 = 10;
 
+/// How long an account whose trial call failed is left alone, first and at most.
+const REST_FIRST: Duration = Duration::from_secs(2);
+const REST_MAX: Duration = Duration::from_secs(60);
+
+/// While one call is on trial, the others ask again so often at least.
+const ON_TRIAL_LOOK: Duration = Duration::from_millis(200);
+
 /// An account at the API.
 pub struct Account {
     /// Under which it is paused: `account:` and its address, with the drop's name where that has its own key.
@@ -37,6 +44,8 @@ pub struct Account {
     state: Mutex<State>,
     /// An answer came that may let those go who had to ask again.
     answered: Notify,
+    /// Held by whoever asks whether the key works.
+    asking: tokio::sync::Mutex<()>,
     started: Instant,
 }
 
@@ -45,6 +54,14 @@ struct State {
     paused: Option<Cause>,
     failures: u32,
     last_success: Instant,
+    /// When the key was last known to work.
+    key_worked: Option<Instant>,
+    /// Calls that have their turn.
+    under_way: usize,
+    /// It was stopped, and no call has worked since: one goes out at a time.
+    on_trial: bool,
+    /// How long to leave it alone after its trial failed.
+    rest: Duration,
 }
 
 /// A call's turn in the pace; where it is not used, it is given back.
@@ -57,10 +74,14 @@ struct Turn<'a> {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        if let Some(call) = self.call.take() {
-            self.account.state().pacer.unused(self.operation, call, self.bytes, self.account.started.elapsed());
-            self.account.answered.notify_waiters();
+        {
+            let mut state = self.account.state();
+            state.under_way = state.under_way.saturating_sub(1);
+            if let Some(call) = self.call.take() {
+                state.pacer.unused(self.operation, call, self.bytes, self.account.started.elapsed());
+            }
         }
+        self.account.answered.notify_waiters();
     }
 }
 
@@ -85,8 +106,18 @@ impl Account {
     #[must_use]
     pub fn new(scope: String, client: Client, slots: Arc<Slots>, pacer: Pacer) -> Self {
         let started = Instant::now();
-        let state = State { pacer, paused: None, failures: 0, last_success: started };
-        Self { scope, client, slots, state: Mutex::new(state), answered: Notify::new(), started }
+        let state = State {
+            pacer,
+            paused: None,
+            failures: 0,
+            last_success: started,
+            key_worked: None,
+            under_way: 0,
+            on_trial: false,
+            rest: Duration::ZERO,
+        };
+        let state = Mutex::new(state);
+        Self { scope, client, slots, state, answered: Notify::new(), asking: tokio::sync::Mutex::default(), started }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -107,7 +138,13 @@ impl Account {
                 if let Some(cause) = state.paused {
                     return Err(NotNow::Paused(cause));
                 }
-                state.pacer.place(operation, bytes, self.started.elapsed())
+                let place = if state.on_trial && state.under_way > 0 {
+                    Place::Ask(ON_TRIAL_LOOK)
+                } else {
+                    state.pacer.place(operation, bytes, self.started.elapsed())
+                };
+                state.under_way += usize::from(matches!(place, Place::After(..)));
+                place
             };
             let (wait, call) = match place {
                 Place::Later(wait) => return Err(NotNow::Later(wait)),
@@ -162,11 +199,19 @@ impl Account {
                 Outcome::Done(_) | Outcome::Refused(_) => {
                     state.failures = 0;
                     state.last_success = Instant::now();
+                    state.key_worked = Some(state.last_success);
+                    state.on_trial = false;
+                    state.rest = Duration::ZERO;
                     None
                 }
                 Outcome::TryAgain(_) | Outcome::Lost(_) => {
                     state.failures = state.failures.saturating_add(1);
-                    (state.failures >= FAILURES_TO_OUTAGE && state.paused.is_none()).then_some(Cause::Outage)
+                    let stops = state.on_trial || state.failures >= FAILURES_TO_OUTAGE;
+                    let stops = stops && state.paused.is_none();
+                    if stops && state.on_trial {
+                        state.rest = (state.rest * 2).clamp(REST_FIRST, REST_MAX);
+                    }
+                    stops.then_some(Cause::Outage)
                 }
                 Outcome::Throttled { .. }
                 | Outcome::Paused { .. }
@@ -193,17 +238,53 @@ impl Account {
         before.is_none()
     }
 
-    /// Lets it send again.
+    /// Lets it send again: one call at first, all once that has worked.
     pub fn start(&self) {
         let mut state = self.state();
         state.paused = None;
         state.failures = 0;
+        state.on_trial = true;
+    }
+
+    /// How long to leave it alone after it was stopped, before anything is tried.
+    #[must_use]
+    pub fn rest(&self) -> Duration {
+        self.state().rest
+    }
+
+    /// Finds out, after a call that began at a moment was refused for the key, whether the key works all the same. One
+    /// asks at a time, and nobody where a call that was answered later worked.
+    pub async fn key_works_since<F>(&self, began: Instant, ask: impl FnOnce() -> F + Send) -> bool
+    where
+        F: Future<Output = bool> + Send,
+    {
+        let _asking = self.asking.lock().await;
+        {
+            let state = self.state();
+            if state.paused.is_some() {
+                return false;
+            }
+            if state.key_worked.is_some_and(|worked| worked > began) {
+                return true;
+            }
+        }
+        let works = ask().await;
+        if works {
+            self.state().key_worked = Some(Instant::now());
+        }
+        works
     }
 
     /// How many more jobs of it are worth taking up.
     #[must_use]
     pub fn room(&self) -> Room {
-        self.state().pacer.room(self.started.elapsed())
+        let mut state = self.state();
+        let room = state.pacer.room(self.started.elapsed());
+        if !state.on_trial {
+            return room;
+        }
+        let jobs = room.jobs.min(usize::from(state.under_way == 0));
+        Room { jobs, again_in: room.again_in.max(ON_TRIAL_LOOK) }
     }
 
     /// How many calls may be under way now, of all accounts that share its slots.

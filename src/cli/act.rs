@@ -296,7 +296,14 @@ fn switch(
     match to {
         Switch::Pause => queue.pause(&scope, Cause::Operator, None, now)?,
         Switch::Resume => {
-            if !queue.resume(&scope, Cause::Operator)? {
+            let mut lifted = queue.resume(&scope, Cause::Operator)?;
+            // A person may know that the limit was raised, or that the API works again. A key that is refused stays so.
+            let by_itself = |pause: &Pause| matches!(pause.cause, Cause::QuotaSpent | Cause::Outage);
+            let of_accounts = control::pauses(&connection)?.into_iter().filter(by_itself);
+            for pause in of_accounts.filter(|_| drop_name.is_none()) {
+                lifted |= queue.resume(&pause.scope, pause.cause)?;
+            }
+            if !lifted {
                 output.remark("there was no such pause");
             }
         }
@@ -350,8 +357,14 @@ pub(super) fn describe(pause: &Pause) -> String {
         Cause::KeyRefused => {
             ("because the API refuses the key", "give it a good key and restart the daemon".to_owned())
         }
-        Cause::QuotaSpent => ("because a limit of the account is spent", "it is tried again by itself".to_owned()),
-        Cause::Outage => ("because nothing but failures came back", "it is tried again by itself".to_owned()),
+        Cause::QuotaSpent => (
+            "because a limit of the account is spent",
+            "it is tried again by itself every ten minutes, and at once after `resume`".to_owned(),
+        ),
+        Cause::Outage => (
+            "because nothing but failures came back",
+            "it is tried again by itself, and at once after `resume`".to_owned(),
+        ),
     };
     let detail = pause.detail.as_ref().map(|detail| format!(" ({detail})")).unwrap_or_default();
     format!("{what} is paused {why}{detail} since {}; {cure}", pause.since)

@@ -26,6 +26,8 @@ mod disk;
 #[cfg(test)]
 mod duplicates;
 #[cfg(test)]
+mod fair;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod hostile;
@@ -49,6 +51,8 @@ mod once;
 mod pace;
 #[cfg(test)]
 mod path;
+#[cfg(test)]
+mod pausing;
 #[cfg(test)]
 mod put_away;
 #[cfg(test)]

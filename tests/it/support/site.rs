@@ -135,6 +135,24 @@ impl Site {
         self.put(path, json!({"version": 1, "documents": documents}).to_string());
     }
 
+    /// Adds a drop in the site's folder of the same name, with these lines.
+    pub(crate) fn another_drop(&self, name: &str, lines: &str) {
+        fs::create_dir(self.at(name)).unwrap();
+        let config = fs::read_to_string(self.at("config.toml")).unwrap();
+        let path = self.at(name);
+        let drop = format!(
+            "\n[[drop]]\nname = '{name}'\npath = '{}'\nsettle = '50ms'\nrescan_every = '1s'\n{lines}\n",
+            path.display()
+        );
+        self.write("config.toml", config + &drop);
+    }
+
+    /// Gives the first drop these lines too.
+    pub(crate) fn configure_drop(&self, lines: &str) {
+        let config = fs::read_to_string(self.at("config.toml")).unwrap();
+        self.write("config.toml", config.replacen("name = 'partner'\n", &format!("name = 'partner'\n{lines}\n"), 1));
+    }
+
     /// Changes the key that commands are given from now on.
     pub(crate) fn use_key(&mut self, key: &str) {
         key.clone_into(&mut self.key);

@@ -1,0 +1,108 @@
+//! Accounts that are stopped, and what is not stopped with them.
+
+use serde_json::Value;
+
+use passfort_ingest::sandbox::Operation;
+
+use crate::support::{Builder, Format, Site, entry, image, profile};
+
+fn drop_batch(site: &Site, documents: u32) {
+    let entries: Vec<Value> = (0..documents)
+        .map(|number| {
+            let name = format!("{number}.png");
+            site.put(&name, image(Format::Png, number));
+            entry(&name, number, &name)
+        })
+        .collect();
+    site.put_documents("batch.manifest.json", &entries);
+}
+
+fn pauses(site: &Site) -> Vec<Value> {
+    let said: Value = serde_json::from_str(&site.run(&["status", "--json"]).expect(0).stdout).unwrap();
+    said["queue"]["pauses"].as_array().cloned().unwrap_or_default()
+}
+
+#[test]
+fn a_profile_that_the_key_may_not_write_to_stops_no_other() {
+    let site = Builder { retry: "give_up_after = '2s'".to_owned(), ..Builder::default() }.build();
+    site.faults(&[&format!("upload_image=status-before:403,profile={}", profile(1))]);
+    drop_batch(&site, 6);
+    let finished = site.run_once().expect(1);
+    let receipt = site.receipt("batch.manifest.json");
+    assert_eq!(receipt["counts"]["created"], 5, "{receipt}");
+    let error = &receipt["entries"][1]["errors"][0];
+    assert!(error["reason"].as_str().unwrap().contains(&profile(1)), "it names the profile: {error}");
+    assert!(error["cure"].as_str().unwrap().contains("access"), "{error}");
+    assert!(!finished.stderr.contains("sending is stopped"), "{}", finished.stderr);
+    let tries = site.calls(Operation::UploadImage).iter().filter(|call| call.status == Some(403)).count();
+    assert!((2..12).contains(&tries), "it was tried again, and later each time: {tries}");
+}
+
+#[test]
+fn drops_with_the_same_key_are_one_account() {
+    let site = Site::new();
+    let key = format!("api_key_file = '{}'", site.at("partner.key").display());
+    site.configure_drop(&key);
+    site.another_drop("other", &key);
+    site.write("partner.key", "refused");
+    std::fs::set_permissions(site.at("partner.key"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    drop_batch(&site, 1);
+    site.write("other/0.png", image(Format::Png, 70));
+    site.write(
+        "other/a.manifest.json",
+        serde_json::json!({"version": 1, "documents": [entry("a", 70, "0.png")]}).to_string(),
+    );
+    let mut daemon = site.daemon();
+    daemon.wait_until("it is stopped", || !pauses(&site).is_empty());
+    let probes = || site.calls(Operation::Whoami).len();
+    daemon.wait_until("it was asked about twice", || probes() >= 2);
+    let stopped = pauses(&site);
+    assert_eq!(stopped.len(), 1, "{stopped:?}");
+    assert!(stopped[0]["scope"].as_str().unwrap().contains("partner.key"), "{stopped:?}");
+    let uploads = site.calls(Operation::UploadImage).len();
+    assert!(uploads <= 2, "{uploads}");
+    daemon.terminate().expect(0);
+    assert_eq!(pauses(&site), stopped, "a pause outlives the process");
+}
+
+#[test]
+fn after_a_spent_quota_one_call_goes_first() {
+    let site = Site::with_faults(&["upload_image=errors200:104"]);
+    drop_batch(&site, 40);
+    let mut daemon = site.daemon();
+    let mut uploads = 0;
+    let calls = || site.calls(Operation::UploadImage).len();
+    for round in 0..3 {
+        daemon.wait_until("it is stopped", || calls() > uploads && !pauses(&site).is_empty());
+        let before = std::mem::replace(&mut uploads, calls());
+        let stopped = pauses(&site);
+        assert_eq!(stopped[0]["cause"], "quota_spent", "{stopped:?}");
+        if round > 0 {
+            assert_eq!(uploads, before + 1, "in round {round}");
+        }
+        if round == 2 {
+            site.faults(&[]);
+        }
+        site.run(&["resume"]).expect(0);
+    }
+    daemon.wait_until("it goes on", || site.left().is_empty());
+    assert_eq!(site.receipt("batch.manifest.json")["counts"]["created"], 40);
+    daemon.terminate().expect(0);
+}
+
+#[test]
+fn an_outage_is_tried_with_one_call_at_a_time() {
+    let site = Site::with_faults(&["upload_image=status-before:503"]);
+    drop_batch(&site, 60);
+    let mut daemon = site.daemon();
+    daemon.wait_until("it is stopped", || pauses(&site).iter().any(|pause| pause["cause"] == "outage"));
+    let (calls, probes) = (|| site.calls(Operation::UploadImage).len(), || site.calls(Operation::Whoami).len());
+    let before = calls();
+    // The API says whose key it is, and that is all that works.
+    daemon.wait_until("it was asked about three times", || probes() >= 3);
+    assert!(calls() <= before + 3, "{} calls went out to an API that does not work", calls() - before);
+    site.faults(&[]);
+    daemon.wait_until("it goes on", || site.left().is_empty());
+    assert_eq!(site.receipt("batch.manifest.json")["counts"]["created"], 60);
+    daemon.terminate().expect(0);
+}
