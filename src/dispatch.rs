@@ -266,7 +266,8 @@ impl Dispatcher {
         }
         for account in &self.accounts {
             if let Some(cause) = account.paused() {
-                sooner(self.probe(account, cause, probes).await?);
+                let stands = pauses.iter().find(|pause| pause.scope == account.scope && pause.cause == cause);
+                sooner(self.probe(account, cause, stands.map(|pause| pause.since), probes).await?);
             } else {
                 probes.remove(&account.scope);
             }
@@ -380,11 +381,18 @@ impl Dispatcher {
         &self,
         account: &Arc<Account>,
         cause: Cause,
+        since: Option<Timestamp>,
         probes: &mut HashMap<String, Probe>,
     ) -> Result<Instant, QueueError> {
         let now = Instant::now();
         let first = if cause == Cause::QuotaSpent { QUOTA_REST } else { PROBE_FIRST.max(account.rest()) };
-        let probe = probes.entry(account.scope.clone()).or_insert(Probe { at: now + first, wait: first, asking: None });
+        // What an earlier process waited counts, so that a nightly run does not always end before the first try.
+        let waited = since.map_or(Duration::ZERO, |since| Timestamp::now().since(since));
+        let probe = probes.entry(account.scope.clone()).or_insert(Probe {
+            at: now + first.saturating_sub(waited),
+            wait: first,
+            asking: None,
+        });
         let works = match probe.asking.take() {
             None if now < probe.at => return Ok(probe.at),
             None if cause == Cause::QuotaSpent => true,

@@ -343,8 +343,7 @@ async fn follow(
                     return Ok(Exit::WorkLeft);
                 }
                 if idle_since.elapsed().min(service.without_success_for()) >= args.give_up_after {
-                    tracing::error!("the API refuses the key, or cannot be reached, and nothing else is to be done");
-                    return Ok(Exit::Unreachable);
+                    return run::given_up(&connection);
                 }
             }
         }

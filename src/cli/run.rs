@@ -12,7 +12,7 @@ use clap::Args;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Context, Exit,
+    Context, Exit, act,
     start::{self, Usage},
 };
 use crate::{
@@ -21,7 +21,12 @@ use crate::{
     config::{Config, DropConfig, parse_duration},
     dispatch::is_open,
     durable, http,
-    queue::{Queue, WhenStuck, lock::Lock, look},
+    queue::{
+        Queue, WhenStuck,
+        control::{self, Cause},
+        lock::Lock,
+        look,
+    },
     receipt::BatchStatus,
     service::{IMPORT, OnSettled, Service},
 };
@@ -244,8 +249,32 @@ async fn until_done(args: &RunArgs, config: &Config, service: &Service, lock: &L
             idle_since = Instant::now();
         }
         if idle_since.elapsed().min(service.without_success_for()) >= args.give_up_after {
-            tracing::error!("the API refuses the key, or cannot be reached, and nothing else is to be done");
-            return Ok(Exit::Unreachable);
+            return given_up(&connection);
         }
     }
+}
+
+/// Says why nothing has been done for so long, and what that makes of a command that ends by itself.
+pub(super) fn given_up(connection: &rusqlite::Connection) -> anyhow::Result<Exit> {
+    let pauses = control::pauses(connection)?;
+    let of_accounts = || pauses.iter().filter(|pause| pause.cause != Cause::Operator);
+    for pause in of_accounts() {
+        tracing::error!("{}", act::describe(pause));
+    }
+    if of_accounts().any(|pause| pause.cause == Cause::QuotaSpent)
+        && of_accounts().all(|pause| pause.cause == Cause::QuotaSpent)
+    {
+        tracing::error!(
+            "a limit of the account is spent, and nothing else is to be done: run again when it is renewed"
+        );
+        return Ok(Exit::WorkLeft);
+    }
+    if of_accounts().next().is_none() && look::only_files_are_awaited(connection)? {
+        tracing::error!(
+            "only files that are away, or still change, are waited for: see `jobs --state waiting`, and run again"
+        );
+        return Ok(Exit::WorkLeft);
+    }
+    tracing::error!("the API refuses the key, or cannot be reached, and nothing else is to be done");
+    Ok(Exit::Unreachable)
 }

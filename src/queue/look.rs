@@ -605,6 +605,18 @@ pub struct Left {
     pub paused: bool,
 }
 
+/// Whether everything that has not ended and is not held waits for a file.
+///
+/// # Errors
+///
+/// Those of the database.
+pub fn only_files_are_awaited(connection: &Connection) -> Result<bool, QueueError> {
+    let awaits = |sql: &str| connection.prepare_cached(sql)?.query_row([], |row| row.get::<_, bool>(0));
+    Ok(awaits("SELECT EXISTS (SELECT 1 FROM job WHERE state = 'waiting' AND waits = 'file')")?
+        && !awaits("SELECT EXISTS (SELECT 1 FROM job WHERE state = 'waiting' AND waits NOT IN ('file', 'twin'))")?
+        && !awaits("SELECT EXISTS (SELECT 1 FROM tally WHERE state IN ('queued', 'running') AND jobs > 0)")?)
+}
+
 /// What is left to do for these drops.
 ///
 /// # Errors

@@ -17,6 +17,7 @@ fn drop_batch(site: &Site, documents: u32) {
     site.put_documents("batch.manifest.json", &entries);
 }
 
+/// What is stopped; the queue must be there.
 fn pauses(site: &Site) -> Vec<Value> {
     let said: Value = serde_json::from_str(&site.run(&["status", "--json"]).expect(0).stdout).unwrap();
     said["queue"]["pauses"].as_array().cloned().unwrap_or_default()
@@ -53,6 +54,7 @@ fn drops_with_the_same_key_are_one_account() {
         serde_json::json!({"version": 1, "documents": [entry("a", 70, "0.png")]}).to_string(),
     );
     let mut daemon = site.daemon();
+    daemon.wait_until("it has tried", || !site.ledger().is_empty());
     daemon.wait_until("it is stopped", || !pauses(&site).is_empty());
     let probes = || site.calls(Operation::Whoami).len();
     daemon.wait_until("it was asked about twice", || probes() >= 2);
@@ -91,10 +93,32 @@ fn after_a_spent_quota_one_call_goes_first() {
 }
 
 #[test]
+fn a_spent_quota_leaves_work_for_the_next_run_and_is_not_taken_for_a_refused_key() {
+    let site = Site::with_faults(&["upload_image=errors200:104"]);
+    drop_batch(&site, 3);
+    site.wait_until_settled();
+    let finished =
+        site.run(&["run", "--once", "--give-up-after", "1s"]).expect(3).says("a limit of the account is spent");
+    assert!(!finished.said().contains("refuses the key"), "{}", finished.said());
+    assert!(!site.is_settled("batch.manifest.json"), "no entry fails for it");
+    let stopped = pauses(&site);
+    assert_eq!(stopped[0]["cause"], "quota_spent", "a pause outlives the process: {stopped:?}");
+
+    // The next night the time that passed in between counts.
+    site.faults(&[]);
+    let database = rusqlite::Connection::open(site.at("state/queue.db")).unwrap();
+    database.execute("UPDATE pause SET since = since - 86400000", []).unwrap();
+    drop(database);
+    site.run_once().expect(0);
+    assert_eq!(site.receipt("batch.manifest.json")["counts"]["created"], 3);
+}
+
+#[test]
 fn an_outage_is_tried_with_one_call_at_a_time() {
     let site = Site::with_faults(&["upload_image=status-before:503"]);
     drop_batch(&site, 60);
     let mut daemon = site.daemon();
+    daemon.wait_until("it has tried", || !site.ledger().is_empty());
     daemon.wait_until("it is stopped", || pauses(&site).iter().any(|pause| pause["cause"] == "outage"));
     let (calls, probes) = (|| site.calls(Operation::UploadImage).len(), || site.calls(Operation::Whoami).len());
     let before = calls();
