@@ -167,8 +167,11 @@ fn is_ours(
     let Ok(descriptor) = rustix::fs::openat(folder, name, flags, rustix::fs::Mode::empty()) else { return Ok(false) };
     let mut theirs = Digest::default();
     let mut file = std::fs::File::from(descriptor).take(1 << 40);
-    if io::copy(&mut file, &mut theirs).is_err() {
-        return Ok(false);
+    match io::copy(&mut file, &mut theirs) {
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::IsADirectory => return Ok(false),
+        // What cannot be read now may be ours all the same, and a second receipt would say the same again.
+        Err(error) => return Err(ClosingError::Receipt(error)),
     }
     let mut ours = Digest::default();
     write(look, batch_id, header, &mut ours).map_err(|error| ClosingError::Receipt(io::Error::other(error)))?;

@@ -248,7 +248,12 @@ pub(super) fn as_checked(root: &Root, path: &str, checked: &settle::Checked, see
         return Ok(Still::There(opened.identity));
     }
     let mut hash = Checksum(xxhash_rust::xxh3::Xxh3::with_seed(seed));
-    io::copy(&mut opened.file, &mut hash).map_err(ShelfError::Io)?;
+    let copied = io::copy(&mut opened.file, &mut hash).map_err(ShelfError::Io)?;
+    if copied != checked.bytes {
+        // Neither the file nor another one: what is read of it is less than there is.
+        let reason = format!("'{path}' ends after {copied} of {} bytes", checked.bytes);
+        return Err(ShelfError::Io(io::Error::new(io::ErrorKind::UnexpectedEof, reason)).into());
+    }
     Ok(if hash.0.digest() == checked.checksum { Still::There(opened.identity) } else { Still::Other })
 }
 
