@@ -82,6 +82,8 @@ fn render_drop(page: &mut Page, drop: &DropConfig) {
     page.option("profiles", drop.profiles.as_ref().map(|profiles| list(profiles.iter().map(ToString::to_string))));
     page.key("max_manifest_bytes", size_text(drop.max_manifest_bytes));
     page.key("max_entries", integer(drop.max_entries));
+    page.key("max_line_bytes", size_text(drop.max_line_bytes as u64));
+    page.key("max_images", integer(drop.max_images as u64));
     page.key("receipt_mode", format!("{:04o}", drop.receipt_mode));
     page.option("receipt_group", drop.receipt_group.clone());
 }
@@ -203,6 +205,8 @@ mod tests {
             profiles = ["A2C4393A-e219-67a4-5ab4-2186952e9038"]
             max_manifest_bytes = "2GB"
             max_entries = 7
+            max_line_bytes = "2MiB"
+            max_images = 9
             receipt_mode = "0664"
             receipt_group = "partners"
             [[drop]]

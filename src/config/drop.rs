@@ -58,6 +58,10 @@ pub struct DropConfig {
     pub max_manifest_bytes: u64,
     /// The most entries that one manifest may have.
     pub max_entries: u64,
+    /// The most bytes that one line, row, or entry of a manifest may have.
+    pub max_line_bytes: usize,
+    /// The most images that one document may have.
+    pub max_images: usize,
     /// The permission bits of a receipt, without file type.
     pub receipt_mode: u32,
     /// The group that receipts are given to; absent: that of the process or folder.
@@ -97,6 +101,8 @@ impl DropConfig {
             profiles: None,
             max_manifest_bytes: 1_000_000_000,
             max_entries: 10_000_000,
+            max_line_bytes: 1 << 20,
+            max_images: 1_000,
             receipt_mode: 0o640,
             receipt_group: None,
         }

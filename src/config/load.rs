@@ -279,6 +279,14 @@ fn read_drop(mut section: Section<'_>) -> Option<DropConfig> {
         profiles: profiles(&mut section),
         max_manifest_bytes: section.size("max_manifest_bytes", 1..=1 << 40).unwrap_or(default.max_manifest_bytes),
         max_entries: section.count("max_entries", 1..=1_000_000_000).unwrap_or(default.max_entries),
+        max_line_bytes: section
+            .size("max_line_bytes", 1024..=1 << 30)
+            .and_then(|bytes| bytes.try_into().ok())
+            .unwrap_or(default.max_line_bytes),
+        max_images: section
+            .count("max_images", 1..=1_000_000)
+            .and_then(|images| images.try_into().ok())
+            .unwrap_or(default.max_images),
         receipt_mode: section.get("receipt_mode", receipt_mode).unwrap_or(default.receipt_mode),
         receipt_group: section.get("receipt_group", |node| group(text(node)?)),
     };

@@ -85,19 +85,51 @@ pub fn admit(
     // A manifest whose bad entries spoil it whole, or whose files may still come, is read to its end before any of it
     // is taken in, unless a part is in already.
     let mut first_look = Look::default();
-    if half.is_none() && (policy.on_invalid == OnInvalid::Reject || policy.wait_for_files) {
+    let rejects = policy.on_invalid == OnInvalid::Reject && may_reject(queue, half)?;
+    if rejects || (half.is_none() && policy.wait_for_files) {
         first_look = look(opened, images, folder, rules, policy, stopped)?;
         if let Some(held) = first_look.later.take() {
             return Err(AdmitError::Later(held));
         }
     }
-    if policy.on_invalid == OnInvalid::Reject && !first_look.invalid.is_empty() && half.is_none() {
-        return reject(queue, plan, first_look);
+    let rejected = (rejects && first_look.invalid > 0).then(|| {
+        Problem::error(
+            format!(
+                "{} of its {} entries are invalid, and this drop takes all or nothing",
+                first_look.invalid, first_look.examined.entries
+            ),
+            "mend the entries that are listed, then drop the manifest again; or set on_invalid = \"skip\"",
+        )
+    });
+    if let (Some(kept), None) = (first_look.kept.take(), half) {
+        return at_once(queue, plan, first_look.examined, kept, rejected);
     }
-    if let Some(kept) = first_look.kept.take() {
-        return at_once(queue, plan, first_look.examined, kept);
+    in_parts(queue, plan, opened, images, rules, (half, rejected, policy.wait_for_files), stopped)
+}
+
+/// Whether a manifest may still be refused whole: nothing of it has become a job yet.
+fn may_reject(queue: &Queue, half: Option<admit::Admitting>) -> Result<bool, QueueError> {
+    match half {
+        None => Ok(true),
+        Some(half) => Ok(!queue.run_blocking(move |connection| admit::has_jobs(connection, half.batch_id))?),
     }
-    in_parts(queue, plan, opened, images, rules, (half, policy.wait_for_files), stopped)
+}
+
+/// An entry of a manifest that is refused whole: it is reported, and its files are put away, like those of the bad ones.
+fn refused(admission: Admission) -> Admission {
+    let Admission::Take { entry, .. } = admission else { return admission };
+    let problem = Problem::error(
+        "not sent, because other entries of the manifest are invalid",
+        "mend those, then drop the manifest again; or set on_invalid = \"skip\"",
+    );
+    Admission::Invalid {
+        index: entry.index,
+        kind: entry.kind(),
+        profile_id: Some(entry.profile_id.to_string()),
+        problems: vec![problem],
+        paths: entry.sources().map(|source| source.path.to_string()).collect(),
+        reference: entry.reference,
+    }
 }
 
 #[derive(Default)]
@@ -105,13 +137,10 @@ struct Look {
     examined: Examined,
     /// All entries, where they are few.
     kept: Option<Vec<Admission>>,
-    /// The first invalid ones.
-    invalid: Vec<Admission>,
+    /// How many are invalid.
+    invalid: u64,
     later: Option<Held>,
 }
-
-/// How many invalid entries a rejected manifest's receipt lists.
-const LISTED: usize = 1000;
 
 fn look(
     opened: &mut Opened,
@@ -132,9 +161,7 @@ fn look(
             look.later = found.held;
             return ControlFlow::Break(());
         }
-        if matches!(found.admission, Admission::Invalid { .. }) && look.invalid.len() < LISTED {
-            look.invalid.push(with_line(found.clone()));
-        }
+        look.invalid += u64::from(matches!(found.admission, Admission::Invalid { .. }));
         match &mut look.kept {
             Some(kept) if kept.len() < KEPT => kept.push(with_line(found)),
             _ => look.kept = None,
@@ -162,26 +189,21 @@ fn with_line(found: Found) -> Admission {
     admission
 }
 
-fn reject(queue: &Queue, plan: &Plan, look: Look) -> Result<Admitted, AdmitError> {
-    let problem = Problem::error(
-        format!(
-            "{} of its {} entries are invalid, and this drop takes all or nothing",
-            look.invalid.len(),
-            look.examined.entries
-        ),
-        "mend the entries that are listed, then drop the manifest again; or set on_invalid = \"skip\"",
-    );
-    let (entries, invalid) = (look.examined.entries, look.invalid.len() as u64);
-    let batch_id = store(queue, plan, look.invalid, Some(vec![problem.clone()]))?;
-    Ok(Admitted { batch_id, entries, invalid, unusable: Some(vec![problem]) })
-}
-
-fn at_once(queue: &Queue, plan: &Plan, examined: Examined, kept: Vec<Admission>) -> Result<Admitted, AdmitError> {
+fn at_once(
+    queue: &Queue,
+    plan: &Plan,
+    examined: Examined,
+    kept: Vec<Admission>,
+    rejected: Option<Problem>,
+) -> Result<Admitted, AdmitError> {
     // Nothing of an unusable manifest counts, whatever was read of it.
-    let kept = if examined.unusable.is_some() { Vec::new() } else { kept };
+    let mut kept = if examined.unusable.is_some() { Vec::new() } else { kept };
     let invalid = kept.iter().filter(|admission| matches!(admission, Admission::Invalid { .. })).count() as u64;
-    let unusable = examined.unusable.clone();
-    let batch_id = store(queue, plan, kept, examined.unusable)?;
+    if rejected.is_some() {
+        kept = kept.into_iter().map(refused).collect();
+    }
+    let unusable = examined.unusable.or_else(|| rejected.map(|problem| vec![problem]));
+    let batch_id = store(queue, plan, kept, unusable.clone())?;
     Ok(Admitted { batch_id, entries: examined.entries, invalid, unusable })
 }
 
@@ -207,7 +229,7 @@ fn in_parts(
     opened: &mut Opened,
     images: &Root,
     rules: &Rules,
-    (half, wait_for_files): (Option<admit::Admitting>, bool),
+    (half, rejected, wait_for_files): (Option<admit::Admitting>, Option<Problem>, bool),
     stopped: &dyn Fn() -> bool,
 ) -> Result<Admitted, AdmitError> {
     let mut batch = half;
@@ -228,7 +250,7 @@ fn in_parts(
         if let Admission::Take { files, .. } = &found.admission {
             bytes += files.iter().map(|file| file.bytes).sum::<u64>();
         }
-        part.push(with_line(found));
+        part.push(if rejected.is_some() { refused(with_line(found)) } else { with_line(found) });
         if part.len() < PART && bytes < PART_BYTES {
             return ControlFlow::Continue(());
         }
@@ -250,9 +272,10 @@ fn in_parts(
     }
     take_part(queue, plan, &mut batch, part)?;
     let batch_id = batch.map(|batch| batch.batch_id).unwrap_or_default();
-    let (unusable, now) = (examined.unusable.clone(), Timestamp::now());
-    queue.run_blocking(move |connection| admit::seal(connection, batch_id, unusable.as_deref(), now))?;
-    Ok(Admitted { batch_id, entries: examined.entries, invalid, unusable: examined.unusable })
+    let unusable = examined.unusable.or_else(|| rejected.map(|problem| vec![problem]));
+    let (problems, now) = (unusable.clone(), Timestamp::now());
+    queue.run_blocking(move |connection| admit::seal(connection, batch_id, problems.as_deref(), now))?;
+    Ok(Admitted { batch_id, entries: examined.entries, invalid, unusable })
 }
 
 fn take_part(

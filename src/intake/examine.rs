@@ -45,7 +45,9 @@ impl Rules {
         let limits = drop.map_or_else(manifest::Limits::default, |drop| manifest::Limits {
             max_bytes: drop.max_manifest_bytes,
             max_entries: drop.max_entries,
-            ..manifest::Limits::default()
+            max_line_bytes: drop.max_line_bytes,
+            max_entry_bytes: drop.max_line_bytes,
+            max_images: drop.max_images,
         });
         let profiles = drop.and_then(|drop| drop.profiles.as_ref()).map(|allowed| allowed.iter().cloned().collect());
         Self { limits, max_image_bytes, profiles, seed }
@@ -312,9 +314,9 @@ fn truncated(problem: Problem) -> Problem {
 
 fn found(reading: Reading, images: &Root, folder: &str, rules: &Rules, buffer: &mut Vec<u8>) -> Found {
     let (entry, mut warnings, line) = match reading {
-        Reading::Invalid { index, line, kind, reference, profile_id, problems } => {
+        Reading::Invalid { index, line, kind, reference, profile_id, paths, problems } => {
             let (problems, warnings) = problems.into_iter().partition(Problem::is_error);
-            let admission = Admission::Invalid { index, kind, reference, profile_id, problems, paths: Vec::new() };
+            let admission = Admission::Invalid { index, kind, reference, profile_id, problems, paths };
             return Found { admission, warnings, line, held: None };
         }
         Reading::Entry { entry, warnings, line } => (entry, warnings, line),

@@ -113,6 +113,7 @@ pub(super) fn path(text: &str, field: &str, findings: &mut Findings) -> Result<R
         let cure = "name a file by its path from the manifest's folder, for example 17/front.jpg";
         Problem::error(format!("{reason}: {}", quote(text)), cure).field(field)
     })?;
+    findings.name_path(&path);
     if text.trim() != text {
         let reason = format!("the path {} begins or ends with a space", quote(text));
         findings.add(Problem::warning(reason, "remove it unless the file's name has it too").field(field));

@@ -4,7 +4,7 @@
 //! problems is kept, and each quotes a bounded part of the input with nothing in it that a terminal would obey.
 
 use crate::{
-    entry::{Content, Entry, EntryKind, ProfileId},
+    entry::{Content, Entry, EntryKind, ProfileId, RelativePath},
     problem::{Problem, Severity},
 };
 
@@ -24,6 +24,7 @@ pub(super) struct Findings {
     warnings: Vec<Problem>,
     errors_left_out: u64,
     warnings_left_out: u64,
+    paths: Vec<String>,
 }
 
 /// What an entry is known by where it cannot be made into an [`Entry`], as far as it could be read.
@@ -51,6 +52,16 @@ impl Findings {
         }
     }
 
+    /// Notes a file that the entry names, whatever else becomes of the entry.
+    pub(super) fn name_path(&mut self, path: &RelativePath) {
+        self.paths.push(path.as_str().to_owned());
+    }
+
+    /// Takes over the files that a part of the entry names.
+    pub(super) fn name_paths_of(&mut self, part: &mut Self) {
+        self.paths.append(&mut part.paths);
+    }
+
     /// The value, or a note of why there is none.
     pub(super) fn take<T>(&mut self, checked: Result<T, Problem>) -> Option<T> {
         checked.map_err(|problem| self.add(problem)).ok()
@@ -68,7 +79,7 @@ impl Findings {
 
     /// Every problem that was kept, errors first, and how many were not.
     pub(super) fn into_problems(self) -> Vec<Problem> {
-        let Self { mut errors, warnings, errors_left_out, warnings_left_out } = self;
+        let Self { mut errors, warnings, errors_left_out, warnings_left_out, .. } = self;
         if errors_left_out > 0 {
             let reason = format!("there are {errors_left_out} more problems of this kind");
             errors.push(Problem::error(reason, "mend those that are named, then check again"));
@@ -82,7 +93,7 @@ impl Findings {
     }
 
     /// The entry, if there is content and nothing stops it; otherwise what is wrong with it.
-    pub(super) fn conclude(self, label: Label, content: Option<Content>) -> Reading {
+    pub(super) fn conclude(mut self, label: Label, content: Option<Content>) -> Reading {
         let Label { index, line, kind, reference, profile_id, replace } = label;
         match (content, profile_id) {
             (Some(content), Some(profile_id)) if !self.is_fatal() => Reading::Entry {
@@ -96,6 +107,7 @@ impl Findings {
                 kind,
                 reference,
                 profile_id: profile_id.map(|id| id.as_str().to_owned()),
+                paths: std::mem::take(&mut self.paths),
                 problems: self.into_problems(),
             },
         }

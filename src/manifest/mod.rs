@@ -85,6 +85,8 @@ pub enum Reading {
         reference: Option<String>,
         /// The profile that it is for, in lower case, if that is well formed.
         profile_id: Option<String>,
+        /// The files that it names, as far as that can be told.
+        paths: Vec<String>,
         /// What is wrong: at least one error, perhaps warnings too.
         problems: Vec<Problem>,
     },

@@ -310,6 +310,17 @@ pub fn half_taken(connection: &Connection, plan: &Plan) -> Result<Option<Admitti
         .optional()?)
 }
 
+/// Whether anything of a batch has become a job.
+///
+/// # Errors
+///
+/// Those of the database.
+pub fn has_jobs(connection: &Connection, batch_id: i64) -> Result<bool, QueueError> {
+    Ok(connection
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM job WHERE batch_id = ?1)")?
+        .query_row([batch_id], |row| row.get(0))?)
+}
+
 fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }

@@ -122,8 +122,57 @@ fn a_manifest_with_one_bad_entry_is_refused_whole_where_asked() {
     site.put("b.png", "no image at all");
     site.put_documents("a.manifest.json", &[entry("a", 1, "a.png"), entry("b", 2, "b.png")]);
     site.run_once().expect(1);
-    assert_eq!(site.receipt("a.manifest.json")["counts"]["created"], 0);
+    let receipt = site.receipt("a.manifest.json");
+    assert_eq!(receipt["counts"]["created"], 0);
     assert!(site.ledger().is_empty(), "nothing of it is sent");
+    assert_eq!(receipt["status"], "rejected", "{receipt}");
+    assert_eq!(receipt["counts"]["entries"], 2, "the good one is named too: {receipt}");
+    let said = |at: usize| receipt["entries"][at]["errors"][0]["reason"].as_str().unwrap().to_owned();
+    assert!(said(0).contains("other entries") && !said(1).contains("other entries"), "{receipt}");
+    assert_eq!(site.moved_to("failed"), ["a.manifest.json", "a.png", "b.png"], "and its file goes along");
+
+    // Mended, both go.
+    site.put("a.png", image(Format::Png, 1));
+    site.put("b.png", image(Format::Png, 2));
+    site.put_documents("b.manifest.json", &[entry("a", 1, "a.png"), entry("b", 2, "b.png")]);
+    site.run_once().expect(0);
+    assert_eq!(site.receipt("b.manifest.json")["counts"]["created"], 2);
+}
+
+#[test]
+fn a_large_manifest_is_refused_whole_too_and_across_a_kill() {
+    let site = Builder { drop: "on_invalid = 'reject'".to_owned(), ..Builder::default() }.build();
+    site.put("a.png", image(Format::Png, 1));
+    let mut lines: Vec<String> =
+        (0..4200).map(|number| entry(&number.to_string(), number, "a.png").to_string()).collect();
+    lines.push("{\"reference\": \"bad\"}\n".to_owned());
+    site.put("a.manifest.jsonl", lines.join("\n"));
+    site.wait_until_settled();
+    let mut command = site.command(&["run", "--once"]);
+    command.env("PASSFORT_INGEST_KILL_AT", "after.commit.take_part:3");
+    assert_eq!(crate::support::Daemon::start(command, &site.at("log")).finish().code, None);
+    site.run_once().expect(1);
+    let receipt = site.receipt("a.manifest.jsonl");
+    assert_eq!((&receipt["status"], &receipt["counts"]["invalid"]), (&json!("rejected"), &json!(4201)));
+    assert!(site.ledger().is_empty(), "nothing of it is sent");
+}
+
+#[test]
+fn the_files_of_an_entry_that_makes_no_sense_go_with_it() {
+    let site = Site::new();
+    for (number, name) in (1..).zip(["a.png", "b.png", "c.png", "d.png"]) {
+        site.put(name, image(Format::Png, number));
+    }
+    let mut bad = entry("bad", 1, "a.png");
+    bad["category"] = json!("no such word");
+    bad["images"] = json!([{ "path": "a.png", "image_type": "SIDE" }, { "path": "b.png" }, { "path": "../x.png" }]);
+    site.put_documents("a.manifest.json", &[bad]);
+    let rows = format!("profile_id,reference,path,category\n{},r,c.png,\nnot-a-profile,s,d.png,\n", profile(1));
+    site.put("b.manifest.csv", rows);
+    site.run_once().expect(1);
+    assert_eq!(site.left(), Vec::<String>::new());
+    let failed = site.moved_to("failed");
+    assert_eq!(failed, ["a.manifest.json", "a.png", "b.manifest.csv", "b.png", "c.png", "d.png"]);
 }
 
 #[test]

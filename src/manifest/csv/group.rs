@@ -104,6 +104,7 @@ impl Group {
         }
         let line = row.line;
         let names_line = line != self.first_line;
+        self.findings.name_paths_of(&mut found);
         for mut problem in found.into_problems() {
             if names_line {
                 problem.reason = format!("line {line}: {}", problem.reason);
