@@ -203,12 +203,12 @@ fn say(text: &str) -> anyhow::Result<Exit> {
 
 /// Prints an error with its causes, each once.
 fn complain(error: &anyhow::Error) {
-    let mut text = format!("error: {error}\n");
+    let mut text = format!("error: {}\n", output::escape_lines(&error.to_string()));
     let mut last = error.to_string();
     for cause in error.chain().skip(1) {
         let cause = cause.to_string();
         if !last.contains(&cause) {
-            text.push_str(&format!("  because: {cause}\n"));
+            text.push_str(&format!("  because: {}\n", output::escape_lines(&cause.to_string())));
         }
         last = cause;
     }

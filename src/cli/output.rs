@@ -187,6 +187,12 @@ pub fn escape(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
+/// The same for a text of several lines that are meant.
+#[must_use]
+pub fn escape_lines(text: &str) -> String {
+    text.split('\n').map(escape).collect::<Vec<_>>().join("\n")
+}
+
 /// Unicode's categories Cc and Cf, the two separators of lines, and the fillers that look like nothing.
 fn is_hidden(letter: char) -> bool {
     letter.is_control()

@@ -254,9 +254,10 @@ impl AsFd for Root {
 }
 
 /// A hard link needs no right to read its file on systems without `fs.protected_hardlinks`, so it could show us, who may
-/// read more than its maker, a file from elsewhere.
+/// read more than its maker, a file from elsewhere. A file of our own is taken for one that we put there, but not where we
+/// are root, whose files are the system's.
 fn is_somebody_elses(file: &Identity, folder_owner: u32, own: u32) -> bool {
-    file.links > 1 && file.uid != folder_owner && file.uid != own
+    file.links > 1 && file.uid != folder_owner && (file.uid != own || own == 0)
 }
 
 fn checked(relative: &str) -> Result<RelativePath, Refusal> {
@@ -455,6 +456,7 @@ mod tests {
         assert!(!is_somebody_elses(&Identity { links: 1, ..linked }, owner, own));
         assert!(!is_somebody_elses(&Identity { uid: owner, ..linked }, owner, own));
         assert!(!is_somebody_elses(&Identity { uid: own, ..linked }, owner, own));
+        assert!(is_somebody_elses(&linked, owner, 0), "of root, for a service that runs as root");
         // Where the test may change owners, the whole way is tried.
         if std::os::unix::fs::chown(place.at("again.jpg"), Some(12345), None).is_ok() {
             assert_eq!(place.refusal("again.jpg"), SOMEBODY_ELSES);

@@ -320,6 +320,41 @@ fn a_manifest_with_a_strange_name_is_taken_all_the_same() {
     assert_eq!(site.left(), Vec::<String>::new());
 }
 
+#[test]
+fn names_that_would_move_a_terminals_cursor_are_written_as_escapes_everywhere() {
+    let site = Site::new();
+    let name = "a\u{1b}[2J\u{9b}31m\u{202e}.manifest.json";
+    site.put(name, "{}");
+    site.put("a.png", image(Format::Png, 1));
+    let mut document = entry("=cmd|' /C calc'!A0\u{202e}", 1, "a.png");
+    document["images"][0]["path"] = json!("a\u{1b}]0;x\u{7}.png");
+    site.put_documents("b.manifest.json", &[document, entry("=1+1", 2, "a.png")]);
+    site.run_once();
+    let (whole, odd) = (site.in_drop(name), "a\u{1b}]0;x\u{7}.png");
+    let path = whole.to_str().unwrap();
+    for arguments in [
+        &["status"][..],
+        &["jobs"],
+        &["jobs", "--csv"],
+        &["export"],
+        &["why", path],
+        &["why", odd],
+        &["check", "drop"],
+        &["check", path],
+        &["import", path],
+        &["-v", "run", "--once"],
+    ] {
+        let finished = site.run(arguments);
+        let said = format!("{}{}", finished.stdout, finished.stderr);
+        let hostile = |letter: char| letter.is_control() && letter != '\n' && letter != '\t' || letter == '\u{202e}';
+        let line = said.lines().find(|line| line.contains(hostile));
+        // CSV is data, and a reference stands in it as the sender wrote it; a terminal is no reader of it.
+        let is_data = arguments.contains(&"--csv") || arguments == ["export"];
+        assert!(line.is_none_or(|line| is_data && !line.contains('\u{1b}')), "{arguments:?}: {line:?}");
+        assert!(!said.contains(",=1+1") && !said.contains("\n=1+1"), "{arguments:?}: {said}");
+    }
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn names_that_are_no_utf8_are_left_alone_and_stop_nothing() {

@@ -56,6 +56,8 @@ mod pausing;
 #[cfg(test)]
 mod put_away;
 #[cfg(test)]
+mod race;
+#[cfg(test)]
 mod readme;
 #[cfg(test)]
 mod refused;
