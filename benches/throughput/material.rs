@@ -24,7 +24,9 @@ pub enum Kind {
 impl Kind {
     const fn marks(self) -> (&'static [u8], &'static [u8]) {
         match self {
-            Self::Jpeg => (b"\xFF\xD8\xFF\xE0\0\x10JFIF\0\x01\x01\0\0\x01\0\x01\0\0\xFF\xDA", b"\xFF\xD9"),
+            Self::Jpeg => {
+                (b"\xFF\xD8\xFF\xE0\0\x10JFIF\0\x01\x01\0\0\x01\0\x01\0\0\xFF\xDA\0\x08\x01\x01\0\0\x3F\0", b"\xFF\xD9")
+            }
             Self::Pdf => (b"%PDF-1.7\n", b"\n%%EOF\n"),
         }
     }
@@ -86,6 +88,16 @@ pub fn content(kind: Kind, bytes: usize, seed: u64) -> Vec<u8> {
         content.extend_from_slice(&(noise ^ (noise >> 31)).to_le_bytes());
     }
     content.truncate(bytes.saturating_sub(end.len()));
+    if matches!(kind, Kind::Jpeg) {
+        // In coded data no marker stands: a zero byte follows what would begin one.
+        let mut after_mark = false;
+        for byte in content.iter_mut().skip(start.len()) {
+            if after_mark {
+                *byte = 0;
+            }
+            after_mark = *byte == 0xFF;
+        }
+    }
     content.extend_from_slice(end);
     content
 }
