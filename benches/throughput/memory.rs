@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::{
     Effort,
@@ -42,9 +42,12 @@ pub fn run(effort: &Effort, folder: &Path) -> Result<()> {
             (&large, &large_drop, 1, &mut alone),
         ] {
             sink.reset()?;
+            // Else a fast sink has taken the first before the last begins, and nothing is shown of many at once.
+            sink.gather(max_in_flight)?;
             let used =
                 worker::import(&folder.join("worker"), Setup { program: &effort.worker, max_in_flight }, &sink, drop)?;
-            sink.tally(shape.uploads(), shape.documents.into())?;
+            let tally = sink.tally(shape.uploads(), shape.documents.into())?;
+            ensure!(tally.at_once >= max_in_flight.into(), "only {} uploads were under way at once", tally.at_once);
             peaks.push(used.peak_mib);
         }
         let last = |peaks: &[f64]| peaks.last().copied().unwrap_or_default();

@@ -58,6 +58,9 @@ pub struct Tally {
     pub bytes: u64,
     /// From the head of the first POST to the answer to the last, in nanoseconds.
     pub sending_ns: u64,
+    /// The most uploads that were under way at once.
+    #[serde(default)]
+    pub at_once: u64,
 }
 
 impl Tally {
@@ -86,6 +89,11 @@ struct Counters {
     others: AtomicU64,
     bytes: AtomicU64,
     next_id: AtomicU64,
+    under_way: AtomicU64,
+    at_once: AtomicU64,
+    arrived: AtomicU64,
+    /// The first uploads wait in their middle until so many have arrived.
+    gather: AtomicU64,
 }
 
 impl Counters {
@@ -101,6 +109,20 @@ impl Counters {
             others: zero(),
             bytes: zero(),
             next_id: AtomicU64::new(1),
+            under_way: zero(),
+            at_once: zero(),
+            arrived: zero(),
+            gather: zero(),
+        }
+    }
+
+    /// An upload has begun: it waits for others, if it is to.
+    async fn arrive(&self) {
+        self.at_once.fetch_max(self.under_way.fetch_add(1, Relaxed) + 1, Relaxed);
+        self.arrived.fetch_add(1, Relaxed);
+        let patience = Instant::now() + GATHERING;
+        while self.arrived.load(Relaxed) < self.gather.load(Relaxed) && Instant::now() < patience {
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 
@@ -110,7 +132,8 @@ impl Counters {
 
     fn reset(&self) {
         self.first.store(u64::MAX, Relaxed);
-        for counter in [&self.last, &self.images, &self.files, &self.documents, &self.others, &self.bytes] {
+        let sums = [&self.last, &self.images, &self.files, &self.documents, &self.others, &self.bytes];
+        for counter in sums.into_iter().chain([&self.at_once, &self.arrived]) {
             counter.store(0, Relaxed);
         }
     }
@@ -123,9 +146,13 @@ impl Counters {
             others: self.others.load(Relaxed),
             bytes: self.bytes.load(Relaxed),
             sending_ns: self.last.load(Relaxed).saturating_sub(self.first.load(Relaxed)),
+            at_once: self.at_once.load(Relaxed),
         }
     }
 }
+
+/// How long uploads wait for each other at most; longer than a client may hesitate to send many at once.
+const GATHERING: Duration = Duration::from_secs(10);
 
 async fn answer(counters: Arc<Counters>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let post = request.method() == Method::POST;
@@ -135,11 +162,19 @@ async fn answer(counters: Arc<Counters>, request: Request<Incoming>) -> Result<R
     let (parts, mut body) = request.into_parts();
     let mut bytes = 0;
     let mut whole = true;
+    let upload = post && parts.uri.path().ends_with("/document_images");
+    let mut arriving = upload;
     while let Some(frame) = body.frame().await {
+        if std::mem::take(&mut arriving) {
+            counters.arrive().await;
+        }
         match frame {
             Ok(frame) => bytes += frame.data_ref().map_or(0, |data| data.len() as u64),
             Err(_) => whole = false,
         }
+    }
+    if upload && !arriving {
+        counters.under_way.fetch_sub(1, Relaxed);
     }
     let path = parts.uri.path();
     let id =
@@ -237,7 +272,14 @@ fn obey(counters: &Counters) {
                 "{}".to_owned()
             }
             Ok("tally") => serde_json::to_string(&counters.tally()).unwrap_or_default(),
-            _ => return,
+            Ok(line) => {
+                let Some(uploads) = line.strip_prefix("gather ").and_then(|uploads| uploads.parse().ok()) else {
+                    return;
+                };
+                counters.gather.store(uploads, Relaxed);
+                "{}".to_owned()
+            }
+            Err(_) => return,
         };
         println!("{answer}");
     }
@@ -282,6 +324,11 @@ impl Sink {
     /// Forgets what it was sent.
     pub fn reset(&mut self) -> Result<()> {
         self.ask("reset").map(drop)
+    }
+
+    /// Has the first uploads of a run wait in their middle until so many have arrived.
+    pub fn gather(&mut self, uploads: u32) -> Result<()> {
+        self.ask(&format!("gather {uploads}")).map(drop)
     }
 
     /// What it was sent since the last reset; an error where that is not the whole of what was to be sent.
