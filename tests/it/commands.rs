@@ -10,18 +10,6 @@ fn as_json(site: &Site, arguments: &[&str]) -> Value {
     serde_json::from_str(&finished.stdout).unwrap_or_else(|error| panic!("{error} in {}", finished.stdout))
 }
 
-/// Drops documents of one image each, in one manifest.
-fn drop_batch(site: &Site, documents: u32) {
-    let entries: Vec<Value> = (0..documents)
-        .map(|number| {
-            let name = format!("{number}.png");
-            site.put(&name, image(Format::Png, number));
-            entry(&format!("document-{number}"), number, &name)
-        })
-        .collect();
-    site.put_documents("batch.manifest.json", &entries);
-}
-
 fn jobs(site: &Site, state: &str) -> Vec<Value> {
     as_json(site, &["jobs", "--json", "--state", state]).as_array().unwrap().clone()
 }
@@ -35,7 +23,7 @@ fn number(job: &Value) -> String {
 fn paused_with(site: &Site, documents: u32) -> Daemon {
     site.run(&["run", "--once"]).expect(0);
     site.run(&["pause"]).expect(0);
-    drop_batch(site, documents);
+    site.put_batch("batch.manifest.json", documents);
     let mut daemon = site.daemon();
     daemon.wait_until("it is taken in", || jobs(site, "queued,waiting").len() == documents as usize);
     daemon
@@ -67,7 +55,7 @@ fn one_drop_can_be_paused_alone() {
     site.write("config.toml", config.replace("OTHER", site.at("other").to_str().unwrap()));
     site.run_once().expect(0);
     site.run(&["pause", "--drop", "partner"]).expect(0);
-    drop_batch(&site, 2);
+    site.put_batch("batch.manifest.json", 2);
     site.write("other/x.png", image(Format::Png, 90));
     let manifest = json!({ "version": 1, "documents": [entry("x", 90, "x.png")] });
     site.write("other/x.manifest.json", manifest.to_string());
@@ -115,7 +103,7 @@ fn all_that_is_left_of_a_manifest_can_be_cancelled_without_a_daemon() {
 #[test]
 fn a_job_that_failed_is_sent_by_a_retry_once_the_cause_is_gone() {
     let site = Site::with_faults(&[&format!("create_document=status-before:400/201,profile={}", profile(1))]);
-    drop_batch(&site, 3);
+    site.put_batch("batch.manifest.json", 3);
     site.run_once().expect(1);
     let known = site.receipt_paths("batch.manifest.json");
     assert_eq!(jobs(&site, "failed").len(), 1);
@@ -133,7 +121,7 @@ fn a_job_that_failed_is_sent_by_a_retry_once_the_cause_is_gone() {
 #[test]
 fn a_job_whose_image_was_refused_is_retried_with_the_file_that_was_put_away() {
     let site = Site::with_faults(&["upload_image=status-before:400/201"]);
-    drop_batch(&site, 1);
+    site.put_batch("batch.manifest.json", 1);
     site.run_once().expect(1);
     assert!(site.moved_to("failed").contains(&"0.png".to_owned()));
     site.faults(&[]);
@@ -149,7 +137,7 @@ fn a_waiting_job_is_retried_at_once_beside_the_daemon() {
     site.write("config.toml", config.replace("initial = '50ms'", "initial = '10m'"));
     site.run_once().expect(0);
     site.faults(&["upload_image=status-before:503"]);
-    drop_batch(&site, 1);
+    site.put_batch("batch.manifest.json", 1);
     let mut daemon = site.daemon();
     daemon.wait_until("it waits", || jobs(&site, "waiting").len() == 1);
     site.faults(&[]);
@@ -190,7 +178,7 @@ fn a_held_file_is_released_either_way() {
 #[test]
 fn what_was_done_can_be_looked_up() {
     let site = Site::with_faults(&[&format!("create_document=errors200:201,profile={}", profile(1))]);
-    drop_batch(&site, 3);
+    site.put_batch("batch.manifest.json", 3);
     site.run_once().expect(1);
     let receipt = site.receipt("batch.manifest.json");
     let created = receipt["entries"][0]["document_id"].as_str().unwrap();

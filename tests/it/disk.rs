@@ -16,7 +16,7 @@ use std::{
 use passfort_ingest::sandbox::Options;
 use serde_json::{Value, json};
 
-use crate::support::{Builder, Daemon, Finished, Format, Site, assert_sent_once_or_lost, entry, image, padded};
+use crate::support::{Builder, Daemon, Finished, Site, assert_sent_once_or_lost, entry, padded};
 
 const MANIFEST: &str = "all.manifest.json";
 
@@ -85,18 +85,6 @@ impl OnSmallDisk {
     }
 }
 
-/// Documents of one image each.
-fn drop_documents(site: &Site, count: u32) {
-    let documents: Vec<Value> = (0..count)
-        .map(|number| {
-            let path = format!("{number}.png");
-            site.put(&path, image(Format::Png, number));
-            entry(&format!("document-{number}"), number, &path)
-        })
-        .collect();
-    site.put(MANIFEST, json!({ "version": 1, "documents": documents }).to_string());
-}
-
 #[track_caller]
 fn assert_each_once(site: &Site, receipt: &Value, count: u32) {
     assert_eq!((&receipt["status"], &receipt["counts"]["created"]), (&json!("done"), &json!(count)), "{receipt}");
@@ -112,7 +100,7 @@ fn a_full_disk_under_the_database_stops_all_work_until_there_is_room() {
     let sandbox = Options { latency: Duration::from_millis(10), ..Options::default() };
     let site = Builder { sandbox, ..Builder::default() }.build();
     let mut daemon = OnSmallDisk::start(&site, "state", "8m");
-    drop_documents(&site, 400);
+    site.put_batch(MANIFEST, 400);
     daemon.wait_until("it is in the middle of it", || site.ledger().len() > 40);
     daemon.fill();
     daemon.wait_until_status_says(&site, "STUCK: the database cannot be written");
@@ -139,7 +127,7 @@ fn a_full_disk_under_the_receipts_keeps_the_files_until_there_is_room() {
     .unwrap();
     let mut daemon = OnSmallDisk::start(&site, "elsewhere", "64k");
     daemon.fill();
-    drop_documents(&site, 3);
+    site.put_batch(MANIFEST, 3);
     daemon.wait_until_status_says(&site, "the receipt cannot be written");
     assert_eq!(site.left().len(), 4, "nothing is moved before its receipt is there");
     daemon.make_room();

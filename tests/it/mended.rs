@@ -124,6 +124,22 @@ fn a_line_that_cannot_be_read_is_named_by_its_number() {
     assert!(bad.to_string().contains("line 3"), "the empty line makes it the third, not the second: {receipt}");
 }
 /// A job waits for a file that went away after it was taken in; the time for that is up.
+/// Something happens to an image between its taking in and its sending: the receipt names it.
+#[track_caller]
+fn assert_named_where(site: &Site, happens: impl FnOnce()) {
+    site.run_once().expect(0);
+    site.run(&["pause"]).expect(0);
+    site.put("a.png", image(Format::Png, 1));
+    site.put_documents("a.manifest.json", &[entry("a", 1, "a.png")]);
+    let mut daemon = site.daemon();
+    daemon.wait_until("it is taken in", || site.run(&["jobs"]).stdout.contains("a.manifest.json"));
+    happens();
+    site.run(&["resume"]).expect(0);
+    daemon.wait_until("it is settled", || site.is_settled("a.manifest.json"));
+    assert_eq!(site.receipt("a.manifest.json")["entries"][0]["errors"][0]["path"], "a.png");
+    daemon.terminate().expect(0);
+}
+
 #[test]
 fn a_file_that_goes_and_stays_away_fails_its_entry_after_its_time() {
     let builder = Builder {
@@ -132,33 +148,13 @@ fn a_file_that_goes_and_stays_away_fails_its_entry_after_its_time() {
         ..Builder::default()
     };
     let site = builder.build();
-    site.run_once().expect(0);
-    site.run(&["pause"]).expect(0);
-    site.put("a.png", image(Format::Png, 1));
-    site.put_documents("a.manifest.json", &[entry("a", 1, "a.png")]);
-    let mut daemon = site.daemon();
-    daemon.wait_until("it is taken in", || site.run(&["jobs"]).stdout.contains("a.manifest.json"));
-    fs::remove_file(site.in_drop("a.png")).unwrap();
-    site.run(&["resume"]).expect(0);
-    daemon.wait_until("it is settled", || site.is_settled("a.manifest.json"));
-    assert_eq!(site.receipt("a.manifest.json")["entries"][0]["errors"][0]["path"], "a.png");
-    daemon.terminate().expect(0);
+    assert_named_where(&site, || fs::remove_file(site.in_drop("a.png")).unwrap());
 }
 
 #[test]
 fn a_file_that_has_changed_is_named_in_the_receipt() {
     let site = Site::new();
-    site.run_once().expect(0);
-    site.run(&["pause"]).expect(0);
-    site.put("a.png", image(Format::Png, 1));
-    site.put_documents("a.manifest.json", &[entry("a", 1, "a.png")]);
-    let mut daemon = site.daemon();
-    daemon.wait_until("it is taken in", || site.run(&["jobs"]).stdout.contains("a.manifest.json"));
-    site.put("a.png", image(Format::Png, 2));
-    site.run(&["resume"]).expect(0);
-    daemon.wait_until("it is settled", || site.is_settled("a.manifest.json"));
-    assert_eq!(site.receipt("a.manifest.json")["entries"][0]["errors"][0]["path"], "a.png");
-    daemon.terminate().expect(0);
+    assert_named_where(&site, || site.put("a.png", image(Format::Png, 2)));
 }
 
 #[test]

@@ -1,23 +1,15 @@
 //! Limits of the API: they are used up, and hardly ever run into.
 
 use passfort_ingest::sandbox::{Operation, Options};
-use serde_json::Value;
 
-use crate::support::{Builder, Format, Site, entry, image};
+use crate::support::{Builder, Site};
 
 const DOCUMENTS: u32 = 40;
 
 fn site(limits: &[&str]) -> Site {
     let limits = limits.iter().map(|rule| rule.parse().unwrap()).collect();
     let site = Builder { sandbox: Options { limits, ..Options::default() }, ..Builder::default() }.build();
-    let documents: Vec<Value> = (0..DOCUMENTS)
-        .map(|number| {
-            let path = format!("{number}.png");
-            site.put(&path, image(Format::Png, number));
-            entry(&format!("document-{number}"), number, &path)
-        })
-        .collect();
-    site.put_documents("all.manifest.json", &documents);
+    site.put_batch("all.manifest.json", DOCUMENTS);
     site
 }
 

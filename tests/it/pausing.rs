@@ -6,17 +6,6 @@ use passfort_ingest::sandbox::Operation;
 
 use crate::support::{Builder, Format, Site, entry, image, profile};
 
-fn drop_batch(site: &Site, documents: u32) {
-    let entries: Vec<Value> = (0..documents)
-        .map(|number| {
-            let name = format!("{number}.png");
-            site.put(&name, image(Format::Png, number));
-            entry(&name, number, &name)
-        })
-        .collect();
-    site.put_documents("batch.manifest.json", &entries);
-}
-
 /// What is stopped; the queue must be there.
 fn pauses(site: &Site) -> Vec<Value> {
     let said: Value = serde_json::from_str(&site.run(&["status", "--json"]).expect(0).stdout).unwrap();
@@ -27,7 +16,7 @@ fn pauses(site: &Site) -> Vec<Value> {
 fn a_profile_that_the_key_may_not_write_to_stops_no_other() {
     let site = Builder { retry: "give_up_after = '2s'".to_owned(), ..Builder::default() }.build();
     site.faults(&[&format!("upload_image=status-before:403,profile={}", profile(1))]);
-    drop_batch(&site, 6);
+    site.put_batch("batch.manifest.json", 6);
     let finished = site.run_once().expect(1);
     let receipt = site.receipt("batch.manifest.json");
     assert_eq!(receipt["counts"]["created"], 5, "{receipt}");
@@ -47,7 +36,7 @@ fn drops_with_the_same_key_are_one_account() {
     site.another_drop("other", &key);
     site.write("partner.key", "refused");
     std::fs::set_permissions(site.at("partner.key"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-    drop_batch(&site, 1);
+    site.put_batch("batch.manifest.json", 1);
     site.write("other/0.png", image(Format::Png, 70));
     site.write(
         "other/a.manifest.json",
@@ -70,7 +59,7 @@ fn drops_with_the_same_key_are_one_account() {
 #[test]
 fn after_a_spent_quota_one_call_goes_first() {
     let site = Site::with_faults(&["upload_image=errors200:104"]);
-    drop_batch(&site, 40);
+    site.put_batch("batch.manifest.json", 40);
     let mut daemon = site.daemon();
     let mut uploads = 0;
     let calls = || site.calls(Operation::UploadImage).len();
@@ -95,7 +84,7 @@ fn after_a_spent_quota_one_call_goes_first() {
 #[test]
 fn a_spent_quota_leaves_work_for_the_next_run_and_is_not_taken_for_a_refused_key() {
     let site = Site::with_faults(&["upload_image=errors200:104"]);
-    drop_batch(&site, 3);
+    site.put_batch("batch.manifest.json", 3);
     site.wait_until_settled();
     let finished =
         site.run(&["run", "--once", "--give-up-after", "1s"]).expect(3).says("a limit of the account is spent");
@@ -116,7 +105,7 @@ fn a_spent_quota_leaves_work_for_the_next_run_and_is_not_taken_for_a_refused_key
 #[test]
 fn an_outage_is_tried_with_one_call_at_a_time() {
     let site = Site::with_faults(&["upload_image=status-before:503"]);
-    drop_batch(&site, 60);
+    site.put_batch("batch.manifest.json", 60);
     let mut daemon = site.daemon();
     daemon.wait_until("it has tried", || !site.ledger().is_empty());
     daemon.wait_until("it is stopped", || pauses(&site).iter().any(|pause| pause["cause"] == "outage"));

@@ -7,14 +7,7 @@ use crate::support::{Builder, Format, Site, entry, image, profile};
 /// Drops three documents, of profiles 0 to 2, and takes them in while the API goes wrong for profile 1.
 fn one_of_three(fault: &str) -> (Site, Value) {
     let site = Site::with_faults(&[&format!("{fault},profile={}", profile(1))]);
-    let documents: Vec<Value> = (0..3)
-        .map(|number| {
-            let name = format!("{number}.png");
-            site.put(&name, image(Format::Png, number));
-            entry(&name, number, &name)
-        })
-        .collect();
-    site.put_documents("three.manifest.json", &documents);
+    site.put_batch("three.manifest.json", 3);
     site.run_once().expect(1);
     let receipt = site.receipt("three.manifest.json");
     (site, receipt)

@@ -3,7 +3,6 @@
 use std::{fs, time::Duration};
 
 use passfort_ingest::sandbox::{Operation, Options};
-use serde_json::Value;
 
 use crate::support::{Builder, Format, Site, entry, image, read_receipt};
 
@@ -12,23 +11,11 @@ fn slow(latency_ms: u64) -> Site {
     Builder { sandbox, more: "[workers]\nmax_in_flight = 2".to_owned(), ..Builder::default() }.build()
 }
 
-/// Drops a manifest of so many documents, each on a profile of its own.
-fn drop_batch(site: &Site, documents: u32) {
-    let entries: Vec<Value> = (0..documents)
-        .map(|number| {
-            let name = format!("{number}.png");
-            site.put(&name, image(Format::Png, number));
-            entry(&name, number, &name)
-        })
-        .collect();
-    site.put_documents("batch.manifest.json", &entries);
-}
-
 #[test]
 fn a_second_daemon_is_told_of_the_first_and_does_nothing() {
     let site = Site::new();
     let mut first = site.daemon();
-    drop_batch(&site, 1);
+    site.put_batch("batch.manifest.json", 1);
     first.wait_until("it works", || site.left().is_empty());
 
     let second = site.run(&["run"]).expect(2);
@@ -45,7 +32,7 @@ fn a_second_daemon_is_told_of_the_first_and_does_nothing() {
 fn an_import_for_a_drop_that_the_daemon_does_not_know_says_so_and_queues_nothing() {
     let site = slow(5);
     let mut daemon = site.daemon();
-    drop_batch(&site, 1);
+    site.put_batch("batch.manifest.json", 1);
     daemon.wait_until("it works", || site.left().is_empty());
     site.write("in/x.png", image(Format::Png, 70));
     let manifest = serde_json::json!({ "version": 1, "documents": [entry("x", 70, "x.png")] });
@@ -65,7 +52,7 @@ fn an_import_beside_a_daemon_queues_and_follows() {
     site.write("in/x.png", image(Format::Png, 70));
     let manifest = serde_json::json!({ "version": 1, "documents": [entry("x", 70, "x.png")] });
     site.write("in/x.manifest.json", manifest.to_string());
-    drop_batch(&site, 5);
+    site.put_batch("batch.manifest.json", 5);
 
     site.run(&["import", "in"]).expect(0);
     let receipt = read_receipt(&site.at("in/receipts/x.manifest.json.receipt.json"));
@@ -93,7 +80,7 @@ fn an_import_of_what_the_daemon_refuses_says_so_by_its_code() {
 #[test]
 fn a_key_that_is_refused_in_the_middle_pauses_and_fails_nothing() {
     let site = slow(5);
-    drop_batch(&site, 20);
+    site.put_batch("batch.manifest.json", 20);
     let mut daemon = site.daemon();
     daemon.wait_until("some documents", || site.summary().documents >= 3);
     site.sandbox().set_keys(vec!["new".to_owned()]);
@@ -118,7 +105,7 @@ fn a_key_that_is_refused_in_the_middle_pauses_and_fails_nothing() {
 #[test]
 fn asked_to_stop_it_waits_for_what_is_under_way() {
     let site = slow(300);
-    drop_batch(&site, 10);
+    site.put_batch("batch.manifest.json", 10);
     let mut daemon = site.daemon();
     daemon.wait_until("a call is under way", || !site.ledger().is_empty());
     daemon.terminate().expect(0);
@@ -134,7 +121,7 @@ fn asked_to_stop_it_waits_for_what_is_under_way() {
 fn a_daemon_whose_api_is_away_waits_and_goes_on() {
     let mut site = Site::new();
     site.stop_api();
-    drop_batch(&site, 3);
+    site.put_batch("batch.manifest.json", 3);
     let mut daemon = site.daemon();
     daemon.wait_until("it has tried", || fs::metadata(site.at("state/queue.db")).is_ok_and(|db| db.len() > 0));
     site.start_api();
@@ -148,7 +135,7 @@ fn a_daemon_whose_api_has_fallen_silent_ends_when_it_is_told_to() {
     let mut site = Builder { api: "response_timeout = '1h'".to_owned(), ..Builder::default() }.build();
     site.use_key("wrong-key-7f3a");
     site.faults(&["whoami=hang"]);
-    drop_batch(&site, 1);
+    site.put_batch("batch.manifest.json", 1);
     let mut daemon = site.daemon();
     daemon.wait_until("it asks whether the key works", || !site.calls(Operation::Whoami).is_empty());
     daemon.terminate().expect(0);

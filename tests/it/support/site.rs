@@ -17,7 +17,10 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use super::process::{Daemon, Finished, wait_until};
+use super::{
+    images::{Format, image},
+    process::{Daemon, Finished, wait_until},
+};
 
 /// A little more than the `settle` of the drop.
 const SETTLE: Duration = Duration::from_millis(60);
@@ -151,6 +154,19 @@ impl Site {
     pub(crate) fn configure_drop(&self, lines: &str) {
         let config = fs::read_to_string(self.at("config.toml")).unwrap();
         self.write("config.toml", config.replacen("name = 'partner'\n", &format!("name = 'partner'\n{lines}\n"), 1));
+    }
+
+    /// Writes a JSON manifest with so many documents into the drop, `document-0` and so on, each of one image, `0.png` and
+    /// so on, and on a profile of its own.
+    pub(crate) fn put_batch(&self, path: &str, documents: u32) {
+        let documents: Vec<Value> = (0..documents)
+            .map(|number| {
+                let name = format!("{number}.png");
+                self.put(&name, image(Format::Png, number));
+                entry(&format!("document-{number}"), number, &name)
+            })
+            .collect();
+        self.put_documents(path, &documents);
     }
 
     /// Changes the key that commands are given from now on.
