@@ -319,7 +319,7 @@ fn grown(mut found: Vec<u8>, content: &Content, dice: &mut Dice) -> Vec<u8> {
         let start = found.len();
         found.resize(longest, 0);
         if dice.hits(50) {
-            found.iter_mut().skip(start).for_each(|byte| *byte = dice.next().to_le_bytes()[0]);
+            found.iter_mut().skip(start).for_each(|byte| *byte = dice.draw().to_le_bytes()[0]);
         }
     }
     found

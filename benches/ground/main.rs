@@ -22,6 +22,8 @@ mod disk;
 mod end;
 mod faults;
 mod power;
+#[path = "../shared/proofs.rs"]
+mod proofs;
 mod queue;
 mod record;
 mod selftest;
@@ -30,14 +32,11 @@ mod strace;
 mod trace;
 
 use std::{
-    fs::{self, OpenOptions},
-    io::Write,
     path::{Path, PathBuf},
-    process::Command,
     time::Instant,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand};
 use passfort_ingest::clock::Timestamp;
 
@@ -115,7 +114,7 @@ fn main() -> Result<()> {
 
 fn file_faults(options: &FileFaults, program: &Path, record: bool) -> Result<()> {
     strace::ensure_there()?;
-    let (commit, began) = (commit(), Instant::now());
+    let (commit, began) = (proofs::commit(), Instant::now());
     let mut faults = faults::all(program)?;
     let possible = faults.len();
     faults.retain(|fault| fault.to_string().contains(&options.only));
@@ -134,7 +133,7 @@ fn file_faults(options: &FileFaults, program: &Path, record: bool) -> Result<()>
         began.elapsed().as_secs_f64()
     );
     if record {
-        append(
+        proofs::append(
             "file-faults.tsv",
             "commit\tdate\tpossible\tfaults\tunharmed\tgave_up\twaited\tfailures",
             &format!(
@@ -155,7 +154,7 @@ fn file_faults(options: &FileFaults, program: &Path, record: bool) -> Result<()>
 
 fn power_loss(options: &PowerLoss, program: &Path, record: bool) -> Result<()> {
     strace::ensure_there()?;
-    let commit = commit();
+    let commit = proofs::commit();
     let began = Instant::now();
     let mut recording = record::record(program, options.manifests, options.documents)?;
     let truth = recording.truth()?;
@@ -199,7 +198,7 @@ fn power_loss(options: &PowerLoss, program: &Path, record: bool) -> Result<()> {
         began.elapsed().as_secs_f64()
     );
     if record {
-        append(
+        proofs::append(
             "power-loss.tsv",
             "commit\tdate\tseed\tsteps\tcheckpoints\timages\tdatabases\tresumed\tfailures",
             &format!(
@@ -215,26 +214,4 @@ fn power_loss(options: &PowerLoss, program: &Path, record: bool) -> Result<()> {
     }
     ensure!(count.failures.is_empty(), "{} images break a promise", count.failures.len());
     Ok(())
-}
-
-/// The commit that is tried, marked where it is not what lies here.
-fn commit() -> String {
-    let git = |arguments: &[&str]| {
-        let output = Command::new("git").args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output().ok()?;
-        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
-    };
-    let Some(commit) = git(&["rev-parse", "--short", "HEAD"]) else { return "unknown".to_owned() };
-    let changed = git(&["status", "--porcelain", "--untracked-files=no", "--", "src", "benches"]);
-    if changed.is_some_and(|changed| !changed.is_empty()) { format!("{commit}+") } else { commit }
-}
-
-fn append(name: &str, head: &str, line: &str) -> Result<()> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("proofs").join(name);
-    fs::create_dir_all(path.parent().context("no folder")?)?;
-    let is_new = !path.exists();
-    let mut file = OpenOptions::new().create(true).append(true).open(&path)?;
-    if is_new {
-        writeln!(file, "{head}")?;
-    }
-    writeln!(file, "{line}").with_context(|| format!("cannot write to {}", path.display()))
 }

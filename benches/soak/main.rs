@@ -15,18 +15,17 @@
 
 mod check;
 mod ground;
+#[path = "../shared/proofs.rs"]
+mod proofs;
 
 use std::{
-    fs::{self, OpenOptions},
-    io::Write,
     path::PathBuf,
-    process::Command,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use passfort_ingest::clock::Timestamp;
+use passfort_ingest::{clock::Timestamp, sandbox::Dice};
 
 use crate::{check::Verdict, ground::Ground};
 
@@ -67,7 +66,7 @@ fn main() -> Result<()> {
     let arguments = Arguments::parse();
     ensure!(arguments.documents > 0, "there is nothing to do without documents: give --documents a number above 0");
     // Before anything else, since whoever waits for a long run may commit meanwhile.
-    let commit = commit();
+    let commit = proofs::commit();
     let began = Instant::now();
     let ground = Ground::new(&arguments.program, arguments.seed, arguments.lost)?;
     let kills = soak(&arguments, &ground)?;
@@ -105,7 +104,7 @@ fn main() -> Result<()> {
 
 /// Drops the documents and kills the daemon; returns how often it was killed.
 fn soak(arguments: &Arguments, ground: &Ground) -> Result<u32> {
-    let mut dice = Dice(arguments.seed);
+    let mut dice = Dice::new(arguments.seed);
     // Two images and a document on average, some of them twice.
     let calls = f64::from(arguments.documents) * 3.5;
     let share = calls * 0.8 / f64::from(arguments.kills.max(1));
@@ -120,7 +119,7 @@ fn soak(arguments: &Arguments, ground: &Ground) -> Result<u32> {
         }
         let mut daemon = ground.start(&["run"])?;
         let (born, before) = (Instant::now(), ground.calls());
-        let after = dice.roll() * 2.0 * share;
+        let after = dice.share() * 2.0 * share;
         while ((ground.calls() - before) as f64) < after && born.elapsed() < LONGEST_LIFE {
             if let Some(status) = daemon.try_wait()? {
                 anyhow::bail!("the daemon ended by itself: {status}\n{}", ground.last_words());
@@ -141,39 +140,10 @@ fn soak(arguments: &Arguments, ground: &Ground) -> Result<u32> {
     Ok(killed)
 }
 
-/// Numbers that look random and come again with the same seed (`SplitMix64`).
-struct Dice(u64);
-
-impl Dice {
-    /// From 0 up to 1.
-    fn roll(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((mixed ^ (mixed >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
-    }
-}
-
-/// Which sources this was built from.
-fn commit() -> String {
-    let git = Command::new("git").args(["-C", env!("CARGO_MANIFEST_DIR"), "rev-parse", "--short", "HEAD"]).output();
-    git.map_or_else(|_| String::new(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
-}
-
 fn record(arguments: &Arguments, commit: &str, kills: u32, verdict: &Verdict) -> Result<()> {
-    let root = env!("CARGO_MANIFEST_DIR");
-    let path = PathBuf::from(root).join("proofs/soak.tsv");
-    fs::create_dir_all(path.parent().context("the repository has no root")?)?;
-    let is_new = !path.exists();
-    let mut file = OpenOptions::new().create(true).append(true).open(&path)?;
-    if is_new {
-        let head =
-            "commit\tdate\tseed\tdocuments\tkills\tfaults\tmissing\tdoubled\twrong\tleftovers_counted\tleftovers_found";
-        writeln!(file, "{head}")?;
-    }
-    writeln!(
-        file,
+    let head =
+        "commit\tdate\tseed\tdocuments\tkills\tfaults\tmissing\tdoubled\twrong\tleftovers_counted\tleftovers_found";
+    let line = format!(
         "{commit}\t{}\t{}\t{}\t{kills}\tlost={}%\t{}\t{}\t{}\t{}\t{}",
         Timestamp::now().date(),
         arguments.seed,
@@ -184,6 +154,6 @@ fn record(arguments: &Arguments, commit: &str, kills: u32, verdict: &Verdict) ->
         verdict.wrong,
         verdict.leftovers_counted,
         verdict.leftovers_found
-    )?;
-    Ok(())
+    );
+    proofs::append("soak.tsv", head, &line)
 }

@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use base64::Engine as _;
+use passfort_ingest::sandbox::Dice;
 use uuid::Uuid;
 
 /// What a file's first and last bytes make of it.
@@ -78,14 +79,9 @@ pub fn content(kind: Kind, bytes: usize, seed: u64) -> Vec<u8> {
     let (start, end) = kind.marks();
     let mut content = Vec::with_capacity(bytes + 8);
     content.extend_from_slice(start);
-    let mut state = seed;
+    let mut dice = Dice::new(seed);
     while content.len() + end.len() < bytes {
-        // SplitMix64.
-        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut noise = state;
-        noise = (noise ^ (noise >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        noise = (noise ^ (noise >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        content.extend_from_slice(&(noise ^ (noise >> 31)).to_le_bytes());
+        content.extend_from_slice(&dice.draw().to_le_bytes());
     }
     content.truncate(bytes.saturating_sub(end.len()));
     if matches!(kind, Kind::Jpeg) {

@@ -6,6 +6,7 @@
 use std::{fmt, str::FromStr, time::Duration};
 
 use super::{
+    dice::Dice,
     operation::Operation,
     syntax::{RuleError, duration_text, number, parse_duration, positive, unknown_word},
 };
@@ -258,23 +259,6 @@ impl fmt::Display for FaultRule {
     }
 }
 
-/// Numbers that look random and come again with the same seed (`SplitMix64`).
-#[derive(Debug, Clone)]
-struct Dice(u64);
-
-impl Dice {
-    /// A number from 0 up to, but without, 1.
-    fn roll(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^= mixed >> 31;
-        // The upper 32 bits are plenty, and a u32 becomes an f64 without loss.
-        f64::from(u32::try_from(mixed >> 32).unwrap_or(0)) / (f64::from(u32::MAX) + 1.0)
-    }
-}
-
 /// The rules in force, with how often each matched and fired.
 #[derive(Debug)]
 pub(super) struct Faults {
@@ -290,7 +274,7 @@ struct Count {
 
 impl Faults {
     pub(super) fn new(rules: Vec<FaultRule>, seed: u64) -> Self {
-        let mut faults = Self { rules: Vec::new(), dice: Dice(seed) };
+        let mut faults = Self { rules: Vec::new(), dice: Dice::new(seed) };
         faults.replace(rules);
         faults
     }
@@ -316,7 +300,7 @@ impl Faults {
                 && when.first.is_none_or(|first| count.seen <= first)
                 && when.times.is_none_or(|times| count.fired < times)
                 && chosen.is_none()
-                && when.p.is_none_or(|p| self.dice.roll() < p);
+                && when.p.is_none_or(|p| self.dice.share() < p);
             if due {
                 count.fired += 1;
                 chosen = Some(rule.clone());

@@ -13,6 +13,7 @@ mod body;
 mod calls;
 mod control;
 mod data;
+mod dice;
 mod faults;
 mod ledger;
 mod limits;
@@ -38,14 +39,8 @@ use axum::Router;
 use tokio::{net::TcpListener, task::JoinHandle, time::Instant};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use self::{
-    faults::Faults,
-    ledger::Ledger,
-    limits::Limits,
-    store::Store,
-    wire::{OnLine, Wires},
-};
 pub use self::{
+    dice::Dice,
     faults::{FaultKind, FaultRule, FaultStatus, When},
     ledger::{LedgerEntry, Summary},
     limits::LimitRule,
@@ -53,6 +48,13 @@ pub use self::{
     options::{FileReadMethod, IdOrder, ListShape, Options},
     store::{DocumentView, ImageView},
     syntax::{RuleError, parse_duration},
+};
+use self::{
+    faults::Faults,
+    ledger::Ledger,
+    limits::Limits,
+    store::Store,
+    wire::{OnLine, Wires},
 };
 
 /// How long [`Sandbox::stop`] waits for connections that were told to close.

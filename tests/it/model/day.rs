@@ -78,7 +78,7 @@ impl Day {
     }
 
     fn new(seed: u64) -> Self {
-        let mut dice = Dice(seed);
+        let mut dice = Dice::new(seed);
         let policy = Policy {
             after_success: dice.pick(&["archive", "archive", "keep", "delete"]),
             reject: dice.one_in(4),

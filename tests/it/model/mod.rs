@@ -18,6 +18,8 @@ use std::{
     thread,
 };
 
+use passfort_ingest::sandbox;
+
 use self::day::Day;
 
 /// Days that are tried unless told otherwise: about a minute.
@@ -26,21 +28,17 @@ const SEEDS: Range<u64> = 1..61;
 /// Days that are lived at the same time; they mostly wait.
 const AT_ONCE: usize = 6;
 
-/// Numbers that look random and come again with the same seed (`SplitMix64`).
-struct Dice(u64);
+/// What a day asks of the dice.
+struct Dice(sandbox::Dice);
 
 impl Dice {
-    fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
+    const fn new(seed: u64) -> Self {
+        Self(sandbox::Dice::new(seed))
     }
 
     /// A number below the bound.
     fn below(&mut self, bound: u32) -> u32 {
-        u32::try_from(self.roll() % u64::from(bound)).unwrap()
+        u32::try_from(self.0.draw() % u64::from(bound)).unwrap()
     }
 
     /// Whether it is one of so many.
