@@ -31,3 +31,4 @@ pub mod service;
 pub mod standing;
 pub mod telemetry;
 pub mod verdict;
+pub mod verify;

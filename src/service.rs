@@ -9,13 +9,13 @@
 //! One token stops everything: intake between two entries, dispatch between two calls of a job, closing between two
 //! batches. The queue is closed last, by being dropped.
 
+mod accounts;
 mod events;
 mod inboxes;
 mod settling;
 mod vitals;
 
 use std::{
-    collections::HashMap,
     path::PathBuf,
     sync::{Arc, PoisonError},
     time::{Duration, Instant},
@@ -24,19 +24,22 @@ use std::{
 use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-pub use self::vitals::Vitals;
-use self::{inboxes::InboxThread, settling::close_batches};
+pub use self::{accounts::Accounts, vitals::Vitals};
+use self::{
+    accounts::{lanes, spent},
+    inboxes::InboxThread,
+    settling::close_batches,
+};
 use crate::{
-    account::{Account, Slots},
-    api::{self, Client},
+    account::Account,
+    api,
     clock::Timestamp,
     closing::{Settled, purge},
     config::{self, Config, DropConfig, LostFile},
     delivery::Delivery,
-    dispatch::{DRAIN, Dispatcher, Lane, Signals},
+    dispatch::{DRAIN, Dispatcher, Signals},
     intake::watch::{Drop as Inbox, Looked},
     outcome::Operation,
-    pacer::{Allowance, Pacer},
     queue::{
         Queue, QueueError,
         doorbell::Doorbell,
@@ -267,94 +270,6 @@ async fn recover(lost_file: LostFile, queue: &Queue, telemetry: &Telemetry) -> R
 fn calls_at_once(config: &Config) -> usize {
     let by_memory = usize::try_from(config.workers.memory_limit / BYTES_OF_AN_UPLOAD).unwrap_or(usize::MAX);
     config.workers.max_in_flight.min(by_memory).max(1)
-}
-
-/// What a person reads of an account: never a password that may stand in the address. Drops with the same address and
-/// the same file of the key share it.
-fn scope_of(config: &Config, drop: Option<&DropConfig>) -> String {
-    let base_url = drop.and_then(|drop| drop.base_url.as_ref()).unwrap_or(&config.api.base_url);
-    let own_key = drop.and_then(|drop| drop.api_key_file.as_ref());
-    match own_key.filter(|key| Some(*key) != config.api.api_key_file.as_ref()) {
-        Some(key) => format!("account:{base_url} (key {})", key.display()),
-        None => format!("account:{base_url}"),
-    }
-}
-
-/// How long ago each account created documents within the last hour, where that is limited: a restart begins no new
-/// hour.
-async fn spent(
-    config: &Config,
-    queue: &Queue,
-    import: Option<&str>,
-) -> Result<HashMap<String, Vec<Duration>>, QueueError> {
-    let Some(hourly) = config.limits.documents_per_hour else { return Ok(HashMap::new()) };
-    let mut drops: HashMap<String, Vec<String>> = HashMap::new();
-    for drop in &config.drops {
-        drops.entry(scope_of(config, Some(drop))).or_default().push(drop.name.clone());
-    }
-    // What was imported went to the main account, whether or not this process imports.
-    let imports = [Some(IMPORT), import].into_iter().flatten().filter(|name| config.drop_named(name).is_none());
-    drops.entry(scope_of(config, None)).or_default().extend(imports.map(str::to_owned));
-    let now = Timestamp::now();
-    let since = Timestamp(now.0.saturating_sub(3_600_000));
-    let mut spent = HashMap::new();
-    for (scope, names) in drops {
-        let created = queue.created_since(names, since, hourly).await?;
-        spent.insert(scope, created.into_iter().map(|at| now.since(at)).collect());
-    }
-    Ok(spent)
-}
-
-/// Which account each drop's jobs go to. Drops with the same address and key share one.
-fn lanes(
-    config: &Config,
-    import: Option<&str>,
-    spent: &HashMap<String, Vec<Duration>>,
-) -> Result<Vec<Lane>, ServiceError> {
-    let slots = Slots::new(calls_at_once(config));
-    let mut accounts: HashMap<String, Arc<Account>> = HashMap::new();
-    let mut account = |drop: Option<&DropConfig>| -> Result<Arc<Account>, ServiceError> {
-        let base_url = drop.and_then(|drop| drop.base_url.as_ref()).unwrap_or(&config.api.base_url);
-        let scope = scope_of(config, drop);
-        if let Some(known) = accounts.get(&scope) {
-            return Ok(Arc::clone(known));
-        }
-        let key = config::api_key(&config.api, drop, &mut config::environment())?;
-        key.warnings.iter().for_each(|warning| tracing::warn!(origin = %key.origin, warning, "about the key"));
-        let client = Client::new(&api::Settings {
-            base_url: base_url.as_str().to_owned(),
-            key: key.secret,
-            connect_timeout: config.api.connect_timeout,
-            stall_timeout: config.api.stall_timeout,
-            response_timeout: config.api.response_timeout,
-            ca_file: config.api.ca_file.clone(),
-            proxy: config.api.proxy.as_ref().map(|proxy| proxy.as_str().to_owned()),
-            data_uri: config.api.data_uri,
-            max_connections_hint: calls_at_once(config),
-        })?;
-        let allowance = Allowance {
-            documents_per_hour: config.limits.documents_per_hour,
-            requests_per_second: config.limits.requests_per_second,
-            bytes_per_second: config.limits.bytes_per_second,
-        };
-        let pacer = Pacer::new(&allowance, spent.get(&scope).map_or(&[][..], Vec::as_slice));
-        let made = Arc::new(Account::new(scope.clone(), client, Arc::clone(&slots), pacer));
-        accounts.insert(scope, Arc::clone(&made));
-        Ok(made)
-    };
-    let mut lanes = Vec::new();
-    for drop in &config.drops {
-        lanes.push(Lane {
-            drop: drop.name.clone(),
-            account: account(Some(drop))?,
-            priority: drop.priority,
-            file_patience: drop.incomplete_after,
-        });
-    }
-    if let Some(name) = import.filter(|name| config.drop_named(name).is_none()) {
-        lanes.push(Lane { drop: name.to_owned(), account: account(None)?, priority: 0, file_patience: FILE_PATIENCE });
-    }
-    Ok(lanes)
 }
 
 async fn listen(database: PathBuf, signals: Arc<Signals>, stop: CancellationToken) {

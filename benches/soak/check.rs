@@ -20,7 +20,9 @@ pub struct Verdict {
     pub doubled: u64,
     /// Documents whose images are not those that were asked for, and receipts that name another document.
     pub wrong: u64,
-    /// Images without a document, as the worker counts them.
+    /// Images that may be without a document: how many answers were lost, as the worker knows.
+    pub leftovers_possible: u64,
+    /// Images without a document, as `verify` counts them.
     pub leftovers_counted: u64,
     /// Images without a document.
     pub leftovers_found: u64,
@@ -38,9 +40,14 @@ pub fn judge(ground: &Ground, documents: u32) -> Result<Verdict> {
         at_api.entry((document.profile.clone(), images)).or_default().push(&document.id);
     }
     let status = ground.status()?;
-    let counted = status.pointer("/queue/possible_leftovers").and_then(Value::as_u64);
+    let possible = status.pointer("/queue/possible_leftovers").and_then(Value::as_u64);
+    let verified = ground.verify()?;
+    let counted = verified.pointer("/sum/leftover_images").and_then(Value::as_u64);
+    let standing_still = verified.pointer("/sum/standing").and_then(Value::as_u64);
+    ensure!(standing_still == Some(u64::from(documents)), "`verify` does not find every document: {verified}");
     let mut verdict = Verdict {
-        leftovers_counted: counted.context("`status --json` has no queue.possible_leftovers")?,
+        leftovers_possible: possible.context("`status --json` has no queue.possible_leftovers")?,
+        leftovers_counted: counted.context("`verify --json` has no sum.leftover_images")?,
         leftovers_found: ground.orphans(),
         ..Verdict::default()
     };

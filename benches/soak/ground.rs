@@ -171,6 +171,14 @@ impl Ground {
         serde_json::from_slice(&output.stdout).context("`status --json` said no JSON")
     }
 
+    /// What `verify` says in the end.
+    pub fn verify(&self) -> Result<Value> {
+        let output = self.command(&["verify", "--json", "--no-unused"]).output()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let said = || format!("{text}{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_str(text.lines().last().unwrap_or_default()).with_context(said)
+    }
+
     /// Every receipt's path.
     pub fn receipts(&self) -> Result<Vec<PathBuf>> {
         let folder = self.folder.path().join("drop/receipts");

@@ -74,12 +74,13 @@ fn main() -> Result<()> {
     let verdict = check::judge(&ground, arguments.documents)?;
     println!(
         "{} documents, {kills} kills, {} % of answers lost: {} missing, {} doubled, {} wrong; leftover images: {} \
-         counted, {} found; {:.0} s",
+         possible, {} counted by `verify`, {} found; {:.0} s",
         arguments.documents,
         arguments.lost,
         verdict.missing,
         verdict.doubled,
         verdict.wrong,
+        verdict.leftovers_possible,
         verdict.leftovers_counted,
         verdict.leftovers_found,
         began.elapsed().as_secs_f64()
@@ -93,12 +94,16 @@ fn main() -> Result<()> {
         arguments.seed
     );
     ensure!(
-        verdict.leftovers_counted >= verdict.leftovers_found,
-        "images were left over that the worker does not count"
+        verdict.leftovers_counted == verdict.leftovers_found,
+        "`verify` does not count the images that are left over as they are"
+    );
+    ensure!(
+        verdict.leftovers_possible >= verdict.leftovers_found,
+        "images were left over that the worker does not know to be possible"
     );
     // A kill may hit an upload between the note that it goes out and its going out.
-    let too_many = verdict.leftovers_counted - verdict.leftovers_found;
-    ensure!(too_many <= u64::from(kills), "{too_many} images are counted as left over that are not there");
+    let too_many = verdict.leftovers_possible - verdict.leftovers_found;
+    ensure!(too_many <= u64::from(kills), "{too_many} images are said to be left over possibly that cannot be");
     Ok(())
 }
 
@@ -141,10 +146,10 @@ fn soak(arguments: &Arguments, ground: &Ground) -> Result<u32> {
 }
 
 fn record(arguments: &Arguments, commit: &str, kills: u32, verdict: &Verdict) -> Result<()> {
-    let head =
-        "commit\tdate\tseed\tdocuments\tkills\tfaults\tmissing\tdoubled\twrong\tleftovers_counted\tleftovers_found";
+    let head = "commit\tdate\tseed\tdocuments\tkills\tfaults\tmissing\tdoubled\twrong\tleftovers_counted\tleftovers_found\t\
+         leftovers_possible";
     let line = format!(
-        "{commit}\t{}\t{}\t{}\t{kills}\tlost={}%\t{}\t{}\t{}\t{}\t{}",
+        "{commit}\t{}\t{}\t{}\t{kills}\tlost={}%\t{}\t{}\t{}\t{}\t{}\t{}",
         Timestamp::now().date(),
         arguments.seed,
         arguments.documents,
@@ -153,7 +158,8 @@ fn record(arguments: &Arguments, commit: &str, kills: u32, verdict: &Verdict) ->
         verdict.doubled,
         verdict.wrong,
         verdict.leftovers_counted,
-        verdict.leftovers_found
+        verdict.leftovers_found,
+        verdict.leftovers_possible
     );
     proofs::append("soak.tsv", head, &line)
 }

@@ -15,6 +15,7 @@ pub mod sandbox;
 pub mod show;
 mod start;
 pub mod status;
+pub mod verify;
 pub mod why;
 
 use std::{ffi::OsString, io::Write, path::PathBuf, process::ExitCode};
@@ -92,6 +93,8 @@ enum Command {
     Resume(act::ResumeArgs),
     /// The crosswalk from what was asked to what was created.
     Export(export::ExportArgs),
+    /// Ask the API whether every created document still stands, and list images that no document uses.
+    Verify(verify::VerifyArgs),
     /// Serve a stand-in for the API on loopback, with faults and limits that can be switched on.
     Sandbox(sandbox::SandboxArgs),
     /// See it work: the sandbox, a small drop with real little images, and what becomes of them.
@@ -180,6 +183,7 @@ fn carry_out(command: Command, context: &Context) -> anyhow::Result<Exit> {
         Command::Pause(args) => act::pause(&args, &context.looking()?),
         Command::Resume(args) => act::resume(&args, &context.looking()?),
         Command::Export(args) => export::run(&args, &context.looking()?),
+        Command::Verify(args) => verify::run(&args, context),
         Command::Sandbox(args) => start::block_on(async {
             sandbox::run(args, start::signalled()).await?;
             Ok(Exit::Well)

@@ -125,7 +125,18 @@ fn page(seen: &Standing, output: &mut Output<'_>) -> anyhow::Result<()> {
     }
     if queue.possible_leftovers > 0 {
         let count = queue.possible_leftovers;
-        line("leftovers", &format!("possibly {count} images whose answers were lost, and that no document uses"))?;
+        let seen = queue.verified.as_ref().map_or_else(
+            || "`verify` finds out which are there".to_owned(),
+            |verified| format!("{} were there at the `verify` of {}", verified.leftover_images, verified.at),
+        );
+        line(
+            "leftovers",
+            &format!("possibly {count} images whose answers were lost, and that no document uses; {seen}"),
+        )?;
+    }
+    if let Some(verified) = queue.verified.as_ref().filter(|verified| verified.amiss > 0) {
+        let (amiss, at) = (verified.amiss, &verified.at);
+        line("verify", &format!("{amiss} documents did not stand as they were created at the `verify` of {at}"))?;
     }
     if queue.possible_extra_files > 0 {
         line(

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, ToSql, params_from_iter};
 use serde::Serialize;
 
-use super::{QueueError, control, numbers, rows, settle};
+use super::{QueueError, control, created, numbers, rows, settle};
 use crate::{
     clock::Timestamp,
     entry::EntryKind,
@@ -81,6 +81,12 @@ impl Filter {
             add("max(job.created_at, coalesce(job.ended_at, 0)) >= ?", Box::new(since.0));
         }
         conditions
+    }
+
+    /// What of the filter is about jobs, as a condition over `job`, `batch` and `drop_folder`, and the values that it names.
+    pub(super) fn job_conditions(&self) -> (String, Vec<Box<dyn ToSql>>) {
+        let conditions = self.conditions();
+        (conditions.text, conditions.values)
     }
 
     /// What of the filter is about entries that never became jobs, and the values that it names.
@@ -487,6 +493,8 @@ pub struct Glance {
     pub possible_leftovers: i64,
     /// Files that may stand at the API without a job that knows of it, because an answer was lost.
     pub possible_extra_files: i64,
+    /// What the last `verify` of everything came to.
+    pub verified: Option<created::Verified>,
     /// Drops that cannot be read and batches that cannot be settled, and why.
     pub troubled: Vec<(String, String)>,
 }
@@ -539,6 +547,7 @@ pub fn glance(connection: &Connection, now: Timestamp) -> Result<Glance, QueueEr
         last_error_at,
         possible_leftovers: numbers::lost_uploads(connection, EntryKind::Document)?,
         possible_extra_files: numbers::lost_uploads(connection, EntryKind::File)?,
+        verified: created::verified(connection)?,
         troubled,
     })
 }

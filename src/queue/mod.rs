@@ -15,6 +15,7 @@ mod again_tests;
 pub mod awaited;
 pub mod clocks;
 pub mod control;
+pub mod created;
 pub mod crosswalk;
 pub mod doorbell;
 pub mod handed_over;

@@ -67,3 +67,5 @@ mod sftp;
 mod side_by_side;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod verify;

@@ -1,0 +1,263 @@
+//! `verify`: asks the API whether every created document still stands with its images, and lists what no document uses.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use clap::Args;
+use futures_util::{StreamExt, stream};
+use indicatif::ProgressBar;
+use serde::Serialize;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Context,
+    filter::FilterArgs,
+    output::{self, Exit, Output, escape},
+    start,
+};
+use crate::{
+    account::Account,
+    clock::Timestamp,
+    config::{Config, parse_duration},
+    queue::{
+        Queue, QueueError, WhenStuck,
+        created::{OnProfile, Verified, by_profile},
+        look::Filter,
+    },
+    retry::RetryPolicy,
+    service::Accounts,
+    verify::{
+        Asking, Checked, NoAnswer,
+        compare::{Finding, Sum, What},
+    },
+};
+
+/// What `verify` is told.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Reads only: two calls a profile. Every finding is a line as it is made, the sum comes last. Files are \
+                  not checked, since the API has no list of them. E.g. what was created since yesterday:\n  \
+                  passfort-ingest verify --since 1d"
+)]
+pub struct VerifyArgs {
+    /// On the profiles of which jobs; else of all.
+    #[command(flatten)]
+    pub filter: FilterArgs,
+
+    /// Do not list images that no document uses; they are counted all the same
+    #[arg(long)]
+    pub no_unused: bool,
+
+    /// Write JSON Lines: a line for each finding, and the sum in the last
+    #[arg(long)]
+    pub json: bool,
+
+    /// Exit with 4 after so long in which no call worked
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = parse_duration)]
+    pub give_up_after: Duration,
+}
+
+/// Profiles that are read from the queue ahead of their turn.
+const AHEAD: usize = 32;
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// Those of the configuration, the database, and of writing.
+pub fn run(args: &VerifyArgs, context: &Context) -> anyhow::Result<Exit> {
+    let config = context.load()?;
+    let bar = if context.progress { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+    output::on_streams(|output| verify(args, &config, &bar, output))
+}
+
+fn verify(args: &VerifyArgs, config: &Config, bar: &ProgressBar, output: &mut Output<'_>) -> anyhow::Result<Exit> {
+    let connection = match Queue::look(&config.queue.database) {
+        Err(error @ QueueError::Absent { .. }) => return Ok(output.refuse_usage(&error.to_string())),
+        connection => connection?,
+    };
+    let filter = args.filter.filter(Timestamp::now());
+    let everything = filter == Filter::default();
+    let (sum, ended) = start::block_on(async {
+        let accounts = Accounts::new(config)?;
+        let stop = CancellationToken::new();
+        let (stopping, signalled) = (stop.clone(), start::signalled());
+        let stopper = tokio::spawn(async move {
+            signalled.await;
+            stopping.cancel();
+        });
+        let asking = Asking {
+            retry: RetryPolicy {
+                initial: config.retry.initial,
+                max: config.retry.max.min(LONGEST_DELAY),
+                give_up_after: args.give_up_after,
+            },
+            stop,
+        };
+        let (send, receive) = mpsc::channel(AHEAD);
+        let reader = tokio::task::spawn_blocking(move || {
+            by_profile(&connection, &filter, |profile| {
+                // Nobody listens any more: it was stopped.
+                send.blocking_send(profile).map_err(|_| anyhow::Error::new(NoAnswer::Stopped))
+            })
+        });
+        let checked = check_all(&asking, &accounts, config.workers.max_in_flight, receive, |checked| {
+            bar.inc(1);
+            bar.set_message(format!("{} profiles", bar.position()));
+            bar.suspend(|| tell(&checked, args, output))
+        })
+        .await;
+        stopper.abort();
+        let read = reader.await?;
+        let (sum, ended) = checked?;
+        if ended.is_none() {
+            read?;
+        }
+        Ok((sum, ended))
+    })?;
+    bar.finish_and_clear();
+    conclude(&sum, ended.as_ref(), args.json, output)?;
+    if everything && ended.is_none() && sum.unreadable_profiles == 0 {
+        let verified = Verified {
+            at: Timestamp::now().to_string(),
+            profiles: sum.profiles,
+            amiss: sum.missing + sum.changed,
+            leftover_images: sum.leftover_images,
+        };
+        // `status` shows it; whoever may not write has seen it here.
+        let noted =
+            Queue::open(&config.queue.database, WhenStuck::Fail).and_then(|queue| queue.note_verified(&verified));
+        if let Err(error) = noted {
+            output.remark(&format!("warning: `status` will not show this, since it cannot be written down: {error}"));
+        }
+    }
+    Ok(match ended {
+        Some(NoAnswer::Key(_) | NoAnswer::Unreachable(_)) => Exit::Unreachable,
+        Some(NoAnswer::Stopped) => Exit::WorkLeft,
+        None if sum.is_well() => Exit::Well,
+        None => Exit::Refused,
+    })
+}
+
+/// A person waits: no delay is longer.
+const LONGEST_DELAY: Duration = Duration::from_secs(30);
+
+/// The jobs of a profile by the account that they use; nearly always one.
+fn split(accounts: &Accounts, known: OnProfile) -> impl Iterator<Item = (Option<Arc<Account>>, OnProfile)> + use<> {
+    let mut parts: BTreeMap<String, (Option<Arc<Account>>, OnProfile)> = BTreeMap::new();
+    for job in known.jobs {
+        let account = accounts.of(&job.drop).map(Arc::clone);
+        let scope = account.as_ref().map(|account| account.scope.clone()).unwrap_or_default();
+        let (_, part) = parts
+            .entry(scope)
+            .or_insert_with(|| (account, OnProfile { profile: known.profile.clone(), jobs: Vec::new() }));
+        part.jobs.push(job);
+    }
+    parts.into_values()
+}
+
+/// Checks what comes, several profiles at a time, and tells each; returns the sum, and why it ended early if it did.
+async fn check_all(
+    asking: &Asking,
+    accounts: &Accounts,
+    at_once: usize,
+    receive: mpsc::Receiver<OnProfile>,
+    mut tell: impl FnMut(Checked) -> std::io::Result<()>,
+) -> anyhow::Result<(Sum, Option<NoAnswer>)> {
+    let known = stream::unfold(receive, |mut receive| async move { receive.recv().await.map(|next| (next, receive)) });
+    let parts = known.flat_map(|known| stream::iter(split(accounts, known)));
+    let mut checks =
+        std::pin::pin!(parts.map(|(account, known)| asking.check(account, known)).buffer_unordered(at_once.max(1)));
+    let mut sum = Sum::default();
+    while let Some(checked) = checks.next().await {
+        match checked {
+            Ok(checked) => {
+                sum.add(&checked.sum);
+                tell(checked)?;
+            }
+            Err(ended) => return Ok((sum, Some(ended))),
+        }
+    }
+    let stopped = asking.stop.is_cancelled().then_some(NoAnswer::Stopped);
+    Ok((sum, stopped))
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    profile_id: &'a str,
+    #[serde(flatten)]
+    finding: &'a Finding,
+}
+
+fn tell(checked: &Checked, args: &VerifyArgs, output: &mut Output<'_>) -> std::io::Result<()> {
+    for finding in &checked.findings {
+        if args.no_unused && finding.finding == What::UnusedImage {
+            continue;
+        }
+        if args.json {
+            serde_json::to_writer(&mut *output.out, &Line { profile_id: &checked.profile, finding })?;
+            writeln!(output.out)?;
+            continue;
+        }
+        let word = match finding.finding {
+            What::Missing => "missing",
+            What::Changed => "changed",
+            What::Unreadable => "unreadable",
+            What::UnusedImage => "unused image",
+        };
+        let named =
+            |name: &str, value: Option<String>| value.map(|value| format!(" {name} {value}")).unwrap_or_default();
+        let subject = format!(
+            "profile {}{}{}{}",
+            checked.profile,
+            named("job", finding.job.map(|job| job.to_string())),
+            named("reference", finding.reference.clone()),
+            named("ID", finding.id.clone())
+        );
+        writeln!(output.out, "{word:<13} {}: {}", escape(&subject), escape(&finding.detail))?;
+    }
+    Ok(())
+}
+
+fn conclude(sum: &Sum, ended: Option<&NoAnswer>, json: bool, output: &mut Output<'_>) -> anyhow::Result<()> {
+    if json {
+        serde_json::to_writer(
+            &mut *output.out,
+            &serde_json::json!({ "sum": sum, "complete": ended.is_none(), "ended": ended.map(ToString::to_string) }),
+        )?;
+        writeln!(output.out)?;
+    } else {
+        let unreadable = match sum.unreadable_profiles {
+            0 => String::new(),
+            many => format!(", and {many} that cannot be read"),
+        };
+        let mut line = |name: &str, text: String| writeln!(output.out, "{name:<18}{text}");
+        line("profiles", format!("{}{unreadable}", sum.profiles))?;
+        line(
+            "documents",
+            format!("{}: {} stand, {} missing, {} changed", sum.documents, sum.standing, sum.missing, sum.changed),
+        )?;
+        line(
+            "leftovers",
+            format!("{} images, of {} answers that were lost", sum.leftover_images, sum.possible_leftovers),
+        )?;
+        line(
+            "other unused",
+            format!(
+                "{} images of jobs that ended without a document, {} of jobs under way, {} of others",
+                sum.images_of_failed_jobs, sum.images_under_way, sum.foreign_images
+            ),
+        )?;
+        if sum.files_not_checked > 0 {
+            line("files", format!("{} not checked: the API has no list of files", sum.files_not_checked))?;
+        }
+    }
+    if let Some(ended) = ended {
+        output.remark(&match ended {
+            NoAnswer::Stopped => "stopped: what is above is what was checked until then".to_owned(),
+            NoAnswer::Key(_) => format!("error: {}; put the right key in place", escape(&ended.to_string())),
+            NoAnswer::Unreachable(_) => format!("error: {}; try again when it can", escape(&ended.to_string())),
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,272 @@
+//! What the queue says was put onto a profile, against what the API says stands there.
+//!
+//! Pure. Images are told by their IDs alone: the API gives neither digest nor size, and the dates that it gives differ
+//! between answers.
+
+use std::collections::{HashMap, HashSet};
+
+use serde::Serialize;
+
+use crate::{entry::EntryKind, job::JobState, outcome::StandingDocument, queue::created::Ours};
+
+/// What is the matter with one document or image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum What {
+    /// A document that was created does not stand on its profile any more.
+    Missing,
+    /// It stands, but not as it was created.
+    Changed,
+    /// The profile cannot be read.
+    Unreadable,
+    /// An image that no document uses.
+    UnusedImage,
+}
+
+/// One finding.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What it is.
+    pub finding: What,
+    /// The job that it is about, where there is one.
+    pub job: Option<i64>,
+    /// The sender's key of that job.
+    pub reference: Option<String>,
+    /// The document or image.
+    pub id: Option<String>,
+    /// In words.
+    pub detail: String,
+}
+
+/// What was seen, in numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Sum {
+    /// Profiles that were read.
+    pub profiles: u64,
+    /// Profiles that could not be read.
+    pub unreadable_profiles: u64,
+    /// Documents that were created, on the profiles that were read.
+    pub documents: u64,
+    /// Of these, documents that stand as they were created.
+    pub standing: u64,
+    /// Of these, documents that stand no more.
+    pub missing: u64,
+    /// Of these, documents that stand with other images, or under another ID.
+    pub changed: u64,
+    /// Files that were uploaded; the API has no list of files, so that nobody can say whether they stand.
+    pub files_not_checked: u64,
+    /// How many answers to uploads of images were lost: what may be left over at most.
+    pub possible_leftovers: u64,
+    /// Images that no document uses and no job knows of; of each profile, as many at most as answers were lost there.
+    pub leftover_images: u64,
+    /// More such images: put there by others.
+    pub foreign_images: u64,
+    /// Images that no document uses, of jobs that ended without a document.
+    pub images_of_failed_jobs: u64,
+    /// Images that no document uses yet, of jobs that have not ended.
+    pub images_under_way: u64,
+}
+
+impl Sum {
+    /// Adds another profile's.
+    pub const fn add(&mut self, other: &Self) {
+        self.profiles += other.profiles;
+        self.unreadable_profiles += other.unreadable_profiles;
+        self.documents += other.documents;
+        self.standing += other.standing;
+        self.missing += other.missing;
+        self.changed += other.changed;
+        self.files_not_checked += other.files_not_checked;
+        self.possible_leftovers += other.possible_leftovers;
+        self.leftover_images += other.leftover_images;
+        self.foreign_images += other.foreign_images;
+        self.images_of_failed_jobs += other.images_of_failed_jobs;
+        self.images_under_way += other.images_under_way;
+    }
+
+    /// Whether every document stands as it was created.
+    #[must_use]
+    pub const fn is_well(&self) -> bool {
+        self.missing + self.changed + self.unreadable_profiles == 0
+    }
+}
+
+/// Compares one profile: its documents, and the IDs of all its images.
+#[must_use]
+pub fn compare(ours: &[Ours], standing: &[StandingDocument], images: &[String]) -> (Sum, Vec<Finding>) {
+    let mut sum = Sum { profiles: 1, ..Sum::default() };
+    let mut findings = Vec::new();
+    let by_id: HashMap<String, &StandingDocument> =
+        standing.iter().map(|document| (document.id.to_ascii_lowercase(), document)).collect();
+    for job in ours {
+        sum.possible_leftovers += job.lost;
+        if job.state != JobState::Done {
+            continue;
+        }
+        if job.kind == EntryKind::File {
+            sum.files_not_checked += 1;
+            continue;
+        }
+        sum.documents += 1;
+        match amiss(job, &by_id, standing) {
+            None => sum.standing += 1,
+            Some(finding) => {
+                *(if finding.finding == What::Missing { &mut sum.missing } else { &mut sum.changed }) += 1;
+                findings.push(finding);
+            }
+        }
+    }
+    let used: HashSet<String> = standing.iter().flat_map(|document| lower(&document.image_ids)).collect();
+    let known: HashMap<String, &Ours> =
+        ours.iter().flat_map(|job| lower(&job.images).map(move |id| (id, job))).collect();
+    let mut unknown = 0;
+    // The same image may be listed twice.
+    let listed: HashSet<String> = lower(images).collect();
+    let mut unused: Vec<String> = listed.into_iter().filter(|id| !used.contains(id)).collect();
+    unused.sort_unstable();
+    for id in unused {
+        let job = known.get(&id).copied();
+        let detail = match job {
+            None => {
+                unknown += 1;
+                "no job knows of it: the answer to its upload was lost, or it was put there by other means".to_owned()
+            }
+            Some(job) if job.state.has_ended() => {
+                sum.images_of_failed_jobs += 1;
+                format!("it was uploaded for job {}, which is {}", job.job, job.state)
+            }
+            Some(job) => {
+                sum.images_under_way += 1;
+                format!("job {} will use it, which is {}", job.job, job.state)
+            }
+        };
+        findings.push(Finding {
+            finding: What::UnusedImage,
+            job: job.map(|job| job.job),
+            reference: job.and_then(|job| job.reference.clone()),
+            id: Some(id),
+            detail,
+        });
+    }
+    sum.leftover_images = sum.possible_leftovers.min(unknown);
+    sum.foreign_images = unknown - sum.leftover_images;
+    (sum, findings)
+}
+
+/// What is the matter with a job's document, if anything is.
+fn amiss(job: &Ours, by_id: &HashMap<String, &StandingDocument>, standing: &[StandingDocument]) -> Option<Finding> {
+    let id = job.remote_id.clone().unwrap_or_default();
+    let ours: HashSet<String> = lower(&job.images).collect();
+    let has_ours = |document: &StandingDocument| lower(&document.image_ids).collect::<HashSet<_>>() == ours;
+    let (finding, detail) = match by_id.get(&id.to_ascii_lowercase()) {
+        // Where a person released it as created, its images may not be known.
+        Some(document) if ours.is_empty() || has_ours(document) => return None,
+        Some(document) => {
+            let (theirs, own) = (document.image_ids.len(), ours.len());
+            (What::Changed, format!("the document stands with other images: {theirs}, and {own} were put into it"))
+        }
+        None => match standing.iter().find(|document| !ours.is_empty() && has_ours(document)) {
+            Some(other) => (What::Changed, format!("a document with its images stands under the ID {}", other.id)),
+            None => (What::Missing, "the document is not among the profile's".to_owned()),
+        },
+    };
+    Some(Finding { finding, job: Some(job.job), reference: job.reference.clone(), id: Some(id), detail })
+}
+
+fn lower(ids: &[String]) -> impl Iterator<Item = String> + '_ {
+    ids.iter().map(|id| id.to_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(number: i64, state: JobState, document: Option<&str>, images: &[&str], lost: u64) -> Ours {
+        Ours {
+            job: number,
+            drop: "a".into(),
+            reference: Some(format!("r{number}")),
+            kind: EntryKind::Document,
+            state,
+            remote_id: document.map(str::to_owned),
+            images: images.iter().map(|&id| id.to_owned()).collect(),
+            lost,
+        }
+    }
+
+    fn document(id: &str, images: &[&str]) -> StandingDocument {
+        StandingDocument {
+            id: id.into(),
+            category: String::new(),
+            document_type: String::new(),
+            image_ids: images.iter().map(|&id| id.to_owned()).collect(),
+        }
+    }
+
+    fn ids(ids: &[&str]) -> Vec<String> {
+        ids.iter().map(|&id| id.to_owned()).collect()
+    }
+
+    #[test]
+    fn a_document_that_stands_with_its_images_is_well_in_any_order_and_letter_case() {
+        let ours = [job(1, JobState::Done, Some("D"), &["a", "B"], 0)];
+        let (sum, findings) = compare(&ours, &[document("d", &["b", "A"])], &ids(&["a", "b"]));
+        assert_eq!(findings, []);
+        assert_eq!(sum, Sum { profiles: 1, documents: 1, standing: 1, ..Sum::default() });
+        assert!(sum.is_well());
+    }
+
+    #[test]
+    fn what_is_gone_and_what_has_changed_is_told() {
+        let ours = [
+            job(1, JobState::Done, Some("gone"), &["a"], 0),
+            job(2, JobState::Done, Some("other"), &["b"], 0),
+            job(3, JobState::Done, Some("was"), &["c"], 0),
+        ];
+        let standing = [document("other", &["b", "x"]), document("is", &["c"])];
+        let (sum, findings) = compare(&ours, &standing, &[]);
+        assert_eq!((sum.documents, sum.standing, sum.missing, sum.changed), (3, 0, 1, 2));
+        let found: Vec<_> = findings.iter().map(|finding| (finding.job, finding.finding)).collect();
+        assert_eq!(found, [(Some(1), What::Missing), (Some(2), What::Changed), (Some(3), What::Changed)]);
+        assert!(!sum.is_well());
+    }
+
+    #[test]
+    fn images_without_a_document_are_told_by_whose_they_are() {
+        let ours = [
+            job(1, JobState::Done, Some("d"), &["a"], 1),
+            job(2, JobState::Failed, None, &["f"], 1),
+            job(3, JobState::Waiting, None, &["w"], 0),
+        ];
+        let images = ids(&["a", "a", "f", "W", "left", "too", "theirs"]);
+        let (sum, findings) = compare(&ours, &[document("d", &["a"])], &images);
+        let expected = Sum {
+            profiles: 1,
+            documents: 1,
+            standing: 1,
+            possible_leftovers: 2,
+            leftover_images: 2,
+            foreign_images: 1,
+            images_of_failed_jobs: 1,
+            images_under_way: 1,
+            ..Sum::default()
+        };
+        assert_eq!(sum, expected);
+        assert!(sum.is_well(), "an image too many harms nobody");
+        assert_eq!(findings.len(), 5);
+    }
+
+    #[test]
+    fn an_answer_that_was_lost_before_anything_was_done_left_nothing() {
+        let ours = [job(1, JobState::Done, Some("d"), &["a"], 3)];
+        let (sum, _) = compare(&ours, &[document("d", &["a"])], &ids(&["a", "b"]));
+        assert_eq!((sum.possible_leftovers, sum.leftover_images, sum.foreign_images), (3, 1, 0));
+    }
+
+    #[test]
+    fn what_a_person_released_as_created_is_told_by_its_id_alone() {
+        let ours = [job(1, JobState::Done, Some("d"), &[], 0)];
+        assert!(compare(&ours, &[document("d", &["x"])], &[]).0.is_well());
+        assert_eq!(compare(&ours, &[document("e", &[])], &[]).0.missing, 1);
+    }
+}
