@@ -246,12 +246,37 @@ pub struct Upload {
     pub sha256: Sha256,
     /// Its XXH3 checksum when it was checked, with the database's seed: what sending compares with.
     pub checksum: u64,
+    /// What its manifest declares of it.
+    pub declared: Declared,
     /// The ID that the API gave; once it is here the image is never sent again.
     pub remote_id: Option<String>,
     /// How often its answer was lost.
     pub lost: u32,
     /// Where the file lies, if it was put away and is to be sent after all.
     pub lies: Option<Place>,
+}
+
+/// What a manifest declares of a file, so that no other content may take its place.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Declared {
+    /// Its size.
+    pub bytes: bool,
+    /// Its digest.
+    pub sha256: bool,
+}
+
+impl Declared {
+    /// As the queue keeps it.
+    #[must_use]
+    pub const fn bits(self) -> i64 {
+        self.bytes as i64 + 2 * self.sha256 as i64
+    }
+
+    /// As the queue kept it.
+    #[must_use]
+    pub const fn of_bits(bits: i64) -> Self {
+        Self { bytes: bits & 1 != 0, sha256: bits & 2 != 0 }
+    }
 }
 
 /// Where a file lies that was put away.
@@ -409,6 +434,7 @@ mod tests {
             remote_id: remote_id.map(str::to_owned),
             lost: 0,
             lies: None,
+            declared: Declared::default(),
         }
     }
 

@@ -51,6 +51,8 @@ pub const PLACES: &[&str] = &[
     "after.commit.batch_trouble",
     "before.commit.cancelled",
     "after.commit.cancelled",
+    "before.commit.check_anew",
+    "after.commit.check_anew",
     "before.commit.claim",
     "after.commit.claim",
     "before.commit.created",

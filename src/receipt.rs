@@ -388,6 +388,7 @@ mod tests {
                 remote_id: Some("5d1c".into()),
                 lost: 0,
                 lies: None,
+                declared: crate::job::Declared::default(),
             }],
         }
     }

@@ -129,8 +129,14 @@ impl Service {
         let telemetry = Arc::new(Telemetry::new());
         telemetry.limit_in_flight(calls_at_once(config));
         let handed_over = recover(config.retry.lost_file, &queue, &telemetry).await?;
-        let delivery =
-            Arc::new(Delivery::new(queue.clone(), handed_over, patience, stop.clone(), Arc::clone(&telemetry)));
+        let delivery = Arc::new(Delivery::new(
+            queue.clone(),
+            handed_over,
+            patience,
+            config.api.max_image_bytes,
+            stop.clone(),
+            Arc::clone(&telemetry),
+        ));
         let dispatcher = Dispatcher::new(
             queue.clone(),
             delivery,

@@ -209,7 +209,7 @@ mod tests {
         cli::output::tests::capture,
         job::{Creation, Waits},
         queue::{
-            admit::Arrival,
+            arrivals::Arrival,
             control::Cause,
             lock::Lock,
             test_support::{DROP, NOW, Site},

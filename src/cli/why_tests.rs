@@ -7,7 +7,8 @@ use crate::{
     cli::output::tests::capture,
     entry::EntryKind,
     queue::{
-        admit::{Admission, Arrival},
+        admit::Admission,
+        arrivals::Arrival,
         test_support::{DROP, NOW, Site, document, take},
     },
 };

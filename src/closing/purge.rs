@@ -28,7 +28,7 @@ use crate::{
     killpoint,
     queue::{
         Queue, QueueError,
-        admit::path_key,
+        identity::path_key,
         purge::{self, Purgeable},
         settle::{self, Checked},
     },

@@ -25,7 +25,7 @@ use crate::{
     killpoint,
     queue::{
         Queue,
-        admit::path_key,
+        identity::path_key,
         settle::{self, Ended, Moved, NamedFile},
     },
     receipt::BatchStatus,

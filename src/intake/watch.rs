@@ -28,7 +28,9 @@ use crate::{
     problem::Problem,
     queue::{
         Queue, QueueError,
-        admit::{self, Arrival, Plan, path_key},
+        admit::Plan,
+        arrivals::{Arrival, known_manifest},
+        identity::path_key,
     },
 };
 
@@ -278,13 +280,13 @@ impl Drop {
     }
 
     fn is_open(&self, path: &str) -> Result<bool, QueueError> {
-        let known = admit::known_manifest(&self.known, &self.config.name, path)?;
+        let known = known_manifest(&self.known, &self.config.name, path)?;
         Ok(known.is_some_and(|known| !known.closed && !known.admitting))
     }
 
     /// Whether the queue knows this manifest already.
     fn standing(&self, root: &Root, path: &str, identity: &Identity) -> Result<Standing, QueueError> {
-        let known = admit::known_manifest(&self.known, &self.config.name, path)?;
+        let known = known_manifest(&self.known, &self.config.name, path)?;
         let Some(known) = known else { return Ok(Standing::Settling) };
         if known.admitting {
             return Ok(Standing::Settling);
@@ -358,7 +360,7 @@ impl Drop {
                 return Ok(());
             }
         }
-        if let Some(known) = admit::known_manifest(&self.known, &self.config.name, path)?
+        if let Some(known) = known_manifest(&self.known, &self.config.name, path)?
             && known.admitting
             && known.sha256 != opened.sha256.0
         {

@@ -6,15 +6,18 @@
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension, params};
-use sha2::Digest as _;
 
-use super::{Queue, QueueError, settle};
+use super::{
+    Queue, QueueError,
+    identity::{Fate, content_of, fate, key_of, own, owner, path_key},
+    settle,
+};
 use crate::{
     clock::Timestamp,
     config::AfterSuccess,
     entry::{Content, Entry, EntryKind, Sha256},
     inbox::beneath::Identity,
-    job::JobState,
+    job::{Declared, JobState},
     problem::Problem,
 };
 
@@ -98,152 +101,6 @@ pub struct Admitting {
     pub batch_id: i64,
     /// How many of its entries are in already.
     pub admitted: u64,
-}
-
-/// The digest of what an entry asks for: profile, category, type and the images' digests; of a file its name instead.
-#[must_use]
-pub fn content_of(entry: &Entry, files: &[CheckedFile]) -> [u8; 32] {
-    let mut digest = sha2::Sha256::new();
-    let mut field = |text: &str| {
-        digest.update((text.len() as u64).to_be_bytes());
-        digest.update(text);
-    };
-    field(entry.profile_id.as_str());
-    match &entry.content {
-        Content::Document { category, document_type, .. } => {
-            field("document");
-            field(category);
-            field(document_type);
-        }
-        Content::File { name, .. } => {
-            field("file");
-            field(name.as_deref().unwrap_or_default());
-        }
-    }
-    for file in files {
-        digest.update(file.sha256.0);
-    }
-    digest.finalize().into()
-}
-
-/// The key under which an entry's identity is kept within its drop.
-fn identity_of(entry: &Entry, content: &[u8; 32]) -> [u8; 32] {
-    let mut digest = sha2::Sha256::new();
-    match &entry.reference {
-        Some(reference) => {
-            digest.update(b"reference\0");
-            digest.update(reference);
-        }
-        None => {
-            digest.update(b"content\0");
-            digest.update(content);
-        }
-    }
-    digest.finalize().into()
-}
-
-/// A hash of where a file lies, for finding other batches that name it. Collisions only keep a file a little longer.
-#[must_use]
-pub fn path_key(image_root: &Path, image_folder: &str, path: &str) -> i64 {
-    let mut hash = xxhash_rust::xxh3::Xxh3::new();
-    hash.update(image_root.as_os_str().as_encoded_bytes());
-    for part in [image_folder, path].into_iter().flat_map(|path| path.split('/')).filter(|part| !part.is_empty()) {
-        hash.update(b"/");
-        hash.update(part.as_bytes());
-    }
-    hash.digest().cast_signed()
-}
-
-/// Who has an entry's identity already.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Owner {
-    /// Nobody, or a job that failed or was cancelled.
-    Nobody,
-    /// A job that was created.
-    Created {
-        /// The job.
-        job_id: i64,
-        /// What it created.
-        remote_id: String,
-        /// Whether it asked for the same.
-        same: bool,
-    },
-    /// A job that is under way.
-    UnderWay {
-        /// The job.
-        job_id: i64,
-        /// Whether it asks for the same.
-        same: bool,
-    },
-}
-
-impl Owner {
-    pub(super) const fn job_id(&self) -> Option<i64> {
-        match self {
-            Self::Nobody => None,
-            Self::Created { job_id, .. } | Self::UnderWay { job_id, .. } => Some(*job_id),
-        }
-    }
-}
-
-/// What becomes of an entry.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Fate {
-    /// It is created.
-    Queue,
-    /// It exists already.
-    Duplicate {
-        /// The job that created it.
-        of: i64,
-        /// Under this ID.
-        remote_id: String,
-    },
-    /// Another job is at it; this one ends with that one, or takes its place.
-    Twin {
-        /// That job.
-        of: i64,
-    },
-    /// It contradicts what exists.
-    Refuse(Problem),
-}
-
-/// Decides by an entry's identity what becomes of it.
-#[must_use]
-pub fn fate(owner: Owner, replace: bool) -> Fate {
-    match owner {
-        Owner::Nobody => Fate::Queue,
-        Owner::Created { job_id, remote_id, same: true } => Fate::Duplicate { of: job_id, remote_id },
-        Owner::UnderWay { job_id, same: true } => Fate::Twin { of: job_id },
-        Owner::Created { .. } | Owner::UnderWay { .. } if replace => Fate::Queue,
-        Owner::Created { job_id, .. } | Owner::UnderWay { job_id, .. } => Fate::Refuse(
-            Problem::error(
-                format!("job {job_id}, an earlier entry, has the same reference with other content"),
-                "give this entry a reference of its own, or say \"replace\": true to create it as well",
-            )
-            .field("reference"),
-        ),
-    }
-}
-
-pub(super) fn owner(connection: &Connection, drop_id: i64, key: &[u8], content: &[u8]) -> Result<Owner, QueueError> {
-    let found = connection
-        .prepare_cached(
-            "SELECT job.id, job.state, job.content, job.remote_id FROM identity JOIN job ON job.id = identity.job_id
-              WHERE identity.drop_id = ?1 AND identity.key = ?2",
-        )?
-        .query_row(params![drop_id, key], |row| {
-            Ok((row.get(0)?, row.get::<_, String>(1)?, row.get::<_, Vec<u8>>(2)?, row.get::<_, Option<String>>(3)?))
-        })
-        .optional()?;
-    let Some((job_id, state, theirs, remote_id)) = found else { return Ok(Owner::Nobody) };
-    let same = theirs == content;
-    Ok(match JobState::parse(&state).ok_or_else(|| super::rows::unreadable("a job's state", &state))? {
-        JobState::Failed | JobState::Cancelled => Owner::Nobody,
-        JobState::Done | JobState::Duplicate => {
-            Owner::Created { job_id, remote_id: remote_id.unwrap_or_default(), same }
-        }
-        JobState::Queued | JobState::Running | JobState::Waiting | JobState::Held => Owner::UnderWay { job_id, same },
-    })
 }
 
 /// The number of a drop, made at its first use.
@@ -389,7 +246,7 @@ fn insert(
     now: Timestamp,
 ) -> Result<bool, QueueError> {
     let content = content_of(entry, files);
-    let key = identity_of(entry, &content);
+    let key = key_of(entry.reference.as_deref(), &content);
     let owner = owner(connection, place.drop_id, &key, &content)?;
     // Whom this one takes the identity from, to give it back if it comes to nothing.
     let replaces = owner.job_id();
@@ -447,8 +304,8 @@ fn insert(
         own(connection, place.drop_id, &key, job_id)?;
     }
     let mut statement = connection.prepare_cached(
-        "INSERT INTO upload (job_id, position, path, path_key, image_type, bytes, sha256, checksum, seen)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        "INSERT INTO upload (job_id, position, path, path_key, image_type, bytes, sha256, checksum, seen, declared)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
     )?;
     let types = match &entry.content {
         Content::Document { images, .. } => images.iter().map(|image| image.image_type).collect(),
@@ -465,19 +322,10 @@ fn insert(
             file.sha256.0,
             file.checksum.cast_signed(),
             file.seen.map(|identity| identity.in_full()),
+            Declared { bytes: source.declared_bytes.is_some(), sha256: source.declared_sha256.is_some() }.bits(),
         ])?;
     }
     Ok(!state.has_ended())
-}
-
-/// Makes a job the one that stands for an identity.
-pub(super) fn own(connection: &Connection, drop_id: i64, key: &[u8], job_id: i64) -> Result<(), QueueError> {
-    connection
-        .prepare_cached(
-            "INSERT INTO identity VALUES (?1, ?2, ?3) ON CONFLICT (drop_id, key) DO UPDATE SET job_id = ?3",
-        )?
-        .execute(params![drop_id, key, job_id])?;
-    Ok(())
 }
 
 pub(super) fn signed(number: u64) -> i64 {
@@ -508,103 +356,7 @@ pub fn seal(
     settle::end_if_empty(connection, batch_id, now)
 }
 
-/// A manifest that cannot be taken in yet.
-#[derive(Debug, Clone)]
-pub struct Arrival {
-    /// The drop's name.
-    pub drop: String,
-    /// Its path relative to the drop.
-    pub manifest: String,
-    /// The identity of its file.
-    pub file: String,
-    /// What it waits for.
-    pub reason: String,
-    /// The first of the files that it waits for.
-    pub missing: Vec<String>,
-}
-
 impl Queue {
-    /// Notes that a manifest waits, and returns when it, or what it is about, was first seen.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub fn note_arrival(&self, arrival: Arrival, now: Timestamp) -> Result<Timestamp, QueueError> {
-        self.run_blocking(move |connection| {
-            let drop_id = drop_id(connection, &arrival.drop)?;
-            let missing = serde_json::to_string(&arrival.missing).ok();
-            // Another file under the same name is another arrival, so its time starts anew.
-            let first = connection
-                .prepare_cached(
-                    "INSERT INTO arrival VALUES (?1, ?2, ?3, ?4, ?4, ?5, ?6)
-                     ON CONFLICT (drop_id, manifest) DO UPDATE SET
-                         first_seen = CASE WHEN file = excluded.file THEN first_seen ELSE excluded.first_seen END,
-                         file = excluded.file, checked_at = excluded.checked_at,
-                         reason = excluded.reason, missing = excluded.missing
-                     RETURNING first_seen",
-                )?
-                .query_row(params![drop_id, arrival.manifest, arrival.file, now.0, arrival.reason, missing], |row| {
-                    row.get(0)
-                })?;
-            Ok(Timestamp(first))
-        })
-    }
-
-    /// Forgets the waiting manifests of a drop that are no longer there. One that is there and was only not looked at
-    /// again keeps its time.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub fn forget_arrivals(&self, drop: &str, is_there: impl Fn(&str) -> bool) -> Result<usize, QueueError> {
-        let drop = drop.to_owned();
-        let (drop_id, mut gone) = self.run_blocking(move |connection| {
-            let drop_id = drop_id(connection, &drop)?;
-            let waiting = connection
-                .prepare_cached("SELECT manifest FROM arrival WHERE drop_id = ?1")?
-                .query_map([drop_id], |row| row.get(0))?
-                .collect::<Result<Vec<String>, _>>()?;
-            Ok((drop_id, waiting))
-        })?;
-        gone.retain(|manifest| !is_there(manifest));
-        if gone.is_empty() {
-            return Ok(0);
-        }
-        self.run_blocking(move |connection| {
-            let mut statement =
-                connection.prepare_cached("DELETE FROM arrival WHERE drop_id = ?1 AND manifest = ?2")?;
-            gone.iter().map(|manifest| Ok(statement.execute(params![drop_id, manifest])?)).sum()
-        })
-    }
-
-    /// Notes what keeps a drop's folder from being read, or that nothing does any more.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub fn drop_trouble(&self, drop: &str, trouble: Option<String>) -> Result<(), QueueError> {
-        let drop = drop.to_owned();
-        self.run_blocking(move |connection| {
-            let drop_id = drop_id(connection, &drop)?;
-            connection.execute("UPDATE drop_folder SET trouble = ?2 WHERE id = ?1", params![drop_id, trouble])?;
-            Ok(())
-        })
-    }
-
-    /// Notes how changes in a drop's folder are noticed.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub fn drop_watching(&self, drop: &str, watching: String) -> Result<(), QueueError> {
-        let drop = drop.to_owned();
-        self.run_blocking(move |connection| {
-            let drop_id = drop_id(connection, &drop)?;
-            connection.execute("UPDATE drop_folder SET watching = ?2 WHERE id = ?1", params![drop_id, watching])?;
-            Ok(())
-        })
-    }
-
     /// The batches of a drop that a crash left half taken in, with their manifests.
     ///
     /// # Errors
@@ -646,57 +398,4 @@ impl Queue {
             seal(connection, batch_id, None, now)
         })
     }
-
-    /// What is known of the manifest at this path: the newest batch made of it, and whether that is closed.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub fn known_manifest(&self, drop: &str, manifest: &str) -> Result<Option<Known>, QueueError> {
-        let (drop, manifest) = (drop.to_owned(), manifest.to_owned());
-        self.run_blocking(move |connection| known_manifest(connection, &drop, &manifest))
-    }
-}
-
-/// The same, for whoever has a connection to look with.
-///
-/// # Errors
-///
-/// Those of the database.
-pub fn known_manifest(connection: &Connection, drop: &str, manifest: &str) -> Result<Option<Known>, QueueError> {
-    Ok(connection
-        .prepare_cached(
-            "SELECT id, state, manifest_file, manifest_sha256, shelf IS NOT NULL FROM batch
-              WHERE drop_id = (SELECT id FROM drop_folder WHERE name = ?1) AND manifest = ?2
-              ORDER BY id DESC LIMIT 1",
-        )?
-        .query_row(params![drop, manifest], |row| {
-            let state: String = row.get(1)?;
-            Ok(Known {
-                batch_id: row.get(0)?,
-                admitting: state == "admitting",
-                closed: state == "closed",
-                file: row.get(2)?,
-                sha256: row.get(3)?,
-                moved: row.get(4)?,
-            })
-        })
-        .optional()?)
-}
-
-/// A batch that was made of a manifest.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Known {
-    /// Its number.
-    pub batch_id: i64,
-    /// Whether a crash left it half taken in.
-    pub admitting: bool,
-    /// Whether it is settled and its files are moved.
-    pub closed: bool,
-    /// The identity of the file that it was made of.
-    pub file: String,
-    /// That file's digest.
-    pub sha256: Vec<u8>,
-    /// Whether its files were moved away.
-    pub moved: bool,
 }

@@ -5,7 +5,7 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{Queue, QueueError, admit, work};
+use super::{Queue, QueueError, identity, work};
 use crate::{
     clock::Timestamp,
     job::{Creation, JobEvent, JobState},
@@ -314,16 +314,16 @@ fn retry(connection: &Connection, job_id: i64, from: JobState) -> Result<Answer,
             return Ok(Answer { job: job_id, done: false, message });
         }
         // Meanwhile another entry may have got what this one did not.
-        let owner = admit::owner(connection, drop_id, &key, &content)?;
+        let owner = identity::owner(connection, drop_id, &key, &content)?;
         // What was allowed to replace a job at first may replace the same one still.
         let replace = replaces.is_some() && owner.job_id() == replaces;
-        match admit::fate(owner, replace) {
-            admit::Fate::Queue => admit::own(connection, drop_id, &key, job_id)?,
-            admit::Fate::Duplicate { of, .. } | admit::Fate::Twin { of } => {
+        match identity::fate(owner, replace) {
+            identity::Fate::Queue => identity::own(connection, drop_id, &key, job_id)?,
+            identity::Fate::Duplicate { of, .. } | identity::Fate::Twin { of } => {
                 let message = format!("job {of} has, or creates, the same: nothing to retry");
                 return Ok(Answer { job: job_id, done: false, message });
             }
-            admit::Fate::Refuse(problem) => {
+            identity::Fate::Refuse(problem) => {
                 return Ok(Answer {
                     job: job_id,
                     done: false,

@@ -12,6 +12,8 @@
 pub mod admit;
 #[cfg(test)]
 mod again_tests;
+mod anew;
+pub mod arrivals;
 pub mod awaited;
 pub mod clocks;
 pub mod control;
@@ -19,6 +21,7 @@ pub mod created;
 pub mod crosswalk;
 pub mod doorbell;
 pub mod handed_over;
+pub mod identity;
 #[cfg(test)]
 mod life_tests;
 pub mod lock;

@@ -8,7 +8,7 @@ use super::QueueError;
 use crate::{
     clock::Timestamp,
     entry::{EntryKind, ImageType, ProfileId, Sha256},
-    job::{Creation, Job, Upload},
+    job::{Creation, Declared, Job, Upload},
 };
 
 /// The columns that [`job`] reads, in its order.
@@ -66,7 +66,8 @@ pub(super) fn job(row: &Row<'_>) -> Result<Job, QueueError> {
 /// A job's uploads, in order.
 pub(super) fn uploads(connection: &Connection, job_id: i64) -> Result<Vec<Upload>, QueueError> {
     let mut statement = connection.prepare_cached(
-        "SELECT position, path, image_type, bytes, sha256, checksum, remote_id, lost, lies_root, lies_path FROM upload
+        "SELECT position, path, image_type, bytes, sha256, checksum, remote_id, lost, lies_root, lies_path, declared
+           FROM upload
           WHERE job_id = ?1 ORDER BY position",
     )?;
     let mut rows = statement.query([job_id])?;
@@ -85,6 +86,7 @@ pub(super) fn uploads(connection: &Connection, job_id: i64) -> Result<Vec<Upload
             remote_id: row.get(6)?,
             lost: row.get(7)?,
             lies: super::settle::place(row, 8)?,
+            declared: Declared::of_bits(row.get(10)?),
         });
     }
     Ok(uploads)

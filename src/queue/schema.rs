@@ -11,7 +11,11 @@ use crate::killpoint;
 const APPLICATION_ID: i64 = 0x5046_4951;
 
 /// Each migration brings the schema from its index to the next number. Never edited once released.
-const MIGRATIONS: &[&str] = &[include_str!("migrations/0001_start.sql"), include_str!("migrations/0002_places.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/0001_start.sql"),
+    include_str!("migrations/0002_places.sql"),
+    include_str!("migrations/0003_declared.sql"),
+];
 
 /// How long to wait for another process's commit. Ours take milliseconds; a backup tool may take seconds.
 const BUSY: Duration = Duration::from_secs(10);

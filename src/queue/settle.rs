@@ -84,7 +84,7 @@ pub(super) fn place(row: &rusqlite::Row<'_>, column: usize) -> Result<Option<Pla
 /// A file that was put away.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Moved {
-    /// Where it was named to be: see [`path_key`](super::admit::path_key).
+    /// Where it was named to be: see [`path_key`](super::identity::path_key).
     pub key: i64,
     /// Its size when it was checked.
     pub bytes: u64,

@@ -105,7 +105,7 @@ impl Site {
     /// What is noted when the image `img/NAME` was moved into a folder.
     pub fn moved_to(&self, shelf: &str, name: &str) -> super::settle::Moved {
         super::settle::Moved {
-            key: admit::path_key(&self.drop_path(), "", &format!("img/{name}")),
+            key: super::identity::path_key(&self.drop_path(), "", &format!("img/{name}")),
             bytes: 81_234,
             checksum: 0,
             from: None,

@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, path::Path};
 use rusqlite::{Connection, params};
 use serde::Serialize;
 
-use super::{QueueError, admit, look, settle};
+use super::{QueueError, identity, look, settle};
 use crate::{clock::Timestamp, problem::Problem};
 
 /// As many of a kind as a person reads.
@@ -107,7 +107,7 @@ pub fn jobs_at(connection: &Connection, path: &Path) -> Result<Vec<i64>, QueueEr
         {
             let relative = lies_in.and_then(|folder| path.strip_prefix(folder).ok()).and_then(Path::to_str);
             if let Some(relative) = relative.filter(|relative| !relative.is_empty()) {
-                keys.insert(admit::path_key(Path::new(hashed), "", relative));
+                keys.insert(identity::path_key(Path::new(hashed), "", relative));
             }
         }
     }

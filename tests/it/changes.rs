@@ -9,35 +9,136 @@ use crate::support::{Builder, Daemon, Format, Site, entry, image, sha256};
 
 /// A site whose daemon has taken in two documents while it was paused.
 fn taken_in() -> (Site, Daemon) {
+    taken_in_as(&[entry("0", 0, "0.png"), entry("1", 1, "1.png")])
+}
+
+/// The same, asked for by these entries.
+fn taken_in_as(entries: &[Value]) -> (Site, Daemon) {
     let site = Builder { retry: "max = '500ms'".to_owned(), ..Builder::default() }.build();
     site.run_once().expect(0);
     site.run(&["pause"]).expect(0);
+    // Entries of one reference are to be of one content.
+    let same = entries.iter().all(|entry| entry["reference"] == "0");
     for number in 0..2 {
-        site.put(&format!("{number}.png"), image(Format::Png, number));
+        site.put(&format!("{number}.png"), image(Format::Png, if same { 0 } else { number }));
     }
-    site.put_documents("a.manifest.json", &[entry("0", 0, "0.png"), entry("1", 1, "1.png")]);
+    site.put_documents("a.manifest.json", entries);
     let mut daemon = site.daemon();
     let jobs = || -> Value { serde_json::from_str(&site.run(&["jobs", "--json"]).stdout).unwrap() };
     daemon.wait_until("it is taken in", || jobs().as_array().is_some_and(|jobs| jobs.len() == 2));
     (site, daemon)
 }
 
+/// The digests of everything that documents are made of, sorted.
+fn digests(site: &Site) -> Vec<String> {
+    let images = site.documents().into_iter().flat_map(|document| document.images);
+    let mut digests: Vec<String> = images.map(|image| image.sha256).collect();
+    digests.sort();
+    digests
+}
+
+fn sorted<const N: usize>(mut digests: [String; N]) -> [String; N] {
+    digests.sort();
+    digests
+}
+
 #[test]
-fn a_file_that_changes_after_the_check_is_never_part_of_a_document() {
+fn a_file_that_changes_after_the_check_is_checked_anew_and_never_sent_by_halves() {
     let (site, mut daemon) = taken_in();
     let other = image(Format::Png, 77);
     site.put("0.png", &other);
+    site.run(&["resume"]).expect(0);
+    daemon.wait_until("it says so", || site.run(&["jobs", "--state", "waiting"]).stdout.contains("0.png"));
+    daemon.wait_until("it is settled", || site.is_settled("a.manifest.json") && site.left().is_empty());
+    daemon.terminate().expect(0);
+
+    let receipt = site.receipt("a.manifest.json");
+    assert_eq!(receipt["status"], "done", "{receipt}");
+    assert_eq!(receipt["entries"][0]["images"][0]["sha256"], sha256(&other), "it tells of what was sent: {receipt}");
+    assert_eq!(receipt["entries"][0]["images"][0]["bytes"], other.len(), "{receipt}");
+    assert_eq!(digests(&site), sorted([sha256(&other), sha256(&image(Format::Png, 1))]));
+    let uploads = site.calls(Operation::UploadImage);
+    assert!(uploads.iter().all(|call| !call.committed || digests(&site).contains(call.sha256.as_ref().unwrap())));
+}
+
+#[test]
+fn a_file_that_is_not_what_its_manifest_declares_any_more_fails_its_entry() {
+    let mut entries = [entry("0", 0, "0.png"), entry("1", 1, "1.png")];
+    entries[0]["images"][0]["sha256"] = sha256(&image(Format::Png, 0)).into();
+    entries[1]["images"][0]["bytes"] = image(Format::Png, 1).len().into();
+    let (site, mut daemon) = taken_in_as(&entries);
+    site.put("0.png", image(Format::Png, 77));
+    let mut longer = image(Format::Png, 1);
+    longer.push(b'x');
+    site.put("1.png", longer);
     site.run(&["resume"]).expect(0);
     daemon.wait_until("it is settled", || site.is_settled("a.manifest.json"));
     daemon.terminate().expect(0);
 
     let receipt = site.receipt("a.manifest.json");
-    assert_eq!(receipt["entries"][0]["status"], "failed", "{receipt}");
-    assert!(receipt["entries"][0]["errors"][0]["reason"].to_string().contains("checked"), "{receipt}");
+    assert_eq!(receipt["status"], "failed", "{receipt}");
+    for (entry, field) in [(0, "sha256"), (1, "bytes")] {
+        let error = &receipt["entries"][entry]["errors"][0];
+        assert!(error["reason"].as_str().unwrap().contains("declared"), "{receipt}");
+        assert!(error["field"].as_str().unwrap().contains(field), "{receipt}");
+    }
+    assert_eq!(site.summary().documents, 0);
+}
+
+#[test]
+fn a_file_that_has_become_something_else_fails_its_entry_and_one_that_is_cut_is_waited_for() {
+    let (site, mut daemon) = taken_in();
+    site.put("0.png", "this is a letter");
+    let whole = image(Format::Png, 78);
+    site.put("1.png", &whole[..whole.len() - 5]);
+    site.run(&["resume"]).expect(0);
+    daemon.wait_until("both are seen", || {
+        let said = site.run(&["jobs"]).stdout;
+        said.contains("truncated") && said.contains("failed")
+    });
+    site.put("1.png", &whole);
+    daemon.wait_until("it is settled", || site.is_settled("a.manifest.json"));
+    daemon.terminate().expect(0);
+    let receipt = site.receipt("a.manifest.json");
+    assert!(receipt["entries"][0]["errors"][0]["reason"].as_str().unwrap().contains("content"), "{receipt}");
     assert_eq!(receipt["entries"][1]["status"], "created", "{receipt}");
-    let sent: Vec<String> =
-        site.documents().into_iter().flat_map(|document| document.images).map(|image| image.sha256).collect();
-    assert_eq!(sent, [sha256(&image(Format::Png, 1))]);
+    assert_eq!(digests(&site), [sha256(&whole)]);
+}
+
+#[test]
+fn an_entry_whose_file_becomes_that_of_another_entry_is_not_created_twice() {
+    let mut entries = [entry("0", 1, "0.png"), entry("1", 1, "1.png")];
+    for entry in &mut entries {
+        // Without a reference, an entry is what it is made of.
+        entry.as_object_mut().unwrap().remove("reference");
+    }
+    let (site, mut daemon) = taken_in_as(&entries);
+    site.put("0.png", image(Format::Png, 1));
+    site.run(&["resume"]).expect(0);
+    daemon.wait_until("it is settled", || site.is_settled("a.manifest.json"));
+    daemon.terminate().expect(0);
+    let receipt = site.receipt("a.manifest.json");
+    assert_eq!(receipt["counts"]["created"], 1, "{receipt}");
+    assert!(receipt["entries"][0]["errors"][0]["reason"].as_str().unwrap().contains("another entry"), "{receipt}");
+    assert_eq!(digests(&site), [sha256(&image(Format::Png, 1))]);
+}
+
+#[test]
+fn an_entry_that_another_one_waits_for_becomes_nothing_else() {
+    let mut same = entry("0", 0, "1.png");
+    same["reference"] = "0".into();
+    let (site, mut daemon) = taken_in_as(&[entry("0", 0, "0.png"), same]);
+    // A file of the same content was meant in both entries; it is changed before anything was sent.
+    site.put("0.png", image(Format::Png, 77));
+    site.run(&["resume"]).expect(0);
+    daemon.wait_until("it is settled", || site.is_settled("a.manifest.json"));
+    daemon.terminate().expect(0);
+    let receipt = site.receipt("a.manifest.json");
+    assert_eq!(
+        (&receipt["entries"][0]["status"], &receipt["entries"][1]["status"]),
+        (&"failed".into(), &"created".into())
+    );
+    assert_eq!(digests(&site), [sha256(&image(Format::Png, 0))]);
 }
 
 #[test]

@@ -121,6 +121,7 @@ fn scenarios() -> Vec<(&'static str, Scenario)> {
         ("the folder comes late", Scenario { build: build_away, act: bring_back, ..PLAIN }),
         ("no place for receipts", Scenario { build: build_obstructed, act: unobstruct, ..PLAIN }),
         ("imported", Scenario { build: build_import, act: import, check: assert_imported, ..PLAIN }),
+        ("a file has changed", Scenario { build: build_changed, check: assert_changed, ..PLAIN }),
         ("taken up again", Scenario { prelude: Some("after.commit.intend"), ..PLAIN }),
         (
             "another one in its place",
@@ -238,6 +239,30 @@ impl Finished {
     fn says_something_of(&self, text: &str) -> bool {
         self.said().contains(text)
     }
+}
+
+/// Everything is taken in, and then one image is another one.
+fn build_changed() -> Site {
+    let site = with_drop("");
+    rustix::fs::rename(site.at("drop"), site.at("full")).unwrap();
+    fs::create_dir(site.at("drop")).unwrap();
+    site.run(&["run", "--once"]).expect(0);
+    site.run(&["pause"]).expect(0);
+    fs::remove_dir_all(site.at("drop")).unwrap();
+    rustix::fs::rename(site.at("full"), site.at("drop")).unwrap();
+    let mut daemon = site.daemon();
+    daemon
+        .wait_until("all is taken in", || site.run(&["jobs", "--json"]).stdout.matches("\"profile_id\"").count() == 3);
+    daemon.terminate().expect(0);
+    site.put("0-front.png", image(Format::Png, 77));
+    site.run(&["resume"]).expect(0);
+    site
+}
+
+fn assert_changed(site: &Site) {
+    assert_all_created(site);
+    let front = &site.receipt(MANIFEST)["entries"][0]["images"][0]["sha256"];
+    assert_eq!(*front, crate::support::sha256(&image(Format::Png, 77)));
 }
 
 fn build_import() -> Site {
@@ -615,6 +640,11 @@ fn killed_while_there_is_no_place_for_receipts() {
 #[test]
 fn killed_while_it_imports() {
     kill_everywhere("imported", |_| true);
+}
+
+#[test]
+fn killed_while_it_checks_a_file_anew() {
+    kill_everywhere("a file has changed", |_| true);
 }
 
 #[test]

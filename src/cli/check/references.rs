@@ -1,6 +1,6 @@
 //! Which references, and which contents without one, were seen in the manifests that are checked together.
 //!
-//! Decides as taking in does ([`crate::queue::admit::fate`]), but knows only what is checked now. Kept in a temporary
+//! Decides as taking in does ([`crate::queue::identity::fate`]), but knows only what is checked now. Kept in a temporary
 //! database on disk, which has no name and is gone at the end in whatever way: memory stays within its page cache.
 
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use sha2::Digest as _;
 use crate::{
     entry::Entry,
     problem::Problem,
-    queue::admit::{CheckedFile, content_of},
+    queue::{admit::CheckedFile, identity::content_of},
 };
 
 /// What an entry lays claim to.

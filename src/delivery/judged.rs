@@ -1,0 +1,345 @@
+//! What did not work, and what it means for the job: recorded, put off, given back, or ended.
+
+use std::{
+    sync::PoisonError,
+    time::{Duration, Instant},
+};
+
+use tokio::time::Instant as Moment;
+
+use super::{
+    CheckedAnew, Delivery, Uploaded,
+    files::{Anew, CHANGED},
+};
+use crate::{
+    account::{Account, NotNow},
+    api::Exchange,
+    clock::Timestamp,
+    entry::EntryKind,
+    inbox::beneath::Refusal,
+    job::{Creation, Job, Upload, Waits},
+    outcome::{Operation, Outcome, PauseCause, Reason, outcome},
+    problem::Problem,
+    queue::{
+        QueueError,
+        admit::CheckedFile,
+        control::Cause,
+        handed_over::Place,
+        work::{Attempt, PutOff},
+    },
+    verdict::{Patience, Trial, Verdict, forbidden, judge},
+};
+
+/// A call that did not work, with what it means.
+pub(super) struct Failed {
+    pub(super) verdict: Verdict,
+    pub(super) attempt: Option<Attempt>,
+    pub(super) lost: Option<u32>,
+    /// Of an upload whose answer was lost: where that is written down until the database has it.
+    pub(super) place: Option<Place>,
+}
+
+impl Failed {
+    /// Says in the problem, if it is one, which of the job's files it is about.
+    pub(super) fn about(mut self, upload: &Upload, kind: EntryKind) -> Self {
+        if let Verdict::Refuse { problem, .. } = &mut self.verdict {
+            problem.path.get_or_insert_with(|| upload.path.clone());
+            problem.field.get_or_insert_with(|| match kind {
+                EntryKind::Document => format!("images[{}].path", upload.position),
+                EntryKind::File => "path".to_owned(),
+            });
+        }
+        self
+    }
+}
+
+impl Delivery {
+    pub(super) fn failed(&self, job: &Job, outcome: &Outcome, exchange: &Exchange, attempt: Attempt) -> Failed {
+        let asked = exchange.limits().and_then(|limits| limits.wait_after_failure(Timestamp::now()));
+        let operation = exchange.operation;
+        let patience = Patience { file: job.file_patience, ..self.patience };
+        let verdict = judge(operation, outcome, trial_of(job), exchange.took, asked, &patience, jitter());
+        let verdict = verdict.unwrap_or_else(|| {
+            let reason = format!("{}: the answer is not one to this call", operation.as_str());
+            Verdict::Hold { reason }
+        });
+        Failed { verdict, attempt: Some(attempt), lost: matches!(outcome, Outcome::Lost(_)).then_some(0), place: None }
+    }
+
+    /// What it means that a file could not be opened.
+    pub(super) fn unopened(&self, refusal: &Refusal, operation: Operation, job: &Job, upload: &Upload) -> Uploaded {
+        let message = match refusal {
+            Refusal::Unsafe(why) => {
+                let problem = Refusal::Unsafe(why).problem(&upload.path);
+                return refused(problem, None, job, upload);
+            }
+            Refusal::Missing => "the file is no longer there".to_owned(),
+            Refusal::Io(error) => error.to_string(),
+        };
+        self.unreadable(&message, operation, job, upload, None)
+    }
+
+    /// What it means that a file is not the one that was checked.
+    pub(super) async fn changed(
+        &self,
+        operation: Operation,
+        job: &Job,
+        upload: &Upload,
+        attempt: Option<Attempt>,
+    ) -> Uploaded {
+        let file = match self.files.check_anew(job, upload).await {
+            Anew::Good(file) => file,
+            Anew::NotYet(why) => return self.unreadable(&why, operation, job, upload, attempt),
+            Anew::Bad(problem) => {
+                let reason = format!("{CHANGED}, and now: {}", problem.reason);
+                return refused(Problem { reason, ..problem }, attempt, job, upload);
+            }
+        };
+        let trial = trial_of(job);
+        let delay = LIES_STILL_AGAIN;
+        let trial = Trial { attempts: trial.attempts.saturating_add(1), tried: trial.tried.saturating_add(delay) };
+        let reason =
+            format!("{}: the file has changed since its manifest was taken in, and was checked anew", upload.path);
+        // A file that changes for ever is given up like one that does not come.
+        let patience = Patience { file: job.file_patience, ..self.patience };
+        if trial.tried >= patience.file {
+            return self.unreadable("the file keeps changing", operation, job, upload, attempt);
+        }
+        let verdict = Verdict::Wait { waits: Waits::File, delay, reason, trial };
+        let failed = Failed { verdict, attempt, lost: None, place: None };
+        Uploaded::Changed(Box::new(CheckedAnew { position: upload.position, file, failed }))
+    }
+
+    /// What it means that a file cannot be read now.
+    fn unreadable(
+        &self,
+        message: &str,
+        operation: Operation,
+        job: &Job,
+        upload: &Upload,
+        attempt: Option<Attempt>,
+    ) -> Uploaded {
+        let message = format!("{}: {message}", upload.path);
+        let outcome = Outcome::SourceUnreadable(Reason { status: None, code: None, message });
+        let patience = Patience { file: job.file_patience, ..self.patience };
+        let verdict = judge(operation, &outcome, trial_of(job), Duration::ZERO, None, &patience, jitter());
+        let verdict = verdict.unwrap_or_else(|| Verdict::Hold { reason: "the file cannot be opened".to_owned() });
+        let failed = Failed { verdict, attempt, lost: None, place: None };
+        Uploaded::Failed(Box::new(failed.about(upload, job.kind)))
+    }
+
+    /// Goes on, after a while, with files that were checked anew; refuses the job where that would make another entry
+    /// of it, which exists already or which others wait for.
+    pub(super) async fn take_anew(
+        &self,
+        account: &Account,
+        job: &Job,
+        anew: Vec<CheckedAnew>,
+    ) -> Result<(), QueueError> {
+        let files: Vec<(u32, CheckedFile)> = anew.iter().map(|changed| (changed.position, changed.file)).collect();
+        let mut failed: Vec<Failed> = anew.into_iter().map(|changed| changed.failed).collect();
+        if self.queue.check_anew(job.id, files).await? {
+            for failure in &failed {
+                if let Verdict::Wait { reason, .. } = &failure.verdict {
+                    tracing::info!(job = job.id, reason, "goes on with another content");
+                }
+            }
+        } else {
+            let problem = Problem::error(
+                format!("{CHANGED}; with what it is now, this would be another entry"),
+                "do not change files after their manifest is there; drop the manifest and its files again",
+            );
+            let verdict = Verdict::Refuse { reason: problem.reason.clone(), problem };
+            failed.push(Failed { verdict, attempt: None, lost: None, place: None });
+        }
+        self.act(account, job, failed).await
+    }
+
+    pub(super) async fn pause(&self, account: &Account, cause: Cause, detail: &str) -> Result<(), QueueError> {
+        if account.stop(cause) {
+            tracing::error!(account = account.scope, cause = cause.as_str(), detail, "sending is stopped");
+            let (scope, detail) = (account.scope.clone(), Some(detail.to_owned()));
+            self.queue.pause_account(scope, cause, detail, Timestamp::now()).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells a key that is refused from one that is refused for a profile only: the latter stops nobody else.
+    async fn whose_refusal(&self, account: &Account, job: &Job, said: String, attempts: &[Attempt]) -> Verdict {
+        let refused = attempts.iter().filter(|attempt| attempt.outcome == "paused");
+        let took = Duration::from_millis(refused.map(|attempt| attempt.took_ms).max().unwrap_or(0));
+        let began = Moment::now().checked_sub(took).unwrap_or_else(Moment::now);
+        if !account.key_works_since(began, || self.ask_for_key(account)).await {
+            return Verdict::PauseAccount { cause: PauseCause::KeyRefused, reason: said };
+        }
+        let profile = job.profile_id.as_str();
+        match forbidden(profile, &said, trial_of(job), took, &self.patience, jitter()) {
+            // Whether its document stands is still not known.
+            Verdict::Wait { delay, reason, trial, .. } if job.creation == Creation::Unknown => {
+                Verdict::Wait { waits: Waits::ReadBack, delay, reason, trial }
+            }
+            Verdict::Refuse { reason, .. } if job.creation == Creation::Unknown => Verdict::Hold { reason },
+            other => other,
+        }
+    }
+
+    async fn ask_for_key(&self, account: &Account) -> bool {
+        let exchange = account.client.whoami().await;
+        let answer = outcome(&exchange, Timestamp::now());
+        self.telemetry.called(&exchange, &answer);
+        matches!(answer, Outcome::Done(_))
+    }
+
+    /// Does what the weightiest of several verdicts says.
+    pub(super) async fn act(&self, account: &Account, job: &Job, mut failed: Vec<Failed>) -> Result<(), QueueError> {
+        let places: Vec<Place> = failed.iter_mut().filter_map(|failure| failure.place.take()).collect();
+        self.record(account, job, failed).await?;
+        places.into_iter().for_each(Place::recorded);
+        Ok(())
+    }
+
+    async fn record(&self, account: &Account, job: &Job, failed: Vec<Failed>) -> Result<(), QueueError> {
+        let lost: Vec<u32> = failed.iter().filter_map(|failure| failure.lost).collect();
+        let (verdicts, attempts): (Vec<_>, Vec<_>) =
+            failed.into_iter().map(|failure| (failure.verdict, failure.attempt)).unzip();
+        let attempts: Vec<Attempt> = attempts.into_iter().flatten().collect();
+        let Some(verdict) = verdicts.into_iter().reduce(Verdict::or) else { return Ok(()) };
+        let verdict = match verdict {
+            Verdict::PauseAccount { cause: PauseCause::KeyRefused, reason } => {
+                self.whose_refusal(account, job, reason, &attempts).await
+            }
+            other => other,
+        };
+        self.telemetry.judged(&verdict, &attempts);
+        match verdict {
+            Verdict::Refuse { reason, problem } => {
+                tracing::warn!(job = job.id, reason, "refused");
+                self.queue.refuse(job.id, reason, vec![problem], lost, attempts, Timestamp::now()).await
+            }
+            Verdict::Hold { reason } => {
+                tracing::error!(job = job.id, reason, "held until a person decides: see `show` and `release`");
+                self.queue.hold(job.id, reason, job.creation, lost, attempts).await
+            }
+            Verdict::PauseAccount { cause, reason } => {
+                let cause = match cause {
+                    PauseCause::KeyRefused => Cause::KeyRefused,
+                    PauseCause::QuotaSpent => Cause::QuotaSpent,
+                };
+                self.give_back(job, lost, attempts).await?;
+                self.pause(account, cause, &reason).await
+            }
+            Verdict::Wait { waits, delay, reason, trial } => {
+                tracing::debug!(job = job.id, waits = waits.as_str(), delay_ms = delay.as_millis(), reason, "put off");
+                if waits == Waits::File {
+                    self.say_of_files(job, &reason);
+                }
+                let put_off = PutOff {
+                    waits,
+                    reason,
+                    due: Timestamp::now().after(delay),
+                    attempts: trial.attempts,
+                    tried_ms: u64::try_from(trial.tried.as_millis()).unwrap_or(u64::MAX),
+                    creation: job.creation,
+                    sent_at: job.sent_at,
+                    loss_answered: job.loss_answered,
+                    lost,
+                };
+                self.queue.put_off(job.id, put_off, attempts).await
+            }
+        }
+    }
+
+    /// Says that a file cannot be read: not of each, since a lost mount takes all of them away.
+    fn say_of_files(&self, job: &Job, reason: &str) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.is_due("files", "", Instant::now()) {
+            tracing::warn!(
+                job = job.id,
+                reason,
+                "a file cannot be read; its job waits, see `jobs --state waiting` for all"
+            );
+        }
+    }
+
+    pub(super) async fn not_now(&self, job: &Job, why: NotNow) -> Result<(), QueueError> {
+        match why {
+            NotNow::Paused(_) => self.give_back(job, Vec::new(), Vec::new()).await,
+            NotNow::Later(wait) => self.later(job, wait, NO_ROOM).await,
+        }
+    }
+
+    /// Puts a job off between two calls.
+    pub(super) async fn later(&self, job: &Job, wait: Duration, reason: &str) -> Result<(), QueueError> {
+        let put_off = PutOff {
+            waits: Waits::Quota,
+            reason: reason.to_owned(),
+            due: Timestamp::now().after(wait),
+            attempts: job.attempts,
+            tried_ms: job.tried_ms,
+            creation: unsent(job),
+            sent_at: job.sent_at,
+            loss_answered: job.loss_answered,
+            lost: Vec::new(),
+        };
+        self.queue.put_off(job.id, put_off, Vec::new()).await
+    }
+
+    pub(super) async fn give_back(&self, job: &Job, lost: Vec<u32>, attempts: Vec<Attempt>) -> Result<(), QueueError> {
+        self.queue.give_back(job.id, unsent(job), lost, attempts).await
+    }
+}
+
+/// A file that was checked anew has to lie still for so long once more.
+const LIES_STILL_AGAIN: Duration = Duration::from_secs(2);
+
+fn refused(problem: Problem, attempt: Option<Attempt>, job: &Job, upload: &Upload) -> Uploaded {
+    let verdict = Verdict::Refuse { reason: format!("{}: {}", upload.path, problem.reason), problem };
+    let failed = Failed { verdict, attempt, lost: None, place: None };
+    Uploaded::Failed(Box::new(failed.about(upload, job.kind)))
+}
+
+const NO_ROOM: &str = "a limit of the API or of the configuration leaves no room before then";
+
+/// What is known of the creation of a job that is put down between two calls: an intent that was not carried out is none.
+const fn unsent(job: &Job) -> Creation {
+    match job.creation {
+        Creation::None | Creation::Intended => Creation::None,
+        Creation::Unknown => Creation::Unknown,
+    }
+}
+
+pub(super) const fn trial_of(job: &Job) -> Trial {
+    Trial { attempts: job.attempts, tried: Duration::from_millis(job.tried_ms) }
+}
+
+pub(super) fn attempt_of(exchange: &Exchange, outcome: &Outcome, position: Option<u32>) -> Attempt {
+    Attempt {
+        at: exchange.started,
+        operation: exchange.operation.as_str(),
+        position,
+        outcome: outcome.as_str(),
+        detail: outcome.reason().map(|reason| match (reason.status, reason.code) {
+            (Some(status), Some(code)) => format!("HTTP {status}, code {code}: {}", reason.message),
+            (Some(status), None) => format!("HTTP {status}: {}", reason.message),
+            (None, _) => reason.message.clone(),
+        }),
+        took_ms: u64::try_from(exchange.took.as_millis()).unwrap_or(u64::MAX),
+        sent_bytes: exchange.sent_bytes,
+    }
+}
+
+/// A number in `0.0..1.0` from the system's randomness.
+pub(super) fn jitter() -> f64 {
+    let (high, _) = uuid::Uuid::new_v4().as_u64_pair();
+    f64::from(u32::try_from(high >> 32).unwrap_or_default()) / f64::from(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jitter_stays_in_its_range() {
+        assert!((0..1000).map(|_| jitter()).all(|drawn| (0.0..=1.0).contains(&drawn)));
+    }
+}

@@ -1,0 +1,94 @@
+//! A job one of whose files is another one now: what was checked of the new one takes the place of the old.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{
+    Queue, QueueError,
+    admit::{CheckedFile, signed},
+    identity::{Asked, Owner, digest_of, key_of, own, owner},
+    rows,
+};
+use crate::entry::EntryKind;
+
+impl Queue {
+    /// Records what files of a running job are now. Returns `false`, and changes nothing, where that would make another
+    /// entry of it which exists already, or where others wait for the one that it was.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn check_anew(&self, job_id: i64, files: Vec<(u32, CheckedFile)>) -> Result<bool, QueueError> {
+        self.run(move |connection| {
+            // Undone as a whole where the job may not become what its files are now.
+            connection.execute_batch("SAVEPOINT anew")?;
+            let taken = take(connection, job_id, &files)?;
+            connection.execute_batch(if taken { "RELEASE anew" } else { "ROLLBACK TO anew; RELEASE anew" })?;
+            Ok(taken)
+        })
+        .await
+    }
+}
+
+fn take(connection: &Connection, job_id: i64, files: &[(u32, CheckedFile)]) -> Result<bool, QueueError> {
+    let waited_for: bool = connection
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM job WHERE state = 'waiting' AND waits = 'twin' AND twin_of = ?1)",
+        )?
+        .query_row([job_id], |row| row.get(0))?;
+    if waited_for {
+        return Ok(false);
+    }
+    for (position, file) in files {
+        let changed = connection
+            .prepare_cached(
+                "UPDATE upload SET bytes = ?3, sha256 = ?4, checksum = ?5, seen = ?6
+                  WHERE job_id = ?1 AND position = ?2 AND remote_id IS NULL",
+            )?
+            .execute(params![
+                job_id,
+                position,
+                signed(file.bytes),
+                file.sha256.0,
+                file.checksum.cast_signed(),
+                file.seen.map(|identity| identity.in_full()),
+            ])?;
+        if changed != 1 {
+            return Err(QueueError::Gone { what: "upload of job", id: job_id });
+        }
+    }
+    let (drop_id, reference, old_key): (i64, Option<String>, Vec<u8>) = connection
+        .prepare_cached(
+            "SELECT drop_id, reference, identity FROM job WHERE id = ?1 AND state = 'running' AND creation = 'none'",
+        )?
+        .query_row([job_id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .optional()?
+        .ok_or(QueueError::Gone { what: "job", id: job_id })?;
+    let content = content(connection, job_id)?;
+    let key = key_of(reference.as_deref(), &content);
+    if key.as_slice() != old_key {
+        if owner(connection, drop_id, &key, &content)? != Owner::Nobody {
+            return Ok(false);
+        }
+        connection
+            .prepare_cached("DELETE FROM identity WHERE drop_id = ?1 AND key = ?2 AND job_id = ?3")?
+            .execute(params![drop_id, old_key, job_id])?;
+        own(connection, drop_id, &key, job_id)?;
+    }
+    connection
+        .prepare_cached("UPDATE job SET content = ?2, identity = ?3 WHERE id = ?1")?
+        .execute(params![job_id, content, key])?;
+    Ok(true)
+}
+
+/// What a job asks for, by its files as they are recorded.
+fn content(connection: &Connection, job_id: i64) -> Result<[u8; 32], QueueError> {
+    let (profile, kind, category, document_type, name): (String, String, String, String, Option<String>) = connection
+        .prepare_cached("SELECT profile_id, kind, category, document_type, name FROM job WHERE id = ?1")?
+        .query_row([job_id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)))?;
+    let asked = match rows::kind(&kind)? {
+        EntryKind::Document => Asked::Document { category: &category, document_type: &document_type },
+        EntryKind::File => Asked::File { name: name.as_deref() },
+    };
+    let uploads = rows::uploads(connection, job_id)?;
+    Ok(digest_of(&profile, &asked, uploads.iter().map(|upload| upload.sha256)))
+}

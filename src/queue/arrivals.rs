@@ -1,0 +1,157 @@
+//! What lies in a drop and is not taken in yet, and what is known of manifests that were.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{Queue, QueueError, admit::drop_id};
+use crate::clock::Timestamp;
+
+/// A manifest that cannot be taken in yet.
+#[derive(Debug, Clone)]
+pub struct Arrival {
+    /// The drop's name.
+    pub drop: String,
+    /// Its path relative to the drop.
+    pub manifest: String,
+    /// The identity of its file.
+    pub file: String,
+    /// What it waits for.
+    pub reason: String,
+    /// The first of the files that it waits for.
+    pub missing: Vec<String>,
+}
+
+impl Queue {
+    /// Notes that a manifest waits, and returns when it, or what it is about, was first seen.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn note_arrival(&self, arrival: Arrival, now: Timestamp) -> Result<Timestamp, QueueError> {
+        self.run_blocking(move |connection| {
+            let drop_id = drop_id(connection, &arrival.drop)?;
+            let missing = serde_json::to_string(&arrival.missing).ok();
+            // Another file under the same name is another arrival, so its time starts anew.
+            let first = connection
+                .prepare_cached(
+                    "INSERT INTO arrival VALUES (?1, ?2, ?3, ?4, ?4, ?5, ?6)
+                     ON CONFLICT (drop_id, manifest) DO UPDATE SET
+                         first_seen = CASE WHEN file = excluded.file THEN first_seen ELSE excluded.first_seen END,
+                         file = excluded.file, checked_at = excluded.checked_at,
+                         reason = excluded.reason, missing = excluded.missing
+                     RETURNING first_seen",
+                )?
+                .query_row(params![drop_id, arrival.manifest, arrival.file, now.0, arrival.reason, missing], |row| {
+                    row.get(0)
+                })?;
+            Ok(Timestamp(first))
+        })
+    }
+
+    /// Forgets the waiting manifests of a drop that are no longer there. One that is there and was only not looked at
+    /// again keeps its time.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn forget_arrivals(&self, drop: &str, is_there: impl Fn(&str) -> bool) -> Result<usize, QueueError> {
+        let drop = drop.to_owned();
+        let (drop_id, mut gone) = self.run_blocking(move |connection| {
+            let drop_id = drop_id(connection, &drop)?;
+            let waiting = connection
+                .prepare_cached("SELECT manifest FROM arrival WHERE drop_id = ?1")?
+                .query_map([drop_id], |row| row.get(0))?
+                .collect::<Result<Vec<String>, _>>()?;
+            Ok((drop_id, waiting))
+        })?;
+        gone.retain(|manifest| !is_there(manifest));
+        if gone.is_empty() {
+            return Ok(0);
+        }
+        self.run_blocking(move |connection| {
+            let mut statement =
+                connection.prepare_cached("DELETE FROM arrival WHERE drop_id = ?1 AND manifest = ?2")?;
+            gone.iter().map(|manifest| Ok(statement.execute(params![drop_id, manifest])?)).sum()
+        })
+    }
+
+    /// Notes what keeps a drop's folder from being read, or that nothing does any more.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn drop_trouble(&self, drop: &str, trouble: Option<String>) -> Result<(), QueueError> {
+        let drop = drop.to_owned();
+        self.run_blocking(move |connection| {
+            let drop_id = drop_id(connection, &drop)?;
+            connection.execute("UPDATE drop_folder SET trouble = ?2 WHERE id = ?1", params![drop_id, trouble])?;
+            Ok(())
+        })
+    }
+
+    /// Notes how changes in a drop's folder are noticed.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn drop_watching(&self, drop: &str, watching: String) -> Result<(), QueueError> {
+        let drop = drop.to_owned();
+        self.run_blocking(move |connection| {
+            let drop_id = drop_id(connection, &drop)?;
+            connection.execute("UPDATE drop_folder SET watching = ?2 WHERE id = ?1", params![drop_id, watching])?;
+            Ok(())
+        })
+    }
+
+    /// What is known of the manifest at this path: the newest batch made of it, and whether that is closed.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn known_manifest(&self, drop: &str, manifest: &str) -> Result<Option<Known>, QueueError> {
+        let (drop, manifest) = (drop.to_owned(), manifest.to_owned());
+        self.run_blocking(move |connection| known_manifest(connection, &drop, &manifest))
+    }
+}
+
+/// The same, for whoever has a connection to look with.
+///
+/// # Errors
+///
+/// Those of the database.
+pub fn known_manifest(connection: &Connection, drop: &str, manifest: &str) -> Result<Option<Known>, QueueError> {
+    Ok(connection
+        .prepare_cached(
+            "SELECT id, state, manifest_file, manifest_sha256, shelf IS NOT NULL FROM batch
+              WHERE drop_id = (SELECT id FROM drop_folder WHERE name = ?1) AND manifest = ?2
+              ORDER BY id DESC LIMIT 1",
+        )?
+        .query_row(params![drop, manifest], |row| {
+            let state: String = row.get(1)?;
+            Ok(Known {
+                batch_id: row.get(0)?,
+                admitting: state == "admitting",
+                closed: state == "closed",
+                file: row.get(2)?,
+                sha256: row.get(3)?,
+                moved: row.get(4)?,
+            })
+        })
+        .optional()?)
+}
+
+/// A batch that was made of a manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    /// Its number.
+    pub batch_id: i64,
+    /// Whether a crash left it half taken in.
+    pub admitting: bool,
+    /// Whether it is settled and its files are moved.
+    pub closed: bool,
+    /// The identity of the file that it was made of.
+    pub file: String,
+    /// That file's digest.
+    pub sha256: Vec<u8>,
+    /// Whether its files were moved away.
+    pub moved: bool,
+}
