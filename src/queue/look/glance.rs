@@ -1,0 +1,140 @@
+//! The queue at a glance, for `status` and the page.
+
+use rusqlite::{Connection, OptionalExtension};
+use serde::Serialize;
+
+use super::moment;
+use crate::{
+    clock::Timestamp,
+    entry::EntryKind,
+    queue::{QueueError, control, created, numbers},
+};
+
+/// How many jobs a drop has in each state.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Tally {
+    /// The drop.
+    pub drop: String,
+    /// Jobs by state; states without any are left out.
+    pub jobs: std::collections::BTreeMap<String, i64>,
+    /// Batches that are not settled.
+    pub open_batches: i64,
+    /// Manifests that lie in the drop and are not taken in.
+    pub waiting_manifests: i64,
+    /// How changes in its folder are noticed: `events`, or why it is read again and again.
+    pub watching: Option<String>,
+}
+
+/// The jobs of every drop by state. Costs the same however many there are.
+///
+/// # Errors
+///
+/// Those of the database.
+pub fn tallies(connection: &Connection) -> Result<Vec<Tally>, QueueError> {
+    let drops: Vec<(i64, String, Option<String>)> = connection
+        .prepare_cached("SELECT id, name, watching FROM drop_folder ORDER BY name")?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .collect::<Result<_, _>>()?;
+    let mut tallies = Vec::new();
+    for (id, drop, watching) in drops {
+        let jobs = connection
+            .prepare_cached("SELECT state, jobs FROM tally WHERE drop_id = ?1 AND jobs <> 0")?
+            .query_map([id], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<Result<_, _>>()?;
+        let count = |sql: &str| connection.prepare_cached(sql)?.query_row([id], |row| row.get(0));
+        tallies.push(Tally {
+            drop,
+            jobs,
+            open_batches: count("SELECT count(*) FROM batch WHERE drop_id = ?1 AND state <> 'closed'")?,
+            waiting_manifests: count("SELECT count(*) FROM arrival WHERE drop_id = ?1")?,
+            watching,
+        });
+    }
+    Ok(tallies)
+}
+
+/// The queue at a glance.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Glance {
+    /// By drop.
+    pub drops: Vec<Tally>,
+    /// What is stopped.
+    pub pauses: Vec<control::Pause>,
+    /// Since when the oldest job that is not ended has been there.
+    #[serde(serialize_with = "moment")]
+    pub oldest_waiting: Option<Timestamp>,
+    /// Documents and files that were created in the last ten minutes.
+    pub ended_lately: i64,
+    /// When the first of those was.
+    #[serde(serialize_with = "moment")]
+    pub lately_since: Option<Timestamp>,
+    /// When the next waiting job is due.
+    #[serde(serialize_with = "moment")]
+    pub next_due: Option<Timestamp>,
+    /// The newest failure that is still of interest: its job and the reason.
+    pub last_error: Option<(i64, String)>,
+    /// When that was.
+    #[serde(serialize_with = "moment")]
+    pub last_error_at: Option<Timestamp>,
+    /// Images that may lie at the API without a document, because an answer was lost.
+    pub possible_leftovers: i64,
+    /// Files that may stand at the API without a job that knows of it, because an answer was lost.
+    pub possible_extra_files: i64,
+    /// What the last `verify` of everything came to.
+    pub verified: Option<created::Verified>,
+    /// Drops that cannot be read and batches that cannot be settled, and why.
+    pub troubled: Vec<(String, String)>,
+}
+
+/// How far back the rate in a [`Glance`] looks.
+pub const LATELY: std::time::Duration = std::time::Duration::from_secs(600);
+
+/// The queue at a glance.
+///
+/// # Errors
+///
+/// Those of the database.
+pub fn glance(connection: &Connection, now: Timestamp) -> Result<Glance, QueueError> {
+    let one = |sql: &str| connection.prepare_cached(sql)?.query_row([], |row| row.get::<_, Option<i64>>(0));
+    let oldest = one("SELECT min(received_at) FROM batch WHERE state IN ('admitting', 'open')")?;
+    let lately = i64::try_from(LATELY.as_millis()).unwrap_or(0);
+    let (ended_lately, lately_since) = connection
+        .prepare_cached(
+            "SELECT count(*), min(at) FROM attempt WHERE id > (SELECT coalesce(max(id), 0) - 100000 FROM attempt)
+                AND at >= ?1 AND (outcome = 'adopted'
+                                  OR outcome = 'done' AND operation IN ('create_document', 'upload_file'))",
+        )?
+        .query_row([now.0 - lately], |row| Ok((row.get(0)?, row.get::<_, Option<i64>>(1)?.map(Timestamp))))?;
+    let last_error = connection
+        .prepare_cached(
+            "SELECT job_id, outcome || coalesce(': ' || detail, ''), at FROM attempt
+              WHERE id > (SELECT coalesce(max(id), 0) - 100000 FROM attempt) AND outcome NOT IN ('done', 'adopted', 'absent')
+              ORDER BY id DESC LIMIT 1",
+        )?
+        .query_row([], |row| Ok(((row.get(0)?, row.get(1)?), Timestamp(row.get(2)?))))
+        .optional()?;
+    let (last_error, last_error_at) = last_error.unzip();
+    let troubled = connection
+        .prepare_cached(
+            "SELECT 'drop ' || name, trouble FROM drop_folder WHERE trouble IS NOT NULL
+             UNION ALL
+             SELECT * FROM (SELECT root || '/' || manifest, trouble FROM batch
+                             WHERE state <> 'closed' AND trouble IS NOT NULL ORDER BY id LIMIT 20)",
+        )?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<Result<_, _>>()?;
+    Ok(Glance {
+        drops: tallies(connection)?,
+        pauses: control::pauses(connection)?,
+        oldest_waiting: oldest.map(Timestamp),
+        ended_lately,
+        lately_since,
+        next_due: one("SELECT min(due_at) FROM job WHERE state = 'waiting' AND due_at IS NOT NULL")?.map(Timestamp),
+        last_error,
+        last_error_at,
+        possible_leftovers: numbers::lost_uploads(connection, EntryKind::Document)?,
+        possible_extra_files: numbers::lost_uploads(connection, EntryKind::File)?,
+        verified: created::verified(connection)?,
+        troubled,
+    })
+}

@@ -1,0 +1,181 @@
+//! How far the work is, for commands that wait for its end.
+
+use rusqlite::Connection;
+
+use crate::{
+    job::JobState,
+    queue::{QueueError, control, settle},
+    receipt::Counts,
+};
+
+/// What is left to do for some drops.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Left {
+    /// Jobs that have not ended and are not held.
+    pub to_do: i64,
+    /// Of these, jobs that a worker has.
+    pub under_way: i64,
+    /// Of these, jobs that wait for a quota.
+    pub waits_for_quota: i64,
+    /// Jobs that wait for a person, and those that wait for them.
+    pub held: i64,
+    /// Batches whose jobs have ended and whose receipt or files are not done.
+    pub to_settle: i64,
+    /// Of these, batches that could not be settled when it was tried.
+    pub troubled: i64,
+    /// Batches that are not taken in whole.
+    pub half_taken: i64,
+    /// Whether a person paused everything, or each of these drops that has something to do.
+    pub paused: bool,
+}
+
+/// Whether everything that has not ended and is not held waits for a file.
+///
+/// # Errors
+///
+/// Those of the database.
+pub fn only_files_are_awaited(connection: &Connection) -> Result<bool, QueueError> {
+    let awaits = |sql: &str| connection.prepare_cached(sql)?.query_row([], |row| row.get::<_, bool>(0));
+    Ok(awaits("SELECT EXISTS (SELECT 1 FROM job WHERE state = 'waiting' AND waits = 'file')")?
+        && !awaits("SELECT EXISTS (SELECT 1 FROM job WHERE state = 'waiting' AND waits NOT IN ('file', 'twin'))")?
+        && !awaits("SELECT EXISTS (SELECT 1 FROM tally WHERE state IN ('queued', 'running') AND jobs > 0)")?)
+}
+
+/// What is left to do for these drops.
+///
+/// # Errors
+///
+/// Those of the database.
+pub fn left(connection: &Connection, drops: &[&str]) -> Result<Left, QueueError> {
+    let mut left = Left::default();
+    let (mut unpaused, mut movable) = (0, 0);
+    let pauses = control::pauses(connection)?;
+    let paused =
+        |scope: &str| pauses.iter().any(|pause| pause.cause == control::Cause::Operator && pause.scope == scope);
+    for drop in drops {
+        let jobs = connection
+            .prepare_cached(
+                "SELECT state, jobs FROM tally JOIN drop_folder ON id = drop_id WHERE name = ?1 AND jobs > 0",
+            )?
+            .query_map([drop], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?
+            .collect::<Result<Vec<_>, _>>()?;
+        let before = left.to_do;
+        for (word, count) in jobs {
+            match JobState::parse(&word) {
+                Some(JobState::Queued | JobState::Waiting) => left.to_do += count,
+                Some(JobState::Running) => {
+                    left.to_do += count;
+                    left.under_way += count;
+                }
+                Some(JobState::Held) => left.held += count,
+                _ => {}
+            }
+        }
+        let count = |sql: &str| connection.prepare_cached(sql)?.query_row([drop], |row| row.get::<_, i64>(0));
+        left.to_settle += count(
+            "SELECT count(*) FROM batch JOIN drop_folder ON drop_folder.id = drop_id
+              WHERE name = ?1 AND state IN ('ended', 'published')",
+        )?;
+        left.troubled += count(
+            "SELECT count(*) FROM batch JOIN drop_folder ON drop_folder.id = drop_id
+              WHERE name = ?1 AND state IN ('ended', 'published') AND batch.trouble IS NOT NULL",
+        )?;
+        left.half_taken += count(
+            "SELECT count(*) FROM batch JOIN drop_folder ON drop_folder.id = drop_id
+              WHERE name = ?1 AND state = 'admitting'",
+        )?;
+        if left.held > 0 {
+            let twins = count(
+                "SELECT count(*) FROM job JOIN drop_folder ON drop_folder.id = job.drop_id JOIN job AS twin
+                    ON twin.twin_of = job.id AND twin.state = 'waiting' AND twin.waits = 'twin'
+                  WHERE drop_folder.name = ?1 AND job.state IN ('running', 'held') AND job.state = 'held'",
+            )?;
+            left.held += twins;
+            left.to_do -= twins;
+        }
+        if !paused(&format!("drop:{drop}")) {
+            unpaused += 1;
+            movable += left.to_do - before;
+        }
+    }
+    left.waits_for_quota = connection
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM job WHERE state = 'waiting' AND due_at IS NOT NULL AND waits = 'quota')",
+        )?
+        .query_row([], |row| row.get(0))?;
+    left.paused = paused("") || unpaused == 0 || (left.to_do > 0 && movable == 0);
+    Ok(left)
+}
+
+/// How far one batch is; costs the same however large it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BatchProgress {
+    /// Whether it is settled and its files are where they belong.
+    pub closed: bool,
+    /// Entries that are in the queue.
+    pub admitted: u64,
+    /// Of these, entries whose jobs have not ended.
+    pub under_way: u64,
+}
+
+/// How far a batch is.
+///
+/// # Errors
+///
+/// Those of the database.
+pub fn batch_progress(connection: &Connection, id: i64) -> Result<BatchProgress, QueueError> {
+    let number = |number: i64| u64::try_from(number).unwrap_or(0);
+    Ok(connection
+        .prepare_cached("SELECT state = 'closed', admitted, open_jobs FROM batch WHERE id = ?1")?
+        .query_row([id], |row| {
+            Ok(BatchProgress { closed: row.get(0)?, admitted: number(row.get(1)?), under_way: number(row.get(2)?) })
+        })?)
+}
+
+/// How many jobs of each batch only a person can bring on: held ones, and those that wait for one.
+///
+/// # Errors
+///
+/// Those of the database.
+pub fn held_by_batch(connection: &Connection) -> Result<Vec<(i64, u64)>, QueueError> {
+    Ok(connection
+        .prepare_cached(
+            "SELECT batch_id, count(*) FROM (
+                SELECT batch_id FROM job WHERE state IN ('running', 'held') AND state = 'held'
+                UNION ALL
+                SELECT twin.batch_id FROM job JOIN job AS twin
+                    ON twin.twin_of = job.id AND twin.state = 'waiting' AND twin.waits = 'twin'
+                 WHERE job.state IN ('running', 'held') AND job.state = 'held')
+             GROUP BY batch_id",
+        )?
+        .query_map([], |row| Ok((row.get(0)?, u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0))))?
+        .collect::<Result<_, _>>()?)
+}
+
+/// How a batch ended: its counts, whether its manifest was unusable, and where its receipt lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchEnd {
+    /// How its entries ended; those that have not count as failed.
+    pub counts: Counts,
+    /// Whether the manifest was unusable.
+    pub rejected: bool,
+    /// Its receipt, once it is written.
+    pub receipt: Option<std::path::PathBuf>,
+}
+
+/// How a batch ended. Reads all of its rows.
+///
+/// # Errors
+///
+/// Those of the database.
+pub fn batch_end(connection: &Connection, id: i64) -> Result<BatchEnd, QueueError> {
+    let (state, folder, receipt, rejected): (String, String, Option<String>, bool) = connection
+        .prepare_cached("SELECT state, receipts_dir, receipt, problems IS NOT NULL FROM batch WHERE id = ?1")?
+        .query_row([id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
+    let written = matches!(state.as_str(), "published" | "closed");
+    Ok(BatchEnd {
+        counts: settle::counts(connection, id)?,
+        rejected,
+        receipt: receipt.filter(|_| written).map(|receipt| std::path::Path::new(&folder).join(receipt)),
+    })
+}
