@@ -99,16 +99,21 @@ pub struct Count {
     pub failures: Vec<String>,
 }
 
-/// Every fault that there can be in a run of this order: each call that a run without faults makes, in each way.
-pub fn all(program: &Path) -> Result<Vec<Fault>> {
+/// Every fault that there can be in a run of this order: each call that a run without faults makes, in each way; or, `one`
+/// way of each call, taking turns.
+pub fn all(program: &Path, order: &Order, one: bool) -> Result<Vec<Fault>> {
     let mut faults = Vec::new();
     for ground in [Ground::Database, Ground::Drop] {
-        let counts = count(program, ground)?;
+        let counts = count(program, order, ground)?;
         for kind in KINDS.iter().filter(|kind| kind.ground == ground) {
             let calls = counts.get(kind.call).copied().unwrap_or_default();
             // A file that reads as shorter for good is shorter, and whatever it asks for is refused in truth.
             let may_stay = |error: &str| !(error.starts_with('=') && ground == Ground::Drop);
-            for (number, error) in (1..=calls).flat_map(|number| kind.errors.iter().map(move |error| (number, error))) {
+            let ways = (1..=calls).flat_map(|number| kind.errors.iter().enumerate().map(move |way| (number, way)));
+            for (number, (way, error)) in ways {
+                if one && way != number % kind.errors.len() {
+                    continue;
+                }
                 for for_good in [false, true].into_iter().filter(|for_good| !for_good || may_stay(error)) {
                     faults.push(Fault { ground, call: kind.call, error, number, for_good });
                 }
@@ -137,13 +142,18 @@ pub fn some(faults: Vec<Fault>, wanted: usize, seed: u64) -> Vec<Fault> {
 }
 
 /// Tries each.
-pub fn run(program: &Path, faults: &[Fault], threads: usize) -> Result<Count> {
+pub fn run(program: &Path, order: &Order, faults: &[Fault], threads: usize) -> Result<Count> {
     let next = AtomicUsize::new(0);
     let worker = || {
         let mut count = Count::default();
-        while let Some(fault) = faults.get(next.fetch_add(1, Ordering::Relaxed)) {
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some(fault) = faults.get(number) else { break };
+            if number > 0 && number.is_multiple_of(TELL_EVERY) {
+                println!("{number} of {} faults", faults.len());
+            }
             count.faults += 1;
-            match try_one(program, fault) {
+            match try_one(program, order, fault) {
                 Ok(Became::Unharmed) => count.unharmed += 1,
                 Ok(Became::GaveUp) => count.gave_up += 1,
                 Ok(Became::Waited) => count.waited += 1,
@@ -170,6 +180,9 @@ pub fn run(program: &Path, faults: &[Fault], threads: usize) -> Result<Count> {
     })
 }
 
+/// Faults between two lines that say how far it is.
+const TELL_EVERY: usize = 100;
+
 enum Became {
     Unharmed,
     GaveUp,
@@ -182,10 +195,6 @@ const SAYS_WITHIN: Duration = Duration::from_secs(40);
 /// One that was asked to stop has so long.
 const STOPS_WITHIN: Duration = Duration::from_secs(30);
 
-fn order() -> Order {
-    Order::new(2, 1)
-}
-
 fn ground(program: &Path, order: &Order) -> Result<Site> {
     let mut site = Site::new(program)?;
     site.start_api(&[], &[], "")?;
@@ -193,10 +202,9 @@ fn ground(program: &Path, order: &Order) -> Result<Site> {
     Ok(site)
 }
 
-fn try_one(program: &Path, fault: &Fault) -> Result<Became> {
-    let order = order();
-    let site = ground(program, &order)?;
-    let mut tracer = tracer(&site, &order, fault.ground);
+fn try_one(program: &Path, order: &Order, fault: &Fault) -> Result<Became> {
+    let site = ground(program, order)?;
+    let mut tracer = tracer(&site, order, fault.ground);
     let how = fault.error.strip_prefix('=').map_or_else(|| format!("error={}", fault.error), |v| format!("retval={v}"));
     let when = format!("{}{}", fault.number, if fault.for_good { "+" } else { "" });
     tracer.args(["-f", "-o", "/dev/null", "-e"]).arg(format!("trace={}", fault.call));
@@ -221,7 +229,7 @@ fn try_one(program: &Path, fault: &Fault) -> Result<Became> {
         }
         // Before it is at work, it is not ready to be asked to stop.
         let complains = said.contains("at work") && (said.contains("ERROR") || said.contains("WARN"));
-        if !stopped && daemon && (complains || all_settled(&site, &order)) {
+        if !stopped && daemon && (complains || all_settled(&site, order)) {
             stopped = true;
             site::children(child.id()).into_iter().try_for_each(|id| site::signal(id, Signal::TERM))?;
         }
@@ -231,13 +239,13 @@ fn try_one(program: &Path, fault: &Fault) -> Result<Became> {
     ensure!(!said.contains("panicked") && !said.contains("defect"), "it died of a defect:\n{said}");
     let code = status.code().with_context(|| format!("a signal ended it:\n{said}"))?;
     ensure!((0..=3).contains(&code), "it ended with {code}:\n{said}");
-    let well = !stopped && (code == 0 || (code == 1 && all_settled(&site, &order)));
+    let well = !stopped && (code == 0 || (code == 1 && all_settled(&site, order)));
     let silent = said.lines().all(|line| line.contains(" INFO ") || line.trim().is_empty());
     ensure!(well || stopped || !silent, "it ended with {code} and did not say why:\n{said}");
 
     // The fault is gone.
     let mut after = (Some(0), String::new());
-    if !well || !all_settled(&site, &order) {
+    if !well || !all_settled(&site, order) {
         site::settle();
         after = site.run(None, &["run", "--once"])?;
     }
@@ -246,9 +254,9 @@ fn try_one(program: &Path, fault: &Fault) -> Result<Became> {
     let mut files = site::files_below(&site.at("drop"))?;
     if fault.error == "EACCES" && fault.call.starts_with("openat") {
         // What may not be read any more when it is to be put away is left where it is, with a word.
-        put_away_by_hand(&order, &mut files);
+        put_away_by_hand(order, &mut files);
     }
-    end::judge(&order, site.sandbox()?, &[], &files).with_context(story)?;
+    end::judge(order, site.sandbox()?, &[], &files).with_context(story)?;
     Ok(match (stopped, well) {
         (_, true) => Became::Unharmed,
         (true, _) if code == 0 && !said.contains("ERROR") && !said.contains("WARN") => Became::Unharmed,
@@ -279,15 +287,14 @@ fn all_settled(site: &Site, order: &Order) -> bool {
 }
 
 /// How often a run without faults makes each call, in the thread that makes it most.
-fn count(program: &Path, ground_of: Ground) -> Result<BTreeMap<String, usize>> {
-    let order = order();
-    let site = ground(program, &order)?;
+fn count(program: &Path, order: &Order, ground_of: Ground) -> Result<BTreeMap<String, usize>> {
+    let site = ground(program, order)?;
     let calls: BTreeSet<&str> = KINDS.iter().filter(|kind| kind.ground == ground_of).map(|kind| kind.call).collect();
-    let mut tracer = tracer(&site, &order, ground_of);
+    let mut tracer = tracer(&site, order, ground_of);
     let wanted = format!("trace={}", calls.into_iter().collect::<Vec<_>>().join(","));
     tracer.args(["-ff", "-o"]).arg(site.at("calls")).args(["-e", &wanted]);
     let (code, said) = site.run(Some(tracer), &["run", "--once"])?;
-    ensure!(code == Some(1), "the run without faults ended with {code:?}:\n{said}");
+    ensure!(code == Some(order.code()), "the run without faults ended with {code:?}:\n{said}");
     let mut most: BTreeMap<String, usize> = BTreeMap::new();
     for (name, text) in site::files_in(site.root())? {
         if !name.starts_with("calls.") {

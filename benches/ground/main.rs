@@ -40,6 +40,8 @@ use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand};
 use passfort_ingest::clock::Timestamp;
 
+use self::site::Order;
+
 /// Takes the ground away from under the worker.
 #[derive(Debug, Parser)]
 #[command(name = "ground")]
@@ -70,6 +72,9 @@ struct FileFaults {
     /// Only so many of all faults, of every kind of call its share.
     #[arg(long)]
     some: Option<usize>,
+    /// A smaller run, and each of its calls in one way only: every call there is, in a few minutes.
+    #[arg(long)]
+    small: bool,
     /// Where the dice start that choose them.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -115,13 +120,14 @@ fn main() -> Result<()> {
 fn file_faults(options: &FileFaults, program: &Path, record: bool) -> Result<()> {
     strace::ensure_there()?;
     let (commit, began) = (proofs::commit(), Instant::now());
-    let mut faults = faults::all(program)?;
+    let order = if options.small { Order::new(1, 1) } else { Order::new(2, 1) };
+    let mut faults = faults::all(program, &order, options.small)?;
     let possible = faults.len();
     faults.retain(|fault| fault.to_string().contains(&options.only));
     if let Some(wanted) = options.some {
         faults = faults::some(faults, wanted, options.seed);
     }
-    let count = faults::run(program, &faults, options.threads)?;
+    let count = faults::run(program, &order, &faults, options.threads)?;
     println!(
         "{} of {possible} faults: {} did no harm, {} ended the run with a word, {} had it wait with a word; {} failures; \
          {:.0} s",

@@ -87,6 +87,11 @@ impl Order {
         order
     }
 
+    /// What a command that carries it out ends with.
+    pub fn code(&self) -> i32 {
+        i32::from(!self.spoilt.is_empty())
+    }
+
     /// Where the receipt of a manifest lies, relative to the drop.
     pub fn receipt(folder: &str) -> String {
         format!("receipts/{folder}/{MANIFEST}.receipt.json")
