@@ -43,7 +43,7 @@ const fn on(ground: Ground, call: &'static str, errors: &'static [&'static str])
 }
 
 const KINDS: [Kind; 24] = [
-    on(Ground::Database, "pwrite64", &["EIO", "ENOSPC", "EDQUOT", "=0"]),
+    on(Ground::Database, "pwrite64", &["EIO", "ENOSPC", "EDQUOT", "EROFS", "=0"]),
     on(Ground::Database, "pread64", &["EIO"]),
     on(Ground::Database, "fsync", &["EIO", "ENOSPC"]),
     on(Ground::Database, "ftruncate", &["EIO"]),
@@ -64,8 +64,8 @@ const KINDS: [Kind; 24] = [
     on(Ground::Drop, "fstat", &["EIO"]),
     on(Ground::Drop, "newfstatat", &["EIO"]),
     on(Ground::Drop, "statx", &["EIO"]),
-    on(Ground::Drop, "renameat2", &["EIO", "EACCES", "ENOSPC"]),
-    on(Ground::Drop, "mkdirat", &["ENOSPC", "EACCES", "EDQUOT"]),
+    on(Ground::Drop, "renameat2", &["EIO", "EACCES", "ENOSPC", "EROFS"]),
+    on(Ground::Drop, "mkdirat", &["ENOSPC", "EACCES", "EDQUOT", "EROFS"]),
     on(Ground::Drop, "fsync", &["EIO", "ENOSPC"]),
 ];
 

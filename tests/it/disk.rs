@@ -63,13 +63,26 @@ impl OnSmallDisk {
         fs::remove_file(self.disk.join("ballast")).unwrap();
     }
 
+    /// A command that sees the small disk.
+    fn beside(&self) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["--user", "--mount", "--preserve-credentials", "--target", &self.daemon.id().to_string()]);
+        command
+    }
+
     /// What `status` says where the small disk is seen.
     fn status(&self, site: &Site) -> Finished {
         let program = site.command(&["status"]);
-        let mut command = Command::new("nsenter");
-        command.args(["--user", "--mount", "--preserve-credentials", "--target", &self.daemon.id().to_string()]);
+        let mut command = self.beside();
         command.arg(program.get_program()).args(program.get_args());
         Daemon::start(command, &site.at("log")).finish()
+    }
+
+    /// Makes the disk read-only, as the kernel does with one that has errors, or takes that back.
+    fn remount(&self, site: &Site, path: &str, how: &str) {
+        let status =
+            self.beside().args(["mount", "-o", &format!("remount,{how}")]).arg(site.at(path)).status().unwrap();
+        assert!(status.success(), "the disk cannot be mounted again as {how}");
     }
 
     fn wait_until(&mut self, what: &str, holds: impl FnMut() -> bool) {
@@ -135,6 +148,41 @@ fn a_full_disk_under_the_receipts_keeps_the_files_until_there_is_room() {
     let receipt = sole_file(&daemon.disk);
     assert_each_once(&site, &serde_json::from_slice(&fs::read(receipt).unwrap()).unwrap(), 3);
     daemon.daemon.terminate().expect(0);
+}
+
+/// What is written for others goes to a disk of its own, which becomes read-only.
+fn read_only(key: &str, says: &str) {
+    let site = Builder::default().build();
+    let elsewhere = site.at("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    let config = fs::read_to_string(site.at("config.toml")).unwrap() + &format!("{key} = '{}'\n", elsewhere.display());
+    fs::write(site.at("config.toml"), config).unwrap();
+    let mut daemon = OnSmallDisk::start(&site, "elsewhere", "1m");
+    daemon.remount(&site, "elsewhere", "ro");
+    site.put_batch(MANIFEST, 3);
+    while !daemon.status(&site).said().contains(says) {
+        assert!(daemon.daemon.is_alive(), "{}", daemon.daemon.log());
+        assert!(!site.left().is_empty(), "it was done without saying '{says}'");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(site.left().contains(&MANIFEST.to_owned()), "the manifest is moved last: {:?}", site.left());
+    daemon.remount(&site, "elsewhere", "rw");
+    daemon.wait_until("the files are put away", || site.left().is_empty());
+    assert_eq!(site.summary().documents, 3);
+    assert_sent_once_or_lost(&site.ledger());
+    daemon.daemon.terminate().expect(0);
+}
+
+#[test]
+#[ignore = "mounts small disks, which not every machine lets one do: `.ci/run` asks for it"]
+fn a_read_only_disk_under_the_receipts_keeps_the_files_until_it_can_be_written() {
+    read_only("receipts_dir", "the receipt cannot be written");
+}
+
+#[test]
+#[ignore = "mounts small disks, which not every machine lets one do: `.ci/run` asks for it"]
+fn a_read_only_disk_under_the_done_folder_keeps_the_files_until_it_can_be_written() {
+    read_only("done_dir", "cannot be put away");
 }
 
 #[test]
