@@ -190,7 +190,7 @@ enum Became {
 }
 
 /// A worker that met a fault has so long until it has ended well or says that it cannot.
-const SAYS_WITHIN: Duration = Duration::from_secs(40);
+const SAYS_WITHIN: Duration = Duration::from_secs(90);
 
 /// One that was asked to stop has so long.
 const STOPS_WITHIN: Duration = Duration::from_secs(30);
