@@ -31,6 +31,7 @@ use crate::{
         admit::Plan,
         arrivals::{Arrival, known_manifest},
         identity::path_key,
+        trace,
     },
 };
 
@@ -42,6 +43,7 @@ pub struct Drop {
     scan: ScanRules,
     seen: HashMap<String, Seen>,
     stopped: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// What `status` says of the folder: at first, what an earlier process left there.
     trouble: Option<String>,
     /// For looking only: what is known of a manifest costs no commit then.
     known: rusqlite::Connection,
@@ -130,6 +132,7 @@ impl Drop {
         };
         let rules = Rules::of(Some(&config), max_image_bytes, queue.seed());
         let known = Queue::look(queue.path()).map_err(io::Error::other)?;
+        let trouble = trace::drop_trouble(&known, &config.name).map_err(io::Error::other)?;
         Ok(Self {
             config,
             queue,
@@ -137,7 +140,7 @@ impl Drop {
             scan,
             seen: HashMap::new(),
             stopped,
-            trouble: None,
+            trouble,
             known,
             writers: None,
             own_clock: false,

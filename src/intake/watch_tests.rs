@@ -132,6 +132,18 @@ fn a_folder_that_cannot_be_read_is_not_one_with_nothing_in_it() {
 }
 
 #[test]
+fn what_an_earlier_process_said_of_a_folder_is_taken_back_once_it_is_mended() {
+    let place = Place::new(|_| {});
+    let troubled = || place.value("SELECT count(*) FROM drop_folder WHERE trouble IS NOT NULL");
+    fs::remove_dir(&place.config.path).unwrap();
+    place.drop().look(0).unwrap();
+    assert_eq!(troubled(), Some(1));
+    fs::create_dir(&place.config.path).unwrap();
+    place.drop().look(0).unwrap();
+    assert_eq!(troubled(), Some(0));
+}
+
+#[test]
 fn a_manifest_that_failed_may_come_again_where_good_ones_stay() {
     let place = Place::new(|config| config.after_success = AfterSuccess::Keep);
     let mut inbox = place.drop();

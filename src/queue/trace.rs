@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use serde::Serialize;
 
 use super::{QueueError, identity, look, settle};
@@ -205,6 +205,16 @@ pub fn refused_with(connection: &Connection, path: &str) -> Result<Vec<InvalidRo
         }
     }
     Ok(found)
+}
+
+/// What kept a drop's folder from being read when somebody last looked into it.
+///
+/// # Errors
+///
+/// Those of the database.
+pub fn drop_trouble(connection: &Connection, drop: &str) -> Result<Option<String>, QueueError> {
+    let mut select = connection.prepare_cached("SELECT trouble FROM drop_folder WHERE name = ?1")?;
+    Ok(select.query_row([drop], |row| row.get(0)).optional()?.flatten())
 }
 
 /// Whether one path is the other, or the end of it after a slash.
