@@ -50,7 +50,17 @@ pub fn manifest_csv(data: &[u8]) {
 
 fn manifest(data: &[u8], format: Format) {
     // So small that a fuzzer reaches them.
-    let limits = Limits { max_bytes: 8192, max_line_bytes: 512, max_entry_bytes: 512, max_entries: 16, max_images: 4 };
+    let limits = Limits {
+        max_bytes: 8192,
+        max_line_bytes: 512,
+        max_entry_bytes: 512,
+        max_entries: 16,
+        max_rows: 24,
+        max_images: 4,
+        max_nesting: 6,
+        max_path_bytes: 64,
+        folder_bytes: 8,
+    };
     let whole = readings(Cursor::new(data), format, &limits);
     let dribbled = readings(Dribble(Cursor::new(data)), format, &limits);
     assert_eq!(whole, dribbled, "what comes of a manifest depends on how its bytes arrive");
@@ -65,6 +75,8 @@ fn readings(input: impl Read + Seek, format: Format, limits: &Limits) -> (Vec<St
                 assert!(entry.sources().count() <= limits.max_images, "more images than are allowed");
                 for source in entry.sources() {
                     name(source.path.as_str());
+                    let bytes = source.path.as_str().len() + limits.folder_bytes;
+                    assert!(bytes <= limits.max_path_bytes, "a longer path than is allowed");
                 }
                 entry.index
             }

@@ -21,7 +21,7 @@ use super::{
     start::Usage,
 };
 use crate::{
-    config::{Config, ConfigError},
+    config::{Config, ConfigError, DropConfig},
     entry::EntryKind,
     inbox::beneath::Root,
     intake::examine::{Found, Rules, Unready, examine_all, folder_of, open},
@@ -74,8 +74,10 @@ pub struct CheckArgs {
 /// Where a path, the configuration or the temporary folder cannot be used.
 pub fn run(args: &CheckArgs, context: &Context) -> anyhow::Result<Exit> {
     let config = configuration(context)?;
-    let rules = rules(args.drop.as_deref(), &config)?;
-    let targets = targets(&args.paths)?;
+    let drop = asked(args.drop.as_deref(), &config)?;
+    // Checksums are for the queue, and here is none.
+    let rules = Rules::of(drop, config.api.max_image_bytes, 0);
+    let targets = targets(&args.paths, drop)?;
     let image_root = match &args.root {
         Some(root) => {
             let place = |error: io::Error| Usage(format!("--root {}: {error}", root.display()));
@@ -109,17 +111,14 @@ fn configuration(context: &Context) -> Result<Config, ConfigError> {
     }
 }
 
-fn rules(drop: Option<&str>, config: &Config) -> Result<Rules, Usage> {
-    let drop = match drop {
-        None => None,
-        Some(name) => Some(config.drop_named(name).ok_or_else(|| {
-            let known = config.drops.iter().map(|drop| drop.name.as_str());
-            let hint = nearest(name, known).map_or_else(String::new, |near| format!("; did you mean {near:?}?"));
-            Usage(format!("--drop {name:?}: the configuration has no such drop{hint}"))
-        })?),
-    };
-    // Checksums are for the queue, and here is none.
-    Ok(Rules::of(drop, config.api.max_image_bytes, 0))
+fn asked<'a>(name: Option<&str>, config: &'a Config) -> Result<Option<&'a DropConfig>, Usage> {
+    let Some(name) = name else { return Ok(None) };
+    let drop = config.drop_named(name).ok_or_else(|| {
+        let known = config.drops.iter().map(|drop| drop.name.as_str());
+        let hint = nearest(name, known).map_or_else(String::new, |near| format!("; did you mean {near:?}?"));
+        Usage(format!("--drop {name:?}: the configuration has no such drop{hint}"))
+    })?;
+    Ok(Some(drop))
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -82,8 +82,12 @@ fn render_drop(page: &mut Page, drop: &DropConfig) {
     page.option("profiles", drop.profiles.as_ref().map(|profiles| list(profiles.iter().map(ToString::to_string))));
     page.key("max_manifest_bytes", size_text(drop.max_manifest_bytes));
     page.key("max_entries", integer(drop.max_entries));
+    page.key("max_rows", integer(drop.max_rows));
     page.key("max_line_bytes", size_text(drop.max_line_bytes as u64));
     page.key("max_images", integer(drop.max_images as u64));
+    page.key("max_nesting", integer(drop.max_nesting));
+    page.key("max_depth", integer(drop.max_depth));
+    page.key("max_path_bytes", size_text(drop.max_path_bytes as u64));
     page.key("receipt_mode", format!("{:04o}", drop.receipt_mode));
     page.option("receipt_group", drop.receipt_group.clone());
 }
@@ -205,8 +209,12 @@ mod tests {
             profiles = ["A2C4393A-e219-67a4-5ab4-2186952e9038"]
             max_manifest_bytes = "2GB"
             max_entries = 7
+            max_rows = 8
             max_line_bytes = "2MiB"
             max_images = 9
+            max_nesting = 10
+            max_depth = 11
+            max_path_bytes = 1234
             receipt_mode = "0664"
             receipt_group = "partners"
             [[drop]]

@@ -116,7 +116,7 @@ pub fn run(args: &ImportArgs, context: &Context) -> anyhow::Result<Exit> {
     if args.drop.is_empty() || args.drop.chars().any(char::is_control) {
         return Err(Usage("--drop must be a name".into()).into());
     }
-    let targets = targets(&args.paths)?;
+    let targets = targets(&args.paths, config.drop_named(&args.drop))?;
     if let Some(root) = &args.root {
         Root::open(root).map_err(|error| Usage(format!("--root {}: {error}", root.display())))?;
     }
@@ -125,8 +125,10 @@ pub fn run(args: &ImportArgs, context: &Context) -> anyhow::Result<Exit> {
     start::block_on(work(args, &config, context, targets, lock.ok()))
 }
 
-/// Every manifest that the paths name.
-pub(super) fn targets(paths: &[PathBuf]) -> anyhow::Result<Vec<Target>> {
+/// Every manifest that the paths name; folders are searched within the bounds of the drop, without one those of any.
+pub(super) fn targets(paths: &[PathBuf], drop: Option<&DropConfig>) -> anyhow::Result<Vec<Target>> {
+    let default = DropConfig::new(IMPORT, "/");
+    let bounds = drop.unwrap_or(&default);
     let mut targets = Vec::new();
     for path in paths {
         let place = |error: io::Error| Usage(format!("{}: {error}", path.display()));
@@ -138,6 +140,8 @@ pub(super) fn targets(paths: &[PathBuf]) -> anyhow::Result<Vec<Target>> {
                 manifests: globs(DropConfig::DEFAULT_MANIFESTS)?,
                 ignore: globs(DropConfig::DEFAULT_IGNORE)?,
                 skip_dirs: vec![real.join("receipts")],
+                max_depth: bounds.max_depth,
+                max_path_bytes: bounds.max_path_bytes,
             };
             let root = Root::open(&real).map_err(place)?;
             let report = scan(&root, &rules, &mut |found| {

@@ -294,8 +294,23 @@ fn lies(drop: &DropConfig, path: &Path) -> String {
             drop.manifests.texts().join(", ")
         );
     }
-    if !drop.recursive && relative.components().count() > 1 {
+    let folders = relative.components().count().saturating_sub(1);
+    if !drop.recursive && folders > 0 {
         return "it is named like a manifest, but the drop is not recursive, so its folder is not read".to_owned();
+    }
+    if folders > drop.max_depth {
+        return format!(
+            "it is named like a manifest, but lies in {folders} folders, more than {}, so its folder is not read; send it \
+             less deeply nested, or raise max_depth of the drop",
+            drop.max_depth
+        );
+    }
+    if relative.as_os_str().len() > drop.max_path_bytes {
+        return format!(
+            "it is named like a manifest, but its path is longer than {} bytes, so it is not read; give its folders shorter \
+             names, or raise max_path_bytes of the drop",
+            drop.max_path_bytes
+        );
     }
     if let Some(marker) = drop.done_marker.as_ref().filter(|marker| !marker.is_empty()) {
         let mut beside = path.as_os_str().to_owned();

@@ -58,10 +58,18 @@ pub struct DropConfig {
     pub max_manifest_bytes: u64,
     /// The most entries that one manifest may have.
     pub max_entries: u64,
+    /// The most rows that one manifest in CSV may have.
+    pub max_rows: u64,
     /// The most bytes that one line, row, or entry of a manifest may have.
     pub max_line_bytes: usize,
     /// The most images that one document may have.
     pub max_images: usize,
+    /// How many lists and objects of one entry may stand in one another.
+    pub max_nesting: usize,
+    /// How many folders below the drop may stand in one another for the innermost to be looked into.
+    pub max_depth: usize,
+    /// The longest path of a manifest or file, from the drop on, in bytes.
+    pub max_path_bytes: usize,
     /// The permission bits of a receipt, without file type.
     pub receipt_mode: u32,
     /// The group that receipts are given to; absent: that of the process or folder.
@@ -101,8 +109,12 @@ impl DropConfig {
             profiles: None,
             max_manifest_bytes: 1_000_000_000,
             max_entries: 10_000_000,
+            max_rows: 20_000_000,
             max_line_bytes: 1 << 20,
             max_images: 1_000,
+            max_nesting: 32,
+            max_depth: 64,
+            max_path_bytes: 1024,
             receipt_mode: 0o640,
             receipt_group: None,
         }

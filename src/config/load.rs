@@ -20,7 +20,10 @@ use super::{
     validate,
     windows::WINDOW_CURE,
 };
-use crate::entry::ProfileId;
+use crate::{
+    entry::{ProfileId, RelativePath},
+    manifest,
+};
 
 /// Where the configuration is looked for unless another place is named.
 pub const DEFAULT_PATH: &str = "/etc/passfort-ingest/config.toml";
@@ -33,6 +36,16 @@ const MAX_WINDOWS: usize = 100;
 
 /// Bounds of waits for the network: below, nothing would ever succeed; above, nothing would ever be noticed.
 const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
+
+/// Bounds of `max_nesting`: below, no document could have an image; above, the reader of JSON itself gives up.
+const NESTING: RangeInclusive<i64> = manifest::Limits::LEAST_NESTING as i64..=manifest::Limits::MOST_NESTING as i64;
+
+/// Bounds of `max_depth`. Without folders there is `recursive = false`; each level of a scan costs two descriptors, of which
+/// a process may have a thousand where nobody has set more.
+const DEPTH: RangeInclusive<i64> = 1..=256;
+
+/// Bounds of `max_path_bytes`: room for a manifest's name, and what the kernel takes.
+const PATH_BYTES: RangeInclusive<u64> = 32..=RelativePath::MAX_BYTES as u64;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const YEAR: Duration = Duration::from_secs(366 * 24 * 3600);
@@ -279,6 +292,7 @@ fn read_drop(mut section: Section<'_>) -> Option<DropConfig> {
         profiles: profiles(&mut section),
         max_manifest_bytes: section.size("max_manifest_bytes", 1..=1 << 40).unwrap_or(default.max_manifest_bytes),
         max_entries: section.count("max_entries", 1..=1_000_000_000).unwrap_or(default.max_entries),
+        max_rows: section.count("max_rows", 1..=1_000_000_000).unwrap_or(default.max_rows),
         max_line_bytes: section
             .size("max_line_bytes", 1024..=1 << 30)
             .and_then(|bytes| bytes.try_into().ok())
@@ -287,6 +301,18 @@ fn read_drop(mut section: Section<'_>) -> Option<DropConfig> {
             .count("max_images", 1..=1_000_000)
             .and_then(|images| images.try_into().ok())
             .unwrap_or(default.max_images),
+        max_nesting: section
+            .count("max_nesting", NESTING)
+            .and_then(|levels| levels.try_into().ok())
+            .unwrap_or(default.max_nesting),
+        max_depth: section
+            .count("max_depth", DEPTH)
+            .and_then(|folders| folders.try_into().ok())
+            .unwrap_or(default.max_depth),
+        max_path_bytes: section
+            .size("max_path_bytes", PATH_BYTES)
+            .and_then(|bytes| bytes.try_into().ok())
+            .unwrap_or(default.max_path_bytes),
         receipt_mode: section.get("receipt_mode", receipt_mode).unwrap_or(default.receipt_mode),
         receipt_group: section.get("receipt_group", |node| group(text(node)?)),
     };

@@ -140,6 +140,28 @@ fn values_that_would_spin_or_stop_everything_are_refused() {
 }
 
 #[test]
+fn a_bound_is_itself_within_bounds() {
+    for (key, least, most) in [
+        ("max_rows", "1", "1_000_000_000"),
+        ("max_nesting", "3", "120"),
+        ("max_depth", "1", "256"),
+        ("max_path_bytes", "32", "4096"),
+    ] {
+        for fits in [least, most] {
+            assert!(read_with(&drop(&format!("{key} = {fits}")), &[]).is_ok(), "{key} = {fits}");
+        }
+        let number = |text: &str| text.replace('_', "").parse::<i64>().unwrap();
+        for beyond in [number(least) - 1, number(most) + 1] {
+            refused(
+                &drop(&format!("{key} = {beyond}")),
+                &[&format!("4 drop[0].{key}"), "out of bounds", "keep between"],
+            );
+        }
+        refused(&drop(&format!("{key} = true")), &[key, "true or false"]);
+    }
+}
+
+#[test]
 fn plain_http_is_for_this_machine_unless_allowed() {
     refused("[api]\nbase_url = \"http://api.example/4.0\"", &["api.base_url", "allow_insecure"]);
     refused(&drop("base_url = \"http://api.example\""), &["drop[0].base_url"]);
@@ -204,6 +226,10 @@ fn the_environment_wins_and_is_read_like_toml() {
             ("PASSFORT_INGEST__DROP__0__NAME", "2024"),
             ("PASSFORT_INGEST__DROP__0__DONE_MARKER", ""),
             ("PASSFORT_INGEST__DROP__0__RECEIPT_MODE", "660"),
+            ("PASSFORT_INGEST__DROP__0__MAX_ROWS", "8"),
+            ("PASSFORT_INGEST__DROP__0__MAX_NESTING", "10"),
+            ("PASSFORT_INGEST__DROP__0__MAX_DEPTH", "11"),
+            ("PASSFORT_INGEST__DROP__0__MAX_PATH_BYTES", "2KiB"),
             ("PASSFORT_INGEST__DROP__0__MANIFESTS", "[\"*.a\", \"*.b\"]"),
             ("PASSFORT_INGEST__DROP__1__NAME", "b"),
             ("PASSFORT_INGEST__DROP__1__PATH", "/srv/b"),
@@ -219,6 +245,7 @@ fn the_environment_wins_and_is_read_like_toml() {
     let drop = &config.drops[0];
     assert_eq!((drop.name.as_str(), drop.done_marker.as_deref(), drop.priority), ("2024", None, 7));
     assert_eq!(drop.receipt_mode, 0o660);
+    assert_eq!((drop.max_rows, drop.max_nesting, drop.max_depth, drop.max_path_bytes), (8, 10, 11, 2048));
     assert_eq!(drop.manifests.texts(), ["*.a", "*.b"]);
     assert_eq!(config.drops[1].path, Path::new("/srv/b"));
 }

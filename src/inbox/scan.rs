@@ -23,9 +23,6 @@ use rustix::{
 use super::beneath::{Identity, Root};
 use crate::{entry::RelativePath, problem::Problem};
 
-/// How deep folders may be nested. Nobody sorts scans deeper; each level costs an open folder.
-const MAX_DEPTH: usize = 64;
-
 /// How many problems are listed; further ones are only counted.
 const MAX_PROBLEMS: usize = 100;
 
@@ -40,6 +37,10 @@ pub struct Rules {
     pub ignore: GlobSet,
     /// Folders to stay out of, absolute: where settled files and receipts go.
     pub skip_dirs: Vec<PathBuf>,
+    /// How many folders may lie in one another below the root; each costs an open folder while it is read.
+    pub max_depth: usize,
+    /// The longest path of a manifest, from the root on, in bytes.
+    pub max_path_bytes: usize,
 }
 
 /// Patterns as the configuration means them: matched with a file's name or, where the pattern has a `/`, with its path
@@ -219,12 +220,9 @@ impl Scan<'_> {
         if self.rules.skip_dirs.contains(&self.root.path().join(&path)) {
             return Step::On;
         }
-        if depth > MAX_DEPTH || path.len() > RelativePath::MAX_BYTES {
+        if let Some(problem) = self.beyond(depth, &path) {
             self.report.complete = false;
-            self.report.add(
-                Problem::warning(format!("folders are nested deeper than {MAX_DEPTH}"), "send them less deeply nested")
-                    .path(escaped(&path)),
-            );
+            self.report.add(problem.path(escaped(&path)));
             return Step::On;
         }
         let below = match Level::open(level.fd.as_fd(), name, path.clone()) {
@@ -241,6 +239,16 @@ impl Scan<'_> {
         }
     }
 
+    /// What is said of a folder that is not looked into.
+    fn beyond(&self, depth: usize, path: &str) -> Option<Problem> {
+        let Rules { max_depth, max_path_bytes, .. } = self.rules;
+        if depth > *max_depth {
+            let reason = format!("folders are nested deeper than {max_depth}");
+            return Some(Problem::warning(reason, "send them less deeply nested, or raise max_depth of the drop"));
+        }
+        (path.len() > *max_path_bytes).then(|| too_long("the folder's path", *max_path_bytes))
+    }
+
     fn manifest(&mut self, level: &Level, name: &CStr, path: String, kind: FileType) -> Step {
         if kind != FileType::RegularFile {
             let what = if kind == FileType::Symlink { "a symbolic link" } else { "no regular file" };
@@ -248,6 +256,11 @@ impl Scan<'_> {
                 Problem::warning(format!("the manifest is {what}, so it is not read"), "send the file itself")
                     .path(escaped(&path)),
             );
+            return Step::On;
+        }
+        if path.len() > self.rules.max_path_bytes {
+            self.report.complete = false;
+            self.report.add(too_long("the manifest's path", self.rules.max_path_bytes).path(escaped(&path)));
             return Step::On;
         }
         if let Err(reason) = RelativePath::parse(&path) {
@@ -283,6 +296,11 @@ impl Scan<'_> {
             .path(escaped(path)),
         );
     }
+}
+
+fn too_long(what: &str, max_path_bytes: usize) -> Problem {
+    let cure = "give its folders shorter names, or raise max_path_bytes of the drop";
+    Problem::warning(format!("{what} is longer than {max_path_bytes} bytes, so it is not read"), cure)
 }
 
 fn matches(set: &GlobSet, name: &str, path: &str) -> bool {
@@ -334,6 +352,8 @@ mod tests {
             manifests: globs(["*.manifest.json", "*.manifest.csv"]).unwrap(),
             ignore: globs(["*.part", ".*"]).unwrap(),
             skip_dirs: Vec::new(),
+            max_depth: 64,
+            max_path_bytes: 1024,
         }
     }
 
@@ -473,11 +493,28 @@ mod tests {
 
     #[test]
     fn folders_too_deep_are_told_of() {
-        let deep = vec!["d"; MAX_DEPTH].join("/");
+        let deep = vec!["d"; rules().max_depth].join("/");
         let place = place(&[&format!("{deep}/a.manifest.json"), &format!("{deep}/d/b.manifest.json")]);
         let (found, report) = look(place.path(), &rules());
         assert_eq!(found, [format!("{deep}/a.manifest.json")]);
         assert_eq!(report.problems.len(), 1);
+        assert!(report.problems[0].reason.contains("deeper than 64"), "{:?}", report.problems);
+        assert!(report.problems[0].cure.contains("max_depth"), "{:?}", report.problems);
+        assert!(!report.complete);
+    }
+
+    #[test]
+    fn paths_too_long_are_told_of() {
+        let place = place(&["folder/a.manifest.json", "folder/aa.manifest.json", "a-long-name-for-a-folder/x"]);
+        let rules = Rules { max_path_bytes: "folder/a.manifest.json".len(), ..rules() };
+        let (found, report) = look(place.path(), &rules);
+        assert_eq!(found, ["folder/a.manifest.json"]);
+        let mut told: Vec<_> = report.problems.iter().filter_map(|problem| problem.path.as_deref()).collect();
+        told.sort_unstable();
+        assert_eq!(told, ["a-long-name-for-a-folder", "folder/aa.manifest.json"]);
+        for problem in &report.problems {
+            assert!(problem.reason.contains("longer than 22 bytes") && problem.cure.contains("max_path_bytes"));
+        }
         assert!(!report.complete);
     }
 

@@ -45,9 +45,13 @@ impl Rules {
         let limits = drop.map_or_else(manifest::Limits::default, |drop| manifest::Limits {
             max_bytes: drop.max_manifest_bytes,
             max_entries: drop.max_entries,
+            max_rows: drop.max_rows,
             max_line_bytes: drop.max_line_bytes,
             max_entry_bytes: drop.max_line_bytes,
             max_images: drop.max_images,
+            max_nesting: drop.max_nesting,
+            max_path_bytes: drop.max_path_bytes,
+            folder_bytes: 0,
         });
         let profiles = drop.and_then(|drop| drop.profiles.as_ref()).map(|allowed| allowed.iter().cloned().collect());
         Self { limits, max_image_bytes, profiles, seed }
@@ -192,7 +196,7 @@ pub fn stillness(
         still.last_change_ns = still.last_change_ns.max(identity.ctime_ns);
     };
     see(&mut still, &opened.identity, manifest);
-    let read = manifest::read(Whole::of(opened), opened.format, &rules.limits, &mut |reading| {
+    let read = manifest::read(Whole::of(opened), opened.format, &rules.limits.within(folder), &mut |reading| {
         if let Reading::Entry { entry, .. } = reading {
             for source in entry.sources() {
                 let path = join(folder, source.path.as_str());
@@ -279,7 +283,7 @@ pub fn examine_all(
 ) -> Result<Examined, Unready> {
     let mut buffer = Vec::new();
     let mut last = None;
-    let read = manifest::read(Whole::of(opened), opened.format, &rules.limits, &mut |reading| {
+    let read = manifest::read(Whole::of(opened), opened.format, &rules.limits.within(folder), &mut |reading| {
         if let Reading::Invalid { problems, .. } = &reading {
             last = problems.first().cloned();
         }

@@ -129,6 +129,8 @@ impl Drop {
             manifests: compile(config.manifests.texts())?,
             ignore: compile(config.ignore.texts())?,
             skip_dirs: vec![config.done_folder(), config.failed_folder(), config.receipts_folder()],
+            max_depth: config.max_depth,
+            max_path_bytes: config.max_path_bytes,
         };
         let rules = Rules::of(Some(&config), max_image_bytes, queue.seed());
         let known = Queue::look(queue.path()).map_err(io::Error::other)?;
@@ -192,9 +194,10 @@ impl Drop {
         };
         let unreadable = report.problems.first().map(|problem| {
             format!(
-                "{}: {} ({} such)",
+                "{}: {} ({}); {} such",
                 problem.path.as_deref().unwrap_or_default(),
                 problem.reason,
+                problem.cure,
                 report.problems.len()
             )
         });

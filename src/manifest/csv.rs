@@ -12,7 +12,7 @@ use std::{
 use crate::problem::Problem;
 
 use super::{
-    Limits, ReadError, Sink, Text,
+    Limits, ReadError, Sink, Text, divide_or_raise,
     findings::{Findings, quote},
     format::not_utf8,
     meter::{Meter, Metered},
@@ -95,7 +95,7 @@ fn stage<R: Read>(input: R, delimiter: u8, limits: &Limits, staging: &mut Stagin
         .from_reader(Watched::new(Metered::new(input, &meter), &starts));
     let mut record = ::csv::ByteRecord::new();
     let mut header: Option<Header> = None;
-    let mut empty_rows = 0_u64;
+    let (mut rows, mut empty_rows) = (0_u64, 0_u64);
     loop {
         let at = reader.position().byte();
         // A row is read from the buffer and beyond, so a whole buffer more than its own size may be counted for it.
@@ -116,6 +116,11 @@ fn stage<R: Read>(input: R, delimiter: u8, limits: &Limits, staging: &mut Stagin
             header = Some(Header::read(&record)?);
             continue;
         };
+        rows = rows.saturating_add(1);
+        if rows > limits.max_rows {
+            let reason = format!("the manifest has more than {} rows", limits.max_rows);
+            return Err(ReadError::unusable(Problem::error(reason, divide_or_raise("max_rows"))));
+        }
         if record.iter().all(|cell| cell.trim_ascii().is_empty()) {
             empty_rows = empty_rows.saturating_add(1);
             continue;
@@ -134,7 +139,7 @@ fn stage<R: Read>(input: R, delimiter: u8, limits: &Limits, staging: &mut Stagin
 
 fn too_long(line: u64, limits: &Limits) -> Problem {
     let reason = format!("the row at line {line} is longer than {} bytes", limits.max_line_bytes);
-    Problem::error(reason, "see whether a quote in it is not closed")
+    Problem::error(reason, "see whether a quote in it is not closed, else raise max_line_bytes of the drop")
 }
 
 #[cfg(test)]

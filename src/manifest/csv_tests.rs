@@ -256,6 +256,15 @@ fn limits_on_entries_and_images_hold() {
 }
 
 #[test]
+fn rows_are_bounded_though_they_are_of_one_document() {
+    let text = csv(&["P,a,IDP,a1,,,,", "P,a,IDP,a2,,,,", ",,,,,,,,", "P,a,IDP,a3,,,,"]);
+    let limits = |max_rows| Limits { max_rows, max_entries: 1, ..Limits::default() };
+    assert_eq!(read_within(CSV, &text, &limits(4)).unwrap().1.entries, 1);
+    let told = unusable_within(CSV, &text, &limits(3));
+    assert!(told.contains("more than 3 rows") && told.contains("max_rows"), "{told}");
+}
+
+#[test]
 fn many_scattered_rows_come_together() {
     let read = Cell::new(0);
     let head = format!("{HEADER}\n");

@@ -11,6 +11,7 @@ use crate::{
 };
 
 use super::{
+    Limits,
     findings::{Findings, quote},
     known,
 };
@@ -108,7 +109,13 @@ pub(super) fn image_type(text: &str, field: &str) -> Result<ImageType, Problem> 
 }
 
 /// Reads a `path`; one with a space at an end or with a backslash comes with a warning, because neither is often meant.
-pub(super) fn path(text: &str, field: &str, findings: &mut Findings) -> Result<RelativePath, Problem> {
+pub(super) fn path(text: &str, field: &str, limits: &Limits, findings: &mut Findings) -> Result<RelativePath, Problem> {
+    if text.len().saturating_add(limits.folder_bytes) > limits.max_path_bytes {
+        let folder = if limits.folder_bytes > 0 { ", with the manifest's folder," } else { "" };
+        let reason = format!("the path{folder} is longer than {} bytes: {}", limits.max_path_bytes, quote(text));
+        let cure = "give its folders shorter names, or raise max_path_bytes of the drop";
+        return Err(Problem::error(reason, cure).field(field));
+    }
     let path = RelativePath::parse(text).map_err(|reason| {
         let cure = "name a file by its path from the manifest's folder, for example 17/front.jpg";
         Problem::error(format!("{reason}: {}", quote(text)), cure).field(field)
@@ -146,7 +153,7 @@ pub(super) fn missing(field: &str, cure: impl Into<String>) -> Problem {
 
 /// The problem with a document of more images than the limit.
 pub(super) fn too_many_images(count: usize, most: usize) -> Problem {
-    let cure = format!("divide it into documents of at most {most} images");
+    let cure = format!("divide it into documents of at most {most} images, or raise max_images of the drop");
     Problem::error(format!("the document has {count} images, more than {most}"), cure).field("images")
 }
 
@@ -216,16 +223,30 @@ mod tests {
 
     #[test]
     fn a_path_out_of_the_folder_is_refused_with_its_reason() {
-        let mut findings = Findings::default();
+        let (mut findings, limits) = (Findings::default(), Limits::default());
         for (bad, word) in [("../x", "'..'"), ("/etc/passwd", "absolute"), ("", "empty"), ("a/", "folder")] {
-            let problem = path(bad, "images[2].path", &mut findings).unwrap_err();
+            let problem = path(bad, "images[2].path", &limits, &mut findings).unwrap_err();
             assert!(problem.reason.contains(word), "{problem:?}");
             assert_eq!(problem.field.as_deref(), Some("images[2].path"));
         }
-        assert!(path("a.png ", "path", &mut findings).is_ok());
-        assert!(path("17\\a.png", "path", &mut findings).is_ok());
+        assert!(path("a.png ", "path", &limits, &mut findings).is_ok());
+        assert!(path("17\\a.png", "path", &limits, &mut findings).is_ok());
         let told: Vec<_> = findings.into_problems().into_iter().map(|problem| problem.reason).collect();
         assert_eq!(told.len(), 2);
         assert!(told[0].contains("ends with a space") && told[1].contains("backslash"), "{told:?}");
+    }
+
+    #[test]
+    fn a_path_counts_with_the_folder_of_its_manifest() {
+        let limits = Limits { max_path_bytes: 12, ..Limits::default() };
+        let read = |folder, text| path(text, "path", &limits.within(folder), &mut Findings::default());
+        assert!(read("", "17/front.jpg").is_ok());
+        assert!(read("17", "front.jpg").is_ok());
+        for (folder, text) in [("", "17/fronts.jpg"), ("17", "fronts.jpg"), ("", &"x".repeat(5000))] {
+            let problem = read(folder, text).unwrap_err();
+            assert!(problem.reason.contains("longer than 12 bytes"), "{problem:?}");
+            assert_eq!(problem.reason.contains("manifest's folder"), !folder.is_empty(), "{problem:?}");
+            assert!(problem.cure.contains("max_path_bytes"), "{problem:?}");
+        }
     }
 }

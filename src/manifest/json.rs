@@ -28,7 +28,7 @@ use super::{
     no_entries,
     object::{self, Place, kind_of},
     read_failure, too_many_entries,
-    value::Parsed,
+    value::{Parsed, cure},
 };
 
 /// The fields at the top.
@@ -149,7 +149,9 @@ fn walk<R: Read>(
         let line = meter.line();
         return Err(read_failure(error.into(), &meter, limits, || {
             let reason = format!("the entry or field at line {line} is larger than {} bytes", limits.max_entry_bytes);
-            Problem::error(reason, "make it smaller, or divide it; images are named by their paths")
+            let cure =
+                "make it smaller, or divide it; images are named by their paths; or raise max_line_bytes of the drop";
+            Problem::error(reason, cure)
         }));
     }
     findings.add(match expected {
@@ -169,7 +171,7 @@ fn walk<R: Read>(
 fn syntax_problem(error: &serde_json::Error) -> Problem {
     let (what, line, column) = (syntax_reason(error), error.line(), error.column());
     if error.is_data() {
-        return Problem::error(format!("{what}, at line {line} column {column}"), "make it smaller, or divide it");
+        return Problem::error(format!("{what}, at line {line} column {column}"), cure(error));
     }
     let cure = if error.is_eof() {
         "see whether the whole manifest has arrived, and whether every bracket is closed"
@@ -238,7 +240,7 @@ impl<'de> Visitor<'de> for TopSeed<'_, '_> {
             match repeated {
                 None => {
                     walk.findings.add(unknown_at_top(&key));
-                    map.next_value_seed(Bounded::<IgnoredAny>::new(walk))?;
+                    map.next_value_seed(Bounded { walk, seed: PhantomData::<IgnoredAny> })?;
                 }
                 Some((field, true)) => {
                     let reason = format!("the field {} stands more than once at the top", quote(field));
@@ -248,10 +250,10 @@ impl<'de> Visitor<'de> for TopSeed<'_, '_> {
                     return Err(A::Error::custom("repeated field"));
                 }
                 Some(("version", _)) => {
-                    walk.top.version = Some(map.next_value_seed(Bounded::<Parsed>::new(walk))?.value)
+                    walk.top.version = Some(map.next_value_seed(Bounded { walk, seed: Held(walk.limits) })?.value)
                 }
                 Some(("profile_id", _)) => {
-                    walk.top.profile_id = Some(map.next_value_seed(Bounded::<Parsed>::new(walk))?.value);
+                    walk.top.profile_id = Some(map.next_value_seed(Bounded { walk, seed: Held(walk.limits) })?.value);
                 }
                 Some((field, _)) => {
                     let kind = if field == "files" { EntryKind::File } else { EntryKind::Document };
@@ -294,25 +296,30 @@ impl<'de> DeserializeSeed<'de> for Key<'_, '_> {
 }
 
 /// A value of at most one entry's bytes.
-struct Bounded<'w, 'a, T> {
+struct Bounded<'w, 'a, S> {
     walk: &'w Walk<'a>,
-    value: PhantomData<T>,
+    seed: S,
 }
 
-impl<'w, 'a, T> Bounded<'w, 'a, T> {
-    fn new(walk: &'w Walk<'a>) -> Self {
-        Self { walk, value: PhantomData }
+impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Bounded<'_, '_, S> {
+    type Value = S::Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<S::Value, D::Error> {
+        self.walk.meter.begin_after_space(self.walk.limits.max_entry_bytes);
+        let value = self.seed.deserialize(deserializer)?;
+        self.walk.meter.end();
+        Ok(value)
     }
 }
 
-impl<'de, T: Deserialize<'de>> DeserializeSeed<'de> for Bounded<'_, '_, T> {
-    type Value = T;
+/// A value that is held, as deep as the limits allow.
+struct Held<'a>(&'a Limits);
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
-        self.walk.meter.begin_after_space(self.walk.limits.max_entry_bytes);
-        let value = T::deserialize(deserializer)?;
-        self.walk.meter.end();
-        Ok(value)
+impl<'de> DeserializeSeed<'de> for Held<'_> {
+    type Value = Parsed;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Parsed, D::Error> {
+        Parsed::read(deserializer, self.0.max_nesting)
     }
 }
 
@@ -367,7 +374,7 @@ impl<'de> DeserializeSeed<'de> for Item<'_, '_> {
         // serde_json has read the first byte of the element when it comes here, and nothing beyond.
         let line = self.0.meter.line();
         self.0.meter.begin(self.0.limits.max_entry_bytes);
-        let parsed = Parsed::read(deserializer)?;
+        let parsed = Held(self.0.limits).deserialize(deserializer)?;
         self.0.meter.end();
         Ok((line, parsed))
     }

@@ -166,7 +166,8 @@ fn hostile_nesting_and_sizes_are_refused() {
         for text in [nested.clone(), format!(r#"{{"version": 1, "x": {nested}"#)] {
             unusable(JSON, text);
         }
-        assert!(unusable(JSON, format!(r#"{{"version": 1, "files": [{nested}"#)).contains("recursion limit"));
+        let told = unusable(JSON, format!(r#"{{"version": 1, "files": [{nested}"#));
+        assert!(told.contains("nested more than 32 levels deep, at line 1") && told.contains("max_nesting"), "{told}");
     }
     let crowd = format!("[{}0]", "0,".repeat(60_000));
     for text in [format!(r#"{{"version": {crowd}}}"#), format!(r#"{{"files": [{crowd}]}}"#)] {
@@ -194,6 +195,22 @@ fn an_entry_may_be_as_large_as_the_limit_and_white_space_does_not_count() {
     let limits = |max_entry_bytes| Limits { max_entry_bytes, ..Limits::default() };
     assert_eq!(read_within(JSON, &text, &limits(entry.len())).unwrap().1.entries, 2);
     assert!(unusable_within(JSON, &text, &limits(entry.len() - 2)).contains("larger than"));
+}
+
+#[test]
+fn an_entry_may_be_nested_as_deeply_as_the_limit_and_no_deeper() {
+    // The entry, its data, and what is nested in that.
+    let nested = |levels: usize| {
+        let data = format!(r#"{{"a": {}{}}}"#, "[".repeat(levels - 2), "]".repeat(levels - 2));
+        let document = document("d").replace(r#""images""#, &format!(r#""extracted_data": {data}, "images""#));
+        format!(r#"{{"version": 1, "documents": [{document}]}}"#)
+    };
+    for most in [Limits::LEAST_NESTING, 32, Limits::MOST_NESTING] {
+        let limits = Limits { max_nesting: most, ..Limits::default() };
+        assert_eq!(read_within(JSON, nested(most), &limits).unwrap().1.invalid, 0);
+        let told = unusable_within(JSON, nested(most + 1), &limits);
+        assert!(told.contains(&format!("more than {most} levels deep")) && told.contains("max_nesting"), "{told}");
+    }
 }
 
 #[test]

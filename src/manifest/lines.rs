@@ -16,7 +16,7 @@ use super::{
     no_entries,
     object::{self, Place},
     read_failure, too_many_entries,
-    value::Parsed,
+    value::{Parsed, cure},
 };
 
 /// Reads a JSON Lines manifest and hands out its entries.
@@ -52,9 +52,10 @@ fn check<R: Read>(input: R, limits: &Limits) -> Result<(), ReadError> {
 fn entry(line: &Line<'_>, index: u64, limits: &Limits) -> (Reading, bool) {
     let (problem, cut) = if line.too_long {
         let reason = format!("the line is longer than {} bytes", limits.max_line_bytes);
-        (Problem::error(reason, "make the entry smaller, or divide it; images are named by their paths"), false)
+        let cure = "make the entry smaller, or divide it; images are named by their paths; or raise max_line_bytes of the drop";
+        (Problem::error(reason, cure), false)
     } else {
-        match parse(line.bytes) {
+        match parse(line.bytes, limits) {
             Ok(parsed) => {
                 let place = Place { index, line: Some(line.number), kind: None, profile_id: None, limits };
                 return (object::entry(parsed, &place), false);
@@ -72,13 +73,14 @@ fn entry(line: &Line<'_>, index: u64, limits: &Limits) -> (Reading, bool) {
 }
 
 /// Reads a line; with the problem comes whether the text ended too early.
-fn parse(line: &[u8]) -> Result<Parsed, (Problem, bool)> {
+fn parse(line: &[u8], limits: &Limits) -> Result<Parsed, (Problem, bool)> {
     let text = str::from_utf8(line).map_err(|error| (not_utf8("the line"), error.error_len().is_none()))?;
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    Parsed::read(&mut deserializer).and_then(|parsed| deserializer.end().map(|()| parsed)).map_err(|error| {
+    let read = Parsed::read(&mut deserializer, limits.max_nesting);
+    read.and_then(|parsed| deserializer.end().map(|()| parsed)).map_err(|error| {
         let (what, column) = (syntax_reason(&error), error.column());
         if error.is_data() {
-            return (Problem::error(what, "make it smaller, or divide it"), false);
+            return (Problem::error(what, cure(&error)), false);
         }
         let reason = format!("the line is not valid JSON: {what}, at column {column}");
         (Problem::error(reason, "write one entry, complete, on each line"), error.is_eof())

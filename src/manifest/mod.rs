@@ -44,8 +44,30 @@ pub struct Limits {
     pub max_entry_bytes: usize,
     /// The number of entries.
     pub max_entries: u64,
+    /// The number of rows of CSV, of which one entry may have very many.
+    pub max_rows: u64,
     /// The number of images of one document.
     pub max_images: usize,
+    /// How many lists and objects of one entry may stand in one another, the entry itself among them.
+    pub max_nesting: usize,
+    /// The path of a file, from the folder that all paths are within, in bytes.
+    pub max_path_bytes: usize,
+    /// What of `max_path_bytes` is taken by the manifest's own folder; see [`Limits::within`].
+    pub folder_bytes: usize,
+}
+
+impl Limits {
+    /// The least `max_nesting` of use: an image stands in a list that stands in its document.
+    pub const LEAST_NESTING: usize = 3;
+    /// The largest `max_nesting`: below what `serde_json` reads, in which the whole manifest takes two levels more.
+    pub const MOST_NESTING: usize = 120;
+
+    /// The same for a manifest in this folder, from which its paths start.
+    #[must_use]
+    pub fn within(&self, folder: &str) -> Self {
+        let slash = usize::from(!folder.is_empty());
+        Self { folder_bytes: folder.len().saturating_add(slash), ..self.clone() }
+    }
 }
 
 impl Default for Limits {
@@ -56,7 +78,11 @@ impl Default for Limits {
             max_line_bytes: 1 << 20,
             max_entry_bytes: 1 << 20,
             max_entries: 10_000_000,
+            max_rows: 20_000_000,
             max_images: 1_000,
+            max_nesting: 32,
+            max_path_bytes: 1024,
+            folder_bytes: 0,
         }
     }
 }
@@ -201,7 +227,7 @@ fn read_failure(error: io::Error, meter: &Meter, limits: &Limits, piece: impl Fn
     match meter.tripped() {
         Some(Tripped::Whole) => {
             let reason = format!("the manifest is larger than {} bytes", limits.max_bytes);
-            ReadError::unusable(Problem::error(reason, "divide it into several manifests"))
+            ReadError::unusable(Problem::error(reason, divide_or_raise("max_manifest_bytes")))
         }
         Some(Tripped::Piece) => ReadError::unusable(piece()),
         None => ReadError::Io(error),
@@ -214,7 +240,11 @@ fn no_entries() -> Problem {
 
 fn too_many_entries(limits: &Limits) -> Problem {
     let reason = format!("the manifest has more than {} entries", limits.max_entries);
-    Problem::error(reason, "divide it into several manifests")
+    Problem::error(reason, divide_or_raise("max_entries"))
+}
+
+fn divide_or_raise(setting: &str) -> String {
+    format!("divide it into several manifests, or raise {setting} of the drop")
 }
 
 #[cfg(test)]

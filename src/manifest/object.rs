@@ -67,7 +67,7 @@ pub(super) fn entry(parsed: Parsed, place: &Place<'_>) -> Reading {
     if place.kind.is_none() && ["category", "document_type", "images"].iter().any(|field| map.contains_key(*field)) {
         label.kind = EntryKind::Document;
     }
-    let mut object = Object { map, prefix: String::new(), findings: &mut findings };
+    let mut object = Object { map, prefix: String::new(), limits: place.limits, findings: &mut findings };
     if let Some(text) = object.text("profile_id") {
         label.profile_id = object.findings.take(fields::profile_id(&text, "profile_id"));
     } else if label.profile_id.is_none() && !object.findings.names("profile_id") {
@@ -82,13 +82,14 @@ pub(super) fn entry(parsed: Parsed, place: &Place<'_>) -> Reading {
         object.text("reference").and_then(|text| object.findings.take(fields::reference(text, "reference")));
     label.replace = object.flag("replace");
     let content = match label.kind {
-        EntryKind::Document => document(object, place.limits),
+        EntryKind::Document => document(object),
         EntryKind::File => file(object),
     };
     findings.conclude(label, content)
 }
 
-fn document(mut object: Object<'_>, limits: &Limits) -> Option<Content> {
+fn document(mut object: Object<'_>) -> Option<Content> {
+    let limits = object.limits;
     let category = object.word("category", &known::CATEGORIES);
     let document_type = object.word("document_type", &known::DOCUMENT_TYPES);
     let extracted_data = object.extracted_data();
@@ -104,7 +105,7 @@ fn document(mut object: Object<'_>, limits: &Limits) -> Option<Content> {
         }
         Some(Value::Array(items)) => {
             // Every image is looked at, so that all problems are named at once.
-            let read: Vec<_> = (0..).zip(items).map(|(at, item)| image(item, at, object.findings)).collect();
+            let read: Vec<_> = (0..).zip(items).map(|(at, item)| image(item, at, limits, object.findings)).collect();
             read.into_iter().collect::<Option<Vec<_>>>()
         }
         None | Some(Value::Null) => {
@@ -124,14 +125,14 @@ fn document(mut object: Object<'_>, limits: &Limits) -> Option<Content> {
     Some(Content::Document { category: category?, document_type: document_type?, extracted_data, images: images? })
 }
 
-fn image(item: Value, at: u64, findings: &mut Findings) -> Option<ImageSource> {
+fn image(item: Value, at: u64, limits: &Limits, findings: &mut Findings) -> Option<ImageSource> {
     let Value::Object(map) = item else {
         let reason = format!("the image is {}, not an object", kind_of(&item));
         let cure = "write each image as an object, for example {\"path\": \"17/front.jpg\"}";
         findings.add(Problem::error(reason, cure).field(format!("images[{at}]")));
         return None;
     };
-    let mut object = Object { map, prefix: format!("images[{at}]."), findings };
+    let mut object = Object { map, prefix: format!("images[{at}]."), limits, findings };
     let source = object.source();
     let field = object.field("image_type");
     let image_type = object.text("image_type").and_then(|text| object.findings.take(fields::image_type(&text, &field)));
@@ -150,6 +151,7 @@ fn file(mut object: Object<'_>) -> Option<Content> {
 struct Object<'a> {
     map: Map<String, Value>,
     prefix: String,
+    limits: &'a Limits,
     findings: &'a mut Findings,
 }
 
@@ -202,7 +204,7 @@ impl Object<'_> {
         let field = self.field("path");
         let given = self.map.get("path").is_some_and(|value| !value.is_null());
         let path = self.text("path").and_then(|text| {
-            let checked = fields::path(&text, &field, self.findings);
+            let checked = fields::path(&text, &field, self.limits, self.findings);
             self.findings.take(checked)
         });
         if !given {

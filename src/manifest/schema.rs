@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use crate::entry::{ImageType, RelativePath};
+use crate::entry::ImageType;
 
 use super::{
     Limits,
@@ -32,7 +32,7 @@ pub fn schema() -> Value {
         "description": "Whether the entry may stand in for an earlier one of the same reference with other content."
     });
     let path = json!({
-        "type": "string", "minLength": 1, "maxLength": RelativePath::MAX_BYTES, "pattern": "^[^/].*$",
+        "type": "string", "minLength": 1, "maxLength": defaults.max_path_bytes, "pattern": "^[^/].*$",
         "description": "Where the file lies, relative to the manifest's folder; it must stay inside the drop.",
         "examples": ["17/front.jpg"]
     });
@@ -91,7 +91,11 @@ pub fn schema() -> Value {
                         "description": "The document's images, in their order."
                     },
                     "extracted_data": {
-                        "type": "object", "description": "Passed on with the document as it is; at most 256 KiB as JSON."
+                        "type": "object",
+                        "description": format!(
+                            "Passed on with the document as it is; at most 256 KiB as JSON, and lists and objects in one \
+                             another at most {} deep, the document itself among them.", defaults.max_nesting
+                        )
                     },
                     "replace": replace
                 }

@@ -1,11 +1,11 @@
 //! One JSON value, read so that a field which stands twice in an object is noticed.
 //!
-//! `serde_json` alone would keep the last of them in silence, and a document would go out with the wrong image. Depth is
-//! bounded by `serde_json`'s own recursion limit, size by whoever hands the text over, and the number of values here.
+//! `serde_json` alone would keep the last of them in silence, and a document would go out with the wrong image. Size is
+//! bounded by whoever hands the text over, depth and the number of values here.
 
 use std::fmt;
 
-use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 /// How many repeated fields one value remembers.
@@ -15,6 +15,9 @@ const MOST_REPEATED: usize = 50;
 /// size of the text is no bound; a document of a thousand images has about five thousand.
 pub(super) const MOST_VALUES: u32 = 50_000;
 
+/// How the reason begins where a value is nested too deeply.
+const TOO_DEEP: &str = "an entry is nested more than";
+
 /// A value, and the names of the fields that stand more than once in one of its objects.
 #[derive(Debug)]
 pub(super) struct Parsed {
@@ -23,21 +26,24 @@ pub(super) struct Parsed {
 }
 
 impl Parsed {
-    /// Reads the next value.
+    /// Reads the next value, with at most `max_nesting` lists and objects in one another.
     ///
     /// # Errors
     ///
     /// Only what is no JSON, is nested too deeply, or has too many values within it.
-    pub(super) fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut state = State { repeated: Vec::new(), left: MOST_VALUES };
-        let value = Build(&mut state).deserialize(deserializer)?;
+    pub(super) fn read<'de, D: Deserializer<'de>>(deserializer: D, max_nesting: usize) -> Result<Self, D::Error> {
+        let mut state = State { repeated: Vec::new(), left: MOST_VALUES, max_nesting };
+        let value = Build { state: &mut state, nesting: 0 }.deserialize(deserializer)?;
         Ok(Self { value, repeated: state.repeated })
     }
 }
 
-impl<'de> Deserialize<'de> for Parsed {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::read(deserializer)
+/// What to do about a value that is JSON, and not to be held.
+pub(super) fn cure(error: &serde_json::Error) -> &'static str {
+    if error.to_string().starts_with(TOO_DEEP) {
+        "nest it less deeply, or raise max_nesting of the drop"
+    } else {
+        "make it smaller, or divide it"
     }
 }
 
@@ -45,16 +51,33 @@ struct State {
     repeated: Vec<String>,
     /// How many values may still come.
     left: u32,
+    max_nesting: usize,
 }
 
-struct Build<'a>(&'a mut State);
+struct Build<'a> {
+    state: &'a mut State,
+    /// In how many lists and objects the value stands.
+    nesting: usize,
+}
+
+impl Build<'_> {
+    /// In how many the values of this list or object stand.
+    fn enter<E: Error>(&self) -> Result<usize, E> {
+        let most = self.state.max_nesting;
+        if self.nesting < most {
+            Ok(self.nesting.saturating_add(1))
+        } else {
+            Err(E::custom(format_args!("{TOO_DEEP} {most} levels deep")))
+        }
+    }
+}
 
 impl<'de> DeserializeSeed<'de> for Build<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        match self.0.left.checked_sub(1) {
-            Some(left) => self.0.left = left,
+        match self.state.left.checked_sub(1) {
+            Some(left) => self.state.left = left,
             None => return Err(D::Error::custom(format_args!("an entry has more than {MOST_VALUES} values"))),
         }
         deserializer.deserialize_any(self)
@@ -97,19 +120,21 @@ impl<'de> Visitor<'de> for Build<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let nesting = self.enter()?;
         let mut list = Vec::new();
-        while let Some(item) = items.next_element_seed(Build(&mut *self.0))? {
+        while let Some(item) = items.next_element_seed(Build { state: &mut *self.state, nesting })? {
             list.push(item);
         }
         Ok(Value::Array(list))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Value, A::Error> {
+        let nesting = self.enter()?;
         let mut object = Map::new();
         while let Some(name) = fields.next_key::<String>()? {
-            let value = fields.next_value_seed(Build(&mut *self.0))?;
-            if object.contains_key(&name) && self.0.repeated.len() < MOST_REPEATED {
-                self.0.repeated.push(name.clone());
+            let value = fields.next_value_seed(Build { state: &mut *self.state, nesting })?;
+            if object.contains_key(&name) && self.state.repeated.len() < MOST_REPEATED {
+                self.state.repeated.push(name.clone());
             }
             object.insert(name, value);
         }
@@ -123,7 +148,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn read(text: &str) -> Result<Parsed, serde_json::Error> {
-        Parsed::read(&mut serde_json::Deserializer::from_str(text))
+        Parsed::read(&mut serde_json::Deserializer::from_str(text), 100)
     }
 
     #[test]
@@ -136,6 +161,19 @@ mod tests {
     fn deep_nesting_is_an_error_and_not_the_end_of_the_stack() {
         assert!(read(&"[".repeat(100_000)).is_err());
         assert!(read(&r#"{"a":"#.repeat(100_000)).is_err());
+    }
+
+    #[test]
+    fn as_many_levels_as_are_allowed_and_none_more() {
+        for (open, close) in [("[", "]"), (r#"{"a":"#, "}")] {
+            let nested = |levels| format!("{}0{}", open.repeat(levels), close.repeat(levels));
+            let within = |levels| Parsed::read(&mut serde_json::Deserializer::from_str(&nested(levels)), 5);
+            assert!(within(5).is_ok());
+            let error = within(6).unwrap_err();
+            assert!(error.to_string().starts_with("an entry is nested more than 5 levels deep"), "{error}");
+            assert!(cure(&error).contains("max_nesting"));
+        }
+        assert!(Parsed::read(&mut serde_json::Deserializer::from_str("0"), 0).is_ok());
     }
 
     #[test]

@@ -8,6 +8,8 @@
 
 // The modules are marked as tests so that the lints for tests hold for their helpers too.
 #[cfg(test)]
+mod bounds;
+#[cfg(test)]
 mod changes;
 #[cfg(test)]
 mod check;

@@ -90,7 +90,7 @@ impl Group {
                     let reason = "an image of a document has no name of its own, so this one is not sent";
                     found.add(Problem::warning(reason, "leave the cell empty").field("name"));
                 }
-                if let Some(image) = read_image(&row, &mut found) {
+                if let Some(image) = read_image(&row, &mut found, limits) {
                     self.images.push(image);
                 }
             }
@@ -100,7 +100,7 @@ impl Group {
                     "give each file a reference of its own; if they are images of one document, fill in category";
                 found.add(Problem::error(reason, cure).field("reference"));
             }
-            EntryKind::File => self.file = read_file(row.clone(), &mut found),
+            EntryKind::File => self.file = read_file(row.clone(), &mut found, limits),
         }
         let line = row.line;
         let names_line = line != self.first_line;
@@ -207,12 +207,12 @@ impl Shared {
     }
 }
 
-fn read_image(row: &Row, found: &mut Findings) -> Option<ImageSource> {
+fn read_image(row: &Row, found: &mut Findings, limits: &Limits) -> Option<ImageSource> {
     let image_type = row.image_type.as_deref().and_then(|text| found.take(fields::image_type(text, "image_type")));
-    Some(ImageSource { source: read_source(row, found)?, image_type })
+    Some(ImageSource { source: read_source(row, found, limits)?, image_type })
 }
 
-fn read_file(row: Row, found: &mut Findings) -> Option<Content> {
+fn read_file(row: Row, found: &mut Findings, limits: &Limits) -> Option<Content> {
     for (field, cell) in [("document_type", &row.document_type), ("image_type", &row.image_type)] {
         if cell.is_some() {
             let reason = format!("a row without category is a file, and a file has no {field}");
@@ -220,15 +220,15 @@ fn read_file(row: Row, found: &mut Findings) -> Option<Content> {
             found.add(Problem::error(reason, cure).field(field));
         }
     }
-    let source = read_source(&row, found);
+    let source = read_source(&row, found, limits);
     let name = row.name.and_then(|text| found.take(fields::name(text, "name")));
     Some(Content::File { name, source: source? })
 }
 
-fn read_source(row: &Row, found: &mut Findings) -> Option<Source> {
+fn read_source(row: &Row, found: &mut Findings, limits: &Limits) -> Option<Source> {
     let path = match &row.path {
         Some(text) => {
-            let checked = fields::path(text, "path", found);
+            let checked = fields::path(text, "path", limits, found);
             found.take(checked)
         }
         None => {
