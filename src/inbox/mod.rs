@@ -7,6 +7,7 @@ pub mod beneath;
 
 pub mod examine;
 pub mod file_type;
+pub mod lease;
 pub mod scan;
 pub mod shelf;
 mod tiff;

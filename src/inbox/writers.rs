@@ -1,23 +1,68 @@
 //! Who has files open for writing, as far as the system lets this process know.
 //!
-//! The kernel's own answer would be a read lease, but a lease needs a call that no kept crate offers without `unsafe`,
-//! and files of other owners need a right for it besides. So `/proc` is read: it shows the open files of this user's
-//! processes, of everybody's to root, and of nobody's where it is hidden. What it does not show is left to the settle
-//! time and to done markers; a writer that it shows is always waited for.
+//! First the kernel is asked, which knows of all that run on this machine; see [`lease`]. It says nothing of
+//! files of other owners to who lacks the right, nor of those of a network share. For these, and for the name of a writer
+//! that the kernel only says to exist, `/proc` is read: it shows the open files of this user's processes, of everybody's to
+//! root, and of nobody's where it is hidden. What neither shows is left to the settle time and to done markers; a writer that
+//! is known is always waited for.
 //!
 //! No link in it is followed before it is known to lead to the file in question, since one may lead to a lost mount.
 
-use std::{collections::HashMap, fs, path::PathBuf, time::Instant};
+use std::{
+    collections::HashMap,
+    fs::{self, File},
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
-use super::beneath::Identity;
+use super::{
+    beneath::Identity,
+    lease::{self, Answer},
+};
 
-/// What was open for writing at a moment.
+/// Who it is where the kernel says that there is somebody, and `/proc` does not show whom.
+const OUT_OF_SIGHT: &str = "a process that this user cannot see";
+
+/// Tells who has files open for writing.
 #[derive(Debug)]
 pub struct Writers {
+    /// What `/proc` showed last. Most files need no look into it.
+    shown: Option<Shown>,
+    /// For how long that is believed.
+    lasts: Duration,
+}
+
+impl Writers {
+    /// Nothing is looked up yet. What `/proc` shows is read again after so long, since it takes a walk through all processes.
+    #[must_use]
+    pub const fn new(lasts: Duration) -> Self {
+        Self { shown: None, lasts }
+    }
+
+    /// Who has this file open for writing, for people: a process's name and number, where those are known.
+    #[must_use]
+    pub fn of(&mut self, file: &File, identity: &Identity) -> Option<String> {
+        match lease::ask(file) {
+            Answer::NoWriter => None,
+            Answer::Writer => Some(self.shown(identity).unwrap_or_else(|| OUT_OF_SIGHT.to_owned())),
+            Answer::Unknown => self.shown(identity),
+        }
+    }
+
+    fn shown(&mut self, identity: &Identity) -> Option<String> {
+        let lasts = self.lasts;
+        self.shown.take_if(|shown| shown.at.elapsed() >= lasts);
+        self.shown.get_or_insert_with(Shown::look).of(identity)
+    }
+}
+
+/// What was open for writing at a moment, as far as `/proc` shows it.
+#[derive(Debug)]
+struct Shown {
     /// By the file's number, which several file systems may share.
     open: HashMap<u64, Vec<Descriptor>>,
     /// When it was looked up.
-    pub at: Instant,
+    at: Instant,
 }
 
 #[derive(Debug)]
@@ -26,10 +71,9 @@ struct Descriptor {
     link: PathBuf,
 }
 
-impl Writers {
-    /// Looks them up. Where there is no `/proc`, nobody writes as far as is known.
-    #[must_use]
-    pub fn look() -> Self {
+impl Shown {
+    /// Looks it up. Where there is no `/proc`, nobody writes as far as is known.
+    fn look() -> Self {
         let mut open: HashMap<u64, Vec<Descriptor>> = HashMap::new();
         let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
         for pid in processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()) {
@@ -41,8 +85,7 @@ impl Writers {
     }
 
     /// Who has this file open for writing, for people: a process's name and number.
-    #[must_use]
-    pub fn of(&self, file: &Identity) -> Option<String> {
+    fn of(&self, file: &Identity) -> Option<String> {
         let descriptor = self.open.get(&file.ino)?.iter().find(|descriptor| {
             // Same number: only now it is worth asking whether it is the same file.
             rustix::fs::stat(&descriptor.link).is_ok_and(|stat| Identity::of(&stat).same_file(file))
@@ -90,13 +133,26 @@ mod tests {
     fn a_writer_is_known_and_a_reader_is_none() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("a.png");
-        let file = fs::File::create(&path).unwrap();
+        let file = File::create(&path).unwrap();
         let identity = Root::open(place.path()).unwrap().open_file("a.png").unwrap().identity;
-        let who = Writers::look().of(&identity).unwrap();
+        let who = Shown::look().of(&identity).unwrap();
         assert!(who.contains(&std::process::id().to_string()), "{who}");
         drop(file);
-        let _reader = fs::File::open(&path).unwrap();
-        assert_eq!(Writers::look().of(&identity), None);
+        let _reader = File::open(&path).unwrap();
+        assert_eq!(Shown::look().of(&identity), None);
+    }
+
+    #[test]
+    fn a_writer_is_named_where_it_is_shown_and_told_of_where_it_is_not() {
+        let place = tempfile::tempdir().unwrap();
+        let _writer = File::create(place.path().join("a.png")).unwrap();
+        let opened = Root::open(place.path()).unwrap().open_file("a.png").unwrap();
+        let mut writers = Writers::new(Duration::from_secs(3600));
+        let who = writers.of(&opened.file, &opened.identity).unwrap();
+        assert!(who.contains(&std::process::id().to_string()), "{who}");
+        // As where `/proc` hides it.
+        writers.shown = Some(Shown { open: HashMap::new(), at: Instant::now() });
+        assert_eq!(writers.of(&opened.file, &opened.identity).as_deref(), Some(OUT_OF_SIGHT));
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::{
     inbox::{
         beneath::{Identity, Refusal, Root},
         examine::{Examining, Purpose, examine},
+        lease::{self, Answer},
         writers::Writers,
     },
     manifest::{self, Format, ReadError, Reading},
@@ -179,14 +180,14 @@ pub fn stillness(
     images: &Root,
     (folder, manifest): (&str, &str),
     rules: &Rules,
-    writers: Option<&Writers>,
+    mut writers: Option<&mut Writers>,
     name: &mut dyn FnMut(&str),
 ) -> Result<Stillness, Unready> {
     let mut still = Stillness::default();
     let mut signature = xxhash_rust::xxh3::Xxh3::new();
-    let mut see = |still: &mut Stillness, identity: &Identity, path: &str| {
+    let mut see = |still: &mut Stillness, file: &File, identity: &Identity, path: &str| {
         if still.being_written.is_none()
-            && let Some(who) = writers.and_then(|writers| writers.of(identity))
+            && let Some(who) = writers.as_mut().and_then(|writers| writers.of(file, identity))
         {
             still.being_written = Some((path.to_owned(), who));
         }
@@ -195,14 +196,14 @@ pub fn stillness(
         }
         still.last_change_ns = still.last_change_ns.max(identity.ctime_ns);
     };
-    see(&mut still, &opened.identity, manifest);
+    see(&mut still, &opened.file, &opened.identity, manifest);
     let read = manifest::read(Whole::of(opened), opened.format, &rules.limits.within(folder), &mut |reading| {
         if let Reading::Entry { entry, .. } = reading {
             for source in entry.sources() {
                 let path = join(folder, source.path.as_str());
                 name(&path);
                 match images.open_file(&path) {
-                    Ok(file) => see(&mut still, &file.identity, source.path.as_str()),
+                    Ok(found) => see(&mut still, &found.file, &found.identity, source.path.as_str()),
                     Err(Refusal::Missing) => {
                         still.missing += 1;
                         if still.first_missing.len() < NAMED {
@@ -241,6 +242,8 @@ pub struct Found {
 pub enum Held {
     /// It is not whole; another look is of use once something has changed.
     NotWhole(Problem),
+    /// Somebody has opened it for writing since it was found to be complete; it is waited for, however long that takes.
+    BeingWritten(Problem),
     /// The system could not read it; that may pass by itself.
     Unreadable(Problem),
 }
@@ -250,7 +253,7 @@ impl Held {
     #[must_use]
     pub const fn problem(&self) -> &Problem {
         match self {
-            Self::NotWhole(problem) | Self::Unreadable(problem) => problem,
+            Self::NotWhole(problem) | Self::BeingWritten(problem) | Self::Unreadable(problem) => problem,
         }
     }
 }
@@ -403,16 +406,22 @@ fn look_at(
         };
         Box::new((vec![problem], held))
     })?;
-    match examine(&mut opened, source, purpose, rules.max_image_bytes, rules.seed, buffer) {
+    let examined = examine(&mut opened, source, purpose, rules.max_image_bytes, rules.seed, buffer);
+    // Once more: a large manifest takes minutes to read, and whoever has begun to write by now may not have written yet.
+    let being_written = (lease::ask(&opened.file) == Answer::Writer).then(|| {
+        let problem = Problem::error("the file is still open for writing", "wait until its sender has closed it");
+        Held::BeingWritten(problem.path(source.path.as_str()))
+    });
+    match examined {
         Ok((examined, mut warnings)) => {
-            let mut held = None;
+            let mut held = being_written;
             if let Some(why) = examined.truncated {
                 let problem = Problem::error(
                     format!("truncated: {why}"),
                     "send the file again in full; it may still be under way",
                 )
                 .path(source.path.as_str());
-                held = Some(Held::NotWhole(problem.clone()));
+                held = held.or(Some(Held::NotWhole(problem.clone())));
                 // A file of its own may be anything, so it is waited for, but not refused; an image must be whole to be
                 // of use.
                 if purpose == Purpose::Image {

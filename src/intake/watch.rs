@@ -47,8 +47,8 @@ pub struct Drop {
     trouble: Option<String>,
     /// For looking only: what is known of a manifest costs no commit then.
     known: rusqlite::Connection,
-    /// Who writes to files, from a moment ago.
-    writers: Option<Writers>,
+    /// Who writes to files.
+    writers: Writers,
     /// Whether the file system's clock is this machine's.
     own_clock: bool,
     /// Whether a look has seen all of the folder, and what an earlier process left half taken in was ended.
@@ -134,6 +134,7 @@ impl Drop {
         };
         let rules = Rules::of(Some(&config), max_image_bytes, queue.seed());
         let known = Queue::look(queue.path()).map_err(io::Error::other)?;
+        let writers = Writers::new(config.settle.clamp(Duration::from_millis(100), Duration::from_secs(1)));
         let trouble = trace::drop_trouble(&known, &config.name).map_err(io::Error::other)?;
         Ok(Self {
             config,
@@ -144,7 +145,7 @@ impl Drop {
             stopped,
             trouble,
             known,
-            writers: None,
+            writers,
             own_clock: false,
             orphans_ended: false,
         })
@@ -327,10 +328,9 @@ impl Drop {
             Err(error) => return self.unready(path, seen, &error),
         };
         let folder = folder_of(path);
-        self.see_writers();
         let (drop, awaited) = (self.config.name.as_str(), self.queue.awaited());
         let named =
-            examine::stillness(&opened, root, (folder, path), &self.rules, self.writers.as_ref(), &mut |file| {
+            examine::stillness(&opened, root, (folder, path), &self.rules, Some(&mut self.writers), &mut |file| {
                 awaited.name(drop, path, path_key(&self.config.path, "", file))
             });
         let still = match named {
@@ -395,7 +395,7 @@ impl Drop {
                 // Reading it again is of use once something has changed, or where the system was to blame.
                 seen.not_whole = match &held {
                     Held::NotWhole(problem) => Some((still.signature, problem.clone())),
-                    Held::Unreadable(_) => None,
+                    Held::BeingWritten(_) | Held::Unreadable(_) => None,
                 };
                 if self.hold(path, seen, &held)? {
                     let policy = Policy { wait_for_files: false, ..policy };
@@ -416,18 +416,10 @@ impl Drop {
         }
     }
 
-    /// Looks who writes to files, unless that is known from a moment ago.
-    fn see_writers(&mut self) {
-        let lasts = self.config.settle.clamp(Duration::from_millis(100), Duration::from_secs(1));
-        if self.writers.as_ref().is_none_or(|writers| writers.at.elapsed() >= lasts) {
-            self.writers = Some(Writers::look());
-        }
-    }
-
     /// Notes that a manifest is held back; returns whether that has lasted for too long.
     fn hold(&self, path: &str, seen: &mut Seen, held: &Held) -> Result<bool, QueueError> {
         let (standing, problem) = match held {
-            Held::NotWhole(problem) => (Standing::Incomplete, problem),
+            Held::NotWhole(problem) | Held::BeingWritten(problem) => (Standing::Incomplete, problem),
             Held::Unreadable(problem) => (Standing::Unreadable, problem),
         };
         let file = problem.path.clone();
@@ -436,7 +428,8 @@ impl Drop {
             None => format!("the manifest is {}", problem.reason),
         };
         let waited = self.wait(path, seen, standing, reason, file.as_slice())?;
-        Ok(waited >= self.config.incomplete_after)
+        // What is taken from under a writer is lost to both, however long that takes.
+        Ok(waited >= self.config.incomplete_after && !matches!(held, Held::BeingWritten(_)))
     }
 
     /// How long a manifest and its files must still lie unchanged; `None` where they have for long enough.

@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
 use super::{
     admit::{AdmitError, Policy, admit},
-    examine::{self, Rules},
+    examine::{self, Held, Rules},
     watch::Drop,
 };
 use crate::{
@@ -122,6 +122,31 @@ fn a_file_that_goes_while_its_manifest_is_taken_in_is_waited_for() {
     assert!(matches!(take(true), Err(AdmitError::Later(held)) if held.problem().path.as_deref() == Some("gone.png")));
     assert_eq!(place.value("SELECT max(id) FROM batch"), None);
     assert_eq!(take(false).unwrap().invalid, 1, "once it has waited long enough");
+}
+
+#[test]
+fn an_image_that_is_opened_for_writing_after_it_was_found_complete_is_waited_for() {
+    let place = Place::new(|_| {});
+    fs::write(place.at("a.png"), samples::PNG).unwrap();
+    place.put_manifest("a.manifest.json", "a.png");
+    let root = Root::open(&place.config.path).unwrap();
+    let rules = Rules::of(Some(&place.config), 1 << 20, place.queue.seed());
+    let take = |wait_for_files| {
+        let mut opened = examine::open(&root, "a.manifest.json", 1 << 20).unwrap();
+        let plan = place.drop().plan("a.manifest.json", &opened);
+        let policy = Policy { on_invalid: OnInvalid::Skip, wait_for_files };
+        admit(&place.queue, &plan, &mut opened, &root, &rules, policy, &|| false)
+    };
+    let writer = fs::File::options().append(true).open(place.at("a.png")).unwrap();
+    match take(true) {
+        Err(AdmitError::Later(held @ Held::BeingWritten(_))) => {
+            assert_eq!(held.problem().path.as_deref(), Some("a.png"));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(place.value("SELECT max(id) FROM batch"), None);
+    drop(writer);
+    assert_eq!(take(false).unwrap().invalid, 0);
 }
 
 #[test]

@@ -1,0 +1,162 @@
+//! Asks the kernel whether somebody has a file open for writing.
+//!
+//! The kernel gives a read lease only on a file that nobody has open for writing. So one is asked for and given back at
+//! once: that tells of every process of this machine, whoever runs it and whether or not `/proc` shows it. It is given on
+//! files of one's own, and on all to who has `CAP_LEASE`. Every other answer tells nothing, and least of all that nobody
+//! writes.
+//!
+//! Not for keeping others from writing: somebody who opens the file in the instant in which the lease is held waits for
+//! that instant, and is told nothing of it.
+//!
+//! The one file with `unsafe` in it, since no crate offers leases without.
+
+use std::{fs::File, io, os::fd::AsRawFd};
+
+/// What the kernel says of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// Nobody on this machine has it open for writing.
+    NoWriter,
+    /// Somebody has.
+    Writer,
+    /// The kernel does not say.
+    Unknown,
+}
+
+/// File systems that refuse a lease with the word for a writer where only their server has promised them nothing: NFS, and
+/// SMB by the three numbers that it has had.
+const REMOTE: [u64; 4] = [0x6969, 0x517B, 0xFF53_4D42, 0xFE53_4D42];
+
+/// Which signal tells of a lease that somebody is in the way of; the same on all processors that Rust builds for. `libc` lacks it.
+const F_SETSIG: libc::c_int = 10;
+
+/// Whether somebody has this file open for writing, which must be opened for reading only.
+#[must_use]
+pub fn ask(file: &File) -> Answer {
+    // Whoever opens the file for writing while the lease is held has a signal sent to its holder. By itself that is SIGIO,
+    // which ends a process that does not expect it; SIGURG passes unnoticed.
+    if control(file, Command::Signal).is_err() {
+        return Answer::Unknown;
+    }
+    let asked = control(file, Command::Take);
+    if asked.is_ok() {
+        // Should that fail, the lease ends with the descriptor.
+        control(file, Command::GiveBack).ok();
+    }
+    judge(asked, || is_remote(file))
+}
+
+fn judge(asked: io::Result<()>, is_remote: impl FnOnce() -> bool) -> Answer {
+    match asked {
+        Ok(()) => Answer::NoWriter,
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock && !is_remote() => Answer::Writer,
+        Err(_) => Answer::Unknown,
+    }
+}
+
+fn is_remote(file: &File) -> bool {
+    // The number has 32 bits; some processors' C has a wider type for it, and a sign.
+    rustix::fs::fstatfs(file).map_or(true, |stat| {
+        let number = u64::try_from(i128::from(stat.f_type) & 0xFFFF_FFFF).unwrap_or_default();
+        REMOTE.contains(&number)
+    })
+}
+
+/// What is asked of a descriptor.
+#[derive(Debug, Clone, Copy)]
+enum Command {
+    Signal,
+    Take,
+    GiveBack,
+}
+
+#[expect(unsafe_code, reason = "no crate offers leases without")]
+fn control(file: &File, command: Command) -> io::Result<()> {
+    let (command, argument) = match command {
+        Command::Signal => (F_SETSIG, libc::SIGURG),
+        Command::Take => (libc::F_SETLEASE, libc::F_RDLCK),
+        Command::GiveBack => (libc::F_SETLEASE, libc::F_UNLCK),
+    };
+    // SAFETY: the descriptor stays open as long as `file` is borrowed, and these commands take a number, so that the kernel
+    // neither reads nor writes any memory of ours.
+    let done = unsafe { libc::fcntl(file.as_raw_fd(), command, argument) };
+    if done == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+
+    use super::*;
+
+    /// Asks until the answer is this one: a process that another test starts has a copy of every descriptor for a moment.
+    #[track_caller]
+    fn in_the_end(file: &File, wanted: Answer) {
+        let came = (0..1_000_000).any(|_| {
+            thread::yield_now();
+            ask(file) == wanted
+        });
+        assert!(came, "{:?} and not {wanted:?}", ask(file));
+    }
+
+    #[test]
+    fn a_writer_is_told_of_and_a_reader_is_none() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("a.png");
+        let writer = File::create(&path).unwrap();
+        let file = File::open(&path).unwrap();
+        assert_eq!(ask(&file), Answer::Writer);
+        drop(writer);
+        let reader = File::open(&path).unwrap();
+        in_the_end(&file, Answer::NoWriter);
+        in_the_end(&reader, Answer::NoWriter);
+        let both = File::options().read(true).write(true).open(&path).unwrap();
+        assert_eq!(ask(&file), Answer::Writer);
+        drop(both);
+        // The lease was given back each time: nobody waits who opens the file for writing.
+        drop(File::options().append(true).open(&path).unwrap());
+        in_the_end(&file, Answer::NoWriter);
+    }
+
+    #[test]
+    fn a_strangers_file_is_told_of_with_the_capability_only() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("a.png");
+        let writer = File::create(&path).unwrap();
+        // Who may not give files away is not root, and then root's files are a stranger's.
+        let given = std::os::unix::fs::chown(&path, Some(12345), None).is_ok();
+        let stranger = if given { path } else { "/etc/passwd".into() };
+        let file = File::open(&stranger).unwrap();
+        if given && capabilities(None).unwrap().effective.contains(CapabilitySet::LEASE) {
+            assert_eq!(ask(&file), Answer::Writer);
+        }
+        // Of this one thread.
+        let without = thread::spawn(move || {
+            let mut sets = capabilities(None).unwrap();
+            sets.effective.remove(CapabilitySet::LEASE);
+            set_capabilities(None, sets).unwrap();
+            ask(&file)
+        });
+        assert_eq!(without.join().unwrap(), Answer::Unknown);
+        drop(writer);
+    }
+
+    #[test]
+    fn what_has_no_leases_tells_nothing() {
+        for path in ["/dev/null", "/"] {
+            assert_eq!(ask(&File::open(path).unwrap()), Answer::Unknown, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_promised_nothing_is_no_writer() {
+        let refused = || Err(io::Error::from(io::ErrorKind::WouldBlock));
+        assert_eq!(judge(refused(), || false), Answer::Writer);
+        assert_eq!(judge(refused(), || true), Answer::Unknown);
+        assert_eq!(judge(Err(io::ErrorKind::PermissionDenied.into()), || false), Answer::Unknown);
+        assert_eq!(judge(Err(io::ErrorKind::InvalidInput.into()), || false), Answer::Unknown);
+        assert!(!is_remote(&File::open(std::env::current_exe().unwrap()).unwrap()));
+    }
+}
