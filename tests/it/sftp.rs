@@ -21,6 +21,9 @@ use crate::support::{
     Daemon, Finished, Format, Site, assert_sent_once_or_lost, entry, image, padded, sha256, wait_until,
 };
 
+#[cfg(test)]
+mod leases;
+
 const PARTNER: &str = "pfi-partner";
 const WORKER: &str = "pfi-worker";
 const MANIFEST: &str = "batch.manifest.json";
@@ -203,7 +206,9 @@ impl Partnership {
     fn as_worker(&self, arguments: &[&str]) -> Command {
         let program = self.site.command(arguments);
         let mut command = Command::new("setpriv");
-        command.args(["--reuid", WORKER, "--regid", WORKER, "--init-groups", "--"]);
+        command.args(["--reuid", WORKER, "--regid", WORKER, "--init-groups"]);
+        // As the shipped units do.
+        command.args(["--bounding-set=-all,+lease", "--inh-caps=-all,+lease", "--ambient-caps=-all,+lease", "--"]);
         command.arg(ground()).args(program.get_args()).current_dir("/");
         for (name, value) in program.get_envs() {
             match value {
