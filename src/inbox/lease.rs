@@ -145,9 +145,7 @@ mod tests {
 
     #[test]
     fn what_has_no_leases_tells_nothing() {
-        for path in ["/dev/null", "/"] {
-            assert_eq!(ask(&File::open(path).unwrap()), Answer::Unknown, "{path}");
-        }
+        assert_eq!(ask(&File::open("/dev/null").unwrap()), Answer::Unknown);
     }
 
     #[test]
