@@ -14,6 +14,7 @@ use crate::{
         beneath::{Opened, Refusal},
         examine::{Examining, Purpose, examine},
         file_type::FileType,
+        lease::{self, Answer},
     },
     job::{Job, Upload},
     problem::Problem,
@@ -102,7 +103,11 @@ impl Files {
 }
 
 fn check(mut opened: Opened, source: &Source, purpose: Purpose, max_bytes: u64, seed: u64) -> Anew {
-    match examine(&mut opened, source, purpose, max_bytes, seed, &mut Vec::new()) {
+    let examined = examine(&mut opened, source, purpose, max_bytes, seed, &mut Vec::new());
+    if lease::ask(&opened.file) == Answer::Writer {
+        return Anew::NotYet("the file is still open for writing".to_owned());
+    }
+    match examined {
         Ok((examined, _)) => match examined.truncated {
             Some(why) => Anew::NotYet(format!("truncated: {why}")),
             None => Anew::Good(CheckedFile {
