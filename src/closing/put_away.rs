@@ -213,7 +213,7 @@ impl Mover<'_> {
 /// Whether a marker was set for another manifest that took the settled one's place: one that came after it.
 fn is_for_the_next(root: &Root, manifest: &str, settled: Option<&Identity>, marker: &str) -> bool {
     let (Ok(manifest), Ok(marker)) = (root.open_file(manifest), root.open_file(marker)) else { return false };
-    let is_another = settled.is_some_and(|settled| !settled.same_content(&manifest.identity));
+    let is_another = settled.is_some_and(|settled| !root.is_as_it_was(settled, &manifest.identity));
     is_another && marker.identity.ctime_ns >= manifest.identity.ctime_ns
 }
 

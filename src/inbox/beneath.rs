@@ -17,6 +17,7 @@ use rustix::{
     io::Errno,
 };
 
+use super::mount;
 use crate::{entry::RelativePath, problem::Problem};
 
 /// How often an interrupted or disturbed opening is tried again; the kernel asks for it when a rename runs meanwhile.
@@ -89,7 +90,8 @@ impl Identity {
         format!("{}:{}:{}:{}:{}", self.dev, self.ino, self.bytes, self.mtime_ns, self.ctime_ns)
     }
 
-    /// Whether both are the same file with, as far as can be told, the same content.
+    /// Whether both are the same file with, as far as can be told, the same content, within one mount and one opening; see
+    /// [`Root::is_as_it_was`].
     #[must_use]
     pub fn same_content(&self, other: &Self) -> bool {
         self.same_file(other) && self.bytes == other.bytes && self.mtime_ns == other.mtime_ns
@@ -147,6 +149,7 @@ pub struct Root {
     fd: OwnedFd,
     path: PathBuf,
     identity: Identity,
+    numbers_last: bool,
 }
 
 impl Root {
@@ -154,11 +157,13 @@ impl Root {
     ///
     /// # Errors
     ///
-    /// The kernel's: it is not there, is no folder, or may not be read.
+    /// The kernel's: it is not there, is no folder, or may not be read; or what was mounted there is gone.
     pub fn open(path: &Path) -> io::Result<Self> {
         let fd = rustix::fs::open(path, OPEN_FOLDER.difference(OFlags::NOFOLLOW), Mode::empty())?;
+        mount::still_mounted(&fd, path)?;
         let identity = Identity::now(&fd)?;
-        Ok(Self { fd, path: path.to_owned(), identity })
+        let numbers_last = mount::numbers_last(&fd)?;
+        Ok(Self { fd, path: path.to_owned(), identity, numbers_last })
     }
 
     /// The path with which it was opened.
@@ -184,6 +189,14 @@ impl Root {
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Whether what was seen under a path, perhaps by an earlier process, is what is under it now, as far as can be told.
+    ///
+    /// The device's number is not compared, since it lasts no longer than the mount or the machine's uptime.
+    #[must_use]
+    pub fn is_as_it_was(&self, then: &Identity, now: &Identity) -> bool {
+        (then.ino == now.ino || !self.numbers_last) && then.bytes == now.bytes && then.mtime_ns == now.mtime_ns
     }
 
     /// Opens a regular file for reading, without ever waiting for one.

@@ -8,6 +8,7 @@ pub mod beneath;
 pub mod examine;
 pub mod file_type;
 pub mod lease;
+mod mount;
 pub mod scan;
 pub mod shelf;
 mod tiff;

@@ -18,7 +18,10 @@ use rustix::{
     io::Errno,
 };
 
-use super::beneath::{Identity, Refusal, Root};
+use super::{
+    beneath::{Identity, Refusal, Root},
+    mount,
+};
 use crate::{
     durable::{Access, Folder, because, rename_without_replacing},
     entry::RelativePath,
@@ -120,7 +123,10 @@ pub fn folder_for(root: &Root, path: &Path, access: Access) -> io::Result<Folder
             let below = below.to_str().ok_or_else(|| because("make the folder", path)(Errno::ILSEQ))?;
             Folder::open(root.path())?.child_for(below, access)
         }
-        Err(_) => Folder::create_for(path, access),
+        Err(_) => {
+            mount::all_still_mounted(path).map_err(because("make the folder", path))?;
+            Folder::create_for(path, access)
+        }
     }
 }
 
@@ -131,7 +137,7 @@ pub fn folder_for(root: &Root, path: &Path, access: Access) -> io::Result<Folder
 /// See [`ShelfError`].
 pub fn remove(root: &Root, relative: &str, expected: Option<&Identity>) -> Result<Removal, ShelfError> {
     let Some(source) = Source::find(root, relative)? else { return Ok(Removal::Missing) };
-    if expected.is_some_and(|expected| !expected.same_content(&source.identity)) {
+    if expected.is_some_and(|expected| !root.is_as_it_was(expected, &source.identity)) {
         return Ok(Removal::Replaced);
     }
     source.unlink()?;
@@ -182,7 +188,7 @@ impl Shelf<'_> {
     ) -> Result<PutAway, ShelfError> {
         let Some(source) = Source::find(self.root, relative)? else { return Ok(PutAway::Missing) };
         let settled = *expected.unwrap_or(&source.identity);
-        if !settled.same_content(&source.identity) {
+        if !self.root.is_as_it_was(&settled, &source.identity) {
             return Ok(PutAway::Replaced);
         }
         let target = RelativePath::parse(target_relative)
@@ -220,7 +226,7 @@ impl Shelf<'_> {
     fn is_settled(&self, target: &Folder, name: &str, settled: &Identity) -> io::Result<bool> {
         let stat = rustix::fs::statat(target, name, AtFlags::SYMLINK_NOFOLLOW)
             .map_err(because("look at", &target.path().join(name)))?;
-        Ok(settled.same_content(&Identity::of(&stat)))
+        Ok(self.root.is_as_it_was(settled, &Identity::of(&stat)))
     }
 
     /// Puts a file that came meanwhile back under its name.
@@ -240,7 +246,7 @@ impl Shelf<'_> {
         name: &str,
     ) -> Result<Option<PathBuf>, ShelfError> {
         let opened = match self.root.open_file(relative) {
-            Ok(opened) if opened.identity.same_content(settled) => opened,
+            Ok(opened) if self.root.is_as_it_was(settled, &opened.identity) => opened,
             Ok(_) | Err(Refusal::Missing) => return Ok(None),
             Err(refusal) => return Err(refused(refusal, self.root, relative)),
         };
@@ -250,7 +256,7 @@ impl Shelf<'_> {
             if copied == settled.bytes { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
         })?;
         let now = Identity::now(&opened.file).map_err(because("look at", &source.path))?;
-        if !settled.same_content(&now) {
+        if !opened.identity.same_content(&now) {
             return Ok(None);
         }
         self.date(target, &draft.name, &source.stat).map_err(because("date", &path))?;
@@ -261,7 +267,7 @@ impl Shelf<'_> {
         // The copy must have its name on disk before the original loses its own, whatever the caller batches.
         target.sync()?;
         match rustix::fs::statat(&source.folder, source.name.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) if settled.same_content(&Identity::of(&stat)) => source.unlink()?,
+            Ok(stat) if self.root.is_as_it_was(settled, &Identity::of(&stat)) => source.unlink()?,
             // A new file came under the name after the copy was made; it is the next one's business.
             Ok(_) | Err(Errno::NOENT) => {}
             Err(error) => return Err(because("look at", &source.path)(error).into()),

@@ -6,7 +6,6 @@
 //! partner's folder for it. Until the trial has succeeded, and wherever it does not, the folder is read again and again.
 
 use std::{
-    os::unix::fs::MetadataExt,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -14,7 +13,10 @@ use std::{
 use super::inboxes::InboxShared;
 use crate::{
     config::{DropConfig, Watch},
-    inbox::watch::{Delivery, Watcher, delivers_events},
+    inbox::{
+        beneath::Root,
+        watch::{Delivery, Watcher, delivers_events},
+    },
     queue::Queue,
 };
 
@@ -111,12 +113,12 @@ impl Events {
     /// Watches the folder, again where another one is in its place; returns how long to rest between two looks.
     pub(super) fn arm(&mut self, config: &DropConfig) -> Duration {
         let poll = config.rescan_every.min(POLL);
-        let Ok(meta) = std::fs::metadata(&config.path) else {
+        let Ok(root) = Root::open(&config.path) else {
             // Said by the look into it.
             self.armed = None;
             return poll;
         };
-        let place = (meta.dev(), meta.ino());
+        let place = (root.identity().dev, root.identity().ino);
         if let Some(watcher) = &mut self.watcher {
             if self.armed != Some(place) {
                 self.known = Known::default();

@@ -46,6 +46,8 @@ mod mended;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
+mod mounts;
+#[cfg(test)]
 mod noticed;
 #[cfg(test)]
 mod once;

@@ -1,0 +1,71 @@
+//! What the mount under a drop can be relied on for.
+
+use std::{
+    collections::BTreeSet,
+    io,
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
+
+use rustix::{
+    fs::{AtFlags, CWD, StatxAttributes, StatxFlags},
+    io::Errno,
+};
+
+/// Where something was mounted when this process looked.
+static MOUNTED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+/// Fails where something was mounted at a folder and is so no more: the bare folder beneath is not the one that is meant,
+/// and what is put into it is hidden once the mount is back. The opened folder is asked, and remembered under its path.
+///
+/// # Errors
+///
+/// That, or the kernel's.
+pub(super) fn still_mounted(folder: &impl AsFd, path: &Path) -> io::Result<()> {
+    remember(path, rustix::fs::statx(folder, c"", AtFlags::EMPTY_PATH, StatxFlags::empty()))
+}
+
+/// The same of a folder that may be missing, and of all that lead to it.
+///
+/// # Errors
+///
+/// As [`still_mounted`].
+pub(super) fn all_still_mounted(path: &Path) -> io::Result<()> {
+    path.ancestors()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .try_for_each(|folder| remember(folder, rustix::fs::statx(CWD, folder, AtFlags::empty(), StatxFlags::empty())))
+}
+
+fn remember(path: &Path, told: rustix::io::Result<rustix::fs::Statx>) -> io::Result<()> {
+    let told = match told {
+        Ok(told) => told,
+        // Older kernels cannot say; what is not there is for whoever opens or makes it.
+        Err(Errno::NOSYS | Errno::NOENT) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    let mut mounted = MOUNTED.lock().unwrap_or_else(PoisonError::into_inner);
+    if told.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
+        if !mounted.contains(path) {
+            mounted.insert(path.to_owned());
+        }
+    } else if mounted.contains(path) {
+        let why = "what was mounted there is gone; mount it again, or restart where the bare folder is meant";
+        return Err(io::Error::new(io::ErrorKind::NotFound, why));
+    }
+    Ok(())
+}
+
+/// Whether a file keeps its inode's number for as long as it is there, by the file system's magic number.
+///
+/// FUSE may give out new ones whenever the kernel forgets a file, at each mount, and for each name of a file; the others
+/// make them up where their server has none.
+///
+/// # Errors
+///
+/// The kernel's, where the mount is lost.
+pub(super) fn numbers_last(folder: &impl AsFd) -> io::Result<bool> {
+    // The kernel extends the sign of numbers above 2³¹ on some processors.
+    let magic = rustix::fs::fstatfs(folder)?.f_type & 0xFFFF_FFFF;
+    Ok(!matches!(magic, 0x6573_5546 | 0xFF53_4D42 | 0xFE53_4D42 | 0x517B | 0x0102_1997 | 0x786F_4256))
+}
