@@ -54,6 +54,8 @@ pub struct Watcher {
     inner: INotifyWatcher,
     /// Whether any event came since the folder was watched.
     heard: Arc<AtomicBool>,
+    /// Whether events were lost since the folder was watched.
+    missed: Arc<AtomicBool>,
     /// From the path that was asked for to the one without links that is watched.
     watched: HashMap<PathBuf, PathBuf>,
 }
@@ -74,19 +76,24 @@ impl Watcher {
     ///
     /// [`WatchError::Start`].
     pub fn start(hint: Arc<dyn Fn() + Send + Sync>) -> Result<Self, WatchError> {
-        let heard = Arc::new(AtomicBool::new(false));
-        let ours = Arc::clone(&heard);
+        let (heard, missed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let (hears, misses) = (Arc::clone(&heard), Arc::clone(&missed));
         let handler = move |event: notify::Result<Event>| {
-            ours.store(true, Ordering::Relaxed);
-            // An error means that a folder may have gone unwatched: all the more reason to look.
-            if event.as_ref().map_or(true, is_worth_a_look) {
+            hears.store(true, Ordering::Relaxed);
+            let worth = match &event {
+                // A look opens folders, so that it may itself make a full queue overflow: told once until it is mended.
+                Ok(event) if event.need_rescan() => !misses.swap(true, Ordering::Relaxed),
+                Ok(event) => is_worth_a_look(event),
+                Err(_) => !misses.swap(true, Ordering::Relaxed),
+            };
+            if worth {
                 hint();
             }
         };
         // A partner may make a link to "/", and watching that would take every watch the system has.
         let inner = INotifyWatcher::new(handler, Config::default().with_follow_symlinks(false))
             .map_err(|source| WatchError::Start { source })?;
-        Ok(Self { inner, heard, watched: HashMap::new() })
+        Ok(Self { inner, heard, missed, watched: HashMap::new() })
     }
 
     /// Watches a folder, and with `recursive` those in it. Called again, it watches anew, which is needed once the folder
@@ -101,12 +108,35 @@ impl Watcher {
         let real = path
             .canonicalize()
             .map_err(|error| WatchError::Watch { path: path.to_owned(), source: notify::Error::io(error) })?;
-        let mode = if recursive { RecursiveMode::Recursive } else { RecursiveMode::NonRecursive };
         self.watched.insert(path.to_owned(), real.clone());
-        self.inner.watch(&real, mode).map_err(|source| match source.kind {
-            notify::ErrorKind::MaxFilesWatch => WatchError::TooMany { path: path.to_owned() },
-            _ => WatchError::Watch { path: path.to_owned(), source },
-        })
+        self.missed.store(false, Ordering::Relaxed);
+        self.inner.watch(&real, mode(recursive)).map_err(|source| failed(path, source))
+    }
+
+    /// Whether events were lost since a folder was last watched: the kernel's queue was full, or a new folder could not be
+    /// watched. Folders that came meanwhile may be unwatched then.
+    #[must_use]
+    pub fn has_missed(&self) -> bool {
+        self.missed.load(Ordering::Relaxed)
+    }
+
+    /// Watches what came into a watched folder unnoticed. What is watched already stays so, since the end of many watches
+    /// would fill the kernel's queue again.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::watch`].
+    pub fn watch_the_rest(&mut self, path: &Path, recursive: bool) -> Result<(), WatchError> {
+        let Some(real) = self.watched.get(path).cloned() else { return Ok(()) };
+        self.missed.store(false, Ordering::Relaxed);
+        match self.inner.watch(&real, mode(recursive)) {
+            // A folder went while it was come to, and those after it may be unwatched: to be tried again.
+            Err(error) if matches!(error.kind, notify::ErrorKind::PathNotFound) => {
+                self.missed.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+            watched => watched.map_err(|source| failed(path, source)),
+        }
     }
 
     /// Whether any event came since a folder was last watched.
@@ -126,6 +156,17 @@ impl Watcher {
             // The watch of a folder that is gone is gone too, and that is no error worth telling.
             self.inner.unwatch(&real).ok();
         }
+    }
+}
+
+const fn mode(recursive: bool) -> RecursiveMode {
+    if recursive { RecursiveMode::Recursive } else { RecursiveMode::NonRecursive }
+}
+
+fn failed(path: &Path, source: notify::Error) -> WatchError {
+    match source.kind {
+        notify::ErrorKind::MaxFilesWatch => WatchError::TooMany { path: path.to_owned() },
+        _ => WatchError::Watch { path: path.to_owned(), source },
     }
 }
 

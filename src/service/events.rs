@@ -26,6 +26,10 @@ const POLL: Duration = Duration::from_secs(2);
 /// How long a trial may take. The kernel needs microseconds; a machine that is out of breath is polled for a while.
 const TRIAL: Duration = Duration::from_secs(2);
 
+/// After events were lost, folders that came meanwhile are looked for this soon, and less often each time that more are
+/// lost, as where the looking itself fills the kernel's queue.
+const MEND: Duration = Duration::from_secs(2);
+
 /// How changes are noticed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Noticed {
@@ -93,13 +97,46 @@ pub(super) struct Events {
     armed: Option<(u64, u64)>,
     trial: Option<Instant>,
     known: Known,
+    mend: Mend,
     said: Option<Noticed>,
     queue: Queue,
 }
 
+/// When to mend a watch that has missed something.
+#[derive(Debug, Default)]
+struct Mend {
+    /// When it was last done, and how long to wait after that.
+    last: Option<(Instant, Duration)>,
+}
+
+impl Mend {
+    /// How long to wait from now on, where something was missed.
+    fn due_in(&self, now: Instant) -> Duration {
+        self.last.map_or(Duration::ZERO, |(at, pause)| pause.saturating_sub(now.duration_since(at)))
+    }
+
+    /// Notes that it is done now.
+    fn done(&mut self, now: Instant, longest: Duration) {
+        let pause = match self.last {
+            // For long nothing was missed.
+            Some((at, pause)) if now.duration_since(at) < pause * 2 => pause * 2,
+            _ => MEND,
+        };
+        self.last = Some((now, pause.min(longest.max(MEND))));
+    }
+}
+
 impl Events {
     pub(super) fn new(config: &DropConfig, shared: &Arc<InboxShared>, queue: Queue) -> Self {
-        let mut events = Self { watcher: None, armed: None, trial: None, known: Known::default(), said: None, queue };
+        let mut events = Self {
+            watcher: None,
+            armed: None,
+            trial: None,
+            known: Known::default(),
+            mend: Mend::default(),
+            said: None,
+            queue,
+        };
         if config.watch != Watch::Poll {
             let hint = Arc::clone(shared);
             match Watcher::start(Arc::new(move || hint.event())) {
@@ -119,6 +156,7 @@ impl Events {
             return poll;
         };
         let place = (root.identity().dev, root.identity().ino);
+        let mut rest = config.rescan_every;
         if let Some(watcher) = &mut self.watcher {
             if self.armed != Some(place) {
                 self.known = Known::default();
@@ -130,13 +168,24 @@ impl Events {
                 self.armed = self.known.failed.is_none().then_some(place);
                 watcher.try_out(&config.path);
                 self.trial = Some(Instant::now());
+            } else if watcher.has_missed() {
+                let now = Instant::now();
+                let due = self.mend.due_in(now);
+                if due.is_zero() {
+                    let watched = watcher.watch_the_rest(&config.path, config.recursive);
+                    self.known.failed = watched.err().map(|error| error.to_string());
+                    self.armed = self.known.failed.is_none().then_some(place);
+                    self.mend.done(now, config.rescan_every);
+                } else {
+                    rest = rest.min(due);
+                }
             }
             self.known.heard = watcher.has_heard();
             self.known.tried = self.trial.is_some_and(|trial| trial.elapsed() >= TRIAL);
         }
         let noticed = noticed(config.watch, &self.known);
         self.say(config, &noticed, poll);
-        if noticed == Noticed::ByEvents { config.rescan_every } else { poll }
+        if noticed == Noticed::ByEvents { rest } else { poll.min(rest) }
     }
 
     fn say(&mut self, config: &DropConfig, noticed: &Noticed, poll: Duration) {
@@ -170,6 +219,24 @@ mod tests {
             assert_eq!(noticed(asked, &known), Noticed::ByEvents);
         }
         assert!(matches!(noticed(Watch::Poll, &known), Noticed::ByReading(_)));
+    }
+
+    #[test]
+    fn what_was_missed_is_mended_soon_and_seldom_where_the_mending_misses_more() {
+        let (mut mend, began) = (Mend::default(), Instant::now());
+        let hour = Duration::from_secs(3600);
+        let mut now = began;
+        for pause in [2, 4, 8, 16].map(Duration::from_secs) {
+            assert_eq!(mend.due_in(now), Duration::ZERO);
+            mend.done(now, hour);
+            assert_eq!(mend.due_in(now), pause);
+            now += pause;
+        }
+        mend.done(now, Duration::from_secs(10));
+        assert_eq!(mend.due_in(now), Duration::from_secs(10), "never later than a reading in full");
+        now += hour;
+        mend.done(now, hour);
+        assert_eq!(mend.due_in(now), MEND, "it was quiet for long");
     }
 
     #[test]

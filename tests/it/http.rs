@@ -48,7 +48,7 @@ fn daemon(site: &Site) -> (Daemon, SocketAddr) {
 }
 
 /// The address in the log's line about the page.
-fn page_in(log: &str) -> Option<SocketAddr> {
+pub(crate) fn page_in(log: &str) -> Option<SocketAddr> {
     let line = log.lines().find(|line| line.contains("the page is served"))?;
     line.split_once("address=")?.1.split_whitespace().next()?.parse().ok()
 }
@@ -63,14 +63,14 @@ fn get(address: SocketAddr, path: &str) -> (u16, String) {
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
 
-fn metrics(address: SocketAddr) -> String {
+pub(crate) fn metrics(address: SocketAddr) -> String {
     let (status, text) = get(address, "/metrics");
     assert_eq!(status, 200, "{text}");
     text
 }
 
 /// The value of a series; 0 where there is none.
-fn value(metrics: &str, series: &str) -> f64 {
+pub(crate) fn value(metrics: &str, series: &str) -> f64 {
     let wanted = format!("passfort_ingest_{series} ");
     metrics.lines().find_map(|line| line.strip_prefix(&wanted)).map_or(0.0, |value| value.parse().unwrap())
 }

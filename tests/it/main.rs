@@ -38,6 +38,8 @@ mod http;
 #[cfg(test)]
 mod import;
 #[cfg(test)]
+mod inotify;
+#[cfg(test)]
 mod kill_points;
 #[cfg(test)]
 mod limit;
