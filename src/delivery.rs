@@ -38,7 +38,7 @@ use self::{
 use crate::{
     account::{Account, NotNow, Slot},
     api::{DocumentRequest, Exchange, Upload as Sending},
-    clock::Timestamp,
+    clock::{self, Timestamp},
     entry::EntryKind,
     inbox::beneath::Refusal,
     job::{Creation, Job, Next, Upload},

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     account::Account,
-    clock::Timestamp,
+    clock::{self, Timestamp},
     delivery::{Delivery, profiles::Profiles},
     outcome::{Operation, Outcome, outcome},
     queue::{
@@ -39,9 +39,6 @@ const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
 /// Where an account has room for no more jobs, it is asked again so soon.
 const NO_ROOM: Duration = Duration::from_millis(200);
-
-/// Clocks that are set right by less than this make no difference to anybody who waits.
-const JUMP: Duration = Duration::from_secs(2);
 
 /// Between two probes of an account that is stopped, first and at most.
 const PROBE_FIRST: Duration = Duration::from_secs(2);
@@ -87,15 +84,6 @@ pub struct Dispatcher {
     turn: usize,
     /// Which job each task has, to give it back should the task die.
     tasks: HashMap<task::Id, i64>,
-    /// Both clocks when they were last looked at.
-    clocks: (Timestamp, Instant),
-}
-
-/// By how many milliseconds the wall clock jumped, if it did: forwards where more than nothing.
-fn jump(wall_ms: i64, steady: Duration) -> Option<i64> {
-    let steady_ms = i64::try_from(steady.as_millis()).unwrap_or(i64::MAX);
-    let jump_ms = wall_ms.saturating_sub(steady_ms);
-    (jump_ms.unsigned_abs() > JUMP.as_millis().try_into().unwrap_or(u64::MAX)).then_some(jump_ms)
 }
 
 /// How many jobs hold a place: those that wait for the turn of their profile hold none.
@@ -156,7 +144,6 @@ impl Dispatcher {
             paused_drops: Vec::new(),
             turn: 0,
             tasks: HashMap::new(),
-            clocks: (Timestamp::now(), Instant::now()),
         }
     }
 
@@ -218,6 +205,10 @@ impl Dispatcher {
         if drained.await.is_err() {
             tracing::warn!(jobs = running.len(), "calls did not end in time; the next start asks what became of them");
             running.shutdown().await;
+        }
+        if failure.is_none() {
+            // What jumps now is not known to the next process.
+            failure = self.mind_the_clock().await.err();
         }
         failure.map_or(Ok(()), Err)
     }
@@ -332,11 +323,10 @@ impl Dispatcher {
     }
 
     /// Moves due times along where the wall clock has jumped since it was last looked at.
-    async fn mind_the_clock(&mut self) -> Result<(), QueueError> {
-        let (wall, steady) = (Timestamp::now(), Instant::now());
-        let (wall_before, steady_before) = std::mem::replace(&mut self.clocks, (wall, steady));
-        if let Some(jump_ms) = jump(wall.0.saturating_sub(wall_before.0), steady - steady_before) {
-            let moved = self.queue.clock_jumped(jump_ms).await?;
+    async fn mind_the_clock(&self) -> Result<(), QueueError> {
+        if let Some(jump_ms) = clock::jumped() {
+            let in_all = clock::moved_ms().saturating_add(jump_ms);
+            let moved = self.queue.clock_jumped(jump_ms, move || clock::moved(in_all)).await?;
             tracing::warn!(jump_ms, jobs = moved, "the clock jumped; what waits was moved along with it");
         }
         Ok(())
@@ -439,22 +429,4 @@ async fn ask(account: &Account, cause: Cause, telemetry: &Telemetry) -> bool {
     // Whatever it says, it says something; an API without this call does not refuse the key by that.
     let speaks = matches!(answer, Outcome::Done(_) | Outcome::Refused(_) | Outcome::Throttled { .. });
     speaks || (cause == Cause::Outage && matches!(answer, Outcome::Paused { .. }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_clock_that_jumps_is_told_from_one_that_goes_and_from_one_that_is_set_a_little() {
-        let minute = Duration::from_secs(60);
-        assert_eq!(jump(60_000, minute), None);
-        assert_eq!(jump(62_000, minute), None);
-        assert_eq!(jump(58_000, minute), None);
-        assert_eq!(jump(62_001, minute), Some(2_001));
-        assert_eq!(jump(57_999, minute), Some(-2_001));
-        assert_eq!(jump(-3_540_000, minute), Some(-3_600_000), "an hour back");
-        assert_eq!(jump(i64::MAX, Duration::MAX), None);
-        assert_eq!(jump(i64::MIN, Duration::MAX), Some(i64::MIN));
-    }
 }

@@ -317,6 +317,8 @@ pub struct Job {
     pub image_folder: String,
     /// How long it may wait for a file that is away, as its drop says.
     pub file_patience: Duration,
+    /// By how much the clock had been moved when the job was claimed; times that it knows are of that clock.
+    pub clock_ms: i64,
     /// How far the document has come.
     pub creation: Creation,
     /// When the document was last sent, in milliseconds since 1970, where that is known.
@@ -453,6 +455,7 @@ mod tests {
             image_root: "/drop".into(),
             image_folder: String::new(),
             file_patience: Duration::from_secs(1),
+            clock_ms: 0,
             creation,
             sent_at: None,
             loss_answered: false,

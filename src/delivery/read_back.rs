@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     account::Account,
-    clock::Timestamp,
+    clock::{self, Timestamp},
     job::{Creation, Job, Waits},
     outcome::{Operation, Outcome, Reply, StandingDocument, outcome},
     queue::QueueError,
@@ -57,7 +57,8 @@ impl Delivery {
         }
         let sent = job.sent_at.map_or(asked, Timestamp);
         let patience = self.patience.certainly_absent_after(job.loss_answered);
-        let waited = asked.since(sent);
+        // Where the clock was moved meanwhile, the queue knows the time of sending by the new one: it is asked for next time.
+        let waited = if clock::moved_ms() == job.clock_ms { asked.since(sent) } else { Duration::ZERO };
         attempt.outcome = "absent";
         if waited >= patience {
             self.telemetry.read_back(false);

@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::{
-    clock::Timestamp,
+    clock::{self, Timestamp},
     closing::write_identity,
     config::{AfterSuccess, DropConfig},
     inbox::{
@@ -447,7 +447,9 @@ impl Drop {
         }
         let changed = Timestamp(still.last_change_ns.div_euclid(1_000_000));
         let seen_for = now.duration_since(seen.still_since);
-        let quiet = if self.own_clock { Timestamp::now().since(changed).max(seen_for) } else { seen_for };
+        // A file that was changed before the clock was moved may look older than it is.
+        let own_clock = self.own_clock && clock::moved_to().is_none_or(|moved| changed > moved);
+        let quiet = if own_clock { Timestamp::now().since(changed).max(seen_for) } else { seen_for };
         self.config.settle.checked_sub(quiet).filter(|rest| !rest.is_zero())
     }
 

@@ -17,20 +17,28 @@ const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 /// longest calls take minutes.
 const OUT_OF_ORDER: Duration = Duration::from_secs(15 * 60);
 
+/// Jumps that are remembered: nobody needs those of more than an hour ago.
+const MOST_JUMPS: usize = 20;
+
 impl Queue {
     /// Moves the due times of waiting jobs, and the times of sending of all that are under way, along with the wall
-    /// clock, which has jumped by so many milliseconds. Returns how many jobs that were.
+    /// clock, which has jumped by so many milliseconds; likewise since when manifests wait for files. Returns how many jobs
+    /// that were. `then` runs before anything else is written, perhaps twice.
     ///
     /// # Errors
     ///
     /// Those of the database.
-    pub async fn clock_jumped(&self, by_ms: i64) -> Result<usize, QueueError> {
+    pub async fn clock_jumped(&self, by_ms: i64, then: impl Fn() + Send + 'static) -> Result<usize, QueueError> {
         self.run(move |connection| {
-            Ok(connection.execute(
+            let jobs = connection.execute(
                 "UPDATE job SET due_at = due_at + ?1, sent_at = sent_at + ?1
                   WHERE state IN ('waiting', 'running') AND (due_at IS NOT NULL OR sent_at IS NOT NULL)",
                 [by_ms],
-            )?)
+            )?;
+            connection.execute("UPDATE arrival SET first_seen = first_seen + ?1", [by_ms])?;
+            note_jump(connection, by_ms)?;
+            then();
+            Ok(jobs)
         })
         .await
     }
@@ -65,6 +73,32 @@ impl Queue {
     }
 }
 
+/// Notes which calls were dated by the clock as it was before a jump, since their times stay as they were.
+fn note_jump(connection: &Connection, by_ms: i64) -> Result<(), QueueError> {
+    let newest: i64 = connection.query_row("SELECT coalesce(max(id), 0) FROM attempt", [], |row| row.get(0))?;
+    let mut jumps = jumps(connection)?;
+    jumps.push((newest, by_ms));
+    let oldest_kept = jumps.len().saturating_sub(MOST_JUMPS);
+    let text: Vec<String> = jumps.iter().skip(oldest_kept).map(|(id, by_ms)| format!("{id}:{by_ms}")).collect();
+    connection.execute("INSERT OR REPLACE INTO setting (name, value) VALUES ('clock_jumps', ?1)", [text.join(" ")])?;
+    Ok(())
+}
+
+/// The latest jumps: the last call before each, and by how many milliseconds it was.
+fn jumps(connection: &Connection) -> Result<Vec<(i64, i64)>, QueueError> {
+    let text: Option<String> = connection
+        .query_row("SELECT value FROM setting WHERE name = 'clock_jumps'", [], |row| row.get(0))
+        .optional()?;
+    let text = text.unwrap_or_default();
+    Ok(text
+        .split_whitespace()
+        .filter_map(|jump| {
+            let (id, by_ms) = jump.split_once(':')?;
+            Some((id.parse().ok()?, by_ms.parse().ok()?))
+        })
+        .collect())
+}
+
 /// Walks back from the newest attempt: there is no index by time, which every call would have to pay for.
 fn created_since(
     connection: &Connection,
@@ -86,18 +120,22 @@ fn created_since(
     let longest = admit::signed(most.saturating_mul(64));
     let most = usize::try_from(most).unwrap_or(usize::MAX);
     let mut statement = connection.prepare(
-        "SELECT at, operation = 'create_document' AND outcome IN ('done', 'lost'),
+        "SELECT id, at, operation = 'create_document' AND outcome IN ('done', 'lost'),
                 (SELECT drop_id FROM job WHERE job.id = job_id)
            FROM attempt ORDER BY id DESC LIMIT ?1",
     )?;
+    let jumps = jumps(connection)?;
     let mut rows = statement.query(params![longest])?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
-        let (at, created): (i64, bool) = (row.get(0)?, row.get(1)?);
+        let (id, at, created): (i64, i64, bool) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        // By the clock as it is now.
+        let later = jumps.iter().filter(|(before, _)| id <= *before).map(|(_, by_ms)| by_ms);
+        let at = later.fold(at, |at, by_ms| at.saturating_add(*by_ms));
         if at < oldest || found.len() >= most {
             break;
         }
-        if created && at >= since.0 && drop_ids.contains(&row.get(2)?) {
+        if created && at >= since.0 && drop_ids.contains(&row.get(3)?) {
             found.push(Timestamp(at));
         }
     }
@@ -126,7 +164,7 @@ mod tests {
         site.wait(site.queue.intend(job("running"), NOW)).unwrap();
         let done = site.everything(job("done"));
 
-        assert_eq!(site.wait(site.queue.clock_jumped(-3_600_000)).unwrap(), 2);
+        assert_eq!(site.wait(site.queue.clock_jumped(-3_600_000, || ())).unwrap(), 2);
         let number = |column: &str, reference: &str| -> i64 {
             site.value(&format!("SELECT {column} FROM job WHERE id = {}", job(reference))).parse().unwrap()
         };
@@ -183,5 +221,13 @@ mod tests {
         assert_eq!(created(&["other", DROP], 100).len(), 2);
         assert_eq!(created(&["other"], 100), [], "another account's documents are not this one's");
         assert_eq!(created(&[DROP], 1), [NOW.after(hour)]);
+
+        // What the clock then said is what it was then, and what it says now is counted.
+        for jump in [-1_200_000, 600_000] {
+            site.wait(site.queue.clock_jumped(jump, || ())).unwrap();
+        }
+        assert_eq!(created(&[DROP], 100), [Timestamp(NOW.after(hour).0 - 600_000)], "both by ten minutes less");
+        site.wait(site.queue.clock_jumped(600_000, || ())).unwrap();
+        assert_eq!(created(&[DROP], 100), [NOW.after(hour), NOW]);
     }
 }

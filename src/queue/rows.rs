@@ -6,7 +6,7 @@ use rusqlite::{Connection, Row};
 
 use super::QueueError;
 use crate::{
-    clock::Timestamp,
+    clock::{self, Timestamp},
     entry::{EntryKind, ImageType, ProfileId, Sha256},
     job::{Creation, Declared, Job, Upload},
 };
@@ -55,6 +55,7 @@ pub(super) fn job(row: &Row<'_>) -> Result<Job, QueueError> {
         image_root: String::new(),
         image_folder: String::new(),
         file_patience: Duration::MAX,
+        clock_ms: clock::moved_ms(),
         creation: Creation::parse(&creation).ok_or_else(|| unreadable("a job's creation", &creation))?,
         sent_at: row.get(10)?,
         loss_answered: row.get(11)?,

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{Queue, QueueError, admit, rows, settle};
 use crate::{
-    clock::Timestamp,
+    clock::{self, Timestamp},
     job::{Creation, Job, JobEvent, JobState, Waits},
     problem::Problem,
 };
@@ -344,8 +344,10 @@ impl Queue {
     /// Those of the database.
     pub async fn put_off(&self, job_id: i64, put_off: PutOff, attempts: Vec<Attempt>) -> Result<(), QueueError> {
         let to = JobState::Running.after(JobEvent::PutOff)?;
-        let now = Timestamp::now();
+        let (now, moved_ms) = (Timestamp::now(), clock::moved_ms());
         self.run(move |connection| {
+            // The clock may have been moved between the worker's look at it and this.
+            let due = put_off.due.0.saturating_add(clock::moved_ms() - moved_ms);
             // The time of sending that stands moves with the clock; the worker's own copy does not.
             let changed = connection
                 .prepare_cached(
@@ -358,7 +360,7 @@ impl Queue {
                     to.as_str(),
                     put_off.waits.as_str(),
                     put_off.reason,
-                    put_off.due.0,
+                    due,
                     put_off.attempts,
                     admit::signed(put_off.tried_ms),
                     put_off.creation.as_str(),

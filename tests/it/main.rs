@@ -14,6 +14,8 @@ mod changes;
 #[cfg(test)]
 mod check;
 #[cfg(test)]
+mod clock_jumps;
+#[cfg(test)]
 mod commands;
 #[cfg(test)]
 mod complete;
