@@ -38,7 +38,7 @@ use self::{
 use crate::{
     account::{Account, NotNow, Slot},
     api::{DocumentRequest, Exchange, Upload as Sending},
-    clock::{self, Timestamp},
+    clock::Timestamp,
     entry::EntryKind,
     inbox::beneath::Refusal,
     job::{Creation, Job, Next, Upload},
