@@ -83,7 +83,10 @@ impl Files {
         };
         // Its sender may be writing it again, which ends by itself; only one that lies still is really another one.
         let last_change = Timestamp(opened.identity.ctime_ns.div_euclid(1_000_000));
-        if Timestamp::now().since(last_change) < STILL_BEING_WRITTEN {
+        let now = Timestamp::now();
+        // One that was changed in the future tells of a clock that was set back, and nothing of its sender.
+        let tells = last_change <= now.after(STILL_BEING_WRITTEN);
+        if tells && now.since(last_change) < STILL_BEING_WRITTEN {
             return Anew::NotYet("the file is being written again".to_owned());
         }
         let Ok(path) = RelativePath::parse(&upload.path) else { return Anew::NotYet("its path is none".to_owned()) };
