@@ -38,7 +38,7 @@ awk -v entries="$entries" 'BEGIN { for (n = 1; n <= entries; n++)
     >"$place/migration/all.tmp"
 mv "$place/migration/all.tmp" "$place/migration/all.manifest.jsonl"
 
-ours -q run 2>"$place/run.log" &
+"$bin" --config "$place/config.toml" run 2>"$place/run.log" &
 daemon=$!
 
 jobs_of_migration() { ours status --json 2>/dev/null | tr -d ' \n' | grep -o '"drop":"migration"[^}]*}' | head -1 || true; }
@@ -70,7 +70,7 @@ until [ -e "$place/queue.db" ]; do kill -0 "$daemon"; sleep 0.05; done
 sleep 3
 for time in $(seq "$times"); do ten "taken-$time" "while it is taken in"; done
 jobs_of_migration
-until ours jobs --drop migration --state done --limit 1 2>/dev/null | grep -q done; do kill -0 "$daemon"; sleep 1; done
+until grep -q "taken in drop=\"migration\"" "$place/run.log"; do kill -0 "$daemon"; sleep 1; done
 for time in $(seq "$times"); do ten "sent-$time" "while it is sent"; sleep 1; done
 jobs_of_migration
 grep -E 'VmHWM|VmRSS' "/proc/$daemon/status"
