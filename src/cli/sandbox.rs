@@ -23,9 +23,12 @@ E.g. --fault create_document=lost,p=0.2 or --fault upload_image=status-before:50
 
 Operations: upload_image, upload_file, create_document, read_documents, list_images, read_file, whoami, any.
 Kinds that keep the call from taking effect: status-before:CODE, early:CODE, reset-body:BYTES, hang, throttle:SECONDS, \
-throttle-retry-after:SECONDS, errors200:CODE, html.
+throttle-retry-after:SECONDS, errors200:CODE, html, bare:CODE (a status without a body), redirect:CODE.
 Kinds where it takes effect all the same: status-after:CODE, lost, cut, garbled, slow:DURATION, \
-slow-body:BYTES_PER_SECOND, hang-after, html200.
+slow-body:BYTES_PER_SECOND, hang-after, html200, bare-after:CODE, redirect-after:CODE, interim:CODE (a status of 1xx goes \
+ahead of the answer), cut-status and cut-head (the answer breaks off in its first line, or in its headers), reset-after, \
+twice (the answer comes twice on its connection), length:+N or length:-N (its Content-Length is wrong by so much).
+A CODE of status-before, status-after, and early is an HTTP status, with the API's own code if wanted: 409 or 409/102.
 When: every=N, nth=N, first=N, times=N, p=0.2, profile=UUID.
 
 While it runs: curl --data-binary 'any=lost,p=0.1' http://127.0.0.1:PORT/_sandbox/faults";

@@ -3,181 +3,15 @@
 //! A rule counts every call of its operation (and profile), whether or not an earlier rule fired for it; of the rules
 //! that fire for a call, the first one given is applied. What a fault does to a connection is not known here.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{fmt, str::FromStr};
 
 use super::{
     dice::Dice,
+    fault_kind::FaultKind,
     operation::Operation,
-    syntax::{RuleError, duration_text, number, parse_duration, positive, unknown_word},
+    syntax::{RuleError, positive, unknown_word},
 };
 use crate::entry::ProfileId;
-
-/// A status that a gateway answers with, and the API's own error code where the body is to have one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FaultStatus {
-    /// From 200 to 599.
-    pub status: u16,
-    /// Without it, a 5xx says nothing that the API's table of codes knows.
-    pub code: Option<u16>,
-}
-
-/// What goes wrong.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FaultKind {
-    /// Reads the request, does nothing, answers the status.
-    StatusBefore(FaultStatus),
-    /// Answers the status before the body is read; nothing is done.
-    Early(FaultStatus),
-    /// Does the call, then answers the status.
-    StatusAfter(FaultStatus),
-    /// Does the call, then closes the connection without an answer.
-    Lost,
-    /// Reads so many bytes of the body, then resets the connection; nothing is done.
-    ResetBody(u64),
-    /// Does the call, then closes in the middle of the answer's body.
-    Cut,
-    /// Does the call, then answers with broken JSON.
-    Garbled,
-    /// Does the call, then waits before it answers as usual.
-    Slow(Duration),
-    /// Reads the body at so many bytes a second, then goes on as usual.
-    SlowBody(u64),
-    /// Reads the request, does nothing, never answers.
-    Hang,
-    /// Does the call, never answers.
-    HangAfter,
-    /// Answers 429 with the API's own headers, so many seconds; nothing is done.
-    Throttle(u64),
-    /// Answers 429 with `Retry-After` only, so many seconds; nothing is done.
-    ThrottleRetryAfter(u64),
-    /// Answers 200 with this error code in its body; nothing is done.
-    Errors200(u16),
-    /// Answers 502 with a page of HTML; nothing is done.
-    Html,
-    /// Does the call, then answers 200 with a page of HTML.
-    Html200,
-}
-
-impl FaultKind {
-    const KNOWN: [&str; 16] = [
-        "status-before:CODE",
-        "early:CODE",
-        "status-after:CODE",
-        "lost",
-        "reset-body:BYTES",
-        "cut",
-        "garbled",
-        "slow:DURATION",
-        "slow-body:BYTES_PER_SECOND",
-        "hang",
-        "hang-after",
-        "throttle:SECONDS",
-        "throttle-retry-after:SECONDS",
-        "errors200:CODE",
-        "html",
-        "html200",
-    ];
-
-    /// Whether the call takes effect in spite of the fault.
-    #[must_use]
-    pub const fn commits(&self) -> bool {
-        match self {
-            Self::StatusAfter(_)
-            | Self::Lost
-            | Self::Cut
-            | Self::Garbled
-            | Self::Slow(_)
-            | Self::SlowBody(_)
-            | Self::HangAfter
-            | Self::Html200 => true,
-            Self::StatusBefore(_)
-            | Self::Early(_)
-            | Self::ResetBody(_)
-            | Self::Hang
-            | Self::Throttle(_)
-            | Self::ThrottleRetryAfter(_)
-            | Self::Errors200(_)
-            | Self::Html => false,
-        }
-    }
-}
-
-impl FromStr for FaultKind {
-    type Err = RuleError;
-
-    fn from_str(text: &str) -> Result<Self, RuleError> {
-        let (word, value) = text.split_once(':').map_or((text, None), |(word, value)| (word, Some(value)));
-        let needed =
-            |example: &str| value.ok_or_else(|| RuleError(format!("'{word}' needs a value, e.g. {word}:{example}")));
-        let kind = match word {
-            "status-before" => Self::StatusBefore(needed("503")?.parse()?),
-            "early" => Self::Early(needed("413")?.parse()?),
-            "status-after" => Self::StatusAfter(needed("503")?.parse()?),
-            "reset-body" => return Ok(Self::ResetBody(number(word, needed("65536")?)?)),
-            "slow" => Self::Slow(parse_duration(needed("2s")?)?),
-            "slow-body" => Self::SlowBody(positive(word, needed("100000")?)?),
-            "throttle" => Self::Throttle(number(word, needed("5")?)?),
-            "throttle-retry-after" => Self::ThrottleRetryAfter(number(word, needed("5")?)?),
-            "errors200" => Self::Errors200(number(word, needed("501")?)?),
-            "lost" => Self::Lost,
-            "cut" => Self::Cut,
-            "garbled" => Self::Garbled,
-            "hang" => Self::Hang,
-            "hang-after" => Self::HangAfter,
-            "html" => Self::Html,
-            "html200" => Self::Html200,
-            _ => return Err(unknown_word("fault", word, Self::KNOWN)),
-        };
-        let takes_value = Self::KNOWN.iter().any(|known| known.split_once(':').is_some_and(|(known, _)| known == word));
-        match value {
-            Some(_) if !takes_value => Err(RuleError(format!("'{word}' takes no value: write only '{word}'"))),
-            _ => Ok(kind),
-        }
-    }
-}
-
-impl fmt::Display for FaultKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::StatusBefore(status) => write!(f, "status-before:{status}"),
-            Self::Early(status) => write!(f, "early:{status}"),
-            Self::StatusAfter(status) => write!(f, "status-after:{status}"),
-            Self::Lost => f.write_str("lost"),
-            Self::ResetBody(bytes) => write!(f, "reset-body:{bytes}"),
-            Self::Cut => f.write_str("cut"),
-            Self::Garbled => f.write_str("garbled"),
-            Self::Slow(wait) => write!(f, "slow:{}", duration_text(*wait)),
-            Self::SlowBody(bytes) => write!(f, "slow-body:{bytes}"),
-            Self::Hang => f.write_str("hang"),
-            Self::HangAfter => f.write_str("hang-after"),
-            Self::Throttle(seconds) => write!(f, "throttle:{seconds}"),
-            Self::ThrottleRetryAfter(seconds) => write!(f, "throttle-retry-after:{seconds}"),
-            Self::Errors200(code) => write!(f, "errors200:{code}"),
-            Self::Html => f.write_str("html"),
-            Self::Html200 => f.write_str("html200"),
-        }
-    }
-}
-
-impl FromStr for FaultStatus {
-    type Err = RuleError;
-
-    fn from_str(text: &str) -> Result<Self, RuleError> {
-        let (status, code) = text.split_once('/').map_or((text, None), |(status, code)| (status, Some(code)));
-        let status = number("a status", status)?;
-        if !(200..=599).contains(&status) {
-            return Err(RuleError(format!("the status {status} is none of an answer: take one from 200 to 599")));
-        }
-        Ok(Self { status, code: code.map(|code| number("an error code", code)).transpose()? })
-    }
-}
-
-impl fmt::Display for FaultStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.status)?;
-        self.code.map_or(Ok(()), |code| write!(f, "/{code}"))
-    }
-}
 
 /// When a fault happens: to calls for which everything that is given holds.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -335,6 +169,9 @@ mod tests {
         for kind in FaultKind::KNOWN {
             let kind = match kind.split_once(':') {
                 Some((word, "DURATION")) => format!("{word}:1s"),
+                Some((word, "DIFFERENCE")) => format!("{word}:-1"),
+                Some((word @ ("redirect" | "redirect-after"), _)) => format!("{word}:307"),
+                Some((word @ "interim", _)) => format!("{word}:103"),
                 Some((word, _)) => format!("{word}:404"),
                 None => kind.to_owned(),
             };
@@ -351,6 +188,9 @@ mod tests {
             ("create_document=lost,tims=2", "did you mean 'times'"),
             ("create_document=early", "early:413"),
             ("create_document=early:99", "from 200 to 599"),
+            ("create_document=redirect:200", "from 300 to 399"),
+            ("create_document=interim:200", "from 100 to 199"),
+            ("create_document=length", "length:+7"),
             ("create_document=lost:1", "takes no value"),
             ("create_document=lost,p=2", "from 0 to 1"),
             ("create_document=lost,every=0", "from 1"),

@@ -9,16 +9,19 @@
 //! - a call that a fault keeps from taking effect changes nothing but the ledger;
 //! - no key is ever written down.
 
+mod answer_body;
 mod body;
 mod calls;
 mod control;
 mod data;
 mod dice;
+mod fault_kind;
 mod faults;
 mod ledger;
 mod limits;
 mod operation;
 mod options;
+mod raw;
 mod reply;
 mod serve;
 mod store;
@@ -41,7 +44,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use self::{
     dice::Dice,
-    faults::{FaultKind, FaultRule, FaultStatus, When},
+    fault_kind::{FaultKind, FaultStatus},
+    faults::{FaultRule, When},
     ledger::{LedgerEntry, Summary},
     limits::LimitRule,
     operation::Operation,

@@ -5,7 +5,10 @@
 
 use serde_json::{Value, json};
 
-use super::{faults::FaultStatus, options::IdOrder};
+use super::{
+    fault_kind::{ELSEWHERE, FaultStatus},
+    options::IdOrder,
+};
 
 /// An answer that is ready to go out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +53,16 @@ impl Reply {
             Some(code) => Self::errors(status, code, "the sandbox was told to answer so", Value::Null),
             None => Self::json(status, json!({"message": "the sandbox was told to answer so"}).to_string()),
         }
+    }
+
+    /// Nothing but a status.
+    pub(super) const fn bare(status: u16) -> Self {
+        Self::json(status, String::new())
+    }
+
+    /// A page that sends elsewhere.
+    pub(super) fn redirect(status: u16) -> Self {
+        Self { headers: vec![("location", ELSEWHERE.to_owned())], ..Self::html(status) }
     }
 
     /// A page as a gateway shows it.

@@ -4,13 +4,8 @@
 //! client leaves earlier, hyper drops the handler; the call's [`Call`] then records that by itself.
 
 use std::{
-    io,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::{Context, Poll},
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -20,18 +15,21 @@ use axum::{
     http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     response::Response,
 };
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::{Body as _, Frame};
 use tokio::time::{Instant, sleep_until};
 
 use super::{
     Shared, World,
+    answer_body::AnswerBody,
     body::{Body, BodyReader},
     calls::{self, Done, Key, Now},
     control,
-    faults::{FaultKind, FaultRule},
+    fault_kind::FaultKind,
+    faults::FaultRule,
     ledger::LedgerEntry,
     limits::Allowance,
     operation::{Operation, Route},
+    raw::Raw,
     reply::Reply,
     wire::{Line, OnLine},
 };
@@ -112,6 +110,8 @@ async fn refuse(mut call: Call, line: &Line, kind: FaultKind) -> Response {
             Reply::errors(200, code, "the sandbox was told to answer so", serde_json::Value::Null)
         }
         FaultKind::Html => Reply::html(502),
+        FaultKind::Bare(status) => Reply::bare(status),
+        FaultKind::Redirect(status) => Reply::redirect(status),
         _ => {
             call.record(None, None);
             return std::future::pending().await;
@@ -137,14 +137,26 @@ async fn perform(
         let mut reply = match &kind {
             Some(FaultKind::StatusAfter(status)) => Reply { headers: reply.headers, ..Reply::fault(*status) },
             Some(FaultKind::Html200) => Reply { headers: reply.headers, ..Reply::html(200) },
+            Some(FaultKind::BareAfter(status)) => Reply { headers: reply.headers, ..Reply::bare(*status) },
+            Some(FaultKind::RedirectAfter(status)) => Reply::redirect(*status),
             Some(FaultKind::Cut | FaultKind::Garbled) => Reply { status: 200, ..reply },
             _ => reply,
         };
         if kind == Some(FaultKind::Garbled) {
             reply.body = format!("{}\u{fffd}{{", first_half(&reply.body));
         }
-        let status = (!matches!(kind, Some(FaultKind::Lost | FaultKind::HangAfter))).then_some(reply.status);
-        call.entry.answered = status.is_some() && kind != Some(FaultKind::Cut);
+        let is_silent = matches!(
+            kind,
+            Some(
+                FaultKind::Lost
+                    | FaultKind::HangAfter
+                    | FaultKind::ResetAfter
+                    | FaultKind::CutStatus
+                    | FaultKind::CutHead
+            )
+        );
+        let status = (!is_silent).then_some(reply.status);
+        call.entry.answered = !is_silent && !matches!(kind, Some(FaultKind::Cut | FaultKind::Length(_)));
         (reply, call.record_in(&mut world, status, id))
     };
     let wait = match kind {
@@ -160,16 +172,26 @@ async fn perform(
             line.close();
             withheld()
         }
+        Some(FaultKind::ResetAfter) => {
+            line.reset();
+            withheld()
+        }
         Some(FaultKind::HangAfter) => std::future::pending().await,
         Some(FaultKind::Cut) => {
             let length = reply.body.len();
             let half = Bytes::copy_from_slice(first_half(&reply.body).as_bytes());
             response(&reply, AnswerBody::cut(half, length))
         }
-        _ => {
-            line.answering(Arc::clone(&answered));
-            response(&reply, AnswerBody::whole(&reply, answered))
-        }
+        kind => match kind.and_then(|kind| Raw::of(&kind, &reply, &answered)) {
+            Some(raw) => {
+                line.say(raw);
+                withheld()
+            }
+            None => {
+                line.answering(Arc::clone(&answered));
+                response(&reply, AnswerBody::whole(&reply, answered))
+            }
+        },
     }
 }
 
@@ -366,67 +388,4 @@ fn response(reply: &Reply, body: AnswerBody) -> Response {
         }
     }
     response
-}
-
-/// The body of an answer, which says when it was taken, and may break off.
-struct AnswerBody {
-    rest: Option<Bytes>,
-    /// What the header `Content-Length` says.
-    length: u64,
-    taken: Option<Arc<AtomicBool>>,
-    end: End,
-}
-
-#[derive(PartialEq)]
-enum End {
-    Orderly,
-    /// Let hyper write out what it has, then fail.
-    BreaksOffNext,
-    BreaksOff,
-}
-
-impl AnswerBody {
-    fn whole(reply: &Reply, taken: Arc<AtomicBool>) -> Self {
-        let bytes = Bytes::copy_from_slice(reply.body.as_bytes());
-        Self { length: length(bytes.len()), rest: Some(bytes), taken: Some(taken), end: End::Orderly }
-    }
-
-    fn cut(half: Bytes, whole: usize) -> Self {
-        Self { rest: Some(half), length: length(whole), taken: None, end: End::BreaksOffNext }
-    }
-}
-
-fn length(bytes: usize) -> u64 {
-    u64::try_from(bytes).unwrap_or(u64::MAX)
-}
-
-impl http_body::Body for AnswerBody {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        if let Some(bytes) = self.rest.take() {
-            if let Some(taken) = self.taken.take() {
-                taken.store(true, Ordering::Release);
-            }
-            return Poll::Ready(Some(Ok(Frame::data(bytes))));
-        }
-        match self.end {
-            End::Orderly => Poll::Ready(None),
-            End::BreaksOffNext => {
-                self.end = End::BreaksOff;
-                cx.waker().wake_by_ref();
-                Poll::Pending
-            }
-            End::BreaksOff => Poll::Ready(Some(Err(io::ErrorKind::ConnectionAborted.into()))),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.rest.is_none() && self.end == End::Orderly
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        if self.rest.is_some() { SizeHint::with_exact(self.length) } else { SizeHint::default() }
-    }
 }

@@ -36,6 +36,8 @@ use tokio_rustls::{
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use super::raw::Raw;
+
 /// How long a handshake may take. A client on the same machine needs milliseconds.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
@@ -46,6 +48,8 @@ pub(super) struct Line {
     reset: AtomicBool,
     /// Raised when hyper took the answer; lowered where it could not be written.
     answered: Mutex<Option<Arc<AtomicBool>>>,
+    /// What goes out in the place of hyper's next answer.
+    raw: Mutex<Option<Raw>>,
 }
 
 impl Line {
@@ -65,6 +69,15 @@ impl Line {
         *self.answered.lock().unwrap_or_else(PoisonError::into_inner) = Some(answered);
     }
 
+    /// Has these bytes go out in the place of the answer that hyper writes next, which must have no body.
+    pub(super) fn say(&self, raw: Raw) {
+        *self.raw.lock().unwrap_or_else(PoisonError::into_inner) = Some(raw);
+    }
+
+    fn take_raw(&self) -> Option<Raw> {
+        self.raw.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     fn write_failed(&self) {
         if let Some(answered) = self.answered.lock().unwrap_or_else(PoisonError::into_inner).take() {
             answered.store(false, Ordering::Release);
@@ -77,6 +90,8 @@ pub(super) struct Wire {
     stream: Stream,
     line: Arc<Line>,
     stopped: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// What goes out in the place of an answer, and how much of it has.
+    raw: Option<(Raw, usize)>,
 }
 
 enum Stream {
@@ -86,7 +101,7 @@ enum Stream {
 
 impl Wire {
     fn new(stream: Stream, stopped: &CancellationToken) -> Self {
-        Self { stream, line: Arc::default(), stopped: Box::pin(stopped.clone().cancelled_owned()) }
+        Self { stream, line: Arc::default(), stopped: Box::pin(stopped.clone().cancelled_owned()), raw: None }
     }
 
     /// Fails where the connection is to be closed, or the sandbox stops.
@@ -105,6 +120,30 @@ impl Wire {
         }
         Err(io::ErrorKind::ConnectionAborted.into())
     }
+
+    /// Writes out what stands in the place of an answer; says whether there was anything.
+    fn poll_raw(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        self.raw = self.raw.take().or_else(|| self.line.take_raw().map(|raw| (raw, 0)));
+        let Some((raw, written)) = &mut self.raw else { return Poll::Ready(Ok(false)) };
+        while let Some(rest) = raw.bytes.get(*written..).filter(|rest| !rest.is_empty()) {
+            *written += ready!(match &mut self.stream {
+                Stream::Plain(tcp) => Pin::new(tcp).poll_write(cx, rest),
+                Stream::Tls(tls) => Pin::new(tls).poll_write(cx, rest),
+            })?;
+        }
+        ready!(match &mut self.stream {
+            Stream::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
+            Stream::Tls(tls) => Pin::new(tls).poll_flush(cx),
+        })?;
+        if let Some(taken) = raw.taken.take() {
+            taken.store(true, Ordering::Release);
+        }
+        if !raw.keeps {
+            self.line.close();
+        }
+        self.raw = None;
+        Poll::Ready(Ok(true))
+    }
 }
 
 impl AsyncRead for Wire {
@@ -119,9 +158,15 @@ impl AsyncRead for Wire {
 
 impl AsyncWrite for Wire {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let written = match self.check(cx) {
+        let raw = match self.check(cx) {
             Err(closed) => Err(closed),
-            Ok(()) => ready!(match &mut self.stream {
+            Ok(()) => ready!(self.poll_raw(cx)),
+        };
+        let written = match raw {
+            Err(failed) => Err(failed),
+            // Hyper's own answer is taken for written, and never goes out.
+            Ok(true) => Ok(buf.len()),
+            Ok(false) => ready!(match &mut self.stream {
                 Stream::Plain(tcp) => Pin::new(tcp).poll_write(cx, buf),
                 Stream::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
             }),

@@ -1,5 +1,6 @@
 //! The sandbox over real sockets, as its clients see it.
 
+mod answers;
 mod calls;
 mod control;
 mod faults;

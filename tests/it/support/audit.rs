@@ -21,9 +21,9 @@ fn lost(call: &LedgerEntry) -> bool {
     call.committed
         && (!call.answered
             || call.fault.as_ref().is_some_and(|fault| {
-                ["=lost", "=cut", "=garbled", "=html200", "=status-after", "=hang-after"]
-                    .iter()
-                    .any(|kind| fault.contains(kind))
+                let kinds = ["=lost", "=cut", "=garbled", "=html200", "=status-after", "=hang-after", "=reset-after"];
+                let more = ["=bare-after", "=redirect-after", "=length", "=interim:101"];
+                kinds.iter().chain(&more).any(|kind| fault.contains(kind))
             }))
 }
 

@@ -1,0 +1,79 @@
+//! The body of an answer: it says when the HTTP library took it, and may break off in the middle.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use axum::body::Bytes;
+use http_body::{Frame, SizeHint};
+
+use super::reply::Reply;
+
+/// The body of an answer, which says when it was taken, and may break off.
+pub(super) struct AnswerBody {
+    rest: Option<Bytes>,
+    /// What the header `Content-Length` says.
+    length: u64,
+    taken: Option<Arc<AtomicBool>>,
+    end: End,
+}
+
+#[derive(PartialEq)]
+enum End {
+    Orderly,
+    /// Let hyper write out what it has, then fail.
+    BreaksOffNext,
+    BreaksOff,
+}
+
+impl AnswerBody {
+    pub(super) fn whole(reply: &Reply, taken: Arc<AtomicBool>) -> Self {
+        let bytes = Bytes::copy_from_slice(reply.body.as_bytes());
+        Self { length: length(bytes.len()), rest: Some(bytes), taken: Some(taken), end: End::Orderly }
+    }
+
+    pub(super) fn cut(half: Bytes, whole: usize) -> Self {
+        Self { rest: Some(half), length: length(whole), taken: None, end: End::BreaksOffNext }
+    }
+}
+
+fn length(bytes: usize) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX)
+}
+
+impl http_body::Body for AnswerBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if let Some(bytes) = self.rest.take() {
+            if let Some(taken) = self.taken.take() {
+                taken.store(true, Ordering::Release);
+            }
+            return Poll::Ready(Some(Ok(Frame::data(bytes))));
+        }
+        match self.end {
+            End::Orderly => Poll::Ready(None),
+            End::BreaksOffNext => {
+                self.end = End::BreaksOff;
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            End::BreaksOff => Poll::Ready(Some(Err(io::ErrorKind::ConnectionAborted.into()))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_none() && self.end == End::Orderly
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if self.rest.is_some() { SizeHint::with_exact(self.length) } else { SizeHint::default() }
+    }
+}
