@@ -358,10 +358,10 @@ impl Delivery {
         }
         if let Outcome::Lost(_) = &outcome {
             job.creation = Creation::Unknown;
-            // A gateway that gave up tells nothing of what is going on behind it, and any 5xx may come from one, unless it
-            // has an error of the API's own.
+            // A gateway that gave up tells nothing of what is going on behind it, and 408 or any 5xx may come from one,
+            // unless it has an error of the API's own.
             let said = outcome.reason().is_some_and(|reason| reason.code.is_some());
-            job.loss_answered = said || exchange.status().is_some_and(|status| status < 500);
+            job.loss_answered = said || exchange.status().is_some_and(|status| status < 500 && status != 408);
         } else {
             // Every other outcome says that nothing was created.
             job.creation = Creation::None;

@@ -277,13 +277,16 @@ fn by_status(exchange: &Exchange, answer: &Answer, mut reason: Reason, now: Time
         429 => throttled(answer, reason, now),
         300..=399 => {
             reason.message = "the API redirects elsewhere, which is not followed; check api.base_url".to_owned();
-            Outcome::TryAgain(reason)
+            // Some servers answer so when they have done what was asked for, and send on to what came of it.
+            unanswered(exchange, reason)
         }
         407 => {
             reason.message = "the proxy asks for a password; check api.proxy".to_owned();
             Outcome::TryAgain(reason)
         }
-        408 | 425 => Outcome::TryAgain(reason),
+        // So an API may word that it gave up, while what it began goes on behind it.
+        408 => unanswered(exchange, reason),
+        425 => Outcome::TryAgain(reason),
         409 | 412 if exchange.operation == Operation::CreateDocument => Outcome::Lost(reason),
         400..=499 => Outcome::Refused(reason),
         _ => unanswered(exchange, reason),

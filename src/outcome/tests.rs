@@ -69,7 +69,8 @@ fn unknown(operation: Operation, handed_over: bool) -> Kind {
 fn of_status(operation: Operation, handed_over: bool, status: u16) -> Kind {
     match status {
         200..=299 if operation.is_creating() => Kind::Lost,
-        200..=399 | 407 | 408 | 425 => Kind::TryAgain,
+        300..=399 | 408 => unknown(operation, handed_over),
+        200..=299 | 407 | 425 => Kind::TryAgain,
         401 | 403 => Kind::KeyRefused,
         429 => Kind::Throttled,
         409 | 412 if operation == Operation::CreateDocument => Kind::Lost,

@@ -32,6 +32,8 @@ mod duplicates;
 #[cfg(test)]
 mod fair;
 #[cfg(test)]
+mod fault_table;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod hostile;
