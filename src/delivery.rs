@@ -383,11 +383,12 @@ impl Delivery {
         let cause = account.learn(slot, exchange, outcome);
         self.telemetry.limit_in_flight(account.in_flight_limit());
         let Some(cause) = cause else { return Ok(()) };
-        let last = match outcome {
-            Outcome::TryAgain(reason) | Outcome::Lost(reason) => text(exchange.operation, reason),
-            _ => String::new(),
+        let said = outcome.reason().map(|reason| text(exchange.operation, reason)).unwrap_or_default();
+        let detail = match cause {
+            Cause::QuotaSpent => said,
+            _ => format!("one call after the other failed, the last: {said}"),
         };
-        self.pause(account, cause, &format!("one call after the other failed, the last: {last}")).await
+        self.pause(account, cause, &detail).await
     }
 }
 

@@ -18,7 +18,7 @@ pub use self::slots::Slots;
 use crate::{
     api::Client,
     api::{Exchange, Fault},
-    outcome::{Operation, Outcome},
+    outcome::{Operation, Outcome, PauseCause},
     pacer::{Call, Pacer, Place, Room, Told, flight::Load},
     queue::control::Cause,
 };
@@ -213,8 +213,12 @@ impl Account {
                     }
                     stops.then_some(Cause::Outage)
                 }
+                // At once: whoever else is in line would spend a call on the same answer.
+                Outcome::Paused { cause: PauseCause::QuotaSpent, .. } => {
+                    state.paused.is_none().then_some(Cause::QuotaSpent)
+                }
                 Outcome::Throttled { .. }
-                | Outcome::Paused { .. }
+                | Outcome::Paused { cause: PauseCause::KeyRefused, .. }
                 | Outcome::SourceChanged(_)
                 | Outcome::SourceUnreadable(_) => None,
             }

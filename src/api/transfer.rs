@@ -122,7 +122,11 @@ async fn send(request: RequestBuilder, progress: Option<&Progress>, patience: Pa
 /// Until when to wait for something to happen, and what is wrong if nothing does.
 fn deadline(sight: Option<Sight>, begun: Instant, patience: Patience) -> (Instant, Fault) {
     match sight {
-        None => (begun + patience.connect + patience.response, Fault::NoAnswer(patience.response)),
+        None => {
+            // It cannot be seen when the connection stood, so that the time for it counts too.
+            let whole = patience.connect.saturating_add(patience.response);
+            (begun + whole, Fault::NoAnswer(whole))
+        }
         // The connector has a timeout of its own; this is the net below it.
         Some(Sight::Idle) => (begun + patience.connect + patience.stall, Fault::Stalled(patience.stall)),
         Some(Sight::Sending { pulled_at, waits_for_disk: false }) => {

@@ -84,15 +84,23 @@ fn a_refused_key(operation: Operation) {
 fn a_spent_limit(operation: Operation) {
     let site = site(operation, &SPENT_LIMITS, &[]);
     site.wait_until_settled();
-    for _ in SPENT_LIMITS {
-        site.run(&["run", "--once", "--give-up-after", "1s"]).expect(3).says("a limit of the account is spent");
+    let mut stops = 0;
+    loop {
+        let finished = site.run(&["run", "--once", "--give-up-after", "1s"]);
+        if finished.code == Some(0) {
+            break;
+        }
+        stops += 1;
+        assert!(stops <= SPENT_LIMITS.len(), "{operation}: it stops again and again");
+        finished.expect(3).says("a limit of the account is spent");
         assert!(!site.is_settled("all.manifest.json"), "{operation}: no entry fails for it");
         let ledger = site.ledger();
         let spent = ledger.iter().rposition(|call| SPENT_LIMITS.iter().any(|fault| is_of(call, fault)));
-        assert!(ledger.len() - 1 - spent.unwrap() <= 1, "{operation}: one call may have been under way");
+        // One may have been under way, and one goes out where the stop was not yet on disk.
+        assert!(ledger.len() - 1 - spent.unwrap() <= 2, "{operation}: calls went out to a spent limit");
         site.run(&["resume"]).expect(0);
     }
-    site.run_once().expect(0);
+    assert!(stops > 0, "{operation}: it was never stopped");
     assert_all_created(&site, operation, &SPENT_LIMITS);
 }
 

@@ -22,7 +22,7 @@ async fn probes_of_the_key() {
     let client = Client::new(&Settings {
         base_url: sandbox.base_url(),
         key: "test".to_owned().into(),
-        connect_timeout: Duration::from_secs(10),
+        connect_timeout: Duration::from_millis(500),
         stall_timeout: Duration::from_secs(10),
         response_timeout: Duration::from_millis(500),
         ca_file: None,
