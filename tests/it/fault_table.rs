@@ -16,7 +16,7 @@ use passfort_ingest::sandbox::{FaultRule, LedgerEntry, Operation};
 use serde_json::{Value, json};
 
 use self::cases::{Case, Ends, cases};
-use crate::support::{Builder, Finished, Format, Site, entry, image, profile, sha256};
+use crate::support::{Builder, Finished, Format, Site, counted_leftovers, entry, image, padded, profile, sha256};
 
 /// Behind each entry that meets a fault come so many that meet none: else it would be an outage, which stops everything.
 const CALM: usize = 2;
@@ -274,4 +274,32 @@ fn readings_of_documents() {
     let expected: Vec<String> =
         table.rows.iter().filter(|row| row.ends() == Ends::Held).map(|row| row.number.to_string()).collect();
     assert_eq!(held, expected.iter().map(String::as_str).collect());
+}
+
+#[test]
+fn large_bodies_that_are_reset_on_their_way() {
+    const BYTES: usize = 2_000_000;
+    // The whole body: Base64 of the content, and at least this around it.
+    let whole = BYTES.div_ceil(3) * 4 + r#"{"data":""}"#.len();
+    let site = Site::new();
+    let resets = [0, 1, 4096, whole / 2, whole - 1, whole];
+    let documents: Vec<Value> = (0..)
+        .zip(resets)
+        .map(|(number, _)| {
+            let path = format!("{number}.pdf");
+            site.put(&path, padded(number, BYTES));
+            entry(&number.to_string(), number, &path)
+        })
+        .collect();
+    let rules = (0..).zip(resets).map(|(number, bytes)| {
+        format!("upload_image=reset-body:{bytes},nth=1,profile={}", profile(number)).parse().unwrap()
+    });
+    site.sandbox().set_faults(rules.collect());
+    site.put_documents("all.manifest.json", &documents);
+    site.run_once().expect(0);
+    let summary = site.summary();
+    assert_eq!((summary.documents, summary.images, summary.doubled), (6, 6, 0), "{summary}");
+    assert_eq!(site.ledger().iter().filter(|call| call.fault.is_some()).count(), 6, "every reset happened");
+    // A body counts where all of it was handed over: the second half may lie in the sockets, but no more than that.
+    assert!(counted_leftovers(&site) <= 3, "{}", counted_leftovers(&site));
 }

@@ -78,4 +78,6 @@ mod side_by_side;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
+mod tls_faults;
+#[cfg(test)]
 mod verify;
