@@ -409,6 +409,10 @@ impl Quota {
 
     /// How many calls are left unused, for what was misjudged. A window loses what it does not use.
     fn reserve(&self, level: &Level) -> f64 {
-        if self.refill.is_window() || level.burst < 3.0 { 0.0 } else { (1.0 + level.burst / 50.0).min(4.0) }
+        if self.refill.is_window() || level.burst < 3.0 {
+            return 0.0;
+        }
+        // A window that slides never gives back what is left unused, so that of a small one hardly any may be.
+        (level.burst / 10.0).min(1.0 + level.burst / 50.0).min(4.0)
     }
 }

@@ -275,7 +275,9 @@ fn a_window_that_fills_at_one_blow() {
 #[test]
 fn a_window_that_slides_is_learnt() {
     for latency in [MS(1), MS(100)] {
-        for (count, seconds) in [(100, 60), (50, 20), (10, 10), (1000, 600)] {
+        for (count, seconds) in
+            [(100, 60), (50, 20), (10, 10), (1000, 600), (10, 4), (10, 5), (5, 5), (20, 4), (10, 1), (30, 10)]
+        {
             let mut run = Run::new(Shape::Sliding { count, seconds }, Says::Everything, 16, latency);
             let learning = run.go_on(SECS(600));
             let (passed, refused) = run.go_on(SECS(2400));
