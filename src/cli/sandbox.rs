@@ -34,9 +34,13 @@ When: every=N, nth=N, first=N, times=N, p=0.2, profile=UUID.
 While it runs: curl --data-binary 'any=lost,p=0.1' http://127.0.0.1:PORT/_sandbox/faults";
 
 const LIMIT_HELP: &str = "\
-How many calls are let through, as OPERATION=COUNT/SECONDS[,burst=N]; give it again for more.
+How many calls are let through, as OPERATION=COUNT/SECONDS[,burst=N][,shape=S][,says=S]; give it again for more.
 
 E.g. --limit create_document=10000/3600 or --limit any=5/1,burst=20
+
+shape: drip (the default: a bucket that fills steadily), window (so many in each span of so long), sliding (so many within \
+any span of so long).
+says: everything (the default: the API's own headers), retry-after (that header alone, where a call is turned away), nothing.
 
 While it runs: curl --data-binary 'any=5/1' http://127.0.0.1:PORT/_sandbox/limits";
 
@@ -59,7 +63,7 @@ pub struct SandboxArgs {
     #[arg(long = "fault", value_name = "RULE", long_help = FAULT_HELP)]
     pub faults: Vec<FaultRule>,
 
-    /// How many calls are let through, as OPERATION=COUNT/SECONDS[,burst=N]; give it again for more
+    /// How many calls are let through, as OPERATION=COUNT/SECONDS[,burst=N][,…]; give it again for more
     #[arg(long = "limit", value_name = "RULE", long_help = LIMIT_HELP)]
     pub limits: Vec<LimitRule>,
 

@@ -1,9 +1,10 @@
-//! Rate limits as the API has them: GCRA with bursts, told in `X-RateLimit-…` headers.
+//! Rate limits as the API has them: GCRA with bursts, told in `X-RateLimit-…` headers; and as gateways have them: windows
+//! that begin anew or slide, and answers that tell less.
 //!
 //! A bucket is kept as the moment at which it will be full again, as GCRA does, in whole nanoseconds since the sandbox
-//! began: nothing rounds, nothing ticks. A call that is turned away takes nothing from any bucket.
+//! began: nothing rounds, nothing ticks. A call that is turned away takes nothing from any bucket or window.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{collections::VecDeque, fmt, str::FromStr, time::Duration};
 
 use super::{
     operation::Operation,
@@ -11,7 +12,31 @@ use super::{
 };
 use crate::clock::Timestamp;
 
-/// One limit, written `OPERATION=COUNT/SECONDS[,burst=N]`.
+/// How calls are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LimitShape {
+    /// A bucket that fills steadily.
+    #[default]
+    Drip,
+    /// So many in each span of so long, counted from when the sandbox began.
+    Window,
+    /// So many within any span of so long.
+    Sliding,
+}
+
+/// What the headers of limited answers say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LimitSays {
+    /// What the API's own do.
+    #[default]
+    Everything,
+    /// `Retry-After`, where a call is turned away.
+    RetryAfter,
+    /// Nothing at all.
+    Nothing,
+}
+
+/// One limit, written `OPERATION=COUNT/SECONDS[,burst=N][,shape=S][,says=S]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LimitRule {
     /// The call that it is about; `None` is one bucket for all of them.
@@ -22,6 +47,30 @@ pub struct LimitRule {
     pub seconds: u64,
     /// How many calls may come at once after a rest; the count, where it is not given.
     pub burst: u64,
+    /// How they are counted; a window knows no burst.
+    pub shape: LimitShape,
+    /// What is told about it.
+    pub says: LimitSays,
+}
+
+impl LimitShape {
+    const KNOWN: [(&str, Self); 3] = [("drip", Self::Drip), ("window", Self::Window), ("sliding", Self::Sliding)];
+}
+
+impl LimitSays {
+    const KNOWN: [(&str, Self); 3] =
+        [("everything", Self::Everything), ("retry-after", Self::RetryAfter), ("nothing", Self::Nothing)];
+}
+
+/// The value that a word stands for.
+fn one_of<T: Copy>(what: &str, word: &str, known: &[(&str, T)]) -> Result<T, RuleError> {
+    let found = known.iter().find(|(name, _)| *name == word).map(|(_, value)| *value);
+    found.ok_or_else(|| unknown_word(what, word, known.iter().map(|(name, _)| *name)))
+}
+
+/// The word that stands for a value.
+fn word_of<T: Copy + PartialEq>(value: T, known: &[(&'static str, T)]) -> &'static str {
+    known.iter().find(|(_, other)| *other == value).map_or("", |(name, _)| *name)
 }
 
 impl LimitRule {
@@ -40,7 +89,9 @@ impl FromStr for LimitRule {
     fn from_str(text: &str) -> Result<Self, RuleError> {
         let form = || {
             RuleError(
-                "a limit is written OPERATION=COUNT/SECONDS[,burst=N], e.g. create_document=10000/3600".to_owned(),
+                "a limit is written OPERATION=COUNT/SECONDS[,burst=N][,shape=S][,says=S], e.g. \
+                 create_document=10000/3600"
+                    .to_owned(),
             )
         };
         let (operation, rest) = text.split_once('=').ok_or_else(form)?;
@@ -49,24 +100,38 @@ impl FromStr for LimitRule {
         let (count, seconds) = parts.next().and_then(|rate| rate.split_once('/')).ok_or_else(form)?;
         let count = positive("a limit's count", count)?;
         let seconds = positive("a limit's seconds", seconds)?;
-        let mut burst = count;
+        let (mut burst, mut shape, mut says) = (count, LimitShape::Drip, LimitSays::Everything);
         for part in parts {
             match part.split_once('=').unwrap_or((part, "")) {
                 ("burst", value) => burst = positive("burst", value)?,
-                (word, _) => return Err(unknown_word("condition", word, ["burst"])),
+                ("shape", value) => shape = one_of("shape", value, &LimitShape::KNOWN)?,
+                ("says", value) => says = one_of("kind of answer", value, &LimitSays::KNOWN)?,
+                (word, _) => return Err(unknown_word("condition", word, ["burst", "shape", "says"])),
             }
+        }
+        if shape != LimitShape::Drip && burst != count {
+            return Err(RuleError("a burst is of a bucket that drips: leave it out where there is a shape".to_owned()));
         }
         if [count, seconds, burst].into_iter().any(|value| value > MOST) {
             return Err(RuleError(format!("a limit's numbers go up to {MOST}")));
         }
-        Ok(Self { operation, count, seconds, burst })
+        Ok(Self { operation, count, seconds, burst, shape, says })
     }
 }
 
 impl fmt::Display for LimitRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}={}/{}", Operation::pattern_text(self.operation), self.count, self.seconds)?;
-        if self.burst == self.count { Ok(()) } else { write!(f, ",burst={}", self.burst) }
+        if self.burst != self.count {
+            write!(f, ",burst={}", self.burst)?;
+        }
+        if self.shape != LimitShape::Drip {
+            write!(f, ",shape={}", word_of(self.shape, &LimitShape::KNOWN))?;
+        }
+        if self.says != LimitSays::Everything {
+            write!(f, ",says={}", word_of(self.says, &LimitSays::KNOWN))?;
+        }
+        Ok(())
     }
 }
 
@@ -79,17 +144,26 @@ pub(super) struct Allowance {
     pub reset: Duration,
     /// Until one call fits; only where this one did not.
     pub retry: Option<Duration>,
+    /// How much of it is told.
+    pub says: LimitSays,
 }
 
 impl Allowance {
     /// What a 429 says that lasts so many seconds.
     pub(super) const fn refused_for(seconds: u64) -> Self {
         let wait = Duration::from_secs(seconds);
-        Self { remaining: 0, reset: wait, retry: Some(wait) }
+        Self { remaining: 0, reset: wait, retry: Some(wait), says: LimitSays::Everything }
     }
 
     /// The header fields, in whole seconds rounded up, so that whoever waits for them waits long enough.
     pub(super) fn headers(&self, now: Timestamp) -> Vec<(&'static str, String)> {
+        match self.says {
+            LimitSays::Everything => {}
+            LimitSays::RetryAfter => {
+                return self.retry.map(|wait| ("retry-after", ceil_seconds(wait).to_string())).into_iter().collect();
+            }
+            LimitSays::Nothing => return Vec::new(),
+        }
         let reset = ceil_seconds(self.reset);
         let full_at = now.after(Duration::from_secs(reset));
         let mut headers = vec![
@@ -113,57 +187,89 @@ fn rfc_2822(at: Timestamp) -> String {
         .unwrap_or_default()
 }
 
-/// The limits in force, with their buckets.
+/// The limits in force, with what was taken of each.
 #[derive(Debug, Default)]
 pub(super) struct Limits {
-    /// Each with when it is full again, in nanoseconds since the sandbox began.
-    buckets: Vec<(LimitRule, u128)>,
+    taken: Vec<(LimitRule, Taken)>,
+}
+
+/// What calls took of a limit; times are in nanoseconds since the sandbox began.
+#[derive(Debug, Default)]
+struct Taken {
+    /// Of a bucket: when it is full again.
+    full_at: u128,
+    /// Of a window: when each call passed that still counts.
+    passed: VecDeque<u128>,
+}
+
+impl Taken {
+    /// What a call at this moment would be told, and whether it passes. Forgets what counts no longer.
+    fn look(&mut self, rule: &LimitRule, now: u128) -> Allowance {
+        let told = |remaining: u64, reset: u128, wait: u128| Allowance {
+            remaining,
+            reset: nanoseconds(reset),
+            retry: (wait > 0).then(|| nanoseconds(wait)),
+            says: rule.says,
+        };
+        let span = u128::from(rule.seconds) * 1_000_000_000;
+        let since = match rule.shape {
+            LimitShape::Drip => {
+                let interval = rule.interval_ns();
+                let most = interval * u128::from(rule.burst);
+                let full_at = self.full_at.max(now) + interval;
+                let wait = full_at.saturating_sub(now + most);
+                let reset = if wait > 0 { self.full_at } else { full_at }.saturating_sub(now);
+                let free = most.saturating_sub(full_at - now) / interval;
+                return told(u64::try_from(free).unwrap_or(u64::MAX), reset, wait);
+            }
+            LimitShape::Window => now - now % span,
+            LimitShape::Sliding => (now + 1).saturating_sub(span),
+        };
+        while self.passed.front().is_some_and(|first| *first < since) {
+            self.passed.pop_front();
+        }
+        let used = u64::try_from(self.passed.len()).unwrap_or(u64::MAX);
+        let is_full = used >= rule.count;
+        let ends = |from: Option<&u128>| from.map_or(0, |from| (from + span).saturating_sub(now));
+        let (reset, wait) = match rule.shape {
+            LimitShape::Sliding if is_full => (ends(self.passed.back()), ends(self.passed.front())),
+            LimitShape::Sliding => (span, 0),
+            _ => (since + span - now, since + span - now),
+        };
+        told(rule.count.saturating_sub(used + 1), reset, if is_full { wait } else { 0 })
+    }
+
+    fn take(&mut self, rule: &LimitRule, now: u128) {
+        match rule.shape {
+            LimitShape::Drip => self.full_at = self.full_at.max(now) + rule.interval_ns(),
+            LimitShape::Window | LimitShape::Sliding => self.passed.push_back(now),
+        }
+    }
 }
 
 impl Limits {
     pub(super) fn new(rules: Vec<LimitRule>) -> Self {
-        Self { buckets: rules.into_iter().map(|rule| (rule, 0)).collect() }
+        Self { taken: rules.into_iter().map(|rule| (rule, Taken::default())).collect() }
     }
 
-    /// Takes one call out of every bucket that it belongs to, or out of none; `None` where nothing limits it.
+    /// Takes one call out of every limit that it belongs to, or out of none; `None` where nothing limits it.
     ///
     /// `since_start` is measured on a clock that never goes back.
     pub(super) fn take(&mut self, operation: Operation, since_start: Duration) -> Option<Allowance> {
         let now = since_start.as_nanos();
         let about_it = |rule: &LimitRule| operation.matches(rule.operation);
-        let refusal = self
-            .buckets
-            .iter()
+        let looked: Vec<Allowance> = self
+            .taken
+            .iter_mut()
             .filter(|(rule, _)| about_it(rule))
-            .filter_map(|(rule, full_at)| {
-                let interval = rule.interval_ns();
-                let fits_at = (*full_at).max(now) + interval;
-                let wait = fits_at.saturating_sub(now + interval * u128::from(rule.burst));
-                (wait > 0).then(|| Allowance {
-                    remaining: 0,
-                    reset: nanoseconds(full_at.saturating_sub(now)),
-                    retry: Some(nanoseconds(wait)),
-                })
-            })
-            .max_by_key(|refusal| refusal.retry);
-        if refusal.is_some() {
-            return refusal;
+            .map(|(rule, taken)| taken.look(rule, now))
+            .collect();
+        let refusal = looked.iter().filter(|told| told.retry.is_some()).max_by_key(|told| told.retry);
+        if let Some(refusal) = refusal {
+            return Some(*refusal);
         }
-        let mut tightest: Option<Allowance> = None;
-        for (rule, full_at) in self.buckets.iter_mut().filter(|(rule, _)| about_it(rule)) {
-            let interval = rule.interval_ns();
-            *full_at = (*full_at).max(now) + interval;
-            let free = (interval * u128::from(rule.burst)).saturating_sub(*full_at - now);
-            let left = Allowance {
-                remaining: u64::try_from(free / interval).unwrap_or(u64::MAX),
-                reset: nanoseconds(*full_at - now),
-                retry: None,
-            };
-            if tightest.is_none_or(|other| left.remaining < other.remaining) {
-                tightest = Some(left);
-            }
-        }
-        tightest
+        self.taken.iter_mut().filter(|(rule, _)| about_it(rule)).for_each(|(rule, taken)| taken.take(rule, now));
+        looked.into_iter().min_by_key(|told| told.remaining)
     }
 }
 
@@ -212,8 +318,32 @@ mod tests {
     }
 
     #[test]
+    fn a_window_begins_anew_and_a_sliding_one_forgets_call_by_call() {
+        let mut window = limits(&["any=2/4,shape=window"]);
+        let mut take = |at| window.take(Operation::CreateDocument, AT(at)).unwrap();
+        assert_eq!([take(1000).remaining, take(3000).remaining], [1, 0]);
+        assert_eq!((take(3500).retry, take(3500).reset), (Some(AT(500)), AT(500)));
+        assert_eq!([take(4000).remaining, take(4000).remaining], [1, 0]);
+        let mut sliding = limits(&["any=2/4,shape=sliding"]);
+        let mut take = |at| sliding.take(Operation::CreateDocument, AT(at)).unwrap();
+        assert_eq!([take(1000).remaining, take(3000).remaining], [1, 0]);
+        assert_eq!((take(4500).retry, take(4500).reset), (Some(AT(500)), AT(2500)));
+        assert_eq!(take(5000).retry, None);
+        assert_eq!(take(5000).retry, Some(AT(2000)));
+    }
+
+    #[test]
+    fn limits_tell_as_much_as_told_to() {
+        for (says, passed, refused) in [("retry-after", 0, 1), ("nothing", 0, 0), ("everything", 3, 4)] {
+            let mut limits = limits(&[&format!("any=1/4,says={says}")]);
+            let mut told = || limits.take(Operation::Whoami, AT(0)).unwrap().headers(Timestamp(0)).len();
+            assert_eq!((told(), told()), (passed, refused), "{says}");
+        }
+    }
+
+    #[test]
     fn headers_are_rounded_up() {
-        let allowance = Allowance { remaining: 0, reset: AT(5001), retry: Some(AT(1)) };
+        let allowance = Allowance { remaining: 0, reset: AT(5001), retry: Some(AT(1)), says: LimitSays::Everything };
         let headers = allowance.headers(Timestamp(1_570_111_519_000));
         let get = |name| headers.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str());
         assert_eq!(get("x-ratelimit-remaining"), Some("0"));
@@ -225,8 +355,17 @@ mod tests {
 
     #[test]
     fn limits_are_written_as_they_are_read() {
-        for text in ["create_document=10000/3600", "any=5/1,burst=20"] {
+        for text in [
+            "create_document=10000/3600",
+            "any=5/1,burst=20",
+            "any=5/1,shape=sliding",
+            "any=5/1,shape=window,says=retry-after",
+            "any=5/1,says=nothing",
+        ] {
             assert_eq!(text.parse::<LimitRule>().unwrap().to_string(), text);
+        }
+        for text in ["any=5/1,shape=round", "any=5/1,says=much", "any=5/1,burst=2,shape=window"] {
+            assert!(text.parse::<LimitRule>().is_err(), "{text}");
         }
         for text in
             ["any", "any=5", "any=0/1", "any=5/0", "any=5/1,burst=0", "nay=5/1", "any=5/1,brust=2", "any=9999999999/1"]

@@ -47,7 +47,7 @@ pub use self::{
     fault_kind::{FaultKind, FaultStatus},
     faults::{FaultRule, When},
     ledger::{LedgerEntry, Summary},
-    limits::LimitRule,
+    limits::{LimitRule, LimitSays, LimitShape},
     operation::Operation,
     options::{FileReadMethod, IdOrder, ListShape, Options},
     store::{DocumentView, ImageView},
