@@ -301,7 +301,7 @@ impl Quota {
         match told.remaining {
             Some(_) => {
                 self.learn(call.number, 0, told.reset, now);
-                self.refill.refused(asked);
+                self.refill.refused(asked, told.reset);
             }
             // Without numbers the level is what the refusal says: none.
             None => self.told = self.told.map(|level| Level { calls: 0.0, at: now, full_at: None, ..level }),

@@ -88,8 +88,8 @@ impl Refill {
     }
 
     /// A call was turned away, and the next fits after so long: what was seen before does not hold any more.
-    pub(super) fn refused(&mut self, asked: Option<Duration>) {
-        self.reference = None;
+    pub(super) fn refused(&mut self, asked: Option<Duration>, reset: Option<Duration>) {
+        let fullest = self.reference.take().map(|full| full.remaining + 1.0);
         self.growth_from = None;
         // The rate stands until something better is seen, which little is enough for.
         // What grew may have been a lump, as it is where a window slides.
@@ -100,7 +100,11 @@ impl Refill {
         if let Some(asked) = asked
             && self.rate().is_none()
         {
-            self.by_reset = Some((1.0 / asked, 1.0));
+            // The wait is rounded up to whole seconds, which hides a fast refill; all that there was until it is full
+            // again tells more, unless that is so soon that it is rounded as much.
+            let reset = reset.map(|reset| reset.as_secs_f64()).filter(|reset| *reset >= 2.0);
+            let whole = fullest.zip(reset).map_or(0.0, |(fullest, reset)| fullest / reset);
+            self.by_reset = Some(((1.0 / asked).max(whole), 1.0));
         }
     }
 
