@@ -46,6 +46,7 @@ use crate::{
     queue::{
         Queue, QueueError,
         admit::CheckedFile,
+        control::Cause,
         handed_over::{HandedOver, Place, Try},
     },
     seldom::Seldom,
