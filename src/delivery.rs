@@ -42,7 +42,7 @@ use crate::{
     entry::EntryKind,
     inbox::beneath::Refusal,
     job::{Creation, Job, Next, Upload},
-    outcome::{Operation, Outcome, Reply, outcome},
+    outcome::{Operation, Outcome, PauseCause, Reply, outcome},
     queue::{
         Queue, QueueError,
         admit::CheckedFile,
@@ -381,10 +381,15 @@ impl Delivery {
     ) -> Result<(), QueueError> {
         self.telemetry.called(exchange, outcome);
         drop(flight);
+        let doubt = matches!(outcome, Outcome::Paused { cause: PauseCause::KeyRefused, .. }).then(|| account.doubt());
         let cause = account.learn(slot, exchange, outcome);
         self.telemetry.limit_in_flight(account.in_flight_limit());
-        let Some(cause) = cause else { return Ok(()) };
         let said = outcome.reason().map(|reason| text(exchange.operation, reason)).unwrap_or_default();
+        if doubt.is_some() && !self.key_works(account, exchange.took).await {
+            self.pause(account, Cause::KeyRefused, &said).await?;
+        }
+        drop(doubt);
+        let Some(cause) = cause else { return Ok(()) };
         let detail = match cause {
             Cause::QuotaSpent => said,
             _ => format!("one call after the other failed, the last: {said}"),

@@ -60,6 +60,8 @@ struct State {
     under_way: usize,
     /// It was stopped, and no call has worked since: one goes out at a time.
     on_trial: bool,
+    /// Calls were refused for the key, and whether the key works at all is not known yet: so many ask.
+    doubts: usize,
     /// How long to leave it alone after its trial failed.
     rest: Duration,
 }
@@ -82,6 +84,20 @@ impl Drop for Turn<'_> {
             }
         }
         self.account.answered.notify_waiters();
+    }
+}
+
+/// Nothing goes out while this lives.
+#[must_use]
+pub struct Doubt<'a>(&'a Account);
+
+impl Drop for Doubt<'_> {
+    fn drop(&mut self) {
+        {
+            let mut state = self.0.state();
+            state.doubts = state.doubts.saturating_sub(1);
+        }
+        self.0.answered.notify_waiters();
     }
 }
 
@@ -114,6 +130,7 @@ impl Account {
             key_worked: None,
             under_way: 0,
             on_trial: false,
+            doubts: 0,
             rest: Duration::ZERO,
         };
         let state = Mutex::new(state);
@@ -138,7 +155,7 @@ impl Account {
                 if let Some(cause) = state.paused {
                     return Err(NotNow::Paused(cause));
                 }
-                let place = if state.on_trial && state.under_way > 0 {
+                let place = if state.doubts > 0 || (state.on_trial && state.under_way > 0) {
                     Place::Ask(ON_TRIAL_LOOK)
                 } else {
                     state.pacer.place(operation, bytes, self.started.elapsed())
@@ -254,6 +271,12 @@ impl Account {
     #[must_use]
     pub fn rest(&self) -> Duration {
         self.state().rest
+    }
+
+    /// Holds back every further call until it is known whose refusal one was.
+    pub fn doubt(&self) -> Doubt<'_> {
+        self.state().doubts += 1;
+        Doubt(self)
     }
 
     /// Finds out, after a call that began at a moment was refused for the key, whether the key works all the same. One

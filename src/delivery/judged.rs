@@ -168,8 +168,7 @@ impl Delivery {
     async fn whose_refusal(&self, account: &Account, job: &Job, said: String, attempts: &[Attempt]) -> Verdict {
         let refused = attempts.iter().filter(|attempt| attempt.outcome == "paused");
         let took = Duration::from_millis(refused.map(|attempt| attempt.took_ms).max().unwrap_or(0));
-        let began = Moment::now().checked_sub(took).unwrap_or_else(Moment::now);
-        if !account.key_works_since(began, || self.ask_for_key(account)).await {
+        if !self.key_works(account, took).await {
             return Verdict::PauseAccount { cause: PauseCause::KeyRefused, reason: said };
         }
         let profile = job.profile_id.as_str();
@@ -181,6 +180,12 @@ impl Delivery {
             Verdict::Refuse { reason, .. } if job.creation == Creation::Unknown => Verdict::Hold { reason },
             other => other,
         }
+    }
+
+    /// Whether the key works although a call that took so long, and has just ended, was refused for it.
+    pub(super) async fn key_works(&self, account: &Account, took: Duration) -> bool {
+        let began = Moment::now().checked_sub(took).unwrap_or_else(Moment::now);
+        account.key_works_since(began, || self.ask_for_key(account)).await
     }
 
     async fn ask_for_key(&self, account: &Account) -> bool {

@@ -29,6 +29,25 @@ fn a_profile_that_the_key_may_not_write_to_stops_no_other() {
 }
 
 #[test]
+fn a_key_that_is_refused_stops_everything_after_one_answer() {
+    let site = Builder { more: "[workers]\nmax_in_flight = 2".to_owned(), ..Builder::default() }.build();
+    site.put_batch("batch.manifest.json", 40);
+    // However long it takes to find out whether it is the key or the profile, nothing goes out meanwhile.
+    site.faults(&["whoami=slow:700ms", "upload_image=slow:10ms"]);
+    let mut daemon = site.daemon();
+    daemon.wait_until("some documents", || site.summary().documents >= 3);
+    site.sandbox().set_keys(vec!["new".to_owned()]);
+    daemon.wait_until("it is stopped", || !pauses(&site).is_empty());
+    let refused = || site.ledger().iter().filter(|call| !call.key_ok && call.operation != Operation::Whoami).count();
+    assert!((1..=2).contains(&refused()), "only what was under way: {}", refused());
+    site.sandbox().set_keys(vec!["test".to_owned()]);
+    daemon.wait_until("it goes on by itself", || site.left().is_empty());
+    daemon.terminate().expect(0);
+    assert_eq!(site.receipt("batch.manifest.json")["counts"]["created"], 40);
+    assert_eq!(site.summary().doubled, 0);
+}
+
+#[test]
 fn drops_with_the_same_key_are_one_account() {
     let site = Site::new();
     let key = format!("api_key_file = '{}'", site.at("partner.key").display());
