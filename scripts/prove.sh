@@ -4,7 +4,9 @@
 #   scripts/prove.sh soak 10000 2000 101    documents, kills -9, seed; a fifth of all answers is lost
 #   scripts/prove.sh kill-points 20         rounds; each ends the process at every durable step, once and twice
 #   scripts/prove.sh model 1..2001          seeds; each is a random day, see tests/it/model
-#   scripts/prove.sh                        all three, as above: hours, most of them waiting
+#   scripts/prove.sh power-loss 100000 500  images of what a disk could hold, and how many are resumed
+#   scripts/prove.sh file-faults            every call to a file fails in every way, once and for good
+#   scripts/prove.sh                        all of them, as above: hours, most of them waiting
 #
 # A run with a failure is recorded too, and ends this with an error.
 set -euo pipefail
@@ -65,10 +67,20 @@ model() {
     fi
 }
 
+power_loss() {
+    cargo test --locked --bench ground -- power-loss --images "$1" --resume "$2" --record
+}
+
+file_faults() {
+    cargo test --locked --bench ground -- file-faults --threads 4 --record
+}
+
 case ${1:-all} in
     soak) soak "${2:-10000}" "${3:-2000}" "${4:-101}" ;;
     kill-points) kill_points "${2:-20}" ;;
     model) model "${2:-1..2001}" ;;
-    all) soak 10000 2000 101 && kill_points 20 && model 1..2001 ;;
-    *) sed -n '2,9p' "$0" >&2; exit 2 ;;
+    power-loss) power_loss "${2:-100000}" "${3:-500}" ;;
+    file-faults) file_faults ;;
+    all) soak 10000 2000 101 && kill_points 20 && model 1..2001 && power_loss 100000 500 && file_faults ;;
+    *) sed -n '2,11p' "$0" >&2; exit 2 ;;
 esac

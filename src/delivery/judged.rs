@@ -139,11 +139,7 @@ impl Delivery {
         let files: Vec<(u32, CheckedFile)> = anew.iter().map(|changed| (changed.position, changed.file)).collect();
         let mut failed: Vec<Failed> = anew.into_iter().map(|changed| changed.failed).collect();
         if self.queue.check_anew(job.id, files).await? {
-            for failure in &failed {
-                if let Verdict::Wait { reason, .. } = &failure.verdict {
-                    tracing::info!(job = job.id, reason, "goes on with another content");
-                }
-            }
+            tracing::info!(job = job.id, files = failed.len(), "files that have changed were checked anew");
         } else {
             let problem = Problem::error(
                 format!("{CHANGED}; with what it is now, this would be another entry"),
