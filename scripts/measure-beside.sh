@@ -4,6 +4,7 @@
 # $BIN is the program, otherwise the release build; $LATENCY is the stand-in's.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/sandbox.sh
 bin=$(realpath "${BIN:-target/release/passfort-ingest}")
 entries=${1:-1000000}
 times=${2:-5}
@@ -11,14 +12,10 @@ place=$(mktemp -d)
 trap 'kill "${daemon:-}" "${sandbox:-}" 2>/dev/null || true; wait 2>/dev/null || true; rm -rf "$place"' EXIT
 
 mkdir -p "$place/migration" "$place/partner"
-export PASSFORT_API_KEY=test
-"$bin" sandbox --listen 127.0.0.1:0 --latency "${LATENCY:-20ms}" >"$place/sandbox.log" 2>&1 &
-sandbox=$!
-until grep -qo 'http://[^ ]*' "$place/sandbox.log"; do kill -0 "$sandbox"; done
-url=$(grep -o 'http://[^ ]*' "$place/sandbox.log" | head -1)
+start_sandbox "$bin" "$place/sandbox.log" --latency "${LATENCY:-20ms}"
 cat >"$place/config.toml" <<END
 [api]
-base_url = "${url%/}"
+base_url = "$url"
 [queue]
 database = "$place/queue.db"
 [[drop]]

@@ -4,6 +4,7 @@
 # $BIN is the program, otherwise the release build.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/sandbox.sh
 bin=$(realpath "${BIN:-target/release/passfort-ingest}")
 files=${1:-100000}
 manifests=${2:-1000}
@@ -12,14 +13,10 @@ place=$(mktemp -d)
 trap 'kill "${daemon:-}" "${sandbox:-}" 2>/dev/null || true; wait 2>/dev/null || true; rm -rf "$place"' EXIT
 
 mkdir -p "$place/drop/scans"
-export PASSFORT_API_KEY=test
-"$bin" sandbox --listen 127.0.0.1:0 >"$place/sandbox.log" 2>&1 &
-sandbox=$!
-until grep -qo 'http://[^ ]*' "$place/sandbox.log"; do kill -0 "$sandbox"; done
-url=$(grep -o 'http://[^ ]*' "$place/sandbox.log" | head -1)
+start_sandbox "$bin" "$place/sandbox.log"
 cat >"$place/config.toml" <<END
 [api]
-base_url = "${url%/}"
+base_url = "$url"
 [queue]
 database = "$place/queue.db"
 [http]

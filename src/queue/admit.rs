@@ -245,7 +245,7 @@ fn insert(
     files: &[CheckedFile],
     now: Timestamp,
 ) -> Result<bool, QueueError> {
-    let content = content_of(entry, files);
+    let content = content_of(entry, files.iter().map(|file| file.sha256));
     let key = key_of(entry.reference.as_deref(), &content);
     let owner = owner(connection, place.drop_id, &key, &content)?;
     // Whom this one takes the identity from, to give it back if it comes to nothing.

@@ -7,7 +7,7 @@ use std::path::Path;
 use rusqlite::{Connection, OptionalExtension, params};
 use sha2::Digest as _;
 
-use super::{QueueError, admit::CheckedFile};
+use super::QueueError;
 use crate::{
     entry::{Content, Entry, Sha256},
     job::JobState,
@@ -16,12 +16,12 @@ use crate::{
 
 /// The digest of what an entry asks for: profile, category, type and the images' digests; of a file its name instead.
 #[must_use]
-pub fn content_of(entry: &Entry, files: &[CheckedFile]) -> [u8; 32] {
+pub fn content_of(entry: &Entry, files: impl Iterator<Item = Sha256>) -> [u8; 32] {
     let kind = match &entry.content {
         Content::Document { category, document_type, .. } => Asked::Document { category, document_type },
         Content::File { name, .. } => Asked::File { name: name.as_deref() },
     };
-    digest_of(entry.profile_id.as_str(), &kind, files.iter().map(|file| file.sha256))
+    digest_of(entry.profile_id.as_str(), &kind, files)
 }
 
 /// What is asked for besides files.

@@ -28,7 +28,7 @@ pub(super) struct Claim {
 impl Claim {
     /// That of an entry that is good by itself.
     pub(super) fn good(entry: &Entry, files: &[CheckedFile]) -> Self {
-        let content = content_of(entry, files);
+        let content = content_of(entry, files.iter().map(|file| file.sha256));
         let (key, named) = match &entry.reference {
             Some(reference) => (key(reference), true),
             None => (content, false),
