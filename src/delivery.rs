@@ -13,6 +13,7 @@
 //! A job is given back between two calls. A call that is under way is waited for; whoever drops the future instead
 //! leaves the job as `running`, and [`Queue::recover`] treats it as a crash would be.
 
+mod changed;
 mod files;
 mod judged;
 pub mod profiles;
@@ -38,7 +39,7 @@ use self::{
 use crate::{
     account::{Account, NotNow, Slot},
     api::{DocumentRequest, Exchange, Upload as Sending},
-    clock::Timestamp,
+    clock::{self, Timestamp},
     entry::EntryKind,
     inbox::beneath::Refusal,
     job::{Creation, Job, Next, Upload},
@@ -217,7 +218,7 @@ impl Delivery {
         }
         if complete && turn.is_some() {
             job.creation = Creation::Intended;
-            job.sent_at = Some(Timestamp::now().0);
+            (job.sent_at, job.clock_ms) = (Some(Timestamp::now().0), clock::moved_ms());
         }
         if !failed.is_empty() {
             // What has changed is found again at the next try.
@@ -270,8 +271,8 @@ impl Delivery {
                 // Not while it keeps a place from other calls.
                 drop(slot);
                 return Ok(match refusal {
-                    Refusal::Unsafe(CHANGED) => self.changed(operation, job, upload, None).await,
-                    refusal => self.unopened(&refusal, operation, job, upload),
+                    Refusal::Unsafe(CHANGED) => self.changed(job, upload, None).await,
+                    refusal => self.unopened(&refusal, job, upload),
                 });
             }
         };
@@ -314,7 +315,7 @@ impl Delivery {
                 place.into_iter().for_each(Place::recorded);
                 Ok(Uploaded::Ended)
             }
-            Outcome::SourceChanged(_) => Ok(self.changed(operation, job, upload, Some(attempt)).await),
+            Outcome::SourceChanged(_) => Ok(self.changed(job, upload, Some(attempt)).await),
             other => {
                 let mut failed = self.failed(job, other, &exchange, attempt);
                 failed.lost = failed.lost.map(|_| upload.position);
@@ -338,7 +339,7 @@ impl Delivery {
                 return self.queue.cancelled(job.id, Vec::new(), now).await;
             }
             job.creation = Creation::Intended;
-            job.sent_at = Some(now.0);
+            (job.sent_at, job.clock_ms) = (Some(now.0), clock::moved_ms());
         }
         let request = DocumentRequest {
             category: job.category.clone(),
@@ -348,7 +349,7 @@ impl Delivery {
         };
         // The intent may be older by however long the job waited for its turn; the time in which a lost document may
         // still appear begins here.
-        job.sent_at = Some(Timestamp::now().0);
+        (job.sent_at, job.clock_ms) = (Some(Timestamp::now().0), clock::moved_ms());
         let exchange = account.client.create_document(&job.profile_id, &request).await;
         let now = Timestamp::now();
         let outcome = outcome(&exchange, now);

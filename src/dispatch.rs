@@ -57,6 +57,8 @@ pub struct Lane {
     pub priority: i64,
     /// How long its jobs may wait for a file that is away.
     pub file_patience: Duration,
+    /// How long a file must lie still to count as complete.
+    pub settle: Duration,
 }
 
 /// What wakes what.
@@ -312,6 +314,7 @@ impl Dispatcher {
             }
             for mut job in claimed {
                 job.file_patience = lane.file_patience;
+                job.settle = lane.settle;
                 let (delivery, account) = (Arc::clone(&self.delivery), Arc::clone(&lane.account));
                 let id = job.id;
                 let task = running.spawn(async move { delivery.deliver(&account, job).await });

@@ -317,7 +317,9 @@ pub struct Job {
     pub image_folder: String,
     /// How long it may wait for a file that is away, as its drop says.
     pub file_patience: Duration,
-    /// By how much the clock had been moved when the job was claimed; times that it knows are of that clock.
+    /// How long a file must lie still to count as complete, as its drop says.
+    pub settle: Duration,
+    /// By how much the clock had been moved when the job was claimed, or `sent_at` was set: that is of this clock.
     pub clock_ms: i64,
     /// How far the document has come.
     pub creation: Creation,
@@ -329,6 +331,8 @@ pub struct Job {
     pub attempts: u32,
     /// How long the tries and the waits between them have taken, in milliseconds.
     pub tried_ms: u64,
+    /// For how long it has waited for a file, without anything else in between, in milliseconds.
+    pub file_ms: u64,
 }
 
 /// What a running job needs next.
@@ -455,12 +459,14 @@ mod tests {
             image_root: "/drop".into(),
             image_folder: String::new(),
             file_patience: Duration::from_secs(1),
+            settle: Duration::ZERO,
             clock_ms: 0,
             creation,
             sent_at: None,
             loss_answered: false,
             attempts: 0,
             tried_ms: 0,
+            file_ms: 0,
         }
     }
 

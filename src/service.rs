@@ -60,6 +60,9 @@ const BYTES_OF_AN_UPLOAD: u64 = 1 << 20;
 /// How long the jobs of an import may wait for a file that went away while it ran.
 const FILE_PATIENCE: Duration = Duration::from_secs(60);
 
+/// What an API that is busy may ask for with a failure is waited for across a restart up to this, beyond `[retry] max`.
+const SHORTEST_CAP: Duration = Duration::from_secs(900);
+
 /// Between two looks for what is to be purged.
 const PURGE_EVERY: Duration = Duration::from_secs(600);
 
@@ -128,7 +131,7 @@ impl Service {
         };
         let telemetry = Arc::new(Telemetry::new());
         telemetry.limit_in_flight(calls_at_once(config));
-        let handed_over = recover(config.retry.lost_file, &queue, &telemetry).await?;
+        let handed_over = recover(&config.retry, &queue, &telemetry).await?;
         let delivery = Arc::new(Delivery::new(
             queue.clone(),
             handed_over,
@@ -243,9 +246,9 @@ impl Service {
 }
 
 /// Puts into order what an earlier process left; returns where to note what is handed over from now on.
-async fn recover(lost_file: LostFile, queue: &Queue, telemetry: &Telemetry) -> Result<HandedOver, ServiceError> {
+async fn recover(retry: &config::Retry, queue: &Queue, telemetry: &Telemetry) -> Result<HandedOver, ServiceError> {
     let left = Arc::new(handed_over::left(queue.path()));
-    if lost_file == LostFile::Hold {
+    if retry.lost_file == LostFile::Hold {
         let held = queue.hold_files(Arc::clone(&left)).await?;
         if held > 0 {
             tracing::error!(
@@ -262,11 +265,11 @@ async fn recover(lost_file: LostFile, queue: &Queue, telemetry: &Telemetry) -> R
         telemetry.killed(Operation::UploadImage, images, false);
         telemetry.killed(Operation::UploadFile, files, false);
     }
-    let capped = queue.cap_due(Timestamp::now()).await?;
+    let capped = queue.cap_due(Timestamp::now(), retry.max.max(SHORTEST_CAP)).await?;
     if capped > 0 {
         tracing::warn!(
             jobs = capped,
-            "waited for a moment more than a day ahead, so the clock was wrong; they wait a day"
+            "waited for a moment further ahead than any wait lasts, so the clock was wrong; they wait no longer than that"
         );
     }
     Ok(HandedOver::begin(queue.path()))

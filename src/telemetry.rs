@@ -380,7 +380,7 @@ mod tests {
     }
 
     fn wait() -> Verdict {
-        let trial = Trial { attempts: 1, tried: Duration::ZERO };
+        let trial = Trial { attempts: 1, ..Trial::default() };
         Verdict::Wait { waits: Waits::Retry, delay: Duration::ZERO, reason: String::new(), trial }
     }
 

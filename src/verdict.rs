@@ -43,6 +43,8 @@ pub struct Trial {
     pub attempts: u32,
     /// The time they took, with the waits between them.
     pub tried: Duration,
+    /// For how long it has waited for a file, without anything else in between.
+    pub file: Duration,
 }
 
 /// What to do with a job.
@@ -114,14 +116,12 @@ pub fn judge(
     let again = |reason: &Reason, waits: Waits| {
         let tried = trial.tried.saturating_add(took);
         let attempts = trial.attempts.saturating_add(1);
-        let give_up_after = if waits == Waits::File { patience.file } else { patience.retry.give_up_after };
-        let policy = RetryPolicy { give_up_after, ..patience.retry };
-        match policy.delay(attempts, tried, asked, jitter) {
+        match patience.retry.delay(attempts, tried, asked, jitter) {
             Some(delay) => Verdict::Wait {
                 waits,
                 delay,
                 reason: text(operation, reason),
-                trial: Trial { attempts, tried: tried.saturating_add(delay) },
+                trial: Trial { attempts, tried: tried.saturating_add(delay), file: Duration::ZERO },
             },
             None => give_up(operation, reason, attempts),
         }
@@ -161,17 +161,32 @@ pub fn judge(
                 "do not change files after their manifest is there; drop the manifest and its files again",
             ),
         },
-        Outcome::SourceUnreadable(reason) => match again(reason, Waits::File) {
-            Verdict::Refuse { reason, .. } => Verdict::Refuse {
-                problem: Problem::error(
-                    reason.clone(),
-                    "give the worker the right to read the file, or put it back, and retry",
-                ),
-                reason,
-            },
-            verdict => verdict,
-        },
+        Outcome::SourceUnreadable(reason) => wait_for_file(&text(operation, reason), trial, took, patience, jitter)
+            .unwrap_or_else(|| {
+                let said = format!("waited for in vain; the last: {}", text(operation, reason));
+                Verdict::Refuse {
+                    problem: Problem::error(
+                        said.clone(),
+                        "give the worker the right to read the file, or put it back, and retry",
+                    ),
+                    reason: said,
+                }
+            }),
     })
+}
+
+/// Waits for a file; `None` where that has lasted for too long. What a job went through with the API does not count here,
+/// and this does not count there.
+#[must_use]
+pub fn wait_for_file(reason: &str, trial: Trial, took: Duration, patience: &Patience, jitter: f64) -> Option<Verdict> {
+    let waited = trial.file.saturating_add(took);
+    // Longer waits the longer it lasts, as if each had been twice the one before.
+    let step = patience.retry.initial.as_millis().max(1);
+    let waits = (waited.as_millis() / step).saturating_add(1).ilog2().saturating_add(1);
+    let policy = RetryPolicy { give_up_after: patience.file, ..patience.retry };
+    let delay = policy.delay(waits, waited, None, jitter)?;
+    let trial = Trial { file: waited.saturating_add(delay), ..trial };
+    Some(Verdict::Wait { waits: Waits::File, delay, reason: reason.to_owned(), trial })
 }
 
 fn refuse(operation: Operation, reason: &Reason) -> Verdict {
@@ -196,7 +211,7 @@ pub fn forbidden(profile: &str, said: &str, trial: Trial, took: Duration, patien
             waits: Waits::Retry,
             delay,
             reason,
-            trial: Trial { attempts, tried: tried.saturating_add(delay) },
+            trial: Trial { attempts, tried: tried.saturating_add(delay), file: Duration::ZERO },
         },
         None => Verdict::Refuse {
             problem: Problem::error(
@@ -248,7 +263,7 @@ mod tests {
     }
 
     fn judged(operation: Operation, outcome: &Outcome, tried: Duration) -> Verdict {
-        let trial = Trial { attempts: 2, tried };
+        let trial = Trial { attempts: 2, tried, file: Duration::ZERO };
         judge(operation, outcome, trial, Duration::from_secs(2), None, &PATIENCE, 1.0).unwrap()
     }
 
@@ -257,7 +272,7 @@ mod tests {
         let verdict = judged(Operation::UploadImage, &Outcome::TryAgain(reason()), Duration::ZERO);
         let Verdict::Wait { waits: Waits::Retry, delay, trial, reason: said } = verdict else { panic!("{verdict:?}") };
         assert_eq!(delay, Duration::from_secs(4));
-        assert_eq!(trial, Trial { attempts: 3, tried: Duration::from_secs(6) });
+        assert_eq!(trial, Trial { attempts: 3, tried: Duration::from_secs(6), file: Duration::ZERO });
         assert_eq!(said, "upload_image: HTTP 503: busy");
         let verdict = judged(Operation::UploadImage, &Outcome::TryAgain(reason()), Duration::from_secs(3600));
         assert!(matches!(verdict, Verdict::Refuse { .. }));
@@ -295,10 +310,44 @@ mod tests {
     #[test]
     fn a_file_that_is_away_is_waited_for_as_long_as_its_drop_says() {
         let away = Outcome::SourceUnreadable(reason());
-        let waiting = judged(Operation::UploadImage, &away, Duration::from_secs(7200));
+        let waited = |file| {
+            let trial = Trial { file, ..Trial::default() };
+            judge(Operation::UploadImage, &away, trial, Duration::ZERO, None, &PATIENCE, 1.0).unwrap()
+        };
+        let waiting = waited(Duration::from_secs(7200));
         assert!(matches!(waiting, Verdict::Wait { waits: Waits::File, .. }), "{waiting:?}");
-        let ended = judged(Operation::UploadImage, &away, Duration::from_secs(86_400));
+        let ended = waited(Duration::from_secs(86_400));
         assert!(matches!(ended, Verdict::Refuse { .. }), "{ended:?}");
+    }
+
+    #[test]
+    fn waits_for_a_file_and_tries_with_the_api_use_up_nothing_of_each_other() {
+        let away = Outcome::SourceUnreadable(reason());
+        let trial = Trial { attempts: 40, tried: Duration::from_secs(200_000), file: Duration::from_secs(1) };
+        let verdict = judge(Operation::UploadImage, &away, trial, Duration::ZERO, None, &PATIENCE, 1.0).unwrap();
+        let Verdict::Wait { delay, trial: then, .. } = verdict else { panic!("{verdict:?}") };
+        assert_eq!((delay.as_secs(), then.file.as_secs()), (2, 3), "as at the beginning");
+        assert_eq!((then.attempts, then.tried), (trial.attempts, trial.tried));
+        let trial = Trial { file: Duration::from_secs(80_000), ..Trial::default() };
+        let failed = Outcome::TryAgain(reason());
+        let verdict = judge(Operation::UploadImage, &failed, trial, Duration::ZERO, None, &PATIENCE, 1.0).unwrap();
+        let Verdict::Wait { delay, trial: then, .. } = verdict else { panic!("{verdict:?}") };
+        assert_eq!((delay.as_secs(), then.file), (1, Duration::ZERO), "the file was there");
+    }
+
+    #[test]
+    fn waits_for_a_file_grow_and_are_never_longer_than_others() {
+        let mut trial = Trial::default();
+        let mut delays = Vec::new();
+        while let Some(Verdict::Wait { delay, trial: then, .. }) =
+            wait_for_file("", trial, Duration::ZERO, &PATIENCE, 1.0)
+        {
+            delays.push(delay.as_secs());
+            trial = then;
+        }
+        assert_eq!(delays.iter().take(5).collect::<Vec<_>>(), [&1, &2, &4, &8, &16]);
+        assert!(delays.iter().all(|delay| *delay <= 900), "{delays:?}");
+        assert!(trial.file >= PATIENCE.file);
     }
 
     #[test]

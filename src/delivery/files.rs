@@ -2,16 +2,24 @@
 //!
 //! A file that is not the one that was checked is never sent to its end. Once it lies still it is checked again, by the
 //! rules of the first time, and its job goes on with what it is now; what its manifest declares of it still holds.
+//!
+//! That it lies still is seen from here, by two looks, so that no clock but the steady one matters.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::{sync::Semaphore, time::timeout};
 
 use super::{join, roots::Roots};
 use crate::{
     api::Upload as Sending,
-    clock::Timestamp,
     entry::{EntryKind, RelativePath, Source},
     inbox::{
-        beneath::{Opened, Refusal},
+        beneath::{Identity, Opened, Refusal},
         examine::{Examining, Purpose, examine},
         file_type::FileType,
         lease::{self, Answer},
@@ -23,9 +31,18 @@ use crate::{
 
 pub(super) const CHANGED: &str = "the file is not the one that was checked when its manifest was taken in";
 
-/// A file whose last change is younger than this may still be written to: long enough for a sender that pauses, short
-/// enough for a person who waits for the refusal of a file that was replaced.
-const STILL_BEING_WRITTEN: Duration = Duration::from_secs(5);
+/// A file that was replaced must lie still for so long at least, however short the drop's `settle` is: long enough for a
+/// sender that pauses.
+const LEAST: Duration = Duration::from_secs(5);
+
+/// Files that are checked anew at the same time; each takes a thread for as long as its folder does not answer.
+const AT_ONCE: usize = 4;
+
+/// A folder that has not let a file be read for so long does not answer. The largest image takes a slow share a minute.
+const READ_WITHIN: Duration = Duration::from_secs(180);
+
+/// Looks that are remembered; those of jobs that have ended since are forgotten first.
+const MOST_LOOKS: usize = 10_000;
 
 /// What a file that has changed turned out to be.
 #[derive(Debug)]
@@ -33,7 +50,9 @@ pub(super) enum Anew {
     /// It lies still and is good: this is what it is now.
     Good(CheckedFile),
     /// Its sender is not done with it, or it cannot be read now.
-    NotYet(String),
+    NotYet(Problem),
+    /// Somebody has it open for writing.
+    BeingWritten,
     /// It lies still, and is not what its manifest asks for.
     Bad(Problem),
 }
@@ -43,12 +62,28 @@ pub(super) struct Files {
     roots: Arc<Roots>,
     seed: u64,
     max_image_bytes: u64,
+    checking: Arc<Semaphore>,
+    /// What files that had changed were when they were first seen so, and when that was.
+    looks: Mutex<HashMap<(i64, u32), (State, Instant)>>,
+}
+
+/// What tells that a file has not changed between two looks. Not its number, which some file systems give anew.
+type State = (u64, i64, i64);
+
+fn state_of(identity: &Identity) -> State {
+    (identity.bytes, identity.mtime_ns, identity.ctime_ns)
 }
 
 impl Files {
     /// With the seed of the queue's checksums, and the largest size.
     pub(super) fn new(seed: u64, max_image_bytes: u64) -> Self {
-        Self { roots: Arc::default(), seed, max_image_bytes }
+        Self {
+            roots: Arc::default(),
+            seed,
+            max_image_bytes,
+            checking: Arc::new(Semaphore::new(AT_ONCE)),
+            looks: Mutex::default(),
+        }
     }
 
     /// Opens an image beneath its folder.
@@ -72,24 +107,20 @@ impl Files {
         })
     }
 
-    /// Checks a file that has changed.
-    pub(super) async fn check_anew(&self, job: &Job, upload: &Upload) -> Anew {
+    /// Checks a file that has changed, at this moment.
+    pub(super) async fn check_anew(&self, job: &Job, upload: &Upload, now: Instant) -> Anew {
         let (root, path) = place_of(job, upload);
         let opened = match self.roots.open(&root, &path).await {
             Ok(opened) => opened,
-            Err(Refusal::Missing) => return Anew::NotYet("the file is no longer there".to_owned()),
-            Err(Refusal::Io(error)) => return Anew::NotYet(error.to_string()),
             Err(refusal @ Refusal::Unsafe(_)) => return Anew::Bad(refusal.problem(&upload.path)),
+            Err(refusal) => return Anew::NotYet(refusal.problem(&upload.path)),
         };
-        // Its sender may be writing it again, which ends by itself; only one that lies still is really another one.
-        let last_change = Timestamp(opened.identity.ctime_ns.div_euclid(1_000_000));
-        let now = Timestamp::now();
-        // One that was changed in the future tells of a clock that was set back, and nothing of its sender.
-        let tells = last_change <= now.after(STILL_BEING_WRITTEN);
-        if tells && now.since(last_change) < STILL_BEING_WRITTEN {
-            return Anew::NotYet("the file is being written again".to_owned());
+        if !self.lies_still(job, upload, &opened.identity, now) {
+            return Anew::NotYet(written_again(&upload.path));
         }
-        let Ok(path) = RelativePath::parse(&upload.path) else { return Anew::NotYet("its path is none".to_owned()) };
+        let Ok(path) = RelativePath::parse(&upload.path) else {
+            return Anew::Bad(Problem::error("the path is none", "drop the manifest again").path(upload.path.as_str()));
+        };
         let source = Source {
             path,
             declared_bytes: upload.declared.bytes.then_some(upload.bytes),
@@ -99,20 +130,64 @@ impl Files {
             EntryKind::Document => Purpose::Image,
             EntryKind::File => Purpose::File,
         };
-        let (max_bytes, seed) = (self.max_image_bytes, self.seed);
-        let checking = tokio::task::spawn_blocking(move || check(opened, &source, purpose, max_bytes, seed));
-        checking.await.unwrap_or_else(|defect| Anew::NotYet(defect.to_string()))
+        let away = || {
+            Anew::NotYet(
+                Problem::error("its folder does not answer", "look at the folder's disk or mount")
+                    .path(upload.path.as_str()),
+            )
+        };
+        let Ok(Ok(turn)) = timeout(READ_WITHIN, Arc::clone(&self.checking).acquire_owned()).await else {
+            return away();
+        };
+        let (max_bytes, seed, was) = (self.max_image_bytes, self.seed, upload.bytes);
+        let checking = tokio::task::spawn_blocking(move || {
+            // Given back when the folder answers, even if nobody waits for that any more.
+            let _turn = turn;
+            check(opened, &source, purpose, max_bytes, seed, was)
+        });
+        let Ok(Ok(anew)) = timeout(READ_WITHIN, checking).await else { return away() };
+        if matches!(anew, Anew::Good(_) | Anew::Bad(_)) {
+            self.looks.lock().unwrap_or_else(PoisonError::into_inner).remove(&(job.id, upload.position));
+        }
+        anew
+    }
+
+    /// Whether a file has been the same for as long as it must be.
+    fn lies_still(&self, job: &Job, upload: &Upload, identity: &Identity, now: Instant) -> bool {
+        let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
+        if looks.len() >= MOST_LOOKS {
+            let oldest = now.checked_sub(job.file_patience.min(Duration::from_secs(86_400)));
+            looks.retain(|_, (_, since)| oldest.is_none_or(|oldest| *since > oldest));
+        }
+        let look = looks.entry((job.id, upload.position)).or_insert((state_of(identity), now));
+        if look.0 != state_of(identity) {
+            *look = (state_of(identity), now);
+        }
+        now.saturating_duration_since(look.1) >= job.settle.max(LEAST)
     }
 }
 
-fn check(mut opened: Opened, source: &Source, purpose: Purpose, max_bytes: u64, seed: u64) -> Anew {
+fn written_again(path: &str) -> Problem {
+    Problem::error(
+        "the file is being written again, or was replaced just now",
+        "wait until it lies still; what it is then is checked and sent",
+    )
+    .path(path)
+}
+
+/// What a file is that lies still and had so many bytes before.
+fn check(mut opened: Opened, source: &Source, purpose: Purpose, max_bytes: u64, seed: u64, was: u64) -> Anew {
+    let path = source.path.as_str();
     let examined = examine(&mut opened, source, purpose, max_bytes, seed, &mut Vec::new());
     if lease::ask(&opened.file) == Answer::Writer {
-        return Anew::NotYet("the file is still open for writing".to_owned());
+        return Anew::BeingWritten;
     }
     match examined {
         Ok((examined, _)) => match examined.truncated {
-            Some(why) => Anew::NotYet(format!("truncated: {why}")),
+            Some(why) => Anew::NotYet(
+                Problem::error(format!("truncated: {why}"), "send the file again in full; it may still be under way")
+                    .path(path),
+            ),
             None => Anew::Good(CheckedFile {
                 bytes: examined.bytes,
                 sha256: examined.sha256,
@@ -120,20 +195,26 @@ fn check(mut opened: Opened, source: &Source, purpose: Purpose, max_bytes: u64, 
                 seen: Some(examined.identity),
             }),
         },
-        Err(Examining::Bad(problems)) => first(problems, Anew::Bad),
-        // It contradicts what is declared of it; anything else that is not whole may become so.
-        Err(Examining::Held(problems)) => first(problems, |problem| match problem.field {
-            Some(_) => Anew::Bad(problem),
-            None => Anew::NotYet(problem.reason),
-        }),
-        Err(Examining::Changed) => Anew::NotYet("the file is being written again".to_owned()),
-        Err(Examining::Io(error)) => Anew::NotYet(format!("the file cannot be read: {error}")),
+        Err(Examining::Bad(problems)) => first(problems, path, Anew::Bad),
+        // One that contradicts what is declared of it is another file, unless the rest of it may be under way.
+        Err(Examining::Held(problems)) => {
+            let shorter = opened.identity.bytes < was;
+            first(problems, path, |problem| match problem.field {
+                Some(_) if !shorter => Anew::Bad(problem),
+                _ => Anew::NotYet(problem),
+            })
+        }
+        Err(Examining::Changed) => Anew::NotYet(written_again(path)),
+        Err(Examining::Io(error)) => Anew::NotYet(
+            Problem::error(format!("the file cannot be read: {error}"), "look at the folder's disk or mount")
+                .path(path),
+        ),
     }
 }
 
-fn first(problems: Vec<Problem>, say: impl FnOnce(Problem) -> Anew) -> Anew {
+fn first(problems: Vec<Problem>, path: &str, say: impl FnOnce(Problem) -> Anew) -> Anew {
     let error = problems.into_iter().find(Problem::is_error);
-    error.map_or_else(|| Anew::NotYet("the file cannot be checked".to_owned()), say)
+    error.map_or_else(|| Anew::NotYet(written_again(path)), say)
 }
 
 /// The folder that a file lies beneath, and the way to it.
@@ -141,5 +222,131 @@ fn place_of(job: &Job, upload: &Upload) -> (PathBuf, String) {
     match &upload.lies {
         Some(place) => (PathBuf::from(&place.root), place.path.clone()),
         None => (PathBuf::from(&job.image_root), join(&job.image_folder, &upload.path)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::{
+        entry::{ProfileId, Sha256},
+        job::{Creation, Declared},
+    };
+
+    const PDF: &[u8] = b"%PDF-1.4\n1 0 obj\ntrailer<</Root 1 0 R>>\n%%EOF\n";
+
+    fn job(root: &std::path::Path, settle: u64, declared: Declared, was: &[u8]) -> Job {
+        let upload = Upload {
+            position: 0,
+            path: "a.pdf".into(),
+            image_type: None,
+            bytes: was.len() as u64,
+            sha256: digest(was),
+            checksum: 0,
+            declared,
+            remote_id: None,
+            lost: 0,
+            lies: None,
+        };
+        Job {
+            id: 1,
+            batch_id: 1,
+            drop_id: 1,
+            kind: EntryKind::File,
+            profile_id: ProfileId::parse("a2c4393a-e219-67a4-5ab4-2186952e9038").unwrap(),
+            category: String::new(),
+            document_type: String::new(),
+            extracted_data: None,
+            name: None,
+            uploads: vec![upload],
+            image_root: root.to_string_lossy().into_owned(),
+            image_folder: String::new(),
+            file_patience: Duration::from_secs(3600),
+            settle: Duration::from_secs(settle),
+            clock_ms: 0,
+            creation: Creation::None,
+            sent_at: None,
+            loss_answered: false,
+            attempts: 0,
+            tried_ms: 0,
+            file_ms: 0,
+        }
+    }
+
+    fn digest(bytes: &[u8]) -> Sha256 {
+        use sha2::Digest;
+        Sha256(sha2::Sha256::digest(bytes).into())
+    }
+
+    #[tokio::test]
+    async fn a_file_must_be_the_same_at_two_looks_as_far_apart_as_its_drop_says() {
+        let place = tempfile::tempdir().unwrap();
+        let job = job(place.path(), 60, Declared::default(), b"what it was");
+        let files = Files::new(7, 1 << 20);
+        let began = Instant::now();
+        let look = async |seconds| files.check_anew(&job, &job.uploads[0], began + Duration::from_secs(seconds)).await;
+        let path = place.path().join("a.pdf");
+        fs::write(&path, &PDF[..20]).unwrap();
+        assert!(matches!(look(0).await, Anew::NotYet(_)));
+        assert!(matches!(look(59).await, Anew::NotYet(_)));
+        // Its sender goes on, and has all the time again.
+        fs::write(&path, PDF).unwrap();
+        assert!(matches!(look(61).await, Anew::NotYet(_)));
+        assert!(matches!(look(120).await, Anew::NotYet(_)));
+        let Anew::Good(file) = look(121).await else { panic!("it has lain still for a minute") };
+        assert_eq!((file.bytes, file.sha256), (PDF.len() as u64, digest(PDF)));
+        // The next time is another one.
+        assert!(matches!(look(122).await, Anew::NotYet(_)));
+    }
+
+    #[tokio::test]
+    async fn however_short_the_drop_says_a_replaced_file_lies_still_for_seconds() {
+        let place = tempfile::tempdir().unwrap();
+        let job = job(place.path(), 0, Declared::default(), b"what it was");
+        let files = Files::new(7, 1 << 20);
+        fs::write(place.path().join("a.pdf"), PDF).unwrap();
+        let began = Instant::now();
+        for (after, good) in [(0, false), (4, false), (5, true)] {
+            let anew = files.check_anew(&job, &job.uploads[0], began + Duration::from_secs(after)).await;
+            assert_eq!(matches!(anew, Anew::Good(_)), good, "{anew:?} after {after} s");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_declared_still_holds_and_what_is_shorter_may_be_under_way() {
+        let place = tempfile::tempdir().unwrap();
+        let declared = Declared { sha256: true, bytes: false };
+        let job = job(place.path(), 0, declared, PDF);
+        let path = place.path().join("a.pdf");
+        let began = Instant::now();
+        let end = async |content: &[u8]| {
+            let files = Files::new(7, 1 << 20);
+            fs::write(&path, content).unwrap();
+            files.check_anew(&job, &job.uploads[0], began).await;
+            files.check_anew(&job, &job.uploads[0], began + Duration::from_secs(60)).await
+        };
+        assert!(matches!(end(PDF).await, Anew::Good(_)), "it was only written again");
+        let other = [PDF, b"% another\n%%EOF\n"].concat();
+        let Anew::Bad(problem) = end(&other).await else { panic!("it is another file") };
+        assert!(problem.reason.contains("declared"), "{problem:?}");
+        let Anew::NotYet(problem) = end(&PDF[..30]).await else { panic!("the rest may come") };
+        assert!(problem.cure.contains("send the file again"), "{problem:?}");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_somebody_writes_is_waited_for() {
+        let place = tempfile::tempdir().unwrap();
+        let job = job(place.path(), 0, Declared::default(), b"what it was");
+        let files = Files::new(7, 1 << 20);
+        let path = place.path().join("a.pdf");
+        fs::write(&path, PDF).unwrap();
+        let writer = fs::File::options().append(true).open(&path).unwrap();
+        let began = Instant::now();
+        files.check_anew(&job, &job.uploads[0], began).await;
+        let anew = files.check_anew(&job, &job.uploads[0], began + Duration::from_secs(60)).await;
+        assert!(matches!(anew, Anew::BeingWritten), "{anew:?}");
+        drop(writer);
     }
 }

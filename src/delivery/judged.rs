@@ -7,22 +7,16 @@ use std::{
 
 use tokio::time::Instant as Moment;
 
-use super::{
-    CheckedAnew, Delivery, Uploaded,
-    files::{Anew, CHANGED},
-};
+use super::Delivery;
 use crate::{
     account::{Account, NotNow},
     api::Exchange,
     clock::Timestamp,
     entry::EntryKind,
-    inbox::beneath::Refusal,
     job::{Creation, Job, Upload, Waits},
-    outcome::{Operation, Outcome, PauseCause, Reason, outcome},
-    problem::Problem,
+    outcome::{Outcome, PauseCause, outcome},
     queue::{
         QueueError,
-        admit::CheckedFile,
         control::Cause,
         handed_over::Place,
         work::{Attempt, PutOff},
@@ -64,91 +58,6 @@ impl Delivery {
             Verdict::Hold { reason }
         });
         Failed { verdict, attempt: Some(attempt), lost: matches!(outcome, Outcome::Lost(_)).then_some(0), place: None }
-    }
-
-    /// What it means that a file could not be opened.
-    pub(super) fn unopened(&self, refusal: &Refusal, operation: Operation, job: &Job, upload: &Upload) -> Uploaded {
-        let message = match refusal {
-            Refusal::Unsafe(why) => {
-                let problem = Refusal::Unsafe(why).problem(&upload.path);
-                return refused(problem, None, job, upload);
-            }
-            Refusal::Missing => "the file is no longer there".to_owned(),
-            Refusal::Io(error) => error.to_string(),
-        };
-        self.unreadable(&message, operation, job, upload, None)
-    }
-
-    /// What it means that a file is not the one that was checked.
-    pub(super) async fn changed(
-        &self,
-        operation: Operation,
-        job: &Job,
-        upload: &Upload,
-        attempt: Option<Attempt>,
-    ) -> Uploaded {
-        let file = match self.files.check_anew(job, upload).await {
-            Anew::Good(file) => file,
-            Anew::NotYet(why) => return self.unreadable(&why, operation, job, upload, attempt),
-            Anew::Bad(problem) => {
-                let reason = format!("{CHANGED}, and now: {}", problem.reason);
-                return refused(Problem { reason, ..problem }, attempt, job, upload);
-            }
-        };
-        let trial = trial_of(job);
-        let delay = LIES_STILL_AGAIN;
-        let trial = Trial { attempts: trial.attempts.saturating_add(1), tried: trial.tried.saturating_add(delay) };
-        let reason =
-            format!("{}: the file has changed since its manifest was taken in, and was checked anew", upload.path);
-        // A file that changes for ever is given up like one that does not come.
-        let patience = Patience { file: job.file_patience, ..self.patience };
-        if trial.tried >= patience.file {
-            return self.unreadable("the file keeps changing", operation, job, upload, attempt);
-        }
-        let verdict = Verdict::Wait { waits: Waits::File, delay, reason, trial };
-        let failed = Failed { verdict, attempt, lost: None, place: None };
-        Uploaded::Changed(Box::new(CheckedAnew { position: upload.position, file, failed }))
-    }
-
-    /// What it means that a file cannot be read now.
-    fn unreadable(
-        &self,
-        message: &str,
-        operation: Operation,
-        job: &Job,
-        upload: &Upload,
-        attempt: Option<Attempt>,
-    ) -> Uploaded {
-        let message = format!("{}: {message}", upload.path);
-        let outcome = Outcome::SourceUnreadable(Reason { status: None, code: None, message });
-        let patience = Patience { file: job.file_patience, ..self.patience };
-        let verdict = judge(operation, &outcome, trial_of(job), Duration::ZERO, None, &patience, jitter());
-        let verdict = verdict.unwrap_or_else(|| Verdict::Hold { reason: "the file cannot be opened".to_owned() });
-        let failed = Failed { verdict, attempt, lost: None, place: None };
-        Uploaded::Failed(Box::new(failed.about(upload, job.kind)))
-    }
-
-    /// Goes on, after a while, with files that were checked anew; refuses the job where that would make another entry
-    /// of it, which exists already or which others wait for.
-    pub(super) async fn take_anew(
-        &self,
-        account: &Account,
-        job: &Job,
-        anew: Vec<CheckedAnew>,
-    ) -> Result<(), QueueError> {
-        let files: Vec<(u32, CheckedFile)> = anew.iter().map(|changed| (changed.position, changed.file)).collect();
-        let mut failed: Vec<Failed> = anew.into_iter().map(|changed| changed.failed).collect();
-        if self.queue.check_anew(job.id, files).await? {
-            tracing::info!(job = job.id, files = failed.len(), "files that have changed were checked anew");
-        } else {
-            let problem = Problem::error(
-                format!("{CHANGED}; with what it is now, this would be another entry"),
-                "do not change files after their manifest is there; drop the manifest and its files again",
-            );
-            let verdict = Verdict::Refuse { reason: problem.reason.clone(), problem };
-            failed.push(Failed { verdict, attempt: None, lost: None, place: None });
-        }
-        self.act(account, job, failed).await
     }
 
     pub(super) async fn pause(&self, account: &Account, cause: Cause, detail: &str) -> Result<(), QueueError> {
@@ -240,8 +149,10 @@ impl Delivery {
                     due: Timestamp::now().after(delay),
                     attempts: trial.attempts,
                     tried_ms: u64::try_from(trial.tried.as_millis()).unwrap_or(u64::MAX),
+                    file_ms: u64::try_from(trial.file.as_millis()).unwrap_or(u64::MAX),
                     creation: job.creation,
                     sent_at: job.sent_at,
+                    clock_ms: job.clock_ms,
                     loss_answered: job.loss_answered,
                     lost,
                 };
@@ -277,8 +188,10 @@ impl Delivery {
             due: Timestamp::now().after(wait),
             attempts: job.attempts,
             tried_ms: job.tried_ms,
+            file_ms: job.file_ms,
             creation: unsent(job),
             sent_at: job.sent_at,
+            clock_ms: job.clock_ms,
             loss_answered: job.loss_answered,
             lost: Vec::new(),
         };
@@ -288,15 +201,6 @@ impl Delivery {
     pub(super) async fn give_back(&self, job: &Job, lost: Vec<u32>, attempts: Vec<Attempt>) -> Result<(), QueueError> {
         self.queue.give_back(job.id, unsent(job), lost, attempts).await
     }
-}
-
-/// A file that was checked anew has to lie still for so long once more.
-const LIES_STILL_AGAIN: Duration = Duration::from_secs(2);
-
-fn refused(problem: Problem, attempt: Option<Attempt>, job: &Job, upload: &Upload) -> Uploaded {
-    let verdict = Verdict::Refuse { reason: format!("{}: {}", upload.path, problem.reason), problem };
-    let failed = Failed { verdict, attempt, lost: None, place: None };
-    Uploaded::Failed(Box::new(failed.about(upload, job.kind)))
 }
 
 const NO_ROOM: &str = "a limit of the API or of the configuration leaves no room before then";
@@ -310,7 +214,11 @@ const fn unsent(job: &Job) -> Creation {
 }
 
 pub(super) const fn trial_of(job: &Job) -> Trial {
-    Trial { attempts: job.attempts, tried: Duration::from_millis(job.tried_ms) }
+    Trial {
+        attempts: job.attempts,
+        tried: Duration::from_millis(job.tried_ms),
+        file: Duration::from_millis(job.file_ms),
+    }
 }
 
 pub(super) fn attempt_of(exchange: &Exchange, outcome: &Outcome, position: Option<u32>) -> Attempt {

@@ -71,7 +71,7 @@ impl Delivery {
         let delay = delay.min(patience.saturating_sub(waited)).max(Duration::from_millis(50));
         let tried = trial.tried.saturating_add(exchange.took).saturating_add(delay);
         let reason = "the answer to its creation was lost, and it is not among the profile's documents yet".to_owned();
-        let trial = Trial { attempts, tried };
+        let trial = Trial { attempts, tried, ..trial };
         let failed = Failed {
             verdict: Verdict::Wait { waits: Waits::ReadBack, delay, reason, trial },
             attempt: Some(attempt),

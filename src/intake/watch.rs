@@ -449,7 +449,9 @@ impl Drop {
         let seen_for = now.duration_since(seen.still_since);
         // A file that was changed before the clock was moved may look older than it is.
         let own_clock = self.own_clock && clock::moved_to().is_none_or(|moved| changed > moved);
-        let quiet = if own_clock { Timestamp::now().since(changed).max(seen_for) } else { seen_for };
+        // The kernel dates files by the system's clock, which may have been set back and not been believed yet.
+        let since_changed = Timestamp::now().since(changed).min(Timestamp::of_system().since(changed));
+        let quiet = if own_clock { since_changed.max(seen_for) } else { seen_for };
         self.config.settle.checked_sub(quiet).filter(|rest| !rest.is_zero())
     }
 

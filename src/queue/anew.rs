@@ -56,14 +56,22 @@ fn take(connection: &Connection, job_id: i64, files: &[(u32, CheckedFile)]) -> R
             return Err(QueueError::Gone { what: "upload of job", id: job_id });
         }
     }
-    let (drop_id, reference, old_key): (i64, Option<String>, Vec<u8>) = connection
+    let (drop_id, reference, old_key, replaces): (i64, Option<String>, Vec<u8>, Option<i64>) = connection
         .prepare_cached(
-            "SELECT drop_id, reference, identity FROM job WHERE id = ?1 AND state = 'running' AND creation = 'none'",
+            "SELECT drop_id, reference, identity, twin_of FROM job
+              WHERE id = ?1 AND state = 'running' AND creation = 'none'",
         )?
-        .query_row([job_id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .query_row([job_id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
         .optional()?
         .ok_or(QueueError::Gone { what: "job", id: job_id })?;
     let content = content(connection, job_id)?;
+    // One that was to replace another entry may have become that one again.
+    let exists: bool = connection
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM job WHERE id = ?1 AND state = 'done' AND content = ?2)")?
+        .query_row(params![replaces, content], |row| row.get(0))?;
+    if exists {
+        return Ok(false);
+    }
     let key = key_of(reference.as_deref(), &content);
     if key.as_slice() != old_key {
         if owner(connection, drop_id, &key, &content)? != Owner::Nobody {

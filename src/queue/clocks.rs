@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::{Queue, QueueError, admit};
 use crate::clock::Timestamp;
 
-/// No wait is longer: the longest that a header can ask for.
+/// No wait for a quota is longer: the longest that a header can ask for.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Attempts are written when they end and carry when they began, so that one may stand so much behind younger ones. The
@@ -21,7 +21,7 @@ const OUT_OF_ORDER: Duration = Duration::from_secs(15 * 60);
 const MOST_JUMPS: usize = 20;
 
 impl Queue {
-    /// Moves the due times of waiting jobs, and the times of sending of all that are under way, along with the wall
+    /// Moves the due times of waiting jobs, and the times of sending of all that have not ended, along with the wall
     /// clock, which has jumped by so many milliseconds; likewise since when manifests wait for files. Returns how many jobs
     /// that were. `then` runs before anything else is written, perhaps twice.
     ///
@@ -32,7 +32,8 @@ impl Queue {
         self.run(move |connection| {
             let jobs = connection.execute(
                 "UPDATE job SET due_at = due_at + ?1, sent_at = sent_at + ?1
-                  WHERE state IN ('waiting', 'running') AND (due_at IS NOT NULL OR sent_at IS NOT NULL)",
+                  WHERE state IN ('queued', 'waiting', 'running', 'held')
+                    AND (due_at IS NOT NULL OR sent_at IS NOT NULL)",
                 [by_ms],
             )?;
             connection.execute("UPDATE arrival SET first_seen = first_seen + ?1", [by_ms])?;
@@ -43,16 +44,25 @@ impl Queue {
         .await
     }
 
-    /// Brings due times nearer that lie so far ahead that only a wrong clock can have set them. Returns how many.
+    /// Brings nearer what lies so far ahead that only a wrong clock can have dated it: due times beyond the longest wait
+    /// of their kind, `longest` for tries, and whatever is said to have happened in the future. Returns how many due times.
     ///
     /// # Errors
     ///
     /// Those of the database.
-    pub async fn cap_due(&self, now: Timestamp) -> Result<usize, QueueError> {
+    pub async fn cap_due(&self, now: Timestamp, longest: Duration) -> Result<usize, QueueError> {
         self.run(move |connection| {
+            connection.execute(
+                "UPDATE job SET sent_at = ?1
+                  WHERE state IN ('queued', 'waiting', 'running', 'held') AND sent_at > ?1",
+                [now.0],
+            )?;
+            connection.execute("UPDATE arrival SET first_seen = ?1 WHERE first_seen > ?1", [now.0])?;
             Ok(connection.execute(
-                "UPDATE job SET due_at = ?1 WHERE state = 'waiting' AND due_at IS NOT NULL AND due_at > ?1",
-                [now.after(LONGEST_WAIT).0],
+                "UPDATE job SET due_at = CASE waits WHEN 'quota' THEN ?1 ELSE ?2 END
+                  WHERE state = 'waiting' AND due_at IS NOT NULL
+                    AND due_at > CASE waits WHEN 'quota' THEN ?1 ELSE ?2 END",
+                [now.after(LONGEST_WAIT).0, now.after(longest.min(LONGEST_WAIT)).0],
             )?)
         })
         .await
@@ -180,20 +190,48 @@ mod tests {
 
         // A worker that lets go of a job knows the time of sending from before the jump; the moved one stands.
         let mut later = put_off(Waits::ReadBack, Creation::Unknown, back);
-        later.sent_at = Some(NOW.0);
+        (later.sent_at, later.clock_ms) = (Some(NOW.0), 3_600_000);
         site.wait(site.queue.put_off(job("running"), later, vec![])).unwrap();
         assert_eq!(number("sent_at", "running"), back.0);
+        // And it stays the time of sending where the job is due, and nobody takes it up.
+        site.wait(site.queue.ready(back.after(Duration::from_secs(1)))).unwrap();
+        assert_eq!(site.state(job("running")), JobState::Queued);
+        site.wait(site.queue.clock_jumped(3_600_000, || ())).unwrap();
+        assert_eq!(number("sent_at", "running"), NOW.0);
+    }
+
+    #[test]
+    fn a_document_that_waited_for_its_turn_was_sent_when_it_was_sent() {
+        let site = Site::new();
+        site.admit("a.manifest.json", &["one"]);
+        let job = site.job("one");
+        site.claim(job);
+        site.wait(site.queue.intend(job, NOW)).unwrap();
+        let sent = NOW.after(Duration::from_secs(70));
+        let mut lost = put_off(Waits::ReadBack, Creation::Unknown, sent.after(Duration::from_secs(1)));
+        lost.sent_at = Some(sent.0);
+        site.wait(site.queue.put_off(job, lost, vec![])).unwrap();
+        assert_eq!(site.value("SELECT sent_at FROM job"), sent.0.to_string());
     }
 
     #[test]
     fn a_due_time_that_only_a_wrong_clock_can_have_set_is_brought_nearer() {
         let site = Site::new();
-        site.admit("a.manifest.json", &["near", "far"]);
-        let year = Duration::from_secs(365 * 86_400);
+        site.admit("a.manifest.json", &["near", "far", "lost"]);
+        let (year, quarter) = (Duration::from_secs(365 * 86_400), Duration::from_secs(900));
         site.put_off(site.job("near"), Waits::Quota, Creation::None, NOW.after(LONGEST_WAIT));
         site.put_off(site.job("far"), Waits::Quota, Creation::None, NOW.after(year));
-        assert_eq!(site.wait(site.queue.cap_due(NOW)).unwrap(), 1);
+        // An hour is a day's quota, but no retry.
+        let hour = NOW.after(Duration::from_secs(3600));
+        site.claim(site.job("lost"));
+        let mut lost = put_off(Waits::ReadBack, Creation::Unknown, hour);
+        lost.sent_at = Some(hour.0);
+        site.wait(site.queue.put_off(site.job("lost"), lost, vec![])).unwrap();
+        assert_eq!(site.wait(site.queue.cap_due(NOW, quarter)).unwrap(), 2);
         assert_eq!(site.value("SELECT max(due_at) FROM job"), NOW.after(LONGEST_WAIT).0.to_string());
+        let of_lost = |column: &str| site.value(&format!("SELECT {column} FROM job WHERE waits = 'read_back'"));
+        assert_eq!(of_lost("due_at"), NOW.after(quarter).0.to_string());
+        assert_eq!(of_lost("sent_at"), NOW.0.to_string(), "nothing was sent in the future");
     }
 
     #[test]

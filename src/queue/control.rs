@@ -343,7 +343,7 @@ fn retry(connection: &Connection, job_id: i64, from: JobState) -> Result<Answer,
     }
     let changed = connection.execute(
         "UPDATE job SET state = ?3, waits = NULL, reason = NULL, due_at = NULL, problems = NULL, attempts = 0,
-                        tried_ms = 0, cancel_asked = 0, ended_at = NULL
+                        tried_ms = 0, file_ms = 0, cancel_asked = 0, ended_at = NULL
           WHERE id = ?1 AND state = ?2",
         params![job_id, from.as_str(), to.as_str()],
     )?;

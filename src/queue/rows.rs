@@ -13,7 +13,7 @@ use crate::{
 
 /// The columns that [`job`] reads, in its order.
 pub(super) const JOB: &str = "id, batch_id, drop_id, kind, profile_id, category, document_type, extracted_data, name, \
-                              creation, sent_at, loss_answered, attempts, tried_ms";
+                              creation, sent_at, loss_answered, attempts, tried_ms, file_ms";
 
 /// Says what could not be read, without quoting more of it than a person needs.
 pub(super) fn unreadable(what: &'static str, found: &str) -> QueueError {
@@ -55,12 +55,14 @@ pub(super) fn job(row: &Row<'_>) -> Result<Job, QueueError> {
         image_root: String::new(),
         image_folder: String::new(),
         file_patience: Duration::MAX,
+        settle: Duration::ZERO,
         clock_ms: clock::moved_ms(),
         creation: Creation::parse(&creation).ok_or_else(|| unreadable("a job's creation", &creation))?,
         sent_at: row.get(10)?,
         loss_answered: row.get(11)?,
         attempts: row.get(12)?,
         tried_ms: row.get::<_, i64>(13)?.try_into().unwrap_or(0),
+        file_ms: row.get::<_, i64>(14)?.try_into().unwrap_or(0),
     })
 }
 

@@ -15,6 +15,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001_start.sql"),
     include_str!("migrations/0002_places.sql"),
     include_str!("migrations/0003_declared.sql"),
+    include_str!("migrations/0004_file_waits.sql"),
 ];
 
 /// How long to wait for another process's commit. Ours take milliseconds; a backup tool may take seconds.

@@ -223,7 +223,9 @@ pub fn put_off(waits: Waits, creation: Creation, due: Timestamp) -> PutOff {
         attempts: 2,
         tried_ms: 5_000,
         creation,
+        file_ms: 0,
         sent_at: None,
+        clock_ms: 0,
         loss_answered: false,
         lost: vec![],
     }

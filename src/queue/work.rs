@@ -63,8 +63,12 @@ pub struct PutOff {
     pub tried_ms: u64,
     /// How far the document has come.
     pub creation: Creation,
-    /// When the document was sent, if it was.
+    /// The same of waiting for a file.
+    pub file_ms: u64,
+    /// When the document was sent, if it was, …
     pub sent_at: Option<i64>,
+    /// … by a clock that had been moved by so much.
+    pub clock_ms: i64,
     /// Whether some answer came, so that the API is done with the request.
     pub loss_answered: bool,
     /// Uploads whose answers were lost.
@@ -348,11 +352,12 @@ impl Queue {
         self.run(move |connection| {
             // The clock may have been moved between the worker's look at it and this.
             let due = put_off.due.0.saturating_add(clock::moved_ms() - moved_ms);
-            // The time of sending that stands moves with the clock; the worker's own copy does not.
+            // What stands here is when it was meant to be sent; that may have been long before.
+            let sent_at = put_off.sent_at.map(|at| at.saturating_add(clock::moved_ms() - put_off.clock_ms));
             let changed = connection
                 .prepare_cached(
                     "UPDATE job SET state = ?2, waits = ?3, reason = ?4, due_at = ?5, attempts = ?6, tried_ms = ?7,
-                                    creation = ?8, sent_at = coalesce(sent_at, ?9), loss_answered = ?10
+                                    creation = ?8, sent_at = coalesce(?9, sent_at), loss_answered = ?10, file_ms = ?11
                       WHERE id = ?1 AND state = 'running'",
                 )?
                 .execute(params![
@@ -364,8 +369,9 @@ impl Queue {
                     put_off.attempts,
                     admit::signed(put_off.tried_ms),
                     put_off.creation.as_str(),
-                    put_off.sent_at,
+                    sent_at,
                     put_off.loss_answered,
+                    admit::signed(put_off.file_ms),
                 ])?;
             one(changed, job_id)?;
             count_lost(connection, job_id, &put_off.lost)?;

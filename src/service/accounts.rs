@@ -127,10 +127,17 @@ pub(super) fn lanes(
             account: account(Some(drop))?,
             priority: drop.priority,
             file_patience: drop.incomplete_after,
+            settle: drop.settle,
         });
     }
     if let Some(name) = import.filter(|name| config.drop_named(name).is_none()) {
-        lanes.push(Lane { drop: name.to_owned(), account: account(None)?, priority: 0, file_patience: FILE_PATIENCE });
+        lanes.push(Lane {
+            drop: name.to_owned(),
+            account: account(None)?,
+            priority: 0,
+            file_patience: FILE_PATIENCE,
+            settle: Duration::ZERO,
+        });
     }
     Ok(lanes)
 }

@@ -18,14 +18,14 @@ fn taken_in_as(entries: &[Value]) -> (Site, Daemon) {
     site.run_once().expect(0);
     site.run(&["pause"]).expect(0);
     // Entries of one reference are to be of one content.
-    let same = entries.iter().all(|entry| entry["reference"] == "0");
+    let same = entries.len() > 1 && entries.iter().all(|entry| entry["reference"] == "0");
     for number in 0..2 {
         site.put(&format!("{number}.png"), image(Format::Png, if same { 0 } else { number }));
     }
     site.put_documents("a.manifest.json", entries);
     let mut daemon = site.daemon();
     let jobs = || -> Value { serde_json::from_str(&site.run(&["jobs", "--json"]).stdout).unwrap() };
-    daemon.wait_until("it is taken in", || jobs().as_array().is_some_and(|jobs| jobs.len() == 2));
+    daemon.wait_until("it is taken in", || jobs().as_array().is_some_and(|jobs| jobs.len() == entries.len()));
     (site, daemon)
 }
 
@@ -83,6 +83,27 @@ fn a_file_that_is_not_what_its_manifest_declares_any_more_fails_its_entry() {
         assert!(error["field"].as_str().unwrap().contains(field), "{receipt}");
     }
     assert_eq!(site.summary().documents, 0);
+}
+
+#[test]
+fn an_entry_that_becomes_the_one_that_it_was_to_replace_is_not_created_again() {
+    let mut second = entry("0", 0, "1.png");
+    second["replace"] = true.into();
+    let (site, mut daemon) = taken_in_as(&[entry("0", 0, "0.png")]);
+    site.run(&["resume"]).expect(0);
+    daemon.wait_until("the first is there", || site.is_settled("a.manifest.json"));
+    site.run(&["pause"]).expect(0);
+    site.put("1.png", image(Format::Png, 5));
+    site.put_documents("b.manifest.json", &[second]);
+    let jobs = || -> Value { serde_json::from_str(&site.run(&["jobs", "--json"]).stdout).unwrap() };
+    daemon.wait_until("it is taken in", || jobs().as_array().is_some_and(|jobs| jobs.len() == 2));
+    site.put("1.png", image(Format::Png, 0));
+    site.run(&["resume"]).expect(0);
+    daemon.wait_until("the second is settled", || site.is_settled("b.manifest.json"));
+    daemon.terminate().expect(0);
+    let receipt = site.receipt("b.manifest.json");
+    assert_eq!(receipt["entries"][0]["status"], "failed", "{receipt}");
+    assert_eq!(site.summary().documents, 1);
 }
 
 #[test]

@@ -179,6 +179,27 @@ fn a_document_that_appears_late_is_found_and_not_created_again() {
 }
 
 #[test]
+fn a_document_that_waited_long_for_its_turn_is_not_taken_for_absent_too_early() {
+    // Its intent is recorded with its last image; then another upload takes the only place, for longer than a lost
+    // document may take to appear.
+    let sandbox = Options { visible_after: Duration::from_millis(1500), ..Options::default() };
+    let site = Builder {
+        sandbox,
+        retry: "max = '300ms'".to_owned(),
+        more: "[workers]\nmax_in_flight = 1".to_owned(),
+        ..Builder::default()
+    }
+    .build();
+    site.faults(&[&format!("upload_image=slow:4s,profile={}", profile(1)), "create_document=lost,first=1"]);
+    site.put("0.png", image(Format::Png, 0));
+    site.put("1.png", image(Format::Png, 1));
+    site.put_documents("a.manifest.json", &[entry("0", 0, "0.png"), entry("1", 1, "1.png")]);
+    site.run_once().expect(0);
+    let summary = site.summary();
+    assert_eq!((summary.documents, summary.doubled), (2, 0), "{summary}");
+}
+
+#[test]
 fn a_document_that_never_came_to_be_is_created() {
     // The connection ends without an answer, and nothing was done: only the read-back can tell.
     survives(
