@@ -174,6 +174,7 @@ async fn work(
     targets: Vec<Target>,
     lock: Option<Lock>,
 ) -> anyhow::Result<Exit> {
+    let stopped = start::signalled();
     let queue = Queue::open(&config.queue.database, WhenStuck::Wait)?;
     let stop = CancellationToken::new();
     let intake = Arc::new(Intake::default());
@@ -204,7 +205,7 @@ async fn work(
     let mut progress = Progress::new(context.progress);
     let mut failure = None;
     let exit = tokio::select! {
-        () = start::signalled() => {
+        () = stopped => {
             tracing::info!("stopping: calls under way are finished; run the same command again to go on");
             Exit::WorkLeft
         }

@@ -88,6 +88,8 @@ pub(super) fn lock(config: &Config, command: &str) -> anyhow::Result<Lock> {
 }
 
 async fn work(args: &RunArgs, config: &Config, lock: &Lock) -> anyhow::Result<Exit> {
+    // Whoever reads that it is at work may stop it in the same instant.
+    let stopped = start::signalled();
     let page = match config.http.as_ref().filter(|_| !args.once) {
         Some(http) => Some(http::Bound::bind(http).await.map_err(Usage)?),
         None => None,
@@ -117,7 +119,7 @@ async fn work(args: &RunArgs, config: &Config, lock: &Lock) -> anyhow::Result<Ex
     let mut signalled = false;
     let mut failure = None;
     tokio::select! {
-        () = start::signalled() => {
+        () = stopped => {
             signalled = true;
             tracing::info!("stopping: calls under way are finished, nothing new is begun");
             if args.once {

@@ -82,15 +82,29 @@ pub(super) fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> an
     result
 }
 
-/// Returns at the first SIGTERM or SIGINT.
-pub(super) async fn signalled() {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        tracing::error!("signals cannot be received: stop with SIGKILL, which loses nothing");
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// Ends at the first SIGTERM or SIGINT after the call, whether or not anybody waits for it by then. Within a runtime only.
+pub(super) fn signalled() -> impl Future<Output = ()> + Send {
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    async move {
+        let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
+            tracing::error!("signals cannot be received: stop with SIGKILL, which loses nothing");
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::{Signal, getpid, kill_process};
+
+    #[tokio::test]
+    async fn a_signal_that_comes_before_anybody_waits_for_it_is_not_lost_and_ends_nothing() {
+        let signalled = super::signalled();
+        kill_process(getpid(), Signal::TERM).unwrap();
+        signalled.await;
     }
 }
