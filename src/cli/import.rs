@@ -348,7 +348,7 @@ async fn follow(
                     return Ok(Exit::WorkLeft);
                 }
                 if idle_since.elapsed().min(service.without_success_for()) >= args.give_up_after {
-                    return run::given_up(&connection);
+                    return run::given_up(&connection, &[args.drop.as_str()]);
                 }
             }
         }

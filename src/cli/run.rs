@@ -251,13 +251,13 @@ async fn until_done(args: &RunArgs, config: &Config, service: &Service, lock: &L
             idle_since = Instant::now();
         }
         if idle_since.elapsed().min(service.without_success_for()) >= args.give_up_after {
-            return given_up(&connection);
+            return given_up(&connection, &drops);
         }
     }
 }
 
-/// Says why nothing has been done for so long, and what that makes of a command that ends by itself.
-pub(super) fn given_up(connection: &rusqlite::Connection) -> anyhow::Result<Exit> {
+/// Says why nothing has been done for these drops for so long, and what that makes of a command that ends by itself.
+pub(super) fn given_up(connection: &rusqlite::Connection, drops: &[&str]) -> anyhow::Result<Exit> {
     let pauses = control::pauses(connection)?;
     let of_accounts = || pauses.iter().filter(|pause| pause.cause != Cause::Operator);
     for pause in of_accounts() {
@@ -271,7 +271,7 @@ pub(super) fn given_up(connection: &rusqlite::Connection) -> anyhow::Result<Exit
         );
         return Ok(Exit::WorkLeft);
     }
-    if of_accounts().next().is_none() && look::only_files_are_awaited(connection)? {
+    if of_accounts().next().is_none() && look::only_files_are_awaited(connection, drops)? {
         tracing::error!(
             "only files that are away, or still change, are waited for: see `jobs --state waiting`, and run again"
         );

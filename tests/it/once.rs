@@ -109,3 +109,36 @@ fn a_key_that_is_refused_makes_it_4_and_no_entry_fails_for_it() {
     assert_eq!(site.summary().documents, 3);
     assert_eq!(site.left(), Vec::<String>::new());
 }
+
+#[test]
+fn work_of_a_drop_that_is_configured_no_more_is_not_what_is_waited_for() {
+    let mut site = Site::new();
+    let own = fs::read_to_string(site.at("config.toml")).unwrap();
+    site.another_drop("gone", "");
+    for (drop, name) in [("drop", "a"), ("gone", "b")] {
+        site.write(&format!("{drop}/{name}.png"), image(Format::Png, 1));
+        let manifest = serde_json::json!({"version": 1, "documents": [entry(name, 1, &format!("{name}.png"))]});
+        site.write(&format!("{drop}/{name}.manifest.json"), manifest.to_string());
+    }
+    site.stop_api();
+    site.run(&["run", "--once", "--give-up-after", "1s"]).expect(4);
+    site.start_api();
+
+    site.write("config.toml", own);
+    let database = rusqlite::Connection::open(site.at("state/queue.db")).unwrap();
+    database
+        .execute_batch(
+            "DELETE FROM pause;
+             UPDATE job SET state = 'waiting', waits = 'file', due_at = 9000000000000 WHERE reference = 'a'",
+        )
+        .unwrap();
+    // Of the other drop, one that could be sent at once, and one that waits for a limit, for as long as nobody asks.
+    for left in
+        ["state = 'queued', waits = NULL, due_at = NULL", "state = 'waiting', waits = 'quota', due_at = 9000000000000"]
+    {
+        database.execute(&format!("UPDATE job SET {left} WHERE reference = 'b'"), []).unwrap();
+        let finished = site.run(&["run", "--once", "--give-up-after", "1s"]).expect(3).says("only files");
+        assert!(!finished.said().contains("cannot be reached"), "{}", finished.said());
+    }
+    assert!(site.ledger().is_empty(), "nothing was sent: {:?}", site.ledger());
+}

@@ -15,7 +15,7 @@ pub struct Left {
     pub to_do: i64,
     /// Of these, jobs that a worker has.
     pub under_way: i64,
-    /// Of these, jobs that wait for a quota.
+    /// In how many of the drops jobs wait for a quota.
     pub waits_for_quota: i64,
     /// Jobs that wait for a person, and those that wait for them.
     pub held: i64,
@@ -29,16 +29,40 @@ pub struct Left {
     pub paused: bool,
 }
 
-/// Whether everything that has not ended and is not held waits for a file.
+/// Whether everything of these drops that has not ended, and that nobody holds or has paused, waits for a file.
 ///
 /// # Errors
 ///
 /// Those of the database.
-pub fn only_files_are_awaited(connection: &Connection) -> Result<bool, QueueError> {
-    let awaits = |sql: &str| connection.prepare_cached(sql)?.query_row([], |row| row.get::<_, bool>(0));
-    Ok(awaits("SELECT EXISTS (SELECT 1 FROM job WHERE state = 'waiting' AND waits = 'file')")?
-        && !awaits("SELECT EXISTS (SELECT 1 FROM job WHERE state = 'waiting' AND waits NOT IN ('file', 'twin'))")?
-        && !awaits("SELECT EXISTS (SELECT 1 FROM tally WHERE state IN ('queued', 'running') AND jobs > 0)")?)
+pub fn only_files_are_awaited(connection: &Connection, drops: &[&str]) -> Result<bool, QueueError> {
+    let pauses = control::pauses(connection)?;
+    let mut awaited = false;
+    for drop in drops.iter().filter(|drop| !is_paused(&pauses, &format!("drop:{drop}"))) {
+        let has = |condition: &str| {
+            connection
+                .prepare_cached(&format!(
+                    "SELECT EXISTS (SELECT 1 FROM job JOIN drop_folder ON drop_folder.id = job.drop_id
+                                     WHERE drop_folder.name = ?1 AND state = 'waiting' AND {condition})"
+                ))?
+                .query_row([drop], |row| row.get::<_, bool>(0))
+        };
+        let to_be_sent: bool = connection
+            .prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM tally JOIN drop_folder ON id = drop_id
+                                 WHERE name = ?1 AND state IN ('queued', 'running') AND jobs > 0)",
+            )?
+            .query_row([drop], |row| row.get(0))?;
+        if to_be_sent || has("waits NOT IN ('file', 'twin')")? {
+            return Ok(false);
+        }
+        awaited |= has("waits = 'file'")?;
+    }
+    Ok(awaited)
+}
+
+/// Whether a person paused what the scope names.
+fn is_paused(pauses: &[control::Pause], scope: &str) -> bool {
+    pauses.iter().any(|pause| pause.cause == control::Cause::Operator && pause.scope == scope)
 }
 
 /// What is left to do for these drops.
@@ -50,8 +74,7 @@ pub fn left(connection: &Connection, drops: &[&str]) -> Result<Left, QueueError>
     let mut left = Left::default();
     let (mut unpaused, mut movable) = (0, 0);
     let pauses = control::pauses(connection)?;
-    let paused =
-        |scope: &str| pauses.iter().any(|pause| pause.cause == control::Cause::Operator && pause.scope == scope);
+    let paused = |scope: &str| is_paused(&pauses, scope);
     for drop in drops {
         let jobs = connection
             .prepare_cached(
@@ -84,6 +107,12 @@ pub fn left(connection: &Connection, drops: &[&str]) -> Result<Left, QueueError>
             "SELECT count(*) FROM batch JOIN drop_folder ON drop_folder.id = drop_id
               WHERE name = ?1 AND state = 'admitting'",
         )?;
+        // A job of a drop that nobody works on waits for ever.
+        left.waits_for_quota += count(
+            "SELECT EXISTS (SELECT 1 FROM job INDEXED BY job_due JOIN drop_folder ON drop_folder.id = job.drop_id
+                             WHERE drop_folder.name = ?1 AND state = 'waiting' AND due_at IS NOT NULL
+                               AND waits = 'quota')",
+        )?;
         if left.held > 0 {
             let twins = count(
                 "SELECT count(*) FROM job JOIN drop_folder ON drop_folder.id = job.drop_id JOIN job AS twin
@@ -98,11 +127,6 @@ pub fn left(connection: &Connection, drops: &[&str]) -> Result<Left, QueueError>
             movable += left.to_do - before;
         }
     }
-    left.waits_for_quota = connection
-        .prepare_cached(
-            "SELECT EXISTS (SELECT 1 FROM job WHERE state = 'waiting' AND due_at IS NOT NULL AND waits = 'quota')",
-        )?
-        .query_row([], |row| row.get(0))?;
     left.paused = paused("") || unpaused == 0 || (left.to_do > 0 && movable == 0);
     Ok(left)
 }
