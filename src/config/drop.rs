@@ -1,7 +1,7 @@
 //! A watched folder and its policy: one `[[drop]]` of the configuration.
 //!
 //! Values only. That drops do not disturb each other is checked when the configuration is read; whether their folders
-//! exist and can be written, `doctor` and the scanner find out.
+//! exist and can be written, the scanner and `run` find out.
 
 use std::{
     path::{Path, PathBuf},
