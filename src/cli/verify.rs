@@ -1,9 +1,9 @@
 //! `verify`: asks the API whether every created document still stands with its images, and lists what no document uses.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::VecDeque, time::Duration};
 
 use clap::Args;
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use indicatif::ProgressBar;
 use serde::Serialize;
 use tokio::sync::mpsc;
@@ -16,18 +16,17 @@ use super::{
     start,
 };
 use crate::{
-    account::Account,
     clock::Timestamp,
     config::{Config, parse_duration},
     queue::{
         Queue, QueueError, WhenStuck,
-        created::{OnProfile, Verified, by_profile},
+        created::{Reader, Verified, profiles},
         look::Filter,
     },
     retry::RetryPolicy,
     service::Accounts,
     verify::{
-        Asking, Checked, NoAnswer,
+        Asking, Checked, Ended, NoAnswer,
         compare::{Finding, Sum, What},
     },
 };
@@ -52,13 +51,13 @@ pub struct VerifyArgs {
     #[arg(long)]
     pub json: bool,
 
-    /// Exit with 4 after so long in which no call worked
+    /// Exit after so long in which no call worked: with 3 where a limit of the account is why, else with 4
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = parse_duration)]
     pub give_up_after: Duration,
 }
 
-/// Profiles that are read from the queue ahead of their turn.
-const AHEAD: usize = 32;
+/// Profiles whose names are read from the queue at once.
+const PAGE: u32 = 500;
 
 /// Runs the command.
 ///
@@ -86,34 +85,34 @@ fn verify(args: &VerifyArgs, config: &Config, bar: &ProgressBar, output: &mut Ou
             signalled.await;
             stopping.cancel();
         });
+        let (waits, waited_for) = mpsc::channel(1);
         let asking = Asking {
+            queue: Reader::new(connection),
             retry: RetryPolicy {
                 initial: config.retry.initial,
                 max: config.retry.max.min(LONGEST_DELAY),
                 give_up_after: args.give_up_after,
             },
             stop,
+            waits,
         };
-        let (send, receive) = mpsc::channel(AHEAD);
-        let reader = tokio::task::spawn_blocking(move || {
-            by_profile(&connection, &filter, |profile| {
-                // Nobody listens any more: it was stopped.
-                send.blocking_send(profile).map_err(|_| anyhow::Error::new(NoAnswer::Stopped))
+        let checked =
+            check_all(&asking, &accounts, config.workers.max_in_flight, filter, waited_for, |news| match news {
+                News::Checked(checked) => {
+                    bar.inc(1);
+                    bar.set_message(format!("{} profiles", bar.position()));
+                    bar.suspend(|| tell(&checked, args, output))
+                }
+                News::Waits(why) => {
+                    let patience = args.give_up_after;
+                    let line = format!("waits, for {patience:?} at most in which no call works: {}", escape(&why));
+                    bar.suspend(|| output.remark(&line));
+                    Ok(())
+                }
             })
-        });
-        let checked = check_all(&asking, &accounts, config.workers.max_in_flight, receive, |checked| {
-            bar.inc(1);
-            bar.set_message(format!("{} profiles", bar.position()));
-            bar.suspend(|| tell(&checked, args, output))
-        })
-        .await;
+            .await;
         stopper.abort();
-        let read = reader.await?;
-        let (sum, ended) = checked?;
-        if ended.is_none() {
-            read?;
-        }
-        Ok((sum, ended))
+        checked
     })?;
     bar.finish_and_clear();
     conclude(&sum, ended.as_ref(), args.json, output)?;
@@ -133,7 +132,7 @@ fn verify(args: &VerifyArgs, config: &Config, bar: &ProgressBar, output: &mut Ou
     }
     Ok(match ended {
         Some(NoAnswer::Key(_) | NoAnswer::Unreachable(_)) => Exit::Unreachable,
-        Some(NoAnswer::Stopped) => Exit::WorkLeft,
+        Some(NoAnswer::Limit(_) | NoAnswer::Stopped) => Exit::WorkLeft,
         None if sum.is_well() => Exit::Well,
         None => Exit::Refused,
     })
@@ -142,40 +141,60 @@ fn verify(args: &VerifyArgs, config: &Config, bar: &ProgressBar, output: &mut Ou
 /// A person waits: no delay is longer.
 const LONGEST_DELAY: Duration = Duration::from_secs(30);
 
-/// The jobs of a profile by the account that they use; nearly always one.
-fn split(accounts: &Accounts, known: OnProfile) -> impl Iterator<Item = (Option<Arc<Account>>, OnProfile)> + use<> {
-    let mut parts: BTreeMap<String, (Option<Arc<Account>>, OnProfile)> = BTreeMap::new();
-    for job in known.jobs {
-        let account = accounts.of(&job.drop).map(Arc::clone);
-        let scope = account.as_ref().map(|account| account.scope.clone()).unwrap_or_default();
-        let (_, part) = parts
-            .entry(scope)
-            .or_insert_with(|| (account, OnProfile { profile: known.profile.clone(), jobs: Vec::new() }));
-        part.jobs.push(job);
-    }
-    parts.into_values()
+/// What there is to be told.
+enum News {
+    Checked(Checked),
+    /// Nothing goes on, for this reason.
+    Waits(String),
 }
 
-/// Checks what comes, several profiles at a time, and tells each; returns the sum, and why it ended early if it did.
+/// Checks the profiles that a filter means, several at a time, and tells each; returns the sum, and why it ended early if
+/// it did.
 async fn check_all(
     asking: &Asking,
     accounts: &Accounts,
     at_once: usize,
-    receive: mpsc::Receiver<OnProfile>,
-    mut tell: impl FnMut(Checked) -> std::io::Result<()>,
+    filter: Filter,
+    mut waits: mpsc::Receiver<String>,
+    mut tell: impl FnMut(News) -> std::io::Result<()>,
 ) -> anyhow::Result<(Sum, Option<NoAnswer>)> {
-    let known = stream::unfold(receive, |mut receive| async move { receive.recv().await.map(|next| (next, receive)) });
-    let parts = known.flat_map(|known| stream::iter(split(accounts, known)));
-    let mut checks =
-        std::pin::pin!(parts.map(|(account, known)| asking.check(account, known)).buffer_unordered(at_once.max(1)));
-    let mut sum = Sum::default();
-    while let Some(checked) = checks.next().await {
-        match checked {
-            Ok(checked) => {
-                sum.add(&checked.sum);
-                tell(checked)?;
+    let named = stream::try_unfold((VecDeque::new(), String::new()), |(mut page, after)| {
+        let filter = filter.clone();
+        async move {
+            if page.is_empty() {
+                let after = after.clone();
+                let read = asking.queue.ask(move |connection| profiles(connection, &filter, &after, PAGE));
+                page = VecDeque::from(read.await?);
             }
-            Err(ended) => return Ok((sum, Some(ended))),
+            Ok::<_, Ended>(page.pop_front().map(|profile| (profile.clone(), (page, profile))))
+        }
+    });
+    let checks = named
+        .map_ok(|profile| async move { asking.check(|drop| accounts.of(drop), &profile).await })
+        .try_buffer_unordered(at_once.max(1));
+    let mut checks = std::pin::pin!(checks);
+    let mut sum = Sum::default();
+    loop {
+        let next = tokio::select! {
+            biased;
+            Some(why) = waits.recv() => {
+                // It is said once: nobody takes what comes after.
+                waits.close();
+                tell(News::Waits(why))?;
+                continue;
+            }
+            next = checks.next() => next,
+        };
+        match next {
+            None => break,
+            Some(Ok(checked)) => {
+                for part in checked {
+                    sum.add(&part.sum);
+                    tell(News::Checked(part))?;
+                }
+            }
+            Some(Err(Ended::NoAnswer(ended))) => return Ok((sum, Some(ended))),
+            Some(Err(Ended::Queue(error))) => return Err(error.into()),
         }
     }
     let stopped = asking.stop.is_cancelled().then_some(NoAnswer::Stopped);
@@ -257,6 +276,7 @@ fn conclude(sum: &Sum, ended: Option<&NoAnswer>, json: bool, output: &mut Output
             NoAnswer::Stopped => "stopped: what is above is what was checked until then".to_owned(),
             NoAnswer::Key(_) => format!("error: {}; put the right key in place", escape(&ended.to_string())),
             NoAnswer::Unreachable(_) => format!("error: {}; try again when it can", escape(&ended.to_string())),
+            NoAnswer::Limit(_) => format!("error: {}; run it again when there is room", escape(&ended.to_string())),
         });
     }
     Ok(())

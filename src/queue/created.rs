@@ -1,6 +1,9 @@
 //! What was put onto each profile, as far as the queue knows, for `verify`.
 //!
-//! One profile at a time, so that memory grows with the jobs of the largest profile only.
+//! One profile at a time, so that memory grows with the jobs of the largest profile only; and each question is over before
+//! the API is asked anything, so that a worker's log can be cut back however long that takes.
+
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
 use serde::{Deserialize, Serialize};
@@ -27,86 +30,144 @@ pub struct Ours {
     pub images: Vec<String>,
     /// How many answers to uploads of images were lost.
     pub lost: u64,
+    /// Uploads of images that a worker may be sending, or whose answer it has not recorded yet.
+    pub sending: Vec<Sending>,
 }
 
-/// What the queue knows of a profile.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct OnProfile {
-    /// The profile.
-    pub profile: String,
-    /// In the order in which they were taken in.
-    pub jobs: Vec<Ours>,
+/// One try to upload an image, that has not come to an end which the queue knows of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Sending {
+    /// Whose image it is.
+    pub job: i64,
+    /// Which of its images.
+    pub position: i64,
+    /// How many answers were lost before: once this one is, it is another try.
+    pub lost: i64,
 }
 
-/// Calls `each` with every profile that a job which the filter means has put something onto, and with all jobs that have.
+/// Jobs that have put something onto a profile, or may have.
+const HAS_PUT: &str = "job.state <> 'duplicate'
+    AND (job.state = 'done'
+         OR EXISTS (SELECT 1 FROM upload WHERE job_id = job.id AND (upload.remote_id IS NOT NULL OR lost > 0)))";
+
+/// The next profiles after this one onto which jobs that the filter means have put something, so many at most.
 ///
 /// # Errors
 ///
-/// Those of the database, and of `each`.
-pub fn by_profile<E: From<QueueError>>(
-    connection: &Connection,
-    filter: &Filter,
-    mut each: impl FnMut(OnProfile) -> Result<(), E>,
-) -> Result<(), E> {
-    let sqlite = |source| E::from(QueueError::Sqlite { source });
-    let (text, values) = filter.job_conditions();
+/// Those of the database.
+pub fn profiles(connection: &Connection, filter: &Filter, after: &str, most: u32) -> Result<Vec<String>, QueueError> {
+    let (meant, mut values) = filter.job_conditions();
+    values.push(Box::new(after.to_owned()));
+    // In the order of the index, so that a page costs what is on it, and not all jobs that there are.
     let sql = format!(
-        "SELECT job.profile_id, job.id, drop_folder.name, job.reference, job.kind, job.state, job.remote_id, ({text})
-           FROM job JOIN batch ON batch.id = job.batch_id JOIN drop_folder ON drop_folder.id = job.drop_id
-          WHERE job.state <> 'duplicate'
-            AND (job.state = 'done'
-                 OR EXISTS (SELECT 1 FROM upload WHERE job_id = job.id AND (upload.remote_id IS NOT NULL OR lost > 0)))
-          ORDER BY job.profile_id, job.id"
+        "SELECT DISTINCT job.profile_id
+           FROM job INDEXED BY job_of_profile
+          CROSS JOIN batch ON batch.id = job.batch_id CROSS JOIN drop_folder ON drop_folder.id = job.drop_id
+          WHERE {HAS_PUT} AND {meant} AND job.profile_id > ?{} ORDER BY job.profile_id LIMIT {most}",
+        values.len()
     );
-    let mut statement = connection.prepare(&sql).map_err(sqlite)?;
-    let mut found = statement.query(params_from_iter(values)).map_err(sqlite)?;
-    let (mut current, mut meant) = (OnProfile::default(), false);
-    while let Some(row) = found.next().map_err(sqlite)? {
-        let profile: String = row.get(0).map_err(sqlite)?;
-        if profile != current.profile {
-            let done = std::mem::replace(&mut current, OnProfile { profile, jobs: Vec::new() });
-            if std::mem::take(&mut meant) {
-                each(done)?;
+    let mut statement = connection.prepare_cached(&sql)?;
+    let found = statement.query_map(params_from_iter(values), |row| row.get(0))?;
+    Ok(found.collect::<Result<_, _>>()?)
+}
+
+/// What was put onto a profile, and what a worker may be putting there.
+///
+/// # Errors
+///
+/// Those of the database.
+pub fn on_profile(connection: &Connection, profile: &str) -> Result<Vec<Ours>, QueueError> {
+    // One moment for all of it: a job's images and its state belong together.
+    let moment = connection.unchecked_transaction()?;
+    let mut jobs = Vec::new();
+    {
+        let mut statement = moment.prepare_cached(&format!(
+            "SELECT job.id, drop_folder.name, job.reference, job.kind, job.state, job.remote_id
+               FROM job INDEXED BY job_of_profile CROSS JOIN drop_folder ON drop_folder.id = job.drop_id
+              WHERE job.profile_id = ?1 AND (job.state = 'running' OR {HAS_PUT})
+              ORDER BY job.id"
+        ))?;
+        let mut found = statement.query([profile])?;
+        while let Some(row) = found.next()? {
+            let mut ours = ours(row)?;
+            if ours.kind == EntryKind::Document {
+                add_images(&moment, &mut ours)?;
             }
+            jobs.push(ours);
         }
-        let mut ours = ours(row)?;
-        if ours.kind == EntryKind::Document {
-            (ours.images, ours.lost) = images(connection, ours.job)?;
-        }
-        meant |= row.get::<_, bool>(7).map_err(sqlite)?;
-        current.jobs.push(ours);
     }
-    if meant {
-        each(current)?;
+    moment.finish()?;
+    Ok(jobs)
+}
+
+fn ours(row: &rusqlite::Row<'_>) -> Result<Ours, QueueError> {
+    let (kind, state): (String, String) = (row.get(3)?, row.get(4)?);
+    Ok(Ours {
+        job: row.get(0)?,
+        drop: row.get(1)?,
+        reference: row.get(2)?,
+        kind: rows::kind(&kind)?,
+        state: JobState::parse(&state).ok_or_else(|| rows::unreadable("a job's state", &state))?,
+        remote_id: row.get(5)?,
+        images: Vec::new(),
+        lost: 0,
+        sending: Vec::new(),
+    })
+}
+
+/// Reads what is known of a job's images.
+fn add_images(connection: &Connection, ours: &mut Ours) -> Result<(), QueueError> {
+    let mut statement = connection
+        .prepare_cached("SELECT position, remote_id, lost FROM upload WHERE job_id = ?1 ORDER BY position")?;
+    let mut rows = statement.query([ours.job])?;
+    while let Some(row) = rows.next()? {
+        let (position, id, lost): (i64, Option<String>, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        if id.is_none() && ours.state == JobState::Running {
+            ours.sending.push(Sending { job: ours.job, position, lost });
+        }
+        ours.images.extend(id);
+        ours.lost += u64::try_from(lost).unwrap_or(0);
     }
     Ok(())
 }
 
-fn ours(row: &rusqlite::Row<'_>) -> Result<Ours, QueueError> {
-    let (kind, state): (String, String) = (row.get(4)?, row.get(5)?);
-    Ok(Ours {
-        job: row.get(1)?,
-        drop: row.get(2)?,
-        reference: row.get(3)?,
-        kind: rows::kind(&kind)?,
-        state: JobState::parse(&state).ok_or_else(|| rows::unreadable("a job's state", &state))?,
-        remote_id: row.get(6)?,
-        images: Vec::new(),
-        lost: 0,
-    })
-}
+/// The queue, to be read in short questions between which nothing of it is held.
+#[derive(Debug, Clone)]
+pub struct Reader(Arc<Mutex<Connection>>);
 
-/// The known IDs of a job's images, and how many answers were lost.
-fn images(connection: &Connection, job: i64) -> Result<(Vec<String>, u64), QueueError> {
-    let mut statement =
-        connection.prepare_cached("SELECT remote_id, lost FROM upload WHERE job_id = ?1 ORDER BY position")?;
-    let mut rows = statement.query([job])?;
-    let (mut ids, mut lost) = (Vec::new(), 0);
-    while let Some(row) = rows.next()? {
-        ids.extend(row.get::<_, Option<String>>(0)?);
-        lost += u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0);
+impl Reader {
+    /// Reads by this connection.
+    #[must_use]
+    pub fn new(connection: Connection) -> Self {
+        Self(Arc::new(Mutex::new(connection)))
     }
-    Ok((ids, lost))
+
+    /// Asks one question, on a thread that may block.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Connection) -> Result<T, QueueError> + Send + 'static,
+    ) -> Result<T, QueueError> {
+        let connection = Arc::clone(&self.0);
+        let asked = tokio::task::spawn_blocking(move || {
+            // A question that panicked has changed nothing.
+            question(&connection.lock().unwrap_or_else(PoisonError::into_inner))
+        });
+        asked.await.unwrap_or(Err(QueueError::Closed))
+    }
+
+    /// What was put onto a profile, and what a worker may be putting there.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn on_profile(&self, profile: &str) -> Result<Vec<Ours>, QueueError> {
+        let profile = profile.to_owned();
+        self.ask(move |connection| on_profile(connection, &profile)).await
+    }
 }
 
 /// What the last `verify` of everything came to.
@@ -150,5 +211,69 @@ impl Queue {
             )?;
             Ok(())
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::test_support::{NOW, Site, attempt, document, take};
+
+    fn profile(number: u64) -> String {
+        format!("a2c4393a-e219-67a4-5ab4-{number:012x}")
+    }
+
+    /// Takes in one document for each of these profiles, under its number as reference.
+    fn admit(site: &Site, numbers: &[u64]) {
+        let entries = numbers.iter().zip(0..).map(|(&number, at)| {
+            let mut entry = document(at, &number.to_string());
+            entry.profile_id = crate::entry::ProfileId::parse(&profile(number)).unwrap();
+            take(entry, u8::try_from(number).unwrap())
+        });
+        site.admit_entries("a.json", entries.collect());
+    }
+
+    fn all(connection: &Connection, filter: &Filter) -> Vec<String> {
+        let mut all: Vec<String> = Vec::new();
+        loop {
+            let after = all.last().cloned().unwrap_or_default();
+            let page = profiles(connection, filter, &after, 2).unwrap();
+            if page.is_empty() {
+                return all;
+            }
+            all.extend(page);
+        }
+    }
+
+    #[test]
+    fn profiles_come_in_pages_each_once_and_only_those_that_are_meant() {
+        let site = Site::new();
+        admit(&site, &[5, 3, 4, 1, 2]);
+        let connection = site.connection();
+        assert_eq!(all(&connection, &Filter::default()), Vec::<String>::new(), "nothing was put anywhere yet");
+        for number in [1, 2, 3, 5] {
+            site.create(site.job(&number.to_string()), &format!("document-{number}"));
+        }
+        assert_eq!(all(&connection, &Filter::default()), [1, 2, 3, 5].map(profile));
+        let one = Filter { profile: Some(profile(3).to_uppercase()), ..Filter::default() };
+        assert_eq!(all(&connection, &one), [profile(3)]);
+        let one = Filter { reference: Some("5".into()), states: vec![JobState::Done], ..Filter::default() };
+        assert_eq!(all(&connection, &one), [profile(5)]);
+        let ids = Filter { ids: vec![site.job("1"), site.job("4")], ..Filter::default() };
+        assert_eq!(all(&connection, &ids), [profile(1)]);
+    }
+
+    #[test]
+    fn an_upload_is_under_way_until_its_answer_is_recorded() {
+        let site = Site::new();
+        admit(&site, &[1]);
+        let (job, connection) = (site.job("1"), site.connection());
+        let now = || on_profile(&connection, &profile(1)).unwrap();
+        assert_eq!(now(), []);
+        site.claim(job);
+        assert_eq!(now()[0].sending, [Sending { job, position: 0, lost: 0 }]);
+        let stored = site.queue.upload_stored(job, 0, "image".into(), true, attempt("upload_image", "done"), NOW);
+        site.wait(stored).unwrap();
+        assert_eq!((now()[0].sending.len(), now()[0].images.as_slice()), (0, &["image".to_owned()][..]));
     }
 }

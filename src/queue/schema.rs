@@ -14,7 +14,7 @@ const APPLICATION_ID: i64 = 0x5046_4951;
 const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001_start.sql"),
     include_str!("migrations/0002_places.sql"),
-    include_str!("migrations/0003_declared.sql"),
+    include_str!("migrations/0003_declared_and_by_profile.sql"),
     include_str!("migrations/0004_file_waits.sql"),
 ];
 

@@ -7,7 +7,12 @@ use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
 
-use crate::{entry::EntryKind, job::JobState, outcome::StandingDocument, queue::created::Ours};
+use crate::{
+    entry::EntryKind,
+    job::JobState,
+    outcome::StandingDocument,
+    queue::created::{Ours, Sending},
+};
 
 /// What is the matter with one document or image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -63,7 +68,8 @@ pub struct Sum {
     pub foreign_images: u64,
     /// Images that no document uses, of jobs that ended without a document.
     pub images_of_failed_jobs: u64,
-    /// Images that no document uses yet, of jobs that have not ended.
+    /// Images that no document uses yet, of jobs that have not ended, and as many that no job knows of as are being
+    /// uploaded.
     pub images_under_way: u64,
 }
 
@@ -91,18 +97,69 @@ impl Sum {
     }
 }
 
+/// What the queue knows of a profile, while a worker may be at work there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Known {
+    /// The jobs of this account before the API was asked: what they had created then must stand.
+    pub before: Vec<Ours>,
+    /// The same after it had answered: whatever it listed of theirs is known by now, or still being uploaded.
+    pub after: Vec<Ours>,
+    /// The jobs of other accounts on the same profile, after it had answered. Their documents are not asked for here.
+    pub others: Vec<Ours>,
+    /// Uploads that were under way when the API was asked, and still are.
+    pub sending: HashSet<Sending>,
+}
+
+impl Known {
+    /// What the queue knew before the API was asked.
+    #[must_use]
+    pub fn before(before: Vec<Ours>) -> Self {
+        Self { before, ..Self::default() }
+    }
+
+    /// Learns what the queue knows at a later moment; `is_ours` tells jobs of this account. What began to be uploaded
+    /// after the first such moment is in no list that was made before.
+    pub fn learn(&mut self, now: Vec<Ours>, is_ours: impl Fn(&Ours) -> bool, is_first: bool) {
+        let sending: HashSet<Sending> = now.iter().flat_map(|job| job.sending.iter().copied()).collect();
+        if is_first {
+            self.sending = sending;
+        } else {
+            self.sending.retain(|upload| sending.contains(upload));
+        }
+        (self.after, self.others) = now.into_iter().partition(is_ours);
+    }
+
+    /// The images of a list that no document uses and no job knows of, in lower case.
+    #[must_use]
+    pub fn unknown(&self, standing: &[StandingDocument], images: &[String]) -> Vec<String> {
+        let by_image = self.by_image();
+        unused(standing, images).into_iter().filter(|id| !by_image.contains_key(id)).collect()
+    }
+
+    fn by_image(&self) -> HashMap<String, &Ours> {
+        let jobs = self.after.iter().chain(&self.others);
+        jobs.flat_map(|job| lower(&job.images).map(move |id| (id, job))).collect()
+    }
+}
+
+/// The images that no document uses, in lower case and in order. The same image may be listed twice.
+fn unused(standing: &[StandingDocument], images: &[String]) -> Vec<String> {
+    let used: HashSet<String> = standing.iter().flat_map(|document| lower(&document.image_ids)).collect();
+    let listed: HashSet<String> = lower(images).collect();
+    let mut unused: Vec<String> = listed.into_iter().filter(|id| !used.contains(id)).collect();
+    unused.sort_unstable();
+    unused
+}
+
 /// Compares one profile: its documents, and the IDs of all its images.
 #[must_use]
-pub fn compare(ours: &[Ours], standing: &[StandingDocument], images: &[String]) -> (Sum, Vec<Finding>) {
+pub fn compare(known: &Known, standing: &[StandingDocument], images: &[String]) -> (Sum, Vec<Finding>) {
     let mut sum = Sum { profiles: 1, ..Sum::default() };
     let mut findings = Vec::new();
     let by_id: HashMap<String, &StandingDocument> =
         standing.iter().map(|document| (document.id.to_ascii_lowercase(), document)).collect();
-    for job in ours {
-        sum.possible_leftovers += job.lost;
-        if job.state != JobState::Done {
-            continue;
-        }
+    let done: Vec<&Ours> = known.before.iter().filter(|job| job.state == JobState::Done).collect();
+    for &job in &done {
         if job.kind == EntryKind::File {
             sum.files_not_checked += 1;
             continue;
@@ -116,20 +173,27 @@ pub fn compare(ours: &[Ours], standing: &[StandingDocument], images: &[String]) 
             }
         }
     }
-    let used: HashSet<String> = standing.iter().flat_map(|document| lower(&document.image_ids)).collect();
-    let known: HashMap<String, &Ours> =
-        ours.iter().flat_map(|job| lower(&job.images).map(move |id| (id, job))).collect();
-    let mut unknown = 0;
-    // The same image may be listed twice.
-    let listed: HashSet<String> = lower(images).collect();
-    let mut unused: Vec<String> = listed.into_iter().filter(|id| !used.contains(id)).collect();
-    unused.sort_unstable();
-    for id in unused {
-        let job = known.get(&id).copied();
+    sum.possible_leftovers = known.after.iter().map(|job| job.lost).sum();
+    let were_done: HashSet<i64> = done.iter().map(|job| job.job).collect();
+    let by_image = known.by_image();
+    let mut unknown = 0_u64;
+    for id in unused(standing, images) {
+        let job = by_image.get(&id).copied();
         let detail = match job {
-            None => {
+            None if known.sending.is_empty() => {
                 unknown += 1;
                 "no job knows of it: the answer to its upload was lost, or it was put there by other means".to_owned()
+            }
+            None => {
+                unknown += 1;
+                "no job knows of it yet: it is being uploaded, or the answer to its upload was lost, or it was put there \
+                 by other means"
+                    .to_owned()
+            }
+            // Its document was made after the list of documents.
+            Some(job) if job.state == JobState::Done && !were_done.contains(&job.job) => {
+                sum.images_under_way += 1;
+                format!("job {} has used it meanwhile", job.job)
             }
             Some(job) if job.state.has_ended() => {
                 sum.images_of_failed_jobs += 1;
@@ -148,6 +212,9 @@ pub fn compare(ours: &[Ours], standing: &[StandingDocument], images: &[String]) 
             detail,
         });
     }
+    let being_sent = unknown.min(u64::try_from(known.sending.len()).unwrap_or(u64::MAX));
+    sum.images_under_way += being_sent;
+    unknown -= being_sent;
     sum.leftover_images = sum.possible_leftovers.min(unknown);
     sum.foreign_images = unknown - sum.leftover_images;
     (sum, findings)
@@ -191,7 +258,13 @@ mod tests {
             remote_id: document.map(str::to_owned),
             images: images.iter().map(|&id| id.to_owned()).collect(),
             lost,
+            sending: Vec::new(),
         }
+    }
+
+    /// What the queue knows where nobody works.
+    fn at_rest(ours: &[Ours]) -> Known {
+        Known { before: ours.to_vec(), after: ours.to_vec(), ..Known::default() }
     }
 
     fn document(id: &str, images: &[&str]) -> StandingDocument {
@@ -210,7 +283,7 @@ mod tests {
     #[test]
     fn a_document_that_stands_with_its_images_is_well_in_any_order_and_letter_case() {
         let ours = [job(1, JobState::Done, Some("D"), &["a", "B"], 0)];
-        let (sum, findings) = compare(&ours, &[document("d", &["b", "A"])], &ids(&["a", "b"]));
+        let (sum, findings) = compare(&at_rest(&ours), &[document("d", &["b", "A"])], &ids(&["a", "b"]));
         assert_eq!(findings, []);
         assert_eq!(sum, Sum { profiles: 1, documents: 1, standing: 1, ..Sum::default() });
         assert!(sum.is_well());
@@ -224,7 +297,7 @@ mod tests {
             job(3, JobState::Done, Some("was"), &["c"], 0),
         ];
         let standing = [document("other", &["b", "x"]), document("is", &["c"])];
-        let (sum, findings) = compare(&ours, &standing, &[]);
+        let (sum, findings) = compare(&at_rest(&ours), &standing, &[]);
         assert_eq!((sum.documents, sum.standing, sum.missing, sum.changed), (3, 0, 1, 2));
         let found: Vec<_> = findings.iter().map(|finding| (finding.job, finding.finding)).collect();
         assert_eq!(found, [(Some(1), What::Missing), (Some(2), What::Changed), (Some(3), What::Changed)]);
@@ -239,7 +312,7 @@ mod tests {
             job(3, JobState::Waiting, None, &["w"], 0),
         ];
         let images = ids(&["a", "a", "f", "W", "left", "too", "theirs"]);
-        let (sum, findings) = compare(&ours, &[document("d", &["a"])], &images);
+        let (sum, findings) = compare(&at_rest(&ours), &[document("d", &["a"])], &images);
         let expected = Sum {
             profiles: 1,
             documents: 1,
@@ -259,14 +332,58 @@ mod tests {
     #[test]
     fn an_answer_that_was_lost_before_anything_was_done_left_nothing() {
         let ours = [job(1, JobState::Done, Some("d"), &["a"], 3)];
-        let (sum, _) = compare(&ours, &[document("d", &["a"])], &ids(&["a", "b"]));
+        let (sum, _) = compare(&at_rest(&ours), &[document("d", &["a"])], &ids(&["a", "b"]));
         assert_eq!((sum.possible_leftovers, sum.leftover_images, sum.foreign_images), (3, 1, 0));
     }
 
     #[test]
     fn what_a_person_released_as_created_is_told_by_its_id_alone() {
         let ours = [job(1, JobState::Done, Some("d"), &[], 0)];
-        assert!(compare(&ours, &[document("d", &["x"])], &[]).0.is_well());
-        assert_eq!(compare(&ours, &[document("e", &[])], &[]).0.missing, 1);
+        assert!(compare(&at_rest(&ours), &[document("d", &["x"])], &[]).0.is_well());
+        assert_eq!(compare(&at_rest(&ours), &[document("e", &[])], &[]).0.missing, 1);
+    }
+    #[test]
+    fn what_a_worker_did_meanwhile_is_neither_missed_nor_left_over() {
+        let mut known = Known::before(vec![job(1, JobState::Done, Some("d"), &["a"], 0)]);
+        let now = vec![
+            job(1, JobState::Done, Some("d"), &["a"], 0),
+            // Its document was made after the documents were read.
+            job(2, JobState::Done, Some("new"), &["n"], 0),
+            job(3, JobState::Waiting, None, &["w"], 0),
+        ];
+        known.learn(now, |_| true, true);
+        let (sum, findings) = compare(&known, &[document("d", &["a"])], &ids(&["a", "n", "w"]));
+        assert_eq!(sum, Sum { profiles: 1, documents: 1, standing: 1, images_under_way: 2, ..Sum::default() });
+        assert_eq!(findings.iter().map(|finding| finding.job).collect::<Vec<_>>(), [Some(2), Some(3)]);
+    }
+
+    #[test]
+    fn an_image_that_may_be_under_way_is_no_leftover_and_more_of_them_are() {
+        let sending = |lost| Sending { job: 2, position: 0, lost };
+        let runs = |uploads: &[Sending], lost| Ours {
+            sending: uploads.to_vec(),
+            ..job(2, JobState::Running, None, &[], lost)
+        };
+        let listed = ids(&["x", "y", "z"]);
+        let mut known = Known::default();
+        known.learn(vec![runs(&[sending(1)], 1)], |_| true, true);
+        assert_eq!(known.unknown(&[], &listed), ["x", "y", "z"]);
+        let (sum, findings) = compare(&known, &[], &listed);
+        assert_eq!((sum.images_under_way, sum.leftover_images, sum.foreign_images), (1, 1, 1));
+        assert!(findings[0].detail.contains("it is being uploaded"), "{findings:?}");
+        // Its answer was lost, and it is sent again: that try is in no list that was made before.
+        known.learn(vec![runs(&[sending(2)], 2)], |_| true, false);
+        let (sum, findings) = compare(&known, &[], &listed);
+        assert_eq!((sum.images_under_way, sum.leftover_images, sum.foreign_images), (0, 2, 1));
+        assert!(!findings[0].detail.contains("it is being uploaded"), "{findings:?}");
+    }
+
+    #[test]
+    fn an_image_of_another_accounts_job_is_known() {
+        let mut known = Known::default();
+        known.learn(vec![job(1, JobState::Failed, None, &["f"], 2)], |_| false, true);
+        let (sum, findings) = compare(&known, &[], &ids(&["f"]));
+        assert_eq!(sum, Sum { profiles: 1, images_of_failed_jobs: 1, ..Sum::default() });
+        assert_eq!(findings[0].job, Some(1));
     }
 }

@@ -8,21 +8,27 @@
 pub mod compare;
 
 use std::{
+    collections::BTreeMap,
     future::Future,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use self::compare::{Finding, Sum, What, compare};
+use self::compare::{Finding, Known, Sum, What, compare};
 use crate::{
     account::{Account, NotNow},
     api::Exchange,
     clock::Timestamp,
     entry::ProfileId,
+    job::JobState,
     outcome::{Operation, Outcome, PauseCause, Reply, outcome},
-    queue::created::OnProfile,
+    queue::{
+        QueueError,
+        created::{Ours, Reader},
+    },
     retry::RetryPolicy,
     verdict::text,
 };
@@ -36,18 +42,36 @@ pub enum NoAnswer {
     /// No call has worked for too long.
     #[error("the API cannot be reached: {0}")]
     Unreachable(String),
+    /// No call has worked for too long, because of a limit.
+    #[error("a limit of the account leaves no room: {0}")]
+    Limit(String),
     /// A person stopped it.
     #[error("stopped")]
     Stopped,
 }
 
+/// Why a profile was not checked.
+#[derive(Debug, thiserror::Error)]
+pub enum Ended {
+    /// Others would fare no better.
+    #[error(transparent)]
+    NoAnswer(#[from] NoAnswer),
+    /// The queue cannot be read.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+}
+
 /// What all questions of a run share.
 #[derive(Debug, Clone)]
 pub struct Asking {
+    /// What was put there.
+    pub queue: Reader,
     /// How failed calls are tried again; `give_up_after` is counted from the last call that worked.
     pub retry: RetryPolicy,
     /// Ends every wait.
     pub stop: CancellationToken,
+    /// Takes the first thing that is waited for, in words; further ones find it full.
+    pub waits: mpsc::Sender<String>,
 }
 
 /// What became of one profile.
@@ -69,19 +93,48 @@ enum Said {
 }
 
 impl Asking {
-    /// Compares what the queue knows of a profile with what stands there. Safe to drop.
+    /// Compares what the queue knows of a profile with what stands there, for each account that puts something onto it;
+    /// nearly always one. `account_of` tells the account of a drop. Safe to drop.
     ///
     /// # Errors
     ///
-    /// [`NoAnswer`] where other profiles would fare no better.
-    pub async fn check(&self, account: Option<Arc<Account>>, known: OnProfile) -> Result<Checked, NoAnswer> {
-        let OnProfile { profile, jobs } = known;
+    /// Those of the queue, and [`NoAnswer`] where other profiles would fare no better.
+    pub async fn check<'a>(
+        &self,
+        account_of: impl Fn(&str) -> Option<&'a Arc<Account>>,
+        profile: &str,
+    ) -> Result<Vec<Checked>, Ended> {
+        let mut parts: BTreeMap<String, (Option<Arc<Account>>, Vec<Ours>)> = BTreeMap::new();
+        for job in self.queue.on_profile(profile).await? {
+            let account = account_of(&job.drop);
+            let part = parts.entry(scope(account)).or_insert_with(|| (account.map(Arc::clone), Vec::new()));
+            part.1.push(job);
+        }
+        let mut checked = Vec::new();
+        for (scope_of_part, (account, before)) in parts {
+            // What a worker of another account is only about to put there has nothing to be checked.
+            if before.iter().all(|job| job.state == JobState::Running && job.images.is_empty() && job.lost == 0) {
+                continue;
+            }
+            let is_ours = |job: &Ours| scope(account_of(&job.drop)) == scope_of_part;
+            checked.push(self.check_part(account, profile, before, is_ours).await?);
+        }
+        Ok(checked)
+    }
+
+    async fn check_part(
+        &self,
+        account: Option<Arc<Account>>,
+        profile: &str,
+        before: Vec<Ours>,
+        is_ours: impl Fn(&Ours) -> bool,
+    ) -> Result<Checked, Ended> {
         let unreadable = |why: String| {
             let finding = Finding { finding: What::Unreadable, job: None, reference: None, id: None, detail: why };
             let sum = Sum { unreadable_profiles: 1, ..Sum::default() };
-            Ok(Checked { profile: profile.clone(), sum, findings: vec![finding] })
+            Ok(Checked { profile: profile.to_owned(), sum, findings: vec![finding] })
         };
-        let Some(id) = ProfileId::parse(&profile) else { return unreadable("it is no profile's ID".into()) };
+        let Some(id) = ProfileId::parse(profile) else { return unreadable("it is no profile's ID".into()) };
         let Some(account) = account else {
             return unreadable("its drop is not configured any more, and there is no key but those of drops".into());
         };
@@ -92,14 +145,25 @@ impl Asking {
             Said::Reply(_) => return unreadable("the answer is not a list of images".into()),
             Said::Refused(why) => return unreadable(why),
         };
-        match self.ask(&account, Operation::ReadDocuments, || account.client.read_documents(&id)).await? {
-            Said::Reply(Reply::Documents(standing)) => {
-                let (sum, findings) = compare(&jobs, &standing, &images);
-                Ok(Checked { profile, sum, findings })
+        let standing = match self.ask(&account, Operation::ReadDocuments, || account.client.read_documents(&id)).await?
+        {
+            Said::Reply(Reply::Documents(standing)) => standing,
+            Said::Reply(_) => return unreadable("the answer is not a list of documents".into()),
+            Said::Refused(why) => return unreadable(why),
+        };
+        // The queue last: a worker has recorded by now what the API has listed of its, or is about to.
+        let mut known = Known::before(before);
+        for look in 0..LOOKS {
+            if look > 0 {
+                self.wait(LOOK).await?;
             }
-            Said::Reply(_) => unreadable("the answer is not a list of documents".into()),
-            Said::Refused(why) => unreadable(why),
+            known.learn(self.queue.on_profile(profile).await?, &is_ours, look == 0);
+            if known.sending.is_empty() || known.unknown(&standing, &images).is_empty() {
+                break;
+            }
         }
+        let (sum, findings) = compare(&known, &standing, &images);
+        Ok(Checked { profile: profile.to_owned(), sum, findings })
     }
 
     async fn ask<F>(&self, account: &Account, operation: Operation, call: impl Fn() -> F) -> Result<Said, NoAnswer>
@@ -107,11 +171,12 @@ impl Asking {
         F: Future<Output = Exchange>,
     {
         let mut failed = 0_u32;
+        let mut limit = String::from("the pace leaves no room for a call");
         loop {
             let slot = match account.slot(operation, 0).await {
                 Ok(slot) => slot,
                 Err(NotNow::Later(wait)) => {
-                    self.wait(wait).await?;
+                    self.wait_for_room(account, wait, &limit).await?;
                     continue;
                 }
                 // Nobody stops this process's accounts but itself, which it does not.
@@ -128,15 +193,26 @@ impl Asking {
             let reason = match outcome {
                 Outcome::Done(reply) => return Ok(Said::Reply(reply)),
                 Outcome::Refused(reason) => return Ok(Said::Refused(text(operation, &reason))),
-                // The pace knows how long to wait.
-                Outcome::Throttled { .. } => continue,
+                Outcome::Throttled { reason, .. } => {
+                    limit = text(operation, &reason);
+                    // The pace knows how long to wait.
+                    self.wait_for_room(account, Duration::ZERO, &limit).await?;
+                    continue;
+                }
                 Outcome::Paused { cause: PauseCause::KeyRefused, reason } => {
                     let said = text(operation, &reason);
                     let works = account.key_works_since(began.into(), || key_works(account)).await;
                     return if works { Ok(Said::Refused(said)) } else { Err(NoAnswer::Key(said)) };
                 }
-                Outcome::Paused { cause: PauseCause::QuotaSpent, reason }
-                | Outcome::TryAgain(reason)
+                Outcome::Paused { cause: PauseCause::QuotaSpent, reason } => {
+                    failed = failed.saturating_add(1);
+                    let asked = exchange.limits().and_then(|limits| limits.wait_after_failure(Timestamp::now()));
+                    // That the time is over is found out there.
+                    let wait = self.retry.delay(failed, Duration::ZERO, asked, jitter(failed)).unwrap_or_default();
+                    self.wait_for_room(account, wait, &text(operation, &reason)).await?;
+                    continue;
+                }
+                Outcome::TryAgain(reason)
                 | Outcome::Lost(reason)
                 | Outcome::SourceChanged(reason)
                 | Outcome::SourceUnreadable(reason) => reason,
@@ -144,16 +220,34 @@ impl Asking {
             failed = failed.saturating_add(1);
             let asked = exchange.limits().and_then(|limits| limits.wait_after_failure(Timestamp::now()));
             let tried = account.without_success_for();
+            if failed > FEW_TRIES {
+                self.say_waits(&text(operation, &reason));
+            }
             // A list that is never understood is this profile's own affair where others are.
-            let jitter = f64::from(failed % 8) / 8.0;
-            match self.retry.delay(failed, tried, asked, jitter) {
+            match self.retry.delay(failed, tried, asked, jitter(failed)) {
                 Some(_) if failed > MOST_TRIES && tried < exchange.took + RECENT => {
                     return Ok(Said::Refused(text(operation, &reason)));
                 }
-                Some(delay) => self.wait(delay).await?,
+                // However long the API asks for, nobody waits beyond the time in which a call must have worked.
+                Some(delay) => self.wait(delay.min(self.retry.give_up_after.saturating_sub(tried))).await?,
                 None => return Err(NoAnswer::Unreachable(text(operation, &reason))),
             }
         }
+    }
+
+    /// Waits for so long, and not beyond the time in which a call must have worked.
+    async fn wait_for_room(&self, account: &Account, wait: Duration, limit: &str) -> Result<(), NoAnswer> {
+        self.say_waits(limit);
+        let left = self.retry.give_up_after.saturating_sub(account.without_success_for());
+        if left.is_zero() {
+            return Err(NoAnswer::Limit(limit.to_owned()));
+        }
+        self.wait(wait.min(left)).await
+    }
+
+    fn say_waits(&self, why: &str) {
+        // It is full when one was said already.
+        self.waits.try_send(why.to_owned()).ok();
     }
 
     async fn wait(&self, wait: Duration) -> Result<(), NoAnswer> {
@@ -167,8 +261,26 @@ impl Asking {
 /// A profile that fails so often while others work is given up.
 const MOST_TRIES: u32 = 8;
 
+/// So many failures in a row are nothing to speak of.
+const FEW_TRIES: u32 = 2;
+
+/// While an unknown image may be one that is being uploaded, the queue is looked at so often, and so many times: longer
+/// than an answer takes that comes. Later it is counted as being uploaded.
+const LOOK: Duration = Duration::from_millis(500);
+const LOOKS: u32 = 20;
+
 /// Other calls worked so lately.
 const RECENT: Duration = Duration::from_secs(30);
+
+/// Spreads calls that failed together.
+fn jitter(failed: u32) -> f64 {
+    f64::from(failed % 8) / 8.0
+}
+
+/// Whose account it is; nothing where there is none.
+fn scope(account: Option<&Arc<Account>>) -> String {
+    account.map(|account| account.scope.clone()).unwrap_or_default()
+}
 
 async fn key_works(account: &Account) -> bool {
     let exchange = account.client.whoami().await;

@@ -1,6 +1,7 @@
 //! `verify`: what stands at the API, against what the queue says was put there.
 
 use passfort_ingest::sandbox::{Operation, Options};
+use rusqlite::Connection;
 use serde_json::Value;
 
 use crate::support::{Builder, Finished, Format, Site, entry, image, profile};
@@ -120,4 +121,104 @@ fn without_a_database_there_is_nothing_to_verify() {
     let site = Site::new();
     let said = site.run(&["verify"]).expect(2).stderr;
     assert!(said.contains("queue.db"), "{said}");
+}
+
+/// How many images are known to the queue.
+fn recorded(site: &Site) -> i64 {
+    let database = Connection::open(site.at("state/queue.db")).unwrap();
+    database.query_row("SELECT count(*) FROM upload WHERE remote_id IS NOT NULL", [], |row| row.get(0)).unwrap()
+}
+
+#[test]
+fn what_a_worker_uploads_after_verify_began_is_known_to_be_its_own() {
+    let site = Site::new();
+    site.put_batch("batch.manifest.json", 2);
+    site.run_once().expect(0);
+    // No document is made of the new images, and none is listed before they are there.
+    site.faults(&["create_document=status-before:503", "list_images=status-before:503"]);
+    let mut verify = site.start(&["verify", "--json"]);
+    verify.wait_until("it asks", || !site.calls(Operation::ListImages).is_empty());
+    site.put("new.png", image(Format::Png, 100));
+    site.put_documents("new.manifest.json", &[entry("new", 1, "new.png")]);
+    let mut daemon = site.daemon();
+    daemon.wait_until("the new image is there", || recorded(&site) == 3);
+    site.faults(&["create_document=status-before:503"]);
+    let (findings, sum) = read(&verify.finish().expect(0));
+    let sum = &sum["sum"];
+    assert_eq!((&sum["leftover_images"], &sum["foreign_images"]), (&0.into(), &0.into()), "{findings:#?}");
+    assert_eq!((&sum["images_under_way"], &sum["standing"]), (&1.into(), &2.into()), "{findings:#?}");
+    assert_eq!(findings[0]["reference"], "new", "{findings:#?}");
+    daemon.terminate().expect(0);
+}
+
+#[test]
+fn an_image_whose_answer_is_still_awaited_is_no_leftover() {
+    let site = Site::new();
+    site.put_batch("batch.manifest.json", 2);
+    site.run_once().expect(0);
+    site.faults(&["upload_image=slow:3s", "create_document=status-before:503"]);
+    site.put("new.png", image(Format::Png, 100));
+    site.put_documents("new.manifest.json", &[entry("new", 1, "new.png")]);
+    let mut daemon = site.daemon();
+    daemon.wait_until("the new image is there", || site.summary().images == 3);
+    let (findings, sum) = read(&site.run(&["verify", "--json"]).expect(0));
+    let sum = &sum["sum"];
+    assert_eq!((&sum["leftover_images"], &sum["foreign_images"]), (&0.into(), &0.into()), "{findings:#?}");
+    assert_eq!(sum["images_under_way"], 1, "{findings:#?}");
+    daemon.terminate().expect(0);
+}
+
+#[test]
+fn documents_that_are_made_meanwhile_are_not_missed() {
+    let site = Site::new();
+    site.put_batch("batch.manifest.json", 1);
+    site.run_once().expect(0);
+    // What stands is told late: as it was before the new document was made.
+    site.faults(&["read_documents=slow:2s,first=1"]);
+    let mut verify = site.start(&["verify", "--json"]);
+    verify.wait_until("it has asked", || !site.calls(Operation::ReadDocuments).is_empty());
+    site.put("new.png", image(Format::Png, 100));
+    site.put_documents("new.manifest.json", &[entry("new", 0, "new.png")]);
+    site.run_once().expect(0);
+    let (findings, sum) = read(&verify.finish().expect(0));
+    assert_eq!((findings, &sum["sum"]["standing"]), (vec![], &1.into()), "{sum}");
+}
+
+#[test]
+fn the_log_of_the_database_is_cut_back_while_verify_waits() {
+    let site = Site::new();
+    site.put_batch("batch.manifest.json", 120);
+    site.run_once().expect(0);
+    site.faults(&["list_images=status-before:503"]);
+    let mut verify = site.start(&["verify", "--json"]);
+    verify.wait_until("it asks", || site.calls(Operation::ListImages).len() > 20);
+    let database = Connection::open(site.at("state/queue.db")).unwrap();
+    database.execute("UPDATE job SET reason = 'changed' WHERE id = 1", []).unwrap();
+    verify.wait_until("nobody reads an old state", || {
+        let checkpoint = |row: &rusqlite::Row<'_>| row.get::<_, i64>(0);
+        database.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], checkpoint).unwrap() == 0
+    });
+    site.faults(&[]);
+    let (_, sum) = read(&verify.finish().expect(0));
+    assert_eq!(sum["sum"]["standing"], 120, "{sum}");
+}
+
+#[test]
+fn a_limit_that_lasts_ends_it_with_3_and_is_said() {
+    let site = Site::new();
+    site.put_batch("batch.manifest.json", 2);
+    site.run_once().expect(0);
+    for (fault, said) in [
+        // Asked again and again, asked to come back tomorrow, and the account's own limit.
+        ("list_images=throttle:1", "HTTP 429"),
+        ("list_images=throttle:86400", "HTTP 429"),
+        ("list_images=errors200:104", "HTTP 200"),
+    ] {
+        site.faults(&[fault]);
+        let finished = site.run(&["verify", "--give-up-after", "2s"]).expect(3);
+        let (waits, error): (Vec<_>, Vec<_>) = finished.stderr.lines().partition(|line| line.starts_with("waits"));
+        assert_eq!(waits.len(), 1, "once, what it waits for: {}", finished.stderr);
+        assert!(error.iter().any(|line| line.contains("a limit of the account")), "{}", finished.stderr);
+        assert!(finished.stderr.contains(said), "{}", finished.stderr);
+    }
 }
