@@ -17,7 +17,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::mount;
+use super::{file_system::FileSystem, mount};
 use crate::{entry::RelativePath, problem::Problem};
 
 /// How often an interrupted or disturbed opening is tried again; the kernel asks for it when a rename runs meanwhile.
@@ -162,7 +162,7 @@ impl Root {
         let fd = rustix::fs::open(path, OPEN_FOLDER.difference(OFlags::NOFOLLOW), Mode::empty())?;
         mount::still_mounted(&fd, path)?;
         let identity = Identity::now(&fd)?;
-        let numbers_last = mount::numbers_last(&fd)?;
+        let numbers_last = FileSystem::of(&fd)?.keeps_numbers();
         Ok(Self { fd, path: path.to_owned(), identity, numbers_last })
     }
 

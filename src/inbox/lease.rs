@@ -12,6 +12,8 @@
 
 use std::{fs::File, io, os::fd::AsRawFd};
 
+use super::file_system::FileSystem;
+
 /// What the kernel says of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
@@ -22,10 +24,6 @@ pub enum Answer {
     /// The kernel does not say.
     Unknown,
 }
-
-/// File systems that refuse a lease with the word for a writer where only their server has promised them nothing: NFS, and
-/// SMB by the three numbers that it has had.
-const REMOTE: [u64; 4] = [0x6969, 0x517B, 0xFF53_4D42, 0xFE53_4D42];
 
 /// Which signal tells of a lease that somebody is in the way of; the same on all processors that Rust builds for. `libc` lacks it.
 const F_SETSIG: libc::c_int = 10;
@@ -55,11 +53,7 @@ fn judge(asked: io::Result<()>, is_remote: impl FnOnce() -> bool) -> Answer {
 }
 
 fn is_remote(file: &File) -> bool {
-    // The number has 32 bits; some processors' C has a wider type for it, and a sign.
-    rustix::fs::fstatfs(file).map_or(true, |stat| {
-        let number = u64::try_from(i128::from(stat.f_type) & 0xFFFF_FFFF).unwrap_or_default();
-        REMOTE.contains(&number)
-    })
+    FileSystem::of(file).map_or(true, FileSystem::may_refuse_leases_without_a_writer)
 }
 
 /// What is asked of a descriptor.

@@ -6,6 +6,7 @@
 pub mod beneath;
 
 pub mod examine;
+pub mod file_system;
 pub mod file_type;
 pub mod lease;
 mod mount;

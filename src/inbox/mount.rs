@@ -1,4 +1,4 @@
-//! What the mount under a drop can be relied on for.
+//! Whether a mount is still there.
 
 use std::{
     collections::BTreeSet,
@@ -54,18 +54,4 @@ fn remember(path: &Path, told: rustix::io::Result<rustix::fs::Statx>) -> io::Res
         return Err(io::Error::new(io::ErrorKind::NotFound, why));
     }
     Ok(())
-}
-
-/// Whether a file keeps its inode's number for as long as it is there, by the file system's magic number.
-///
-/// FUSE may give out new ones whenever the kernel forgets a file, at each mount, and for each name of a file; the others
-/// make them up where their server has none.
-///
-/// # Errors
-///
-/// The kernel's, where the mount is lost.
-pub(super) fn numbers_last(folder: &impl AsFd) -> io::Result<bool> {
-    // The kernel extends the sign of numbers above 2³¹ on some processors.
-    let magic = rustix::fs::fstatfs(folder)?.f_type & 0xFFFF_FFFF;
-    Ok(!matches!(magic, 0x6573_5546 | 0xFF53_4D42 | 0xFE53_4D42 | 0x517B | 0x0102_1997 | 0x786F_4256))
 }

@@ -19,6 +19,9 @@ use notify::{
     event::{AccessKind, AccessMode},
 };
 
+pub use super::file_system::Delivery;
+use super::file_system::FileSystem;
+
 /// Why a folder cannot be watched. It can still be polled.
 #[derive(Debug, thiserror::Error)]
 pub enum WatchError {
@@ -182,46 +185,13 @@ fn is_worth_a_look(event: &Event) -> bool {
     }
 }
 
-/// Whether a file system tells of changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Delivery {
-    /// Of all of them.
-    Yes,
-    /// Not of those that other machines make. Holds the file system's name.
-    No(&'static str),
-    /// It is none that is known here.
-    Unknown,
-}
-
-/// Whether the file system under a folder tells of changes, by its magic number (linux/magic.h and the file systems' own
-/// sources).
+/// Whether the file system under a folder tells of changes.
 ///
 /// # Errors
 ///
 /// The kernel's, where there is no such folder or its mount is lost.
 pub fn delivers_events(path: &Path) -> io::Result<Delivery> {
-    // The kernel extends the sign of numbers above 2³¹ on some processors.
-    Ok(delivery(rustix::fs::statfs(path)?.f_type & 0xFFFF_FFFF))
-}
-
-fn delivery(magic: i64) -> Delivery {
-    match magic {
-        0x6969 => Delivery::No("NFS"),
-        0xFF53_4D42 | 0xFE53_4D42 | 0x517B => Delivery::No("SMB/CIFS"),
-        0x6573_5546 => Delivery::No("FUSE"),
-        0x0102_1997 => Delivery::No("9p"),
-        0x786F_4256 => Delivery::No("VirtualBox shared folder"),
-        0x00C3_6400 => Delivery::No("Ceph"),
-        0x5346_414F | 0x6B41_4653 => Delivery::No("AFS"),
-        0x0BD0_0BD0 => Delivery::No("Lustre"),
-        0x4750_4653 => Delivery::No("GPFS"),
-        0x0116_1970 => Delivery::No("GFS2"),
-        0x7461_636F => Delivery::No("OCFS2"),
-        // ext2 to ext4, XFS, Btrfs, tmpfs, ZFS, F2FS, overlayfs, bcachefs, exFAT, FAT, and NTFS.
-        0xEF53 | 0x5846_5342 | 0x9123_683E | 0x0102_1994 | 0x2FC1_2FC1 | 0xF2F5_2010 | 0x794C_7630 | 0xCA45_1A4E
-        | 0x2011_BAB0 | 0x4D44 | 0x7366_746E => Delivery::Yes,
-        _ => Delivery::Unknown,
-    }
+    Ok(FileSystem::at(path)?.delivers_events())
 }
 
 #[cfg(test)]
@@ -328,11 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn file_systems_are_known_by_their_numbers() {
-        assert_eq!(delivery(0x6969), Delivery::No("NFS"));
-        assert_eq!(delivery(0xFE53_4D42), Delivery::No("SMB/CIFS"));
-        assert_eq!(delivery(0xEF53), Delivery::Yes);
-        assert_eq!(delivery(1), Delivery::Unknown);
+    fn a_folder_is_asked_for_its_file_system() {
         assert_eq!(delivers_events(Path::new("/dev/shm")).unwrap(), Delivery::Yes);
         assert!(delivers_events(Path::new("/no/such/folder")).is_err());
     }
