@@ -22,7 +22,7 @@ use crate::{
     delivery::join,
     durable::{self, Access, Folder},
     inbox::{
-        beneath::{Identity, Root},
+        beneath::Root,
         shelf::{self, ShelfError},
     },
     queue::{Queue, QueueError, awaited::NotNow, settle, settle::Ended},
@@ -212,38 +212,4 @@ fn parent_of(path: &str) -> &str {
 
 fn name_of(path: &str) -> &str {
     path.rsplit_once('/').map_or(path, |(_, name)| name)
-}
-
-/// The identity of a manifest's file as the queue keeps it.
-#[must_use]
-pub fn write_identity(identity: &Identity) -> String {
-    format!("{}:{}:{}:{}", identity.dev, identity.ino, identity.bytes, identity.mtime_ns)
-}
-
-/// Reads [`write_identity`]; what that leaves out is zero and is not compared.
-fn read_identity(text: &str) -> Option<Identity> {
-    let mut parts = text.split(':');
-    let identity = Identity {
-        dev: parts.next()?.parse().ok()?,
-        ino: parts.next()?.parse().ok()?,
-        bytes: parts.next()?.parse().ok()?,
-        mtime_ns: parts.next()?.parse().ok()?,
-        ctime_ns: 0,
-        links: 0,
-        uid: 0,
-    };
-    parts.next().is_none().then_some(identity)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_identity_reads_back() {
-        let identity = Identity { dev: 1, ino: 2, bytes: 3, mtime_ns: -4, ctime_ns: 0, links: 0, uid: 0 };
-        assert_eq!(read_identity(&write_identity(&identity)), Some(identity));
-        assert_eq!(read_identity("1:2:3"), None);
-        assert_eq!(read_identity(""), None);
-    }
 }

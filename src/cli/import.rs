@@ -22,11 +22,11 @@ use super::{
     start::{self, Usage},
 };
 use crate::{
-    closing::write_identity,
     config::{AfterSuccess, Config, DropConfig, OnInvalid, parse_duration},
     dispatch::is_open,
     inbox::{
         beneath::Root,
+        kept,
         scan::{Rules as ScanRules, globs, scan},
     },
     intake::{
@@ -456,11 +456,12 @@ impl Orders {
             None => (target.root.clone(), folder.to_owned()),
         };
         // The same manifest that an earlier call left unsettled is gone on with, not taken in again.
-        if let Some(known) = queue.known_manifest(&self.drop, &target.manifest)?
+        // One that is like it in another folder is another one, since the images lie beside it.
+        if let Some(known) = queue.known_manifest(&self.drop, &target.root, &target.manifest)?
             && !known.closed
             && !known.admitting
             && known.sha256 == opened.sha256.0
-            && known.file == write_identity(&opened.identity)
+            && root.present(opened.identity).is_kept_as(&known.file)
         {
             tracing::info!(manifest = target.manifest, batch = known.batch_id, "goes on where it stopped");
             return Ok(Some(known.batch_id));
@@ -470,7 +471,7 @@ impl Orders {
             drop: self.drop.clone(),
             manifest: target.manifest.clone(),
             manifest_sha256: opened.sha256,
-            manifest_file: write_identity(&opened.identity),
+            manifest_file: kept::write(&opened.identity),
             root: target.root.clone(),
             image_root: image_root.clone(),
             image_folder,

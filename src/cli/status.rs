@@ -212,7 +212,7 @@ mod tests {
             arrivals::Arrival,
             control::Cause,
             lock::Lock,
-            test_support::{DROP, NOW, Site},
+            test_support::{self, DROP, NOW, Site},
         },
     };
 
@@ -242,7 +242,7 @@ mod tests {
         let arrival = Arrival {
             drop: DROP.into(),
             manifest: "late\u{1b}.manifest.json".into(),
-            file: "1".into(),
+            file: test_support::a_file(),
             reason: "2 files are missing".into(),
             missing: vec!["x.png".into()],
         };

@@ -9,7 +9,7 @@ use crate::{
     queue::{
         admit::Admission,
         arrivals::Arrival,
-        test_support::{DROP, NOW, Site, document, take},
+        test_support::{self, DROP, NOW, Site, document, take},
     },
 };
 
@@ -24,7 +24,7 @@ fn arrival(manifest: &str, missing: &[&str]) -> Arrival {
     Arrival {
         drop: DROP.into(),
         manifest: manifest.into(),
-        file: "1".into(),
+        file: test_support::a_file(),
         reason: "a file is missing".into(),
         missing: missing.iter().map(|&path| path.into()).collect(),
     }

@@ -12,13 +12,14 @@ use std::{
 
 use rusqlite::Connection;
 
-use super::{ClosingError, parent_of, read_identity};
+use super::{ClosingError, parent_of};
 use crate::{
     config::AfterSuccess,
     delivery::join,
     durable,
     inbox::{
         beneath::{Identity, Refusal, Root},
+        kept,
         shelf::{self, PutAway, ShelfError},
     },
     job::Place,
@@ -173,7 +174,7 @@ impl Mover<'_> {
         let path = format!("{}{marker}", batch.manifest);
         let mut touched = BTreeSet::new();
         let root = self.root(&batch.root)?;
-        if is_for_the_next(root, &batch.manifest, read_identity(&batch.manifest_file).as_ref(), &path) {
+        if is_for_the_next(root, &batch.manifest, kept::read(&batch.manifest_file).as_ref(), &path) {
             return Ok(());
         }
         dispose(root, &path, None, shelf, &path, &mut touched)?;
@@ -186,7 +187,7 @@ impl Mover<'_> {
     /// Puts the manifest away, if it is still the one that was taken in; returns where it lies now.
     fn manifest(&mut self) -> Result<Option<Place>, ClosingError> {
         let (batch, shelf) = (self.batch, self.shelf);
-        let expected = read_identity(&batch.manifest_file);
+        let expected = kept::read(&batch.manifest_file);
         let (folder, path) = match &batch.lies {
             Some(place) => (Path::new(&place.root), place.path.as_str()),
             None => (batch.root.as_path(), batch.manifest.as_str()),

@@ -17,7 +17,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{file_system::FileSystem, mount};
+use super::{file_system::FileSystem, kept::Present, mount};
 use crate::{entry::RelativePath, problem::Problem};
 
 /// How often an interrupted or disturbed opening is tried again; the kernel asks for it when a rename runs meanwhile.
@@ -196,7 +196,13 @@ impl Root {
     /// The device's number is not compared, since it lasts no longer than the mount or the machine's uptime.
     #[must_use]
     pub fn is_as_it_was(&self, then: &Identity, now: &Identity) -> bool {
-        (then.ino == now.ino || !self.numbers_last) && then.bytes == now.bytes && then.mtime_ns == now.mtime_ns
+        self.present(*now).is_as(then)
+    }
+
+    /// A file beneath it as it is now, to be compared with what was kept of one.
+    #[must_use]
+    pub const fn present(&self, now: Identity) -> Present {
+        Present::new(now, self.numbers_last)
     }
 
     /// Opens a regular file for reading, without ever waiting for one.

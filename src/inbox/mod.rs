@@ -8,6 +8,7 @@ pub mod beneath;
 pub mod examine;
 pub mod file_system;
 pub mod file_type;
+pub mod kept;
 pub mod lease;
 mod mount;
 pub mod scan;

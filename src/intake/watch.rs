@@ -13,10 +13,10 @@ use std::{
 
 use crate::{
     clock::{self, Timestamp},
-    closing::write_identity,
     config::{AfterSuccess, DropConfig},
     inbox::{
-        beneath::{Identity, Refusal, Root},
+        beneath::{Refusal, Root},
+        kept::{self, Present},
         scan::{Found, Rules as ScanRules, globs, scan},
         watch::{Delivery, delivers_events},
         writers::Writers,
@@ -58,7 +58,7 @@ pub struct Drop {
 /// What is remembered of a manifest between two looks.
 #[derive(Debug, Clone)]
 struct Seen {
-    identity: Identity,
+    file: Present,
     /// A digest of the identities of everything that it names; changes as long as somebody writes.
     files: u64,
     /// Since when nothing has changed.
@@ -239,29 +239,21 @@ impl Drop {
     fn consider(&mut self, root: &Root, found: Found, number: u64, looked: &mut Looked) -> Result<(), QueueError> {
         let now = Instant::now();
         let Found { path, identity } = found;
-        let known = self.seen.get(&path).filter(|seen| seen.identity == identity).cloned();
+        let file = root.present(identity);
+        let known = self.seen.get(&path).filter(|seen| seen.file == file).cloned();
         let mut seen = match known {
             Some(seen) => seen,
             None => {
-                let standing = self.standing(root, &path, &identity)?;
+                let standing = self.standing(root, &path, &file)?;
                 // New or changed: it must lie still for as long as the drop says, from now on.
-                Seen {
-                    identity,
-                    files: 0,
-                    still_since: now,
-                    next: now,
-                    looks: 0,
-                    standing,
-                    not_whole: None,
-                    scan: number,
-                }
+                Seen { file, files: 0, still_since: now, next: now, looks: 0, standing, not_whole: None, scan: number }
             }
         };
         seen.scan = number;
         if matches!(seen.standing, Standing::Queued | Standing::Behind) {
             // A manifest that was overwritten while its batch was under way is looked at again when that is closed.
             if !self.is_open(&path)? {
-                seen.standing = self.standing(root, &path, &identity)?;
+                seen.standing = self.standing(root, &path, &file)?;
             }
         }
         if !seen.is_known() && seen.standing != Standing::Behind && now >= seen.next {
@@ -292,21 +284,21 @@ impl Drop {
     }
 
     /// Whether the queue knows this manifest already.
-    fn standing(&self, root: &Root, path: &str, identity: &Identity) -> Result<Standing, QueueError> {
+    fn standing(&self, root: &Root, path: &str, file: &Present) -> Result<Standing, QueueError> {
         let known = known_manifest(&self.known, &self.config.name, path)?;
         let Some(known) = known else { return Ok(Standing::Settling) };
         if known.admitting {
             return Ok(Standing::Settling);
         }
         if !known.closed {
-            return Ok(if known.file == write_identity(identity) { Standing::Queued } else { Standing::Behind });
+            return Ok(if file.is_kept_as(&known.file) { Standing::Queued } else { Standing::Behind });
         }
         // A settled manifest that was to stay is the same as long as its content is; elsewhere it was moved away, so
         // whatever lies here now is new.
         if known.moved || self.config.after_success != AfterSuccess::Keep {
             return Ok(Standing::Settling);
         }
-        if known.file == write_identity(identity) {
+        if file.is_surely_kept_as(&known.file) {
             return Ok(Standing::Settled);
         }
         let same = examine::open(root, path, self.rules.limits.max_bytes)
@@ -483,7 +475,7 @@ impl Drop {
             Arrival {
                 drop: self.config.name.clone(),
                 manifest: path.to_owned(),
-                file: write_identity(&seen.identity),
+                file: seen.file,
                 reason,
                 missing: missing.to_vec(),
             },
@@ -502,7 +494,7 @@ impl Drop {
             drop: self.config.name.clone(),
             manifest: path.to_owned(),
             manifest_sha256: opened.sha256,
-            manifest_file: write_identity(&opened.identity),
+            manifest_file: kept::write(&opened.identity),
             root: self.config.path.clone(),
             image_root: self.config.path.clone(),
             image_folder: folder_of(path).to_owned(),

@@ -58,6 +58,12 @@ impl Place {
         Queue::look(self.queue.path()).unwrap().query_row(sql, [], |row| row.get(0)).unwrap()
     }
 
+    /// Changes what is kept, as time or a mount would have.
+    fn change(&self, sql: &str) {
+        let changed = rusqlite::Connection::open(self.queue.path()).unwrap().execute(sql, []).unwrap();
+        assert_eq!(changed, 1, "{sql}");
+    }
+
     /// Creates whatever is queued.
     fn create_all(&self) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -104,6 +110,49 @@ fn how_long_a_manifest_has_waited_is_not_forgotten_by_looks_in_between() {
     fs::remove_file(place.at("a.manifest.json")).unwrap();
     assert_eq!(inbox.look(2).unwrap().waiting, 0);
     assert_eq!(first_seen(), None, "what its sender took back is forgotten");
+}
+
+/// What a restart of the machine, or a new mount, makes of a kept identity: the device has another number.
+const OTHER_DEVICE: &str = "'987654321' || substr(FILE, instr(FILE, ':'))";
+
+#[test]
+fn how_long_a_manifest_has_waited_is_not_forgotten_when_its_device_has_another_number() {
+    let place = Place::new(|config| config.incomplete_after = Duration::from_secs(48 * 3600));
+    place.put_manifest("a.manifest.json", "missing.png");
+    assert_eq!(place.drop().look(0).unwrap().waiting, 1);
+    let file = OTHER_DEVICE.replace("FILE", "file");
+    // Each day the machine is started anew.
+    let day = format!("UPDATE arrival SET first_seen = first_seen - 86400000, file = {file}");
+    place.change(&day);
+    let since = place.value("SELECT first_seen FROM arrival");
+    let looked = place.drop().look(0).unwrap();
+    assert_eq!((looked.waiting, looked.taken), (1, 0), "{looked:?}");
+    assert_eq!(place.value("SELECT first_seen FROM arrival"), since);
+    place.change(&day);
+    let looked = place.drop().look(0).unwrap();
+    assert_eq!((looked.waiting, looked.taken), (0, 1), "it has waited for long enough: {looked:?}");
+}
+
+#[test]
+fn another_manifest_under_the_same_name_has_not_waited_yet() {
+    let place = Place::new(|_| {});
+    place.put_manifest("a.manifest.json", "missing.png");
+    assert_eq!(place.drop().look(0).unwrap().waiting, 1);
+    place.change("UPDATE arrival SET first_seen = 1");
+    place.put_manifest("a.manifest.json", "missing-too.png");
+    assert_eq!(place.drop().look(0).unwrap().waiting, 1);
+    assert!(place.value("SELECT first_seen FROM arrival") > Some(1));
+}
+
+#[test]
+fn a_queued_manifest_is_known_when_its_device_has_another_number() {
+    let place = Place::new(|_| {});
+    fs::write(place.at("a.png"), samples::PNG).unwrap();
+    place.put_manifest("a.manifest.json", "a.png");
+    assert_eq!(place.drop().look(0).unwrap().taken, 1);
+    place.change(&format!("UPDATE batch SET manifest_file = {}", OTHER_DEVICE.replace("FILE", "manifest_file")));
+    let looked = place.drop().look(0).unwrap();
+    assert_eq!((looked.behind, looked.taken), (0, 0), "{looked:?}");
 }
 
 #[test]

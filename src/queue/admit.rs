@@ -30,7 +30,7 @@ pub struct Plan {
     pub manifest: String,
     /// Its digest.
     pub manifest_sha256: Sha256,
-    /// The identity of its file, as text: see [`crate::inbox`].
+    /// The identity of its file, as text: see [`crate::inbox::kept`].
     pub manifest_file: String,
     /// The drop's folder.
     pub root: PathBuf,
@@ -178,7 +178,7 @@ pub fn has_jobs(connection: &Connection, batch_id: i64) -> Result<bool, QueueErr
         .query_row([batch_id], |row| row.get(0))?)
 }
 
-fn text(path: &Path) -> String {
+pub(super) fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 

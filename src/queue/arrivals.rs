@@ -1,9 +1,14 @@
 //! What lies in a drop and is not taken in yet, and what is known of manifests that were.
 
+use std::path::Path;
+
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{Queue, QueueError, admit::drop_id};
-use crate::clock::Timestamp;
+use super::{
+    Queue, QueueError,
+    admit::{drop_id, text},
+};
+use crate::{clock::Timestamp, inbox::kept::Present};
 
 /// A manifest that cannot be taken in yet.
 #[derive(Debug, Clone)]
@@ -12,8 +17,8 @@ pub struct Arrival {
     pub drop: String,
     /// Its path relative to the drop.
     pub manifest: String,
-    /// The identity of its file.
-    pub file: String,
+    /// Its file.
+    pub file: Present,
     /// What it waits for.
     pub reason: String,
     /// The first of the files that it waits for.
@@ -30,19 +35,34 @@ impl Queue {
         self.run_blocking(move |connection| {
             let drop_id = drop_id(connection, &arrival.drop)?;
             let missing = serde_json::to_string(&arrival.missing).ok();
+            let noted: Option<String> = connection
+                .prepare_cached("SELECT file FROM arrival WHERE drop_id = ?1 AND manifest = ?2")?
+                .query_row(params![drop_id, arrival.manifest], |row| row.get(0))
+                .optional()?;
+            let is_the_same = noted.is_some_and(|noted| arrival.file.is_kept_as(&noted));
             // Another file under the same name is another arrival, so its time starts anew.
             let first = connection
                 .prepare_cached(
                     "INSERT INTO arrival VALUES (?1, ?2, ?3, ?4, ?4, ?5, ?6)
                      ON CONFLICT (drop_id, manifest) DO UPDATE SET
-                         first_seen = CASE WHEN file = excluded.file THEN first_seen ELSE excluded.first_seen END,
+                         first_seen = CASE WHEN ?7 THEN first_seen
+                                           ELSE excluded.first_seen END,
                          file = excluded.file, checked_at = excluded.checked_at,
                          reason = excluded.reason, missing = excluded.missing
                      RETURNING first_seen",
                 )?
-                .query_row(params![drop_id, arrival.manifest, arrival.file, now.0, arrival.reason, missing], |row| {
-                    row.get(0)
-                })?;
+                .query_row(
+                    params![
+                        drop_id,
+                        arrival.manifest,
+                        arrival.file.to_keep(),
+                        now.0,
+                        arrival.reason,
+                        missing,
+                        is_the_same
+                    ],
+                    |row| row.get(0),
+                )?;
             Ok(Timestamp(first))
         })
     }
@@ -102,30 +122,35 @@ impl Queue {
         })
     }
 
-    /// What is known of the manifest at this path: the newest batch made of it, and whether that is closed.
+    /// What is known of the manifest at this path in a folder: the newest batch made of it, and whether that is closed.
     ///
     /// # Errors
     ///
     /// Those of the database.
-    pub fn known_manifest(&self, drop: &str, manifest: &str) -> Result<Option<Known>, QueueError> {
-        let (drop, manifest) = (drop.to_owned(), manifest.to_owned());
-        self.run_blocking(move |connection| known_manifest(connection, &drop, &manifest))
+    pub fn known_manifest(&self, drop: &str, root: &Path, manifest: &str) -> Result<Option<Known>, QueueError> {
+        let (drop, root, manifest) = (drop.to_owned(), text(root), manifest.to_owned());
+        self.run_blocking(move |connection| known(connection, &drop, Some(&root), &manifest))
     }
 }
 
-/// The same, for whoever has a connection to look with.
+/// The same in whichever folder the drop is or was, for whoever has a connection to look with.
 ///
 /// # Errors
 ///
 /// Those of the database.
 pub fn known_manifest(connection: &Connection, drop: &str, manifest: &str) -> Result<Option<Known>, QueueError> {
+    known(connection, drop, None, manifest)
+}
+
+fn known(connection: &Connection, drop: &str, root: Option<&str>, manifest: &str) -> Result<Option<Known>, QueueError> {
     Ok(connection
         .prepare_cached(
             "SELECT id, state, manifest_file, manifest_sha256, shelf IS NOT NULL FROM batch
               WHERE drop_id = (SELECT id FROM drop_folder WHERE name = ?1) AND manifest = ?2
+                AND root = coalesce(?3, root)
               ORDER BY id DESC LIMIT 1",
         )?
-        .query_row(params![drop, manifest], |row| {
+        .query_row(params![drop, manifest, root], |row| {
             let state: String = row.get(1)?;
             Ok(Known {
                 batch_id: row.get(0)?,

@@ -15,6 +15,7 @@ use crate::{
     clock::Timestamp,
     config::{AfterSuccess, Config, DropConfig},
     entry::{Content, Entry, ImageSource, ProfileId, RelativePath, Sha256, Source},
+    inbox::{beneath::Root, kept::Present},
     job::{Creation, Job, JobState, Waits},
     problem::Problem,
 };
@@ -24,6 +25,12 @@ pub const NOW: Timestamp = Timestamp(1_795_378_504_000);
 
 /// The drop that everything is admitted to.
 pub const DROP: &str = "partner-a";
+
+/// Any file, for whom it does not matter which.
+pub fn a_file() -> Present {
+    let root = Root::open(Path::new("/")).unwrap();
+    root.present(root.identity())
+}
 
 /// A queue, and the drop that belongs to it.
 pub struct Site {

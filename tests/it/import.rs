@@ -143,6 +143,57 @@ fn run_again_after_a_kill_it_goes_on() {
 }
 
 #[test]
+fn run_again_after_a_restart_of_the_machine_it_goes_on() {
+    let mut site = Site::new();
+    for folder in ["jan", "feb"] {
+        site.write(&format!("{folder}/a.png"), image(Format::Png, 1));
+        site.write(&format!("{folder}/a.manifest.json"), manifest(&[entry(folder, 1, "a.png")]));
+    }
+    site.stop_api();
+    site.run(&["import", "jan", "feb", "--give-up-after", "1s"]).expect(4);
+    // The same disk has another number.
+    let database = rusqlite::Connection::open(site.at("state/queue.db")).unwrap();
+    let other = "UPDATE batch SET manifest_file = '987654321' || substr(manifest_file, instr(manifest_file, ':'))";
+    assert_eq!(database.execute(other, []).unwrap(), 2);
+    drop(database);
+    site.start_api();
+    site.run(&["import", "jan", "feb"]).expect(0);
+    for folder in ["jan", "feb"] {
+        let receipts = receipts(&site, &format!("{folder}/receipts"));
+        assert_eq!(receipts.len(), 1, "{folder}: it went on with the one that it had begun");
+        assert_eq!(receipts[0]["counts"]["created"], 1, "{folder}");
+    }
+    assert_eq!(site.summary().documents, 2);
+}
+
+#[test]
+fn manifests_that_differ_by_their_folder_alone_are_each_taken_in() {
+    let mut site = Site::new();
+    let modified = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    for (number, folder) in (1..).zip(["jan", "feb"]) {
+        site.write(&format!("{folder}/a.png"), image(Format::Png, number));
+        // Without a reference, so that each image makes a document of its own.
+        let mut document = entry("a", 1, "a.png");
+        document.as_object_mut().unwrap().remove("reference");
+        site.write(&format!("{folder}/a.manifest.json"), manifest(&[document]));
+        let file = fs::File::options().append(true).open(site.at(&format!("{folder}/a.manifest.json"))).unwrap();
+        file.set_modified(modified).unwrap();
+    }
+    site.stop_api();
+    site.run(&["import", "jan", "--give-up-after", "1s"]).expect(4);
+    // As where files have no numbers that last: what is kept of the one could be the other's.
+    let number = std::os::unix::fs::MetadataExt::ino(&fs::metadata(site.at("feb/a.manifest.json")).unwrap());
+    let database = rusqlite::Connection::open(site.at("state/queue.db")).unwrap();
+    let parts: String = database.query_row("SELECT manifest_file FROM batch", [], |row| row.get(0)).unwrap();
+    let [device, _, bytes, time] = parts.split(':').collect::<Vec<_>>()[..] else { panic!("{parts}") };
+    database.execute("UPDATE batch SET manifest_file = ?1", [format!("{device}:{number}:{bytes}:{time}")]).unwrap();
+    drop(database);
+    site.start_api();
+    site.run(&["import", "feb"]).expect(0);
+    assert_eq!(receipts(&site, "feb/receipts").len(), 1);
+}
+
+#[test]
 fn two_thousand_rows_of_csv() {
     let site = Site::new();
     let mut csv = "profile_id,reference,category,document_type,path,image_type\n".to_owned();
