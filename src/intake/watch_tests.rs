@@ -145,6 +145,16 @@ fn another_manifest_under_the_same_name_has_not_waited_yet() {
 }
 
 #[test]
+fn a_manifest_that_came_while_the_clock_was_ahead_does_not_wait_for_that_time() {
+    let place = Place::new(|_| {});
+    place.put_manifest("a.manifest.json", "missing.png");
+    assert_eq!(place.drop().look(0).unwrap().waiting, 1);
+    place.change("UPDATE arrival SET first_seen = first_seen + 315360000000");
+    assert_eq!(place.drop().look(0).unwrap().waiting, 1);
+    assert!(place.value("SELECT first_seen FROM arrival") <= Some(Timestamp::now().0));
+}
+
+#[test]
 fn a_queued_manifest_is_known_when_its_device_has_another_number() {
     let place = Place::new(|_| {});
     fs::write(place.at("a.png"), samples::PNG).unwrap();

@@ -40,12 +40,13 @@ impl Queue {
                 .query_row(params![drop_id, arrival.manifest], |row| row.get(0))
                 .optional()?;
             let is_the_same = noted.is_some_and(|noted| arrival.file.is_kept_as(&noted));
-            // Another file under the same name is another arrival, so its time starts anew.
+            // Another file under the same name is another arrival, so its time starts anew. A first time that is still to
+            // come was told by a clock that has been set right since.
             let first = connection
                 .prepare_cached(
                     "INSERT INTO arrival VALUES (?1, ?2, ?3, ?4, ?4, ?5, ?6)
                      ON CONFLICT (drop_id, manifest) DO UPDATE SET
-                         first_seen = CASE WHEN ?7 THEN first_seen
+                         first_seen = CASE WHEN ?7 THEN min(first_seen, excluded.first_seen)
                                            ELSE excluded.first_seen END,
                          file = excluded.file, checked_at = excluded.checked_at,
                          reason = excluded.reason, missing = excluded.missing
