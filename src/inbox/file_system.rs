@@ -32,7 +32,9 @@ pub enum FileSystem {
     Gfs2,
     /// OCFS2, on disks that machines share.
     Ocfs2,
-    /// One on a disk, or in memory, of this machine alone.
+    /// FAT and exFAT, as on memory cards and sticks.
+    Fat,
+    /// Another on a disk, or in memory, of this machine alone.
     Local,
     /// None that is known here.
     Unknown,
@@ -73,8 +75,8 @@ const NUMBERS: [(u32, FileSystem); 25] = [
     (0xF2F5_2010, FileSystem::Local),      // F2FS_SUPER_MAGIC
     (0x794C_7630, FileSystem::Local),      // OVERLAYFS_SUPER_MAGIC
     (0xCA45_1A4E, FileSystem::Local),      // BCACHEFS_STATFS_MAGIC, fs/bcachefs/bcachefs_format.h
-    (0x2011_BAB0, FileSystem::Local),      // EXFAT_SUPER_MAGIC
-    (0x0000_4D44, FileSystem::Local),      // MSDOS_SUPER_MAGIC, and of vfat
+    (0x2011_BAB0, FileSystem::Fat),        // EXFAT_SUPER_MAGIC
+    (0x0000_4D44, FileSystem::Fat),        // MSDOS_SUPER_MAGIC, and of vfat
     (0x7366_746E, FileSystem::Local),      // "ntfs", fs/ntfs3/super.c
 ];
 
@@ -121,18 +123,19 @@ impl FileSystem {
             Self::Gpfs => Delivery::No("GPFS"),
             Self::Gfs2 => Delivery::No("GFS2"),
             Self::Ocfs2 => Delivery::No("OCFS2"),
-            Self::Local => Delivery::Yes,
+            Self::Fat | Self::Local => Delivery::Yes,
             Self::Unknown => Delivery::Unknown,
         }
     }
 
     /// Whether a file keeps its inode's number for as long as it is there.
     ///
-    /// FUSE may give out new ones whenever the kernel forgets a file, at each mount, and for each name of a file; the other
-    /// three make them up where their server has none.
+    /// FUSE may give out new ones whenever the kernel forgets a file, at each mount, and for each name of a file; SMB, 9p
+    /// and `vboxsf` make them up where their server has none. FAT and exFAT have none on the disk, and count up in memory as
+    /// often as the kernel comes to a file anew.
     #[must_use]
     pub const fn keeps_numbers(self) -> bool {
-        !matches!(self, Self::Fuse | Self::Smb | Self::NineP | Self::VirtualBox)
+        !matches!(self, Self::Fuse | Self::Smb | Self::NineP | Self::VirtualBox | Self::Fat)
     }
 
     /// Whether a lease that is refused with the word for a writer may mean something else: that the server has promised this
@@ -157,6 +160,8 @@ mod tests {
             (0x6573_5546, FileSystem::Fuse),
             (0xEF53, FileSystem::Local),
             (0x9123_683E, FileSystem::Local),
+            (0x4D44, FileSystem::Fat),
+            (0x2011_BAB0, FileSystem::Fat),
             (1, FileSystem::Unknown),
         ] {
             assert_eq!(FileSystem::numbered(number), kind, "{number:#x}");
@@ -181,13 +186,14 @@ mod tests {
             (FileSystem::NineP, false, false),
             (FileSystem::VirtualBox, false, false),
             (FileSystem::Ceph, true, false),
+            (FileSystem::Fat, false, false),
             (FileSystem::Local, true, false),
             (FileSystem::Unknown, true, false),
         ] {
             assert_eq!(kind.keeps_numbers(), numbers, "{kind:?}");
             assert_eq!(kind.may_refuse_leases_without_a_writer(), leases, "{kind:?}");
             let delivers = kind.delivers_events();
-            let local = matches!(kind, FileSystem::Local);
+            let local = matches!(kind, FileSystem::Local | FileSystem::Fat);
             assert_eq!(delivers == Delivery::Yes, local, "{kind:?}");
             assert_eq!(delivers == Delivery::Unknown, kind == FileSystem::Unknown, "{kind:?}");
         }
