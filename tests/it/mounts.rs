@@ -264,6 +264,28 @@ fn a_mount_whose_server_dies_is_waited_for() {
     a_mount_goes_and_comes_back(Kind::Bind, Mount::die);
 }
 
+#[test]
+#[ignore = "needs root, /dev/fuse and sshfs: `.ci/run` asks for it"]
+fn an_import_from_a_mount_that_comes_back_with_other_numbers_goes_on() {
+    let mut share = Share::new(Kind::Ssh);
+    share.prepare("drop", 1);
+    let manifest = share.mount.at.join("1.manifest.json");
+    let number = || fs::metadata(&manifest).unwrap().ino();
+    share.site.stop_api();
+    share.site.run(&["import", "mounted", "--give-up-after", "1s"]).expect(4);
+    let before = number();
+    share.mount.come();
+    // Numbers are given as files are come to.
+    (0..20).for_each(|file| share.site.write(&format!("drop/{file}.txt"), ""));
+    assert!((0..20).all(|file| fs::metadata(share.mount.at.join(format!("{file}.txt"))).is_ok()));
+    assert_ne!(number(), before);
+    share.site.start_api();
+    share.site.run(&["import", "mounted"]).expect(0);
+    assert_eq!(share.site.summary().documents, 1);
+    let receipts = share.site.files().into_iter().filter(|file| file.starts_with("receipts/"));
+    assert_eq!(receipts.collect::<Vec<_>>(), ["receipts/1.manifest.json.receipt.json"]);
+}
+
 /// What is put away, and the receipts, may lie on a mount of their own; while that is away, files stay where they are.
 #[test]
 #[ignore = "needs root, /dev/fuse and bindfs: `.ci/run` asks for it"]
