@@ -6,10 +6,15 @@
 mod bucket;
 pub mod flight;
 mod quota;
+#[cfg(test)]
+mod random_tests;
 mod refill;
 mod search;
 #[cfg(test)]
 mod simulation_tests;
+#[cfg(test)]
+mod simulator;
+mod windows;
 
 use std::time::Duration;
 
@@ -154,7 +159,7 @@ impl Pacer {
         if let Some(all) = &mut self.bytes {
             all.take(bytes, now);
         }
-        Place::After(wait, self.quotas.of(operation).begin(now))
+        Place::After(wait, self.quotas.of(operation).begin(wait, now))
     }
 
     /// Lets those that are put off come back one by one, and faster than they fit: whoever comes too early waits in the
@@ -163,7 +168,9 @@ impl Pacer {
         if operation != Operation::CreateDocument {
             return wait;
         }
-        let due = self.booked.max(now.saturating_add(wait)).min(now.saturating_add(wait).saturating_add(SPREAD));
+        let first = now.saturating_add(wait);
+        // Not for much longer than they wait anyway: what is known of the rate may be wrong, and will be known better.
+        let due = self.booked.max(first).min(first.saturating_add(SPREAD.min(wait / 4)));
         let interval = self.documents_rate().map_or(0.01, |rate| 0.4 / rate.max(1e-6));
         self.booked = due.saturating_add(Duration::try_from_secs_f64(interval).unwrap_or(SPREAD).min(SPREAD));
         due.saturating_sub(now)

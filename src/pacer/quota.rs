@@ -10,7 +10,12 @@
 
 use std::time::Duration;
 
-use super::{bucket::Bucket, refill::Refill, search::Search};
+use super::{
+    bucket::Bucket,
+    refill::Refill,
+    search::Search,
+    windows::{Said, Windows},
+};
 
 /// A wait that is asked for is at least so long: some answers say zero and refuse the next call all the same.
 pub const SHORTEST_WAIT: Duration = Duration::from_millis(50);
@@ -71,18 +76,29 @@ pub struct Call {
     number: u64,
     /// When it was let out.
     at: Duration,
+    /// When it goes out, at the soonest.
+    goes: Duration,
 }
 
 /// The limit on one kind of call.
 #[derive(Debug, Clone)]
 pub(super) struct Quota {
     under_way: u32,
+    /// Those under way.
+    flying: Vec<Call>,
     calls: u64,
     not_before: Duration,
     first_at: Option<Duration>,
     answered: bool,
     told: Option<Level>,
     refill: Refill,
+    /// How many fit at most is to be told anew.
+    renew: bool,
+    windows: Windows,
+    /// When it was found that there are windows.
+    windowed_at: Option<Duration>,
+    /// After a refusal in a window one call goes first, and tells how things stand.
+    trial: Option<Trial>,
     trust: f64,
     /// How often a call was refused although the answers had said that it fits.
     lies: u32,
@@ -104,6 +120,14 @@ pub(super) struct Quota {
     run: u64,
 }
 
+/// A call that goes before all others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trial {
+    Due,
+    /// By its number.
+    UnderWay(u64),
+}
+
 /// How full the bucket was when the API last told.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Level {
@@ -118,12 +142,17 @@ impl Default for Quota {
     fn default() -> Self {
         Self {
             under_way: 0,
+            flying: Vec::new(),
             calls: 0,
             not_before: Duration::ZERO,
             first_at: None,
             answered: false,
             told: None,
             refill: Refill::default(),
+            renew: false,
+            windows: Windows::default(),
+            windowed_at: None,
+            trial: None,
             trust: 1.0,
             lies: 0,
             doubt: 0.0,
@@ -149,8 +178,15 @@ impl Quota {
 
     /// Whether a call that was let out may still go, after it waited: no other was turned away meanwhile.
     pub(super) fn stands(&self, call: Call, now: Duration) -> bool {
-        let booked_before = self.refused_at.is_some_and(|refused_at| call.at <= refused_at);
-        self.asked(now).is_zero() && !(booked_before && self.measured.is_some())
+        self.asked(now).is_zero() && self.is_firm(call)
+    }
+
+    /// Whether nothing was learnt since a call got its place by which it would not have got it.
+    fn is_firm(&self, call: Call) -> bool {
+        let since = |moment: Option<Duration>| moment.is_some_and(|moment| call.at <= moment);
+        let amiss = since(self.refused_at) && (self.measured.is_some() || self.windows.is_one());
+        let early = since(self.windowed_at) && call.goes > call.at;
+        !(amiss || early)
     }
 
     /// When the next call fits.
@@ -169,6 +205,22 @@ impl Quota {
         let paced = self.measured.as_ref().map_or(Duration::ZERO, |bucket| bucket.wait(1.0, now));
         let wait = paced.max(self.asked(now));
         let Some(level) = self.told.filter(|_| self.is_believed()) else { return Fit::After(wait) };
+        if self.windows.is_one() {
+            if matches!(self.trial, Some(Trial::UnderWay(_))) {
+                return Fit::Ask(UNSAID_WAIT);
+            }
+            if self.trial.is_some() {
+                return Fit::After(wait);
+            }
+            return match self.windows.fits_at(self.promised(now), now) {
+                Some(at) => Fit::After(wait.max(at.saturating_sub(now))),
+                // What comes back is promised to others already.
+                None => {
+                    let next = self.windows.next_back(now).map_or(UNSAID_WAIT, |at| at.saturating_sub(now));
+                    Fit::Ask(wait.max(next).max(SHORTEST_WAIT))
+                }
+            };
+        }
         let reserve = self.reserve(&level);
         let short = 1.0 + reserve - (self.level_at(&level, now) - f64::from(self.under_way));
         if short <= 0.0 {
@@ -182,8 +234,6 @@ impl Quota {
                 let soonest = until_full.filter(|_| full_suffices).map_or(by_rate, |full| by_rate.min(full));
                 Fit::After(wait.max(soonest))
             }
-            (None, Some(full)) if self.refill.is_window() && full_suffices => Fit::After(wait.max(full)),
-            (None, Some(full)) if self.refill.is_window() => Fit::Ask(wait.max(full).max(SHORTEST_WAIT)),
             // How fast it fills is not known. One call tries after a second; a refusal says more.
             (None, full) if self.under_way == 0 => {
                 Fit::After(wait.max(full.map_or(UNSAID_WAIT, |full| full.min(UNSAID_WAIT))))
@@ -201,6 +251,9 @@ impl Quota {
         let under_way = f64::from(self.under_way);
         let measured = self.measured.as_ref().map(|bucket| bucket.level_at(now) + bucket.rate() * left);
         let told = self.told.filter(|_| self.is_believed()).map(|level| {
+            if self.windows.is_one() {
+                return self.windows.free(self.promised(now), now + within);
+            }
             let full = level.full_at.is_some_and(|full| full <= now + within);
             let calls = self.level_at(&level, now) + self.rate().unwrap_or(0.0) * left;
             (if full { calls.max(level.burst) } else { calls }) - self.reserve(&level) - under_way
@@ -214,29 +267,50 @@ impl Quota {
     /// Calls a second, where that is known.
     pub(super) fn rate(&self) -> Option<f64> {
         let measured = self.measured.as_ref().map(Bucket::rate);
-        let told = self.refill.rate().map(|rate| rate * self.trust).filter(|_| self.is_believed());
+        let told = self.told_rate().map(|rate| rate * self.trust);
         told.or(measured).filter(|rate| *rate > 0.0)
     }
 
     /// Calls a second at best: as [`Self::rate`], whatever was misjudged.
     pub(super) fn best_rate(&self) -> Option<f64> {
-        self.refill.rate().filter(|_| self.is_believed()).or(self.rate())
+        self.told_rate().or(self.rate())
     }
 
-    /// Lets a call out.
-    pub(super) fn begin(&mut self, now: Duration) -> Call {
+    fn told_rate(&self) -> Option<f64> {
+        self.refill.rate().filter(|_| self.is_believed() && !self.windows.is_one())
+    }
+
+    /// Lets a call out, which goes after so long.
+    pub(super) fn begin(&mut self, wait: Duration, now: Duration) -> Call {
+        let goes = now.saturating_add(wait);
+
         self.first_at.get_or_insert(now);
         self.under_way = self.under_way.saturating_add(1);
         self.calls += 1;
+        if self.trial.is_some() {
+            self.trial = Some(Trial::UnderWay(self.calls));
+        }
         if let Some(measured) = &mut self.measured {
             measured.take(1.0, now);
         }
-        Call { number: self.calls, at: now }
+        let call = Call { number: self.calls, at: now, goes };
+        self.flying.push(call);
+        call
+    }
+
+    fn ended(&mut self, call: Call) {
+        if self.trial == Some(Trial::UnderWay(call.number)) {
+            self.trial = Some(Trial::Due);
+        }
+        self.under_way = self.under_way.saturating_sub(1);
+        if let Some(at) = self.flying.iter().position(|other| other.number == call.number) {
+            self.flying.swap_remove(at);
+        }
     }
 
     /// Takes back a call that was never sent.
     pub(super) fn unused(&mut self, call: Call, now: Duration) {
-        self.under_way = self.under_way.saturating_sub(1);
+        self.ended(call);
         // A measurement since then began with a bucket that this call was never taken out of.
         if let Some(measured) = &mut self.measured
             && self.refused_at.is_none_or(|refused_at| call.at > refused_at)
@@ -247,11 +321,12 @@ impl Quota {
 
     /// Learns from a call that the API did not turn away for its limit; `counted` says whether it may have counted it.
     pub(super) fn answered(&mut self, call: Call, told: Told, counted: bool, now: Duration) {
-        self.under_way = self.under_way.saturating_sub(1);
+        self.ended(call);
         if !counted {
             return;
         }
         self.answered = true;
+        self.trial = self.trial.filter(|_| self.refused_at.is_some_and(|refused_at| call.goes <= refused_at));
         self.in_a_row = 0;
         self.done_since += 1;
         self.trust = (self.trust + REGAIN).min(1.0);
@@ -264,7 +339,7 @@ impl Quota {
         match told.remaining {
             Some(remaining) => {
                 self.refill.counted();
-                self.learn(call.number, remaining, told.reset, now);
+                self.learn(call, remaining, told.reset, true, now);
             }
             None => {
                 let level = self.told.map(|level| Level { calls: self.level_at(&level, now) - 1.0, at: now, ..level });
@@ -275,7 +350,7 @@ impl Quota {
 
     /// Learns from a call that the API turned away; `asked` is the wait that it asks for.
     pub(super) fn refused(&mut self, call: Call, told: Told, asked: Option<Duration>, now: Duration) {
-        self.under_way = self.under_way.saturating_sub(1);
+        self.ended(call);
         self.answered = true;
         let same = self.refused_at.is_some_and(|refused_at| call.at <= refused_at);
         if !same {
@@ -300,8 +375,12 @@ impl Quota {
         }
         match told.remaining {
             Some(_) => {
-                self.learn(call.number, 0, told.reset, now);
+                if let Some((reset, asked)) = told.reset.zip(asked) {
+                    self.windows.refused(call.goes, reset, asked, self.flying(now), now);
+                }
+                self.learn(call, 0, told.reset, false, now);
                 self.refill.refused(asked, told.reset);
+                self.renew = true;
             }
             // Without numbers the level is what the refusal says: none.
             None => self.told = self.told.map(|level| Level { calls: 0.0, at: now, full_at: None, ..level }),
@@ -309,6 +388,7 @@ impl Quota {
         if told.remaining.is_none() || !self.is_believed() {
             self.measure(wait, now);
         }
+        self.trial = self.windows.is_one().then_some(Trial::Due);
         self.refused_at = Some(now);
         self.cost = u64::from(self.in_a_row.max(1));
         if self.done_since > 0 {
@@ -364,19 +444,29 @@ impl Quota {
         }
     }
 
-    fn learn(&mut self, number: u64, remaining: u64, reset: Option<Duration>, now: Duration) {
+    fn learn(&mut self, call: Call, remaining: u64, reset: Option<Duration>, passed: bool, now: Duration) {
+        let number = call.number;
         #[expect(clippy::cast_precision_loss, reason = "a count of calls is far below 2^53")]
         let remaining = remaining as f64;
+        if let Some(reset) = reset.filter(|_| passed) {
+            let was_one = self.windows.is_one();
+            self.windows.told(Said { number, sent: call.goes, remaining, reset }, self.flying(now), now);
+            if !was_one && self.windows.is_one() {
+                self.windowed_at = Some(now);
+            }
+        }
         let full_at = reset.map(|reset| now.saturating_add(reset));
-        let anew = self.refill.is_new();
+        // Only one that went out after a refusal tells how many fit since.
+        let anew = self.renew && self.refused_at.is_none_or(|refused_at| call.goes > refused_at);
+        self.renew &= !anew;
         self.refill.told(remaining, reset, now);
         let Some(level) = self.told else {
             self.told = Some(Level { calls: remaining, at: now, full_at, burst: remaining + 1.0, newest: number });
             return;
         };
         let expected = self.level_at(&level, now);
-        let amiss = remaining - expected;
         let newer = number >= level.newest;
+        let amiss = remaining - expected;
         let calls = if amiss <= 0.0 || (newer && self.under_way == 0) {
             remaining
         } else if newer {
@@ -389,7 +479,7 @@ impl Quota {
             calls,
             at: now,
             full_at: if newer { full_at } else { level.full_at.max(full_at) },
-            burst: if anew && newer { remaining + 1.0 } else { level.burst.max(remaining + 1.0) },
+            burst: if anew { remaining + 1.0 } else { level.burst.max(remaining + 1.0) },
             newest: level.newest.max(number),
         });
     }
@@ -403,13 +493,23 @@ impl Quota {
         (level.calls + rate * now.saturating_sub(level.at).as_secs_f64()).min(level.burst)
     }
 
+    /// How many calls are on their way, or will go: not those whose places do not stand any more.
+    fn promised(&self, now: Duration) -> usize {
+        self.flying.iter().filter(|call| call.goes <= now || self.is_firm(**call)).count()
+    }
+
+    /// How many calls are on their way now.
+    fn flying(&self, now: Duration) -> usize {
+        self.flying.iter().filter(|call| call.goes <= now).count()
+    }
+
     const fn is_believed(&self) -> bool {
         self.lies < LIES
     }
 
     /// How many calls are left unused, for what was misjudged. A window loses what it does not use.
     fn reserve(&self, level: &Level) -> f64 {
-        if self.refill.is_window() || level.burst < 3.0 {
+        if self.windows.is_one() || level.burst < 3.0 {
             return 0.0;
         }
         // A window that slides never gives back what is left unused, so that of a small one hardly any may be.

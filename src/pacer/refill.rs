@@ -3,8 +3,6 @@
 //! Two sources, and the better one counts: each call that is taken out of a bucket moves the moment when it is full by
 //! the time that one call takes to come back; and what remains grows between two answers. The API rounds the moment up
 //! to whole seconds (sandbox; the guide shows whole numbers), so every estimate is kept on the slow side.
-//!
-//! A window that fills at one blow shows by its end, which stays where it is however many calls are made.
 
 use std::time::Duration;
 
@@ -19,7 +17,6 @@ pub(super) struct Refill {
     by_growth: Option<f64>,
     /// Where the measurement of the growth began: what remained, when, and the calls counted since.
     growth_from: Option<(f64, Duration, f64)>,
-    window: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -33,25 +30,12 @@ const GROWTH_SPAN: Duration = Duration::from_secs(5);
 const GROWTH_CALLS: f64 = 8.0;
 
 impl Refill {
-    /// Calls a second; nothing where it is not known, or where the bucket fills at one blow.
+    /// Calls a second; nothing where it is not known.
     pub(super) fn rate(&self) -> Option<f64> {
-        if self.window {
-            return None;
-        }
         match (self.by_reset, self.by_growth) {
             (Some((reset, _)), Some(growth)) => Some(reset.max(growth)),
             (reset, growth) => reset.map(|(rate, _)| rate).or(growth),
         }
-    }
-
-    /// Whether the bucket fills at one blow.
-    pub(super) const fn is_window(&self) -> bool {
-        self.window
-    }
-
-    /// Whether everything that was known was thrown away.
-    pub(super) const fn is_new(&self) -> bool {
-        self.reference.is_none()
     }
 
     /// A call was counted.
@@ -71,17 +55,14 @@ impl Refill {
         };
         let (taken, later) = (full.remaining - remaining, reset - full.reset);
         if later <= -1.0 {
-            // A bucket that drips is never full sooner with fewer calls left.
-            self.window = true;
+            // A bucket that drips is never full sooner with fewer calls left, so that this is none.
             return;
         }
-        let rate = if later >= 1.0 {
-            self.window = false;
-            (taken / (later + 1.0)).max(taken / reset.max(1.0))
-        } else {
-            taken / reset.max(1.0)
-        };
-        if self.by_reset.is_none_or(|(_, weight)| taken >= weight / 2.0) {
+        let rate =
+            if later >= 1.0 { (taken / (later + 1.0)).max(taken / reset.max(1.0)) } else { taken / reset.max(1.0) };
+        // Where the moment did not move, that is the least that the rate can be, which says nothing against a higher one.
+        let says_little = later < 1.0 && self.by_reset.is_some_and(|(before, _)| rate < before);
+        if !says_little && self.by_reset.is_none_or(|(_, weight)| taken >= weight / 2.0) {
             let weight = self.by_reset.map_or(taken, |(_, weight)| taken.max(weight * 0.99));
             self.by_reset = Some((rate, weight));
         }

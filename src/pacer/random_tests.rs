@@ -1,0 +1,76 @@
+//! The pacer against limits of all shapes by chance, with workers, latencies and beginnings by chance; the same ones in
+//! each run.
+
+use super::{simulator::*, *};
+
+/// A run by chance against this shape.
+fn run(chance: &mut Chance, shape: Shape, says: Says, latency: Duration, phase: Duration) -> Run {
+    let workers = chance.one_of([2, 8, 16, 32]);
+    let mut run = Run::new(shape, says, workers, latency).begun(phase);
+    run.jitter = Some(*chance);
+    run
+}
+
+const SHAPES: [Shape; 3] = [
+    Shape::Drip { count: 10, seconds: 4, burst: 10 },
+    Shape::Window { count: 10, seconds: 4 },
+    Shape::Sliding { count: 10, seconds: 4 },
+];
+
+#[test]
+fn forty_calls_of_ten_in_four_seconds_take_little_longer_than_they_must_whenever_they_begin() {
+    let mut more_than_three = 0;
+    for seed in 0..600 {
+        let mut chance = Chance(seed);
+        let shape = SHAPES[usize::try_from(seed).unwrap() % SHAPES.len()];
+        let (latency, phase) = (MS(chance.one_of([1, 3, 10, 30])), MS(chance.below(4000)));
+        let mut run = run(&mut chance, shape, Says::Everything, latency, phase);
+        run.most = 40;
+        run.go_on(SECS(60));
+        assert_eq!(run.passed, 40, "{seed}: {shape:?}");
+        // What is under way at the first refusal is refused with it.
+        more_than_three += u32::from(run.refused > 3);
+        assert!(run.refused <= 5, "{seed}: {shape:?}: {} refused", run.refused);
+        // What the quota takes is 12 seconds.
+        assert!(run.now <= MS(15_600), "{seed}: {shape:?}: {:?}", run.now);
+    }
+    assert!(more_than_three <= 3, "{more_than_three} of 600 runs");
+}
+
+#[test]
+fn whatever_the_quota_is_nearly_all_of_it_is_used_by_what_is_told() {
+    for seed in 0..200 {
+        let mut chance = Chance(seed);
+        let (count, seconds) = chance.one_of([
+            (5, 1),
+            (10, 4),
+            (3, 10),
+            (100, 60),
+            (50, 10),
+            (50, 1),
+            (1000, 600),
+            (5, 5),
+            (20, 1),
+            (30, 60),
+            (200, 20),
+        ]);
+        let shape = match chance.below(4) {
+            0 => Shape::Drip { count, seconds, burst: count },
+            1 => Shape::Drip { count, seconds, burst: (count * (1 + chance.below(40)) / 10).max(3) },
+            2 => Shape::Window { count, seconds },
+            _ => Shape::Sliding { count, seconds },
+        };
+        // A call comes back with its answer, so that the latency is lost of each window.
+        let latency = MS(chance.one_of([1, 3, 10, 30, 100, 400]).min(seconds * 30));
+        let phase = MS(chance.below(seconds * 1000));
+        let mut run = run(&mut chance, shape, Says::Everything, latency, phase);
+        let span = Duration::from_secs_f64(5000.0 / shape.rate()).min(SECS(1200)).max(SECS(seconds * 8));
+        let learning = run.go_on(span / 4);
+        let (passed, refused) = run.go_on(span);
+        let used = passed as f64 / span.as_secs_f64() / shape.rate().min(run.speed());
+        let what = format!("{seed}: {shape:?} {latency:?}: {learning:?}, then {passed} passed, {refused} refused");
+        assert!(learning.1 <= 8 + learning.0 / 100, "{what}");
+        assert!(refused <= 3 + passed / 100, "{what}");
+        assert!(used >= 0.95, "{what}, {used:.3}");
+    }
+}

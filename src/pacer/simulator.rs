@@ -1,0 +1,323 @@
+//! Servers with limits of several shapes, and workers that send to them as fast as the pacer lets, on a simulated clock.
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, VecDeque},
+    time::Duration,
+};
+
+use super::*;
+
+pub(super) const MS: fn(u64) -> Duration = Duration::from_millis;
+pub(super) const SECS: fn(u64) -> Duration = Duration::from_secs;
+
+/// How a server counts.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Shape {
+    /// So many calls in so many seconds, dripping, with this burst.
+    Drip { count: u64, seconds: u64, burst: u64 },
+    /// So many calls in each window of so many seconds.
+    Window { count: u64, seconds: u64 },
+    /// So many calls within any so many seconds.
+    Sliding { count: u64, seconds: u64 },
+}
+
+impl Shape {
+    /// Calls a second in the long run.
+    pub(super) fn rate(self) -> f64 {
+        let (Self::Drip { count, seconds, .. } | Self::Window { count, seconds } | Self::Sliding { count, seconds }) =
+            self;
+        count as f64 / seconds as f64
+    }
+}
+
+/// What its answers say.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Says {
+    Everything,
+    RetryAfter,
+    Nothing,
+    /// That there is always room.
+    Lies,
+}
+
+#[derive(Debug)]
+pub(super) struct Server {
+    pub(super) shape: Shape,
+    says: Says,
+    /// How long its windows had been counted when the simulation began.
+    phase: Duration,
+    pub(super) full_at: Duration,
+    pub(super) window: u128,
+    used: u64,
+    passed: VecDeque<Duration>,
+}
+
+fn ceil(wait: Duration) -> Duration {
+    SECS(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
+}
+
+impl Server {
+    pub(super) fn new(shape: Shape, says: Says) -> Self {
+        let (full_at, phase) = (Duration::ZERO, Duration::ZERO);
+        Self { shape, says, phase, full_at, window: 0, used: 0, passed: VecDeque::new() }
+    }
+
+    /// Whether the call is let through, what is told, and the wait that is asked for.
+    fn call(&mut self, now: Duration) -> (bool, Told, Option<Duration>) {
+        let now = now + self.phase;
+        let (passes, remaining, reset, retry) = match self.shape {
+            Shape::Drip { count, seconds, burst } => {
+                let interval = SECS(seconds) / u32::try_from(count).unwrap();
+                let most = interval * u32::try_from(burst).unwrap();
+                let then = self.full_at.max(now) + interval;
+                if then > now + most {
+                    (false, 0, self.full_at.saturating_sub(now), then - most - now)
+                } else {
+                    self.full_at = then;
+                    let free = most - (then - now);
+                    (true, u64::try_from(free.as_nanos() / interval.as_nanos()).unwrap(), then - now, Duration::ZERO)
+                }
+            }
+            Shape::Window { count, seconds } => {
+                let window = now.as_nanos() / SECS(seconds).as_nanos();
+                if window != self.window {
+                    (self.window, self.used) = (window, 0);
+                }
+                let end = SECS(seconds) * u32::try_from(window + 1).unwrap() - now;
+                let passes = self.used < count;
+                self.used += u64::from(passes);
+                (passes, count - self.used, end, end)
+            }
+            Shape::Sliding { count, seconds } => {
+                while self.passed.front().is_some_and(|first| *first + SECS(seconds) <= now) {
+                    self.passed.pop_front();
+                }
+                let used = self.passed.len() as u64;
+                let passes = used < count;
+                if passes {
+                    self.passed.push_back(now);
+                }
+                let until = |moment: Option<&Duration>| moment.map_or(Duration::ZERO, |at| *at + SECS(seconds) - now);
+                (passes, count - used - u64::from(passes), until(self.passed.back()), until(self.passed.front()))
+            }
+        };
+        let told = match self.says {
+            Says::Everything => Told { remaining: Some(remaining), reset: Some(ceil(reset)) },
+            Says::Lies => Told { remaining: Some(500), reset: Some(SECS(1)) },
+            Says::RetryAfter | Says::Nothing => Told::default(),
+        };
+        (passes, told, (self.says != Says::Nothing && !passes).then_some(ceil(retry)))
+    }
+
+    /// When the next call fits, if not at once.
+    fn next_fit(&self, now: Duration) -> Duration {
+        let now = now + self.phase;
+        let fits = match self.shape {
+            Shape::Drip { count, seconds, burst } => {
+                let interval = SECS(seconds) / u32::try_from(count).unwrap();
+                (self.full_at + interval).saturating_sub(interval * u32::try_from(burst).unwrap())
+            }
+            Shape::Window { count, seconds } => {
+                let window = now.as_nanos() / SECS(seconds).as_nanos();
+                let is_full = window == self.window && self.used >= count;
+                if is_full { SECS(seconds) * u32::try_from(window + 1).unwrap() } else { now }
+            }
+            Shape::Sliding { count, seconds } => {
+                let nth = (self.passed.len() as u64).checked_sub(count).and_then(|nth| usize::try_from(nth).ok());
+                nth.map_or(now, |nth| self.passed[nth] + SECS(seconds))
+            }
+        };
+        fits.max(now) - self.phase
+    }
+
+    /// How many calls pass at best in so long.
+    pub(super) fn quota(&self, span: Duration) -> f64 {
+        let span = span.as_secs_f64();
+        match self.shape {
+            Shape::Drip { count, seconds, burst } => burst as f64 + span * count as f64 / seconds as f64,
+            Shape::Window { count, seconds } | Shape::Sliding { count, seconds } => {
+                count as f64 * (span / seconds as f64).ceil()
+            }
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Clone, Copy)]
+enum Step {
+    Returns,
+    Asks,
+    Sends,
+    Arrives,
+    Answered(bool),
+}
+
+/// A run: workers send as fast as they may.
+pub(super) struct Run {
+    pub(super) pacer: Pacer,
+    pub(super) server: Server,
+    pub(super) now: Duration,
+    latency: Duration,
+    events: BinaryHeap<Reverse<(Duration, u64, usize, Step)>>,
+    calls: Vec<Option<(Call, Told, Option<Duration>)>>,
+    number: u64,
+    pub(super) passed: u64,
+    pub(super) refused: u64,
+    /// The server stands still for so long at the end of each of so long.
+    pub(super) stalls: Option<(Duration, Duration)>,
+    /// Where each way takes another time, what is left of the chance.
+    pub(super) jitter: Option<Chance>,
+    /// There are only so many calls to make.
+    pub(super) most: u64,
+    /// How long the quota had room, no call was under way, and there was one to make.
+    pub(super) idle: Duration,
+    under_way: u32,
+    room_from: Duration,
+}
+
+/// Numbers by chance, the same ones for the same seed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Chance(pub(super) u64);
+
+impl Chance {
+    /// A number below `end`.
+    pub(super) const fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % end
+    }
+
+    pub(super) fn one_of<T: Copy, const N: usize>(&mut self, all: [T; N]) -> T {
+        all[usize::try_from(self.below(N as u64)).unwrap()]
+    }
+}
+
+impl Run {
+    pub(super) fn new(shape: Shape, says: Says, workers: usize, latency: Duration) -> Self {
+        let events = (0..workers).map(|worker| Reverse((Duration::ZERO, 0, worker, Step::Asks))).collect();
+        Self {
+            pacer: Pacer::new(&Allowance::default(), &[]),
+            server: Server::new(shape, says),
+            now: Duration::ZERO,
+            latency,
+            events,
+            calls: vec![None; workers],
+            number: 0,
+            passed: 0,
+            refused: 0,
+            stalls: None,
+            jitter: None,
+            most: u64::MAX,
+            idle: Duration::ZERO,
+            under_way: 0,
+            room_from: Duration::ZERO,
+        }
+    }
+
+    /// How many calls a second the workers make at most, nearly.
+    pub(super) fn speed(&self) -> f64 {
+        self.calls.len() as f64 / (self.latency.as_secs_f64() * 0.9)
+    }
+
+    /// The server's windows began so long before.
+    pub(super) fn begun(mut self, phase: Duration) -> Self {
+        self.server.phase = phase;
+        self
+    }
+
+    /// How long the server still stands still.
+    fn stalled(&self) -> Duration {
+        let Some((every, span)) = self.stalls else { return Duration::ZERO };
+        let into = Duration::from_nanos(u64::try_from(self.now.as_nanos() % every.as_nanos()).unwrap());
+        if into + span >= every { every - into } else { Duration::ZERO }
+    }
+
+    /// How long a call is on one of its ways.
+    fn way(&mut self, slow: bool) -> Duration {
+        let way = self.latency * (1 + u32::from(slow)) / 4;
+        let Some(chance) = &mut self.jitter else { return way };
+        // Now and then one is held up.
+        let share = if chance.below(50) == 0 { 200 + chance.below(800) } else { 50 + chance.below(100) };
+        way * u32::try_from(share).unwrap() / 100
+    }
+
+    fn next(&mut self, after: Duration, worker: usize, step: Step) {
+        self.number += 1;
+        self.events.push(Reverse((self.now + after, self.number, worker, step)));
+    }
+
+    /// Goes on for so long; returns how many calls passed and how many were turned away in it.
+    pub(super) fn go_on(&mut self, span: Duration) -> (u64, u64) {
+        const KIND: Operation = Operation::CreateDocument;
+        let (end, before) = (self.now + span, (self.passed, self.refused));
+        while let Some(&Reverse((at, ..))) = self.events.peek()
+            && at <= end
+            && self.passed < self.most
+        {
+            let Reverse((at, _, worker, step)) = self.events.pop().unwrap();
+            self.now = at;
+            match step {
+                // A job that comes back is not taken up before there is room for it.
+                Step::Returns => {
+                    let room = self.pacer.room(at);
+                    let again_in = room.again_in.clamp(MS(10), MS(200));
+                    let (after, step) =
+                        if room.jobs > 0 { (Duration::ZERO, Step::Asks) } else { (again_in, Step::Returns) };
+                    self.next(after, worker, step);
+                }
+                // The others make the last calls.
+                Step::Asks if self.passed + u64::from(self.under_way) >= self.most => {
+                    self.next(MS(10), worker, Step::Asks)
+                }
+                Step::Asks => match self.pacer.place(KIND, 0, at) {
+                    Place::After(wait, call) => {
+                        self.calls[worker] = Some((call, Told::default(), None));
+                        self.next(wait, worker, Step::Sends);
+                    }
+                    // An answer would wake it; looking often comes to the same.
+                    Place::Ask(wait) => self.next(wait.min(MS(10)), worker, Step::Asks),
+                    Place::Later(wait) => self.next(wait, worker, Step::Returns),
+                },
+                Step::Sends if self.calls[worker].is_some_and(|(call, ..)| !self.pacer.stands(KIND, call, at)) => {
+                    let (call, ..) = self.calls[worker].take().unwrap();
+                    self.pacer.unused(KIND, call, 0, at);
+                    self.next(Duration::ZERO, worker, Step::Asks);
+                }
+                Step::Sends => {
+                    if self.under_way == 0 {
+                        self.idle += at.saturating_sub(self.server.next_fit(self.room_from));
+                    }
+                    self.under_way += 1;
+                    let way = self.way(worker % 3 == 1);
+                    self.next(way, worker, Step::Arrives);
+                }
+                Step::Arrives if !self.stalled().is_zero() => self.next(self.stalled(), worker, Step::Arrives),
+                Step::Arrives => {
+                    let (passes, told, asked) = self.server.call(at);
+                    let (call, ..) = self.calls[worker].unwrap();
+                    self.calls[worker] = Some((call, told, asked));
+                    let way = self.way(worker % 2 == 1);
+                    self.next(way, worker, Step::Answered(passes));
+                }
+                Step::Answered(passes) => {
+                    self.under_way -= 1;
+                    self.room_from = at;
+                    let (call, told, asked) = self.calls[worker].take().unwrap();
+                    if passes {
+                        self.passed += 1;
+                        self.pacer.answered(KIND, call, told, true, at);
+                    } else {
+                        self.refused += 1;
+                        self.pacer.refused(KIND, call, told, asked, at);
+                    }
+                    self.next(Duration::ZERO, worker, Step::Asks);
+                }
+            }
+        }
+        if self.passed < self.most {
+            self.now = end;
+        }
+        (self.passed - before.0, self.refused - before.1)
+    }
+}
