@@ -49,6 +49,9 @@ const FEW_CALLS: u64 = 10;
 const GROWTH_TIME: Duration = Duration::from_secs(20);
 /// Close below a rate that was refused it grows so seldom that refusals are rare.
 const NEAR_CALLS: u64 = 200;
+/// It grows after so long, however few calls there were.
+const LONGEST_GROWTH: Duration = Duration::from_secs(120);
+const LONGEST_NEAR: Duration = Duration::from_secs(600);
 /// More calls than these in a row are not waited for.
 const LONGEST_RUN: u64 = 1_000;
 
@@ -411,8 +414,15 @@ impl Quota {
         self.measured_from = Some((from, done));
         let span = now.saturating_sub(from);
         if self.refused_at.is_none() || done < 1 || span.is_zero() {
-            self.measured_from = Some((now, 0));
+            // Where none passed in between it is as empty as before: what flows in is counted from the first refusal.
             self.careful.get_or_insert(1);
+            return;
+        }
+        if self.done_since == 0
+            && let Some(measured) = &mut self.measured
+        {
+            // The wait was too short, which says nothing of the rate.
+            measured.take(1.0 + measured.rate() * wait.as_secs_f64() + measured.level_at(now).max(0.0), now);
             return;
         }
         #[expect(clippy::cast_precision_loss, reason = "a count of calls is far below 2^53")]
@@ -432,13 +442,15 @@ impl Quota {
         let (calls, at) = self.grown_at;
         let Some(measured) = &mut self.measured else { return };
         let rate = measured.rate();
-        let after = if self.search.is_near(rate) {
-            NEAR_CALLS * self.cost
+        let (after, at_last) = if self.search.is_near(rate) {
+            (NEAR_CALLS * self.cost, LONGEST_NEAR)
         } else {
             // What had been saved up lets as many pass again at any rate.
-            FEW_CALLS.max(self.run.min(LONGEST_RUN) * 6 / 5)
+            (FEW_CALLS.max(self.run.min(LONGEST_RUN) * 6 / 5), LONGEST_GROWTH)
         };
-        if self.done_since >= calls + after && now >= at + GROWTH_TIME {
+        // A rate that is far too low lets so few pass that their number would never show it.
+        let enough = self.done_since >= calls + after || now >= at + at_last;
+        if enough && now >= at + GROWTH_TIME {
             measured.set_rate(self.search.passed(rate), now);
             self.grown_at = (self.done_since, now);
         }

@@ -74,3 +74,33 @@ fn whatever_the_quota_is_nearly_all_of_it_is_used_by_what_is_told() {
         assert!(used >= 0.95, "{what}, {used:.3}");
     }
 }
+
+#[test]
+fn the_search_for_a_rate_that_nobody_tells_never_gets_stuck() {
+    let mut all = Vec::new();
+    for seed in 0..160 {
+        let mut chance = Chance(seed);
+        let (count, seconds) =
+            chance.one_of([(10, 4), (3, 10), (100, 60), (50, 10), (5, 5), (20, 1), (30, 60), (200, 20)]);
+        let shape = match chance.below(4) {
+            0 => Shape::Drip { count, seconds, burst: count },
+            1 => Shape::Drip { count, seconds, burst: (count * (1 + chance.below(40)) / 10).max(2) },
+            2 => Shape::Window { count, seconds },
+            _ => Shape::Sliding { count, seconds },
+        };
+        let says = chance.one_of([Says::RetryAfter, Says::Nothing]);
+        let latency = MS(chance.one_of([1, 3, 10, 30, 100]).min(seconds * 30));
+        let phase = MS(chance.below(seconds * 1000));
+        let mut run = run(&mut chance, shape, says, latency, phase);
+        let learning = run.go_on(SECS(1800));
+        let (passed, refused) = run.go_on(SECS(1200));
+        let used = passed as f64 / 1200.0 / shape.rate().min(run.speed());
+        let what =
+            format!("{seed}: {shape:?} {says:?} {latency:?}: {learning:?}, then {passed} passed, {refused} refused");
+        assert!(refused <= 4 + passed / 100, "{what}");
+        assert!(used >= 0.85, "{what}, {used:.3}");
+        all.push(used);
+    }
+    all.sort_by(f64::total_cmp);
+    assert!(all[all.len() / 10] >= 0.95, "a tenth of them used no more than {:.3}", all[all.len() / 10]);
+}

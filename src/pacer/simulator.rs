@@ -110,27 +110,6 @@ impl Server {
         (passes, told, (self.says != Says::Nothing && !passes).then_some(ceil(retry)))
     }
 
-    /// When the next call fits, if not at once.
-    fn next_fit(&self, now: Duration) -> Duration {
-        let now = now + self.phase;
-        let fits = match self.shape {
-            Shape::Drip { count, seconds, burst } => {
-                let interval = SECS(seconds) / u32::try_from(count).unwrap();
-                (self.full_at + interval).saturating_sub(interval * u32::try_from(burst).unwrap())
-            }
-            Shape::Window { count, seconds } => {
-                let window = now.as_nanos() / SECS(seconds).as_nanos();
-                let is_full = window == self.window && self.used >= count;
-                if is_full { SECS(seconds) * u32::try_from(window + 1).unwrap() } else { now }
-            }
-            Shape::Sliding { count, seconds } => {
-                let nth = (self.passed.len() as u64).checked_sub(count).and_then(|nth| usize::try_from(nth).ok());
-                nth.map_or(now, |nth| self.passed[nth] + SECS(seconds))
-            }
-        };
-        fits.max(now) - self.phase
-    }
-
     /// How many calls pass at best in so long.
     pub(super) fn quota(&self, span: Duration) -> f64 {
         let span = span.as_secs_f64();
@@ -169,10 +148,7 @@ pub(super) struct Run {
     pub(super) jitter: Option<Chance>,
     /// There are only so many calls to make.
     pub(super) most: u64,
-    /// How long the quota had room, no call was under way, and there was one to make.
-    pub(super) idle: Duration,
     under_way: u32,
-    room_from: Duration,
 }
 
 /// Numbers by chance, the same ones for the same seed.
@@ -209,9 +185,7 @@ impl Run {
             stalls: None,
             jitter: None,
             most: u64::MAX,
-            idle: Duration::ZERO,
             under_way: 0,
-            room_from: Duration::ZERO,
         }
     }
 
@@ -285,9 +259,6 @@ impl Run {
                     self.next(Duration::ZERO, worker, Step::Asks);
                 }
                 Step::Sends => {
-                    if self.under_way == 0 {
-                        self.idle += at.saturating_sub(self.server.next_fit(self.room_from));
-                    }
                     self.under_way += 1;
                     let way = self.way(worker % 3 == 1);
                     self.next(way, worker, Step::Arrives);
@@ -302,7 +273,6 @@ impl Run {
                 }
                 Step::Answered(passes) => {
                     self.under_way -= 1;
-                    self.room_from = at;
                     let (call, told, asked) = self.calls[worker].take().unwrap();
                     if passes {
                         self.passed += 1;
