@@ -386,7 +386,7 @@ impl Delivery {
         let cause = account.learn(slot, exchange, outcome);
         self.telemetry.limit_in_flight(account.in_flight_limit());
         let said = outcome.reason().map(|reason| text(exchange.operation, reason)).unwrap_or_default();
-        if doubt.is_some() && !self.key_works(account, exchange.took).await {
+        if doubt.is_some() && !self.key_works(account).await {
             self.pause(account, Cause::KeyRefused, &said).await?;
         }
         drop(doubt);

@@ -54,7 +54,7 @@ struct State {
     paused: Option<Cause>,
     failures: u32,
     last_success: Instant,
-    /// When the key was last known to work.
+    /// When the last call began for which the key worked.
     key_worked: Option<Instant>,
     /// Calls that have their turn.
     under_way: usize,
@@ -184,7 +184,9 @@ impl Account {
                     drop(state);
                     return Err(NotNow::Paused(cause));
                 }
-                turn.call.is_some_and(|call| state.pacer.stands(operation, call, self.started.elapsed()))
+                // A doubt may have come up while it was in line.
+                state.doubts == 0
+                    && turn.call.is_some_and(|call| state.pacer.stands(operation, call, self.started.elapsed()))
             };
             if still {
                 return Ok(Slot { turn, _permit: permit });
@@ -216,7 +218,7 @@ impl Account {
                 Outcome::Done(_) | Outcome::Refused(_) => {
                     state.failures = 0;
                     state.last_success = Instant::now();
-                    state.key_worked = Some(state.last_success);
+                    state.key_worked = state.last_success.checked_sub(exchange.took).max(state.key_worked);
                     state.on_trial = false;
                     state.rest = Duration::ZERO;
                     None
@@ -279,9 +281,10 @@ impl Account {
         Doubt(self)
     }
 
-    /// Finds out, after a call that began at a moment was refused for the key, whether the key works all the same. One
-    /// asks at a time, and nobody where a call that was answered later worked.
-    pub async fn key_works_since<F>(&self, began: Instant, ask: impl FnOnce() -> F + Send) -> bool
+    /// Finds out, after a call was refused for the key, whether the key works all the same: `refused` is when its answer
+    /// came. One asks at a time, and nobody where a call that began later worked; one that began before may have been let in
+    /// while the key was still good.
+    pub async fn key_works_since<F>(&self, refused: Instant, ask: impl FnOnce() -> F + Send) -> bool
     where
         F: Future<Output = bool> + Send,
     {
@@ -291,13 +294,14 @@ impl Account {
             if state.paused.is_some() {
                 return false;
             }
-            if state.key_worked.is_some_and(|worked| worked > began) {
+            if state.key_worked.is_some_and(|began| began >= refused) {
                 return true;
             }
         }
+        let began = Instant::now();
         let works = ask().await;
         if works {
-            self.state().key_worked = Some(Instant::now());
+            self.state().key_worked = Some(began);
         }
         works
     }

@@ -70,10 +70,11 @@ impl Delivery {
     }
 
     /// Tells a key that is refused from one that is refused for a profile only: the latter stops nobody else.
-    async fn whose_refusal(&self, account: &Account, job: &Job, said: String, attempts: &[Attempt]) -> Verdict {
+    fn whose_refusal(&self, account: &Account, job: &Job, said: String, attempts: &[Attempt]) -> Verdict {
         let refused = attempts.iter().filter(|attempt| attempt.outcome == "paused");
         let took = Duration::from_millis(refused.map(|attempt| attempt.took_ms).max().unwrap_or(0));
-        if !self.key_works(account, took).await {
+        // That was found out when the answer came.
+        if account.paused() == Some(Cause::KeyRefused) {
             return Verdict::PauseAccount { cause: PauseCause::KeyRefused, reason: said };
         }
         let profile = job.profile_id.as_str();
@@ -87,10 +88,9 @@ impl Delivery {
         }
     }
 
-    /// Whether the key works although a call that took so long, and has just ended, was refused for it.
-    pub(super) async fn key_works(&self, account: &Account, took: Duration) -> bool {
-        let began = Moment::now().checked_sub(took).unwrap_or_else(Moment::now);
-        account.key_works_since(began, || self.ask_for_key(account)).await
+    /// Whether the key works although a call has just been refused for it.
+    pub(super) async fn key_works(&self, account: &Account) -> bool {
+        account.key_works_since(Moment::now(), || self.ask_for_key(account)).await
     }
 
     async fn ask_for_key(&self, account: &Account) -> bool {
@@ -116,7 +116,7 @@ impl Delivery {
         let Some(verdict) = verdicts.into_iter().reduce(Verdict::or) else { return Ok(()) };
         let verdict = match verdict {
             Verdict::PauseAccount { cause: PauseCause::KeyRefused, reason } => {
-                self.whose_refusal(account, job, reason, &attempts).await
+                self.whose_refusal(account, job, reason, &attempts)
             }
             other => other,
         };

@@ -185,7 +185,6 @@ impl Asking {
             if self.stop.is_cancelled() {
                 return Err(NoAnswer::Stopped);
             }
-            let began = Instant::now();
             let exchange = call().await;
             let outcome = outcome(&exchange, Timestamp::now());
             // A breaker would only say what is counted here.
@@ -201,7 +200,7 @@ impl Asking {
                 }
                 Outcome::Paused { cause: PauseCause::KeyRefused, reason } => {
                     let said = text(operation, &reason);
-                    let works = account.key_works_since(began.into(), || key_works(account)).await;
+                    let works = account.key_works_since(Instant::now().into(), || key_works(account)).await;
                     return if works { Ok(Said::Refused(said)) } else { Err(NoAnswer::Key(said)) };
                 }
                 Outcome::Paused { cause: PauseCause::QuotaSpent, reason } => {
