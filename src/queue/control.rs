@@ -356,12 +356,14 @@ fn retry(connection: &Connection, job_id: i64, from: JobState) -> Result<Answer,
     Ok(Answer { job: job_id, done: true, message: "queued again".into() })
 }
 
-/// Opens the batch of a job that is sent on after its end; where its files lie now is known of each.
+/// Opens the batch of a job that is sent on after its end; where its files lie now is known of each. A receipt that was not
+/// published keeps its name, so that what a kill left of it is found.
 fn reopen(connection: &Connection, job_id: i64) -> Result<(), QueueError> {
     connection.execute(
         "UPDATE batch SET open_jobs = open_jobs + 1,
                           state = CASE WHEN state = 'admitting' THEN state ELSE 'open' END,
-                          finished_at = NULL, receipt = NULL, trouble = NULL, shelf = NULL
+                          finished_at = NULL, receipt = CASE WHEN state = 'ended' THEN receipt END,
+                          trouble = NULL, shelf = NULL
           WHERE id = (SELECT batch_id FROM job WHERE id = ?1)",
         [job_id],
     )?;

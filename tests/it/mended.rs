@@ -158,6 +158,24 @@ fn a_file_that_has_become_no_image_is_named_in_the_receipt() {
 }
 
 #[test]
+fn a_receipt_that_a_kill_left_unfinished_goes_away_though_its_manifest_was_opened_again() {
+    let site = Site::with_faults(&["upload_image=status-before:422"]);
+    site.put("a.png", image(Format::Png, 1));
+    site.put_documents("a.manifest.json", &[entry("a", 1, "a.png")]);
+    site.wait_until_settled();
+    let mut command = site.command(&["run", "--once"]);
+    command.env(passfort_ingest::killpoint::VARIABLE, "after.publish.write");
+    assert_eq!(crate::support::Daemon::start(command, &site.at("log")).finish().code, None, "it was killed");
+    let unfinished = || site.files().into_iter().filter(|file| file.ends_with(".tmp")).count();
+    assert_eq!(unfinished(), 1);
+    site.faults(&[]);
+    site.run(&["retry", "--all"]).expect(0);
+    site.run_once().expect(0);
+    assert_eq!(site.receipt("a.manifest.json")["status"], "done");
+    assert_eq!(unfinished(), 0, "{:?}", site.files());
+}
+
+#[test]
 fn a_file_that_comes_back_slowly_is_waited_for_until_it_lies_still() {
     let site = Builder { retry: "max = '100ms'".to_owned(), ..Builder::default() }.build();
     let config = fs::read_to_string(site.at("config.toml")).unwrap();
