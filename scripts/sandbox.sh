@@ -6,7 +6,7 @@ start_sandbox() {
     export PASSFORT_API_KEY=test
     "$bin" sandbox --listen 127.0.0.1:0 "$@" >"$log" 2>&1 &
     sandbox=$!
-    until grep -qo 'http://[^ ]*' "$log"; do kill -0 "$sandbox"; done
+    until grep -qos 'http://[^ ]*' "$log"; do kill -0 "$sandbox"; done
     url=$(grep -o 'http://[^ ]*' "$log" | head -1)
     url=${url%/}
 }
