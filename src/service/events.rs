@@ -6,7 +6,8 @@
 //! partner's folder for it. Until the trial has succeeded, and wherever it does not, the folder is read again and again.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError, mpsc},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -15,7 +16,7 @@ use crate::{
     config::{DropConfig, Watch},
     inbox::{
         beneath::Root,
-        watch::{Delivery, Watcher, delivers_events},
+        watch::{Delivery, WatchError, Watcher, delivers_events},
     },
     queue::Queue,
 };
@@ -25,6 +26,10 @@ const POLL: Duration = Duration::from_secs(2);
 
 /// How long a trial may take. The kernel needs microseconds; a machine that is out of breath is polled for a while.
 const TRIAL: Duration = Duration::from_secs(2);
+
+/// Watching a folder takes so long at most where the system has nothing else to tell. Where somebody renames folders as fast
+/// as possible it may take for ever, and the drop is read meanwhile.
+const WATCHED_WITHIN: Duration = Duration::from_secs(1);
 
 /// After events were lost, folders that came meanwhile are looked for this soon, and less often each time that more are
 /// lost, as where the looking itself fills the kernel's queue.
@@ -90,9 +95,14 @@ fn noticed(asked: Watch, known: &Known) -> Noticed {
     }
 }
 
+/// Tells what failed at a watching, if something did, once that is over.
+type Watched = mpsc::Receiver<Option<String>>;
+
 /// A drop's events, where its file system has them.
 pub(super) struct Events {
-    watcher: Option<Watcher>,
+    watcher: Option<Arc<Mutex<Watcher>>>,
+    /// Tells what became of a watching that takes long, with the folder that it is about.
+    busy: Option<(Watched, (u64, u64))>,
     /// Which folder is watched: another one may come into its place.
     armed: Option<(u64, u64)>,
     trial: Option<Instant>,
@@ -130,6 +140,7 @@ impl Events {
     pub(super) fn new(config: &DropConfig, shared: &Arc<InboxShared>, queue: Queue) -> Self {
         let mut events = Self {
             watcher: None,
+            busy: None,
             armed: None,
             trial: None,
             known: Known::default(),
@@ -140,7 +151,7 @@ impl Events {
         if config.watch != Watch::Poll {
             let hint = Arc::clone(shared);
             match Watcher::start(Arc::new(move || hint.event())) {
-                Ok(watcher) => events.watcher = Some(watcher),
+                Ok(watcher) => events.watcher = Some(Arc::new(Mutex::new(watcher))),
                 Err(error) => events.known.failed = Some(error.to_string()),
             }
         }
@@ -157,35 +168,73 @@ impl Events {
         };
         let place = (root.identity().dev, root.identity().ino);
         let mut rest = config.rescan_every;
-        if let Some(watcher) = &mut self.watcher {
-            if self.armed != Some(place) {
+        if let Some(watcher) = self.watcher.clone() {
+            if let Some((done, place)) = self.busy.take() {
+                self.wait_for(done, place, Duration::ZERO);
+            } else if self.armed != Some(place) {
                 self.known = Known::default();
                 if let Ok(Delivery::No(kind)) = delivers_events(&config.path) {
                     self.known.silent = Some(kind);
                 }
-                let watched = watcher.watch(&config.path, config.recursive);
-                self.known.failed = watched.err().map(|error| error.to_string());
-                self.armed = self.known.failed.is_none().then_some(place);
-                watcher.try_out(&config.path);
+                self.watch(&watcher, config, place, |watcher, config| {
+                    let watched = watcher.watch(&config.path, config.recursive);
+                    watcher.try_out(&config.path);
+                    watched
+                });
                 self.trial = Some(Instant::now());
-            } else if watcher.has_missed() {
+            } else if lock(&watcher).has_missed() {
                 let now = Instant::now();
                 let due = self.mend.due_in(now);
                 if due.is_zero() {
-                    let watched = watcher.watch_the_rest(&config.path, config.recursive);
-                    self.known.failed = watched.err().map(|error| error.to_string());
-                    self.armed = self.known.failed.is_none().then_some(place);
+                    self.watch(&watcher, config, place, |watcher, config| {
+                        watcher.watch_the_rest(&config.path, config.recursive)
+                    });
                     self.mend.done(now, config.rescan_every);
                 } else {
                     rest = rest.min(due);
                 }
             }
-            self.known.heard = watcher.has_heard();
+            if self.busy.is_none() {
+                self.known.heard = lock(&watcher).has_heard();
+            }
             self.known.tried = self.trial.is_some_and(|trial| trial.elapsed() >= TRIAL);
         }
         let noticed = noticed(config.watch, &self.known);
         self.say(config, &noticed, poll);
         if noticed == Noticed::ByEvents { rest } else { poll.min(rest) }
+    }
+
+    /// Watches on a thread of its own, since the system's answer waits behind all that it has to tell.
+    fn watch(
+        &mut self,
+        watcher: &Arc<Mutex<Watcher>>,
+        config: &DropConfig,
+        place: (u64, u64),
+        how: impl FnOnce(&mut Watcher, &DropConfig) -> Result<(), WatchError> + Send + 'static,
+    ) {
+        let (tell, done) = mpsc::channel();
+        let (watcher, config) = (Arc::clone(watcher), config.clone());
+        let watching = move || {
+            let watched = how(&mut lock(&watcher), &config);
+            // Nobody listens where the drop is not looked into any more.
+            tell.send(watched.err().map(|error| error.to_string())).ok();
+        };
+        match thread::Builder::new().name("watching".to_owned()).spawn(watching) {
+            Ok(_) => self.wait_for(done, place, WATCHED_WITHIN),
+            Err(error) => self.known.failed = Some(error.to_string()),
+        }
+    }
+
+    fn wait_for(&mut self, done: Watched, place: (u64, u64), patience: Duration) {
+        self.known.failed = match done.recv_timeout(patience) {
+            Ok(failed) => failed,
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                self.busy = Some((done, place));
+                Some("more happens in this folder than the system can tell of".to_owned())
+            }
+            Err(mpsc::RecvTimeoutError::Disconnected) => Some("the watching ended by a defect".to_owned()),
+        };
+        self.armed = self.known.failed.is_none().then_some(place);
     }
 
     fn say(&mut self, config: &DropConfig, noticed: &Noticed, poll: Duration) {
@@ -202,6 +251,10 @@ impl Events {
         }
         self.said = Some(noticed.clone());
     }
+}
+
+fn lock(watcher: &Mutex<Watcher>) -> std::sync::MutexGuard<'_, Watcher> {
+    watcher.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
