@@ -1,7 +1,7 @@
 //! One job from a worker's hands to its end: uploads, the document, a read-back where an answer was lost.
 //!
 //! The only loop between the model and the world: [`Job::next`] says what comes next, the account makes the call,
-//! [`outcome`] says what became of it, [`judge`] what that means, and the queue records it before anything else is done.
+//! [`outcome`] says what became of it, [`judge`](crate::verdict::judge) what that means, and the queue records it before anything else is done.
 //!
 //! # Durability
 //!

@@ -63,7 +63,7 @@ pub struct SandboxArgs {
     #[arg(long = "fault", value_name = "RULE", long_help = FAULT_HELP)]
     pub faults: Vec<FaultRule>,
 
-    /// How many calls are let through, as OPERATION=COUNT/SECONDS[,burst=N][,…]; give it again for more
+    /// How many calls are let through, as OPERATION=COUNT/SECONDS[,burst=N…]; give it again for more
     #[arg(long = "limit", value_name = "RULE", long_help = LIMIT_HELP)]
     pub limits: Vec<LimitRule>,
 
