@@ -17,7 +17,8 @@ use passfort_ingest::{
     entry::{ProfileId, RelativePath, Sha256},
     inbox::{file_type::FileType, whole::Walk},
     manifest::{self, Format, Limits, ReadError, Reading},
-    outcome::{Operation, Outcome, Reply, outcome},
+    operation::Operation,
+    outcome::{Outcome, Reply, outcome},
 };
 
 /// What must hold for these bytes.

@@ -43,7 +43,8 @@ use crate::{
     entry::EntryKind,
     inbox::beneath::Refusal,
     job::{Creation, Job, Next, Upload},
-    outcome::{Operation, Outcome, PauseCause, Reply, outcome},
+    operation::Operation,
+    outcome::{Outcome, PauseCause, Reply, outcome},
     queue::{
         Queue, QueueError,
         admit::CheckedFile,

@@ -22,7 +22,8 @@ use crate::{
     account::Account,
     clock::{self, Timestamp},
     delivery::{Delivery, profiles::Profiles},
-    outcome::{Operation, Outcome, outcome},
+    operation::Operation,
+    outcome::{Outcome, outcome},
     queue::{
         Queue, QueueError,
         control::{Cause, Pause},

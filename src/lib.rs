@@ -18,6 +18,7 @@ pub mod job;
 pub mod killpoint;
 pub mod manifest;
 pub mod nearest;
+pub mod operation;
 pub mod outcome;
 pub mod pacer;
 pub mod problem;

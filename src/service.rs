@@ -39,7 +39,7 @@ use crate::{
     delivery::Delivery,
     dispatch::{DRAIN, Dispatcher, Signals},
     intake::watch::{Drop as Inbox, Looked},
-    outcome::Operation,
+    operation::Operation,
     queue::{
         Queue, QueueError,
         doorbell::Doorbell,

@@ -21,7 +21,8 @@ use crate::{
     api::Exchange,
     clock::Timestamp,
     job::JobState,
-    outcome::{Operation, Outcome},
+    operation::Operation,
+    outcome::Outcome,
     queue::{control::Cause, numbers::Numbers, work::Attempt},
     verdict::Verdict,
 };

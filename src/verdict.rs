@@ -7,7 +7,8 @@ use std::time::Duration;
 use crate::{
     config::LostFile,
     job::Waits,
-    outcome::{Operation, Outcome, PauseCause, Reason},
+    operation::Operation,
+    outcome::{Outcome, PauseCause, Reason},
     pacer::SHORTEST_WAIT,
     problem::Problem,
     retry::RetryPolicy,

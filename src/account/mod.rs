@@ -18,7 +18,8 @@ pub use self::slots::Slots;
 use crate::{
     api::Client,
     api::{Exchange, Fault},
-    outcome::{Operation, Outcome, PauseCause},
+    operation::Operation,
+    outcome::{Outcome, PauseCause},
     pacer::{Call, Pacer, Place, Room, Told, flight::Load},
     queue::control::Cause,
 };

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     entry::{ImageType, ProfileId},
-    outcome::Operation,
+    operation::Operation,
 };
 
 /// How long an idle connection is kept: gateways commonly close theirs after 60 s, and a call on a connection that is

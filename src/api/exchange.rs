@@ -6,7 +6,7 @@
 use std::{fmt, time::Duration};
 
 use super::limits::LimitHeaders;
-use crate::{clock::Timestamp, outcome::Operation};
+use crate::{clock::Timestamp, operation::Operation};
 
 /// One call, from its start to its answer or fault.
 #[derive(Debug, Clone, PartialEq)]

@@ -15,7 +15,7 @@ use super::{
     limits::LimitHeaders,
     progress::{Failure, Progress, Sight},
 };
-use crate::{clock::Timestamp, killpoint, outcome::Operation};
+use crate::{clock::Timestamp, killpoint, operation::Operation};
 
 /// The largest answer to a call about one thing: real ones are below 1 KiB.
 pub(super) const SINGLE_ANSWER_BYTES: usize = 1024 * 1024;

@@ -10,7 +10,8 @@ use crate::{
     account::Account,
     clock::{self, Timestamp},
     job::{Creation, Job, Waits},
-    outcome::{Operation, Outcome, Reply, StandingDocument, outcome},
+    operation::Operation,
+    outcome::{Outcome, Reply, StandingDocument, outcome},
     queue::QueueError,
     verdict::{Trial, Verdict},
 };

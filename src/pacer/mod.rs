@@ -23,7 +23,7 @@ pub use self::{
     bucket::Bucket,
     quota::{Call, SHORTEST_WAIT, Told},
 };
-use crate::outcome::Operation;
+use crate::operation::Operation;
 
 /// The configured limits; `None` is no limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]

@@ -24,7 +24,8 @@ use crate::{
     clock::Timestamp,
     entry::ProfileId,
     job::JobState,
-    outcome::{Operation, Outcome, PauseCause, Reply, outcome},
+    operation::Operation,
+    outcome::{Outcome, PauseCause, Reply, outcome},
     queue::{
         QueueError,
         created::{Ours, Reader},

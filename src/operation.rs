@@ -1,0 +1,55 @@
+//! The calls that the worker makes to the API: plain values, shared by the client, the judgement of answers and the pacer.
+
+/// A kind of call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Operation {
+    /// Puts an image onto a profile.
+    UploadImage,
+    /// Puts a file onto a profile.
+    UploadFile,
+    /// Makes a document of images.
+    CreateDocument,
+    /// Reads a profile's documents.
+    ReadDocuments,
+    /// Lists a profile's images.
+    ListImages,
+    /// Asks whose key it is.
+    Whoami,
+}
+
+impl Operation {
+    /// Every kind of call.
+    pub const ALL: [Self; 6] = [
+        Self::UploadImage,
+        Self::UploadFile,
+        Self::CreateDocument,
+        Self::ReadDocuments,
+        Self::ListImages,
+        Self::Whoami,
+    ];
+
+    /// The word in metrics and in the queue.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::UploadImage => "upload_image",
+            Self::UploadFile => "upload_file",
+            Self::CreateDocument => "create_document",
+            Self::ReadDocuments => "read_documents",
+            Self::ListImages => "list_images",
+            Self::Whoami => "whoami",
+        }
+    }
+
+    /// Whether it makes something that cannot be taken back.
+    #[must_use]
+    pub const fn is_creating(self) -> bool {
+        matches!(self, Self::UploadImage | Self::UploadFile | Self::CreateDocument)
+    }
+
+    /// Whether its answer is a list, which may be long.
+    #[must_use]
+    pub const fn is_list(self) -> bool {
+        matches!(self, Self::ReadDocuments | Self::ListImages)
+    }
+}
