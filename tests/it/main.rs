@@ -8,76 +8,18 @@
 
 // The modules are marked as tests so that the lints for tests hold for their helpers too.
 #[cfg(test)]
-mod bounds;
-#[cfg(test)]
-mod changes;
-#[cfg(test)]
-mod check;
-#[cfg(test)]
-mod clock_jumps;
-#[cfg(test)]
 mod commands;
-#[cfg(test)]
-mod complete;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
-mod damaged;
-#[cfg(test)]
-mod demo;
-#[cfg(test)]
-mod disk;
-#[cfg(test)]
-mod duplicates;
-#[cfg(test)]
-mod fair;
-#[cfg(test)]
-mod fault_table;
+mod drops;
 #[cfg(test)]
 mod faults;
-#[cfg(test)]
-mod hostile;
-#[cfg(test)]
-mod http;
-#[cfg(test)]
-mod import;
-#[cfg(test)]
-mod inotify;
-#[cfg(test)]
-mod kill_points;
-#[cfg(test)]
-mod limit;
 #[cfg(test)]
 mod mended;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
-mod mounts;
-#[cfg(test)]
-mod noticed;
-#[cfg(test)]
-mod once;
-#[cfg(test)]
-mod pace;
-#[cfg(test)]
-mod path;
-#[cfg(test)]
-mod pausing;
-#[cfg(test)]
-mod put_away;
-#[cfg(test)]
-mod race;
-#[cfg(test)]
-mod readme;
-#[cfg(test)]
-mod refused;
-#[cfg(test)]
-mod sftp;
-#[cfg(test)]
-mod side_by_side;
+mod promises;
 #[cfg(test)]
 mod support;
-#[cfg(test)]
-mod tls_faults;
-#[cfg(test)]
-mod verify;

@@ -3,12 +3,14 @@
 //! No test lives here.
 
 mod audit;
+mod http;
 mod images;
 mod process;
 mod site;
 
 pub(crate) use self::{
     audit::{assert_sent_once_or_lost, counted_leftovers, leftovers, sha256},
+    http::{get, metrics, page_in, sum, value},
     images::{Format, image, padded},
     process::{Daemon, Finished, wait_until},
     site::{Builder, Site, entry, profile, read_receipt},

@@ -9,7 +9,7 @@ use std::{
 use passfort_ingest::sandbox::Options;
 use serde_json::{Value, json};
 
-use crate::support::{Builder, Daemon, Format, Site, entry, image, profile};
+use crate::support::{Builder, Daemon, Format, Site, entry, get, image, metrics, page_in, profile, sum, value};
 
 /// Every name that the interface promises.
 const NAMES: [&str; 15] = [
@@ -45,41 +45,6 @@ fn daemon(site: &Site) -> (Daemon, SocketAddr) {
         address.is_some()
     });
     (daemon, address.unwrap())
-}
-
-/// The address in the log's line about the page.
-pub(crate) fn page_in(log: &str) -> Option<SocketAddr> {
-    let line = log.lines().find(|line| line.contains("the page is served"))?;
-    line.split_once("address=")?.1.split_whitespace().next()?.parse().ok()
-}
-
-/// The status and the body of the answer.
-fn get(address: SocketAddr, path: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(address).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
-}
-
-pub(crate) fn metrics(address: SocketAddr) -> String {
-    let (status, text) = get(address, "/metrics");
-    assert_eq!(status, 200, "{text}");
-    text
-}
-
-/// The value of a series; 0 where there is none.
-pub(crate) fn value(metrics: &str, series: &str) -> f64 {
-    let wanted = format!("passfort_ingest_{series} ");
-    metrics.lines().find_map(|line| line.strip_prefix(&wanted)).map_or(0.0, |value| value.parse().unwrap())
-}
-
-/// The sum over all series of a name that have this label.
-fn sum(metrics: &str, name: &str, label: &str) -> f64 {
-    let wanted = format!("passfort_ingest_{name}{{");
-    let lines = metrics.lines().filter(|line| line.starts_with(&wanted) && line.contains(label));
-    lines.map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap()).sum()
 }
 
 /// Drops documents of one image each, one file, and an entry that cannot be sent; returns how many jobs they make.

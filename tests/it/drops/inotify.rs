@@ -14,9 +14,8 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::{
-    http::{metrics, page_in, value},
-    support::{Builder, Daemon, Format, Site, assert_sent_once_or_lost, entry, image, wait_until},
+use crate::support::{
+    Builder, Daemon, Format, Site, assert_sent_once_or_lost, entry, image, metrics, page_in, value, wait_until,
 };
 
 /// How long queues are that are made from now on.

@@ -1,0 +1,14 @@
+//! What a drop takes, when it takes it, and where the files end up.
+
+mod archiving;
+mod changed_files;
+mod complete_files;
+mod fair_shares;
+mod hostile_input;
+mod image_size;
+mod inotify;
+mod input_limits;
+mod manifest_formats;
+mod mounts;
+mod sftp;
+mod watching;
