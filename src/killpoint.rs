@@ -6,9 +6,8 @@
 //! - `before.commit.claim` ends the process when it first comes to that place; `before.commit.claim:3` at the third time;
 //! - `trace:FILE` appends the name of each place to the file instead, so that a test can tell whether it knows them all.
 //!
-//! A name is the moment, the kind of the step, and the step: `after.call.create_document`. Commits are named after the
-//! function that asks the writer for them, so that a new one has its places without anybody's doing; one that changed
-//! nothing has none.
+//! A name is the moment, the kind of the step, and the step: `after.call.create_document`. Whoever asks the
+//! writer for a commit names it; one that changed nothing has no places.
 //!
 //! Not for stopping in an orderly way, and not for making calls fail: the sandbox does that.
 
@@ -45,6 +44,10 @@ pub const PLACES: &[&str] = &[
     "after.call.whoami",
     "before.commit.absent",
     "after.commit.absent",
+    "before.commit.admit_part",
+    "after.commit.admit_part",
+    "before.commit.admit_whole",
+    "after.commit.admit_whole",
     "before.commit.batch_closed",
     "after.commit.batch_closed",
     "before.commit.batch_trouble",
@@ -73,8 +76,6 @@ pub const PLACES: &[&str] = &[
     "after.commit.hold",
     "before.commit.hold_files",
     "after.commit.hold_files",
-    "before.commit.in_parts",
-    "after.commit.in_parts",
     "before.commit.intend",
     "after.commit.intend",
     "before.commit.migrate",
@@ -97,10 +98,8 @@ pub const PLACES: &[&str] = &[
     "after.commit.refuse",
     "before.commit.resume_account",
     "after.commit.resume_account",
-    "before.commit.store",
-    "after.commit.store",
-    "before.commit.take_part",
-    "after.commit.take_part",
+    "before.commit.seal",
+    "after.commit.seal",
     "before.commit.upload_stored",
     "after.commit.upload_stored",
     "before.note.handed_over",
@@ -185,23 +184,6 @@ fn reach(moment: &str, kind: &str, step: &str) {
     }
 }
 
-/// The name of the function that a closure, or the function itself, stands in, from its type's name.
-pub(crate) fn function_of(type_name: &str) -> String {
-    // What a function is generic over has a path of its own, in angle brackets.
-    let mut depth = 0_u32;
-    let outside: String = type_name
-        .chars()
-        .filter(|char| {
-            depth += u32::from(*char == '<');
-            let is_outside = depth == 0;
-            depth = depth.saturating_sub(u32::from(*char == '>'));
-            is_outside
-        })
-        .collect();
-    let path = outside.split("::{{closure}}").next().unwrap_or(&outside);
-    path.rsplit("::").next().unwrap_or(path).to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -227,22 +209,5 @@ mod tests {
         let armed = Armed::parse(&format!("trace:{}", file.display())).unwrap();
         assert!(!armed.reach("before.x") && !armed.reach("after.x"));
         assert_eq!(std::fs::read_to_string(file).unwrap(), "before.x\nafter.x\n");
-    }
-
-    #[test]
-    fn a_closure_is_named_after_its_function() {
-        fn name<F>(_: &F) -> String {
-            function_of(std::any::type_name::<F>())
-        }
-        fn in_a_function() -> String {
-            let once = || name(&|| ());
-            once()
-        }
-        fn over_another(inner: impl Fn()) -> String {
-            name(&|| inner())
-        }
-        assert_eq!(in_a_function(), "in_a_function");
-        assert_eq!(over_another(|| ()), "over_another");
-        assert_eq!(name(&in_a_function), "in_a_function");
     }
 }

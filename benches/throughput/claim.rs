@@ -124,8 +124,8 @@ impl Filled {
     /// Makes a queue with so many ready jobs.
     fn ready(path: &Path, jobs: u32) -> Result<Self> {
         let queue = Queue::open(path, WhenStuck::Fail)?;
-        queue.run_blocking(|connection| Ok(connection.execute_batch(FILLING)?))?;
-        let batch_id = queue.run_blocking(begin)?;
+        queue.run_blocking("ready", |connection| Ok(connection.execute_batch(FILLING)?))?;
+        let batch_id = queue.run_blocking("ready", begin)?;
         fill(&queue, batch_id, 0..jobs)?;
         drop(queue);
         Self::open(path)
@@ -136,7 +136,7 @@ impl Filled {
         let copy = path.to_str().context("the path is not UTF-8")?;
         rusqlite::Connection::open(self.queue.path())?.execute("VACUUM INTO ?1", [copy])?;
         let queue = Queue::open(path, WhenStuck::Fail)?;
-        let batch_id = queue.run_blocking(|connection| {
+        let batch_id = queue.run_blocking("finished", |connection| {
             connection.execute_batch(FILLING)?;
             connection.execute("UPDATE job SET state = 'done', remote_id = profile_id, ended_at = created_at", [])?;
             Ok(connection.query_row("SELECT id FROM batch", [], |row| row.get(0))?)
@@ -148,8 +148,9 @@ impl Filled {
 
     fn open(path: &Path) -> Result<Self> {
         let queue = Queue::open(path, WhenStuck::Fail)?;
-        let drop_id = queue
-            .run_blocking(|connection| Ok(connection.query_row("SELECT id FROM drop_folder", [], |row| row.get(0))?))?;
+        let drop_id = queue.run_blocking("open", |connection| {
+            Ok(connection.query_row("SELECT id FROM drop_folder", [], |row| row.get(0))?)
+        })?;
         let filled = Self { queue, drop_id };
         filled.empty_log()?;
         Ok(filled)
@@ -165,7 +166,7 @@ impl Filled {
 
     /// Undoes the claims, so that every round claims the same.
     fn ready_again(&self) -> Result<()> {
-        self.queue.run_blocking(|connection| {
+        self.queue.run_blocking("ready_again", |connection| {
             connection.execute("UPDATE job SET state = 'queued' WHERE state = 'running'", [])?;
             Ok(())
         })?;
@@ -203,7 +204,7 @@ fn fill(queue: &Queue, batch_id: i64, numbers: std::ops::Range<u32>) -> Result<(
     for start in numbers.clone().step_by(CHUNK as usize) {
         let chunk: Option<Vec<_>> = (start..numbers.end.min(start + CHUNK)).map(admission).collect();
         let chunk = chunk.context("an entry of the benchmark is not well formed")?;
-        queue.run_blocking(move |connection| admit::take_in(connection, batch_id, &chunk, Timestamp::now()))?;
+        queue.run_blocking("fill", move |connection| admit::take_in(connection, batch_id, &chunk, Timestamp::now()))?;
     }
     Ok(())
 }

@@ -147,7 +147,7 @@ async fn a_full_disk_is_no_health_until_there_is_room() {
     let (queue, room) = (site.service.queue.clone(), Arc::new(AtomicBool::new(false)));
     let theirs = Arc::clone(&room);
     let writing = tokio::task::spawn_blocking(move || {
-        queue.run_blocking(move |connection| {
+        queue.run_blocking("a_full_disk_is_no_health_until_there_is_room", move |connection| {
             let pages = if theirs.load(Ordering::Relaxed) { 1_000_000 } else { 1 };
             connection.pragma_update(None, "max_page_count", pages)?;
             connection.execute("INSERT OR REPLACE INTO setting VALUES ('large', hex(zeroblob(500000)))", [])?;

@@ -80,7 +80,7 @@ pub fn admit(
     let folder = plan.image_folder.as_str();
     let half = {
         let plan = plan.clone();
-        queue.run_blocking(move |connection| admit::half_taken(connection, &plan))?
+        queue.run_blocking("admit", move |connection| admit::half_taken(connection, &plan))?
     };
     // A manifest whose bad entries spoil it whole, or whose files may still come, is read to its end before any of it
     // is taken in, unless a part is in already.
@@ -111,7 +111,9 @@ pub fn admit(
 fn may_reject(queue: &Queue, half: Option<admit::Admitting>) -> Result<bool, QueueError> {
     match half {
         None => Ok(true),
-        Some(half) => Ok(!queue.run_blocking(move |connection| admit::has_jobs(connection, half.batch_id))?),
+        Some(half) => {
+            Ok(!queue.run_blocking("may_reject", move |connection| admit::has_jobs(connection, half.batch_id))?)
+        }
     }
 }
 
@@ -215,7 +217,7 @@ fn store(
     unusable: Option<Vec<Problem>>,
 ) -> Result<i64, QueueError> {
     let (plan, now) = (plan.clone(), Timestamp::now());
-    queue.run_blocking(move |connection| {
+    queue.run_blocking("admit_whole", move |connection| {
         let begun = admit::begin(connection, &plan, now)?;
         admit::take_in(connection, begun.batch_id, &admissions, now)?;
         admit::seal(connection, begun.batch_id, unusable.as_deref(), now)?;
@@ -274,7 +276,7 @@ fn in_parts(
     let batch_id = batch.map(|batch| batch.batch_id).unwrap_or_default();
     let unusable = examined.unusable.or_else(|| rejected.map(|problem| vec![problem]));
     let (problems, now) = (unusable.clone(), Timestamp::now());
-    queue.run_blocking(move |connection| admit::seal(connection, batch_id, problems.as_deref(), now))?;
+    queue.run_blocking("seal", move |connection| admit::seal(connection, batch_id, problems.as_deref(), now))?;
     Ok(Admitted { batch_id, entries: examined.entries, invalid, unusable })
 }
 
@@ -285,7 +287,7 @@ fn take_part(
     part: Vec<Admission>,
 ) -> Result<(), QueueError> {
     let (plan, known, now) = (plan.clone(), *batch, Timestamp::now());
-    let begun = queue.run_blocking(move |connection| {
+    let begun = queue.run_blocking("admit_part", move |connection| {
         let begun = match known {
             Some(begun) => begun,
             None => admit::begin(connection, &plan, now)?,

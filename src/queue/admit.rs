@@ -364,7 +364,7 @@ impl Queue {
     /// Those of the database.
     pub fn half_taken(&self, drop: &str) -> Result<Vec<(i64, String)>, QueueError> {
         let drop = drop.to_owned();
-        self.run_blocking(move |connection| {
+        self.run_blocking("half_taken", move |connection| {
             let drop_id = drop_id(connection, &drop)?;
             Ok(connection
                 .prepare_cached("SELECT id, manifest FROM batch WHERE state = 'admitting' AND drop_id = ?1")?
@@ -379,7 +379,7 @@ impl Queue {
     ///
     /// Those of the database.
     pub fn end_half_taken(&self, batch_id: i64, now: Timestamp) -> Result<(), QueueError> {
-        self.run_blocking(move |connection| {
+        self.run_blocking("end_half_taken", move |connection| {
             let problem = Problem::error(
                 "the manifest was gone, or another one was in its place, before all of its entries were taken in",
                 "drop the whole manifest again: what was created is not created twice",

@@ -78,7 +78,9 @@ fn a_job_that_is_retried_after_its_files_were_moved_finds_them_wherever_they_lay
     let site = Site::new();
     let batch = site.admit("a.manifest.json", &["one"]);
     site.queue
-        .run_blocking(|connection| Ok(connection.execute("UPDATE batch SET image_root = '/archive/scans'", [])?))
+        .run_blocking("a_job_that_is_retried_after_its_files_were_moved_finds_them_wherever_they_lay", |connection| {
+            Ok(connection.execute("UPDATE batch SET image_root = '/archive/scans'", [])?)
+        })
         .unwrap();
     let one = site.job("one");
     site.fail(one, "no");

@@ -18,7 +18,7 @@ impl Queue {
     ///
     /// Those of the database.
     pub async fn check_anew(&self, job_id: i64, files: Vec<(u32, CheckedFile)>) -> Result<bool, QueueError> {
-        self.run(move |connection| {
+        self.run("check_anew", move |connection| {
             // Undone as a whole where the job may not become what its files are now.
             connection.execute_batch("SAVEPOINT anew")?;
             let taken = take(connection, job_id, &files)?;

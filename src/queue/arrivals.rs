@@ -32,7 +32,7 @@ impl Queue {
     ///
     /// Those of the database.
     pub fn note_arrival(&self, arrival: Arrival, now: Timestamp) -> Result<Timestamp, QueueError> {
-        self.run_blocking(move |connection| {
+        self.run_blocking("note_arrival", move |connection| {
             let drop_id = drop_id(connection, &arrival.drop)?;
             let missing = serde_json::to_string(&arrival.missing).ok();
             let noted: Option<String> = connection
@@ -76,7 +76,7 @@ impl Queue {
     /// Those of the database.
     pub fn forget_arrivals(&self, drop: &str, is_there: impl Fn(&str) -> bool) -> Result<usize, QueueError> {
         let drop = drop.to_owned();
-        let (drop_id, mut gone) = self.run_blocking(move |connection| {
+        let (drop_id, mut gone) = self.run_blocking("forget_arrivals", move |connection| {
             let drop_id = drop_id(connection, &drop)?;
             let waiting = connection
                 .prepare_cached("SELECT manifest FROM arrival WHERE drop_id = ?1")?
@@ -88,7 +88,7 @@ impl Queue {
         if gone.is_empty() {
             return Ok(0);
         }
-        self.run_blocking(move |connection| {
+        self.run_blocking("forget_arrivals", move |connection| {
             let mut statement =
                 connection.prepare_cached("DELETE FROM arrival WHERE drop_id = ?1 AND manifest = ?2")?;
             gone.iter().map(|manifest| Ok(statement.execute(params![drop_id, manifest])?)).sum()
@@ -102,7 +102,7 @@ impl Queue {
     /// Those of the database.
     pub fn drop_trouble(&self, drop: &str, trouble: Option<String>) -> Result<(), QueueError> {
         let drop = drop.to_owned();
-        self.run_blocking(move |connection| {
+        self.run_blocking("drop_trouble", move |connection| {
             let drop_id = drop_id(connection, &drop)?;
             connection.execute("UPDATE drop_folder SET trouble = ?2 WHERE id = ?1", params![drop_id, trouble])?;
             Ok(())
@@ -116,7 +116,7 @@ impl Queue {
     /// Those of the database.
     pub fn drop_watching(&self, drop: &str, watching: String) -> Result<(), QueueError> {
         let drop = drop.to_owned();
-        self.run_blocking(move |connection| {
+        self.run_blocking("drop_watching", move |connection| {
             let drop_id = drop_id(connection, &drop)?;
             connection.execute("UPDATE drop_folder SET watching = ?2 WHERE id = ?1", params![drop_id, watching])?;
             Ok(())
@@ -130,7 +130,7 @@ impl Queue {
     /// Those of the database.
     pub fn known_manifest(&self, drop: &str, root: &Path, manifest: &str) -> Result<Option<Known>, QueueError> {
         let (drop, root, manifest) = (drop.to_owned(), text(root), manifest.to_owned());
-        self.run_blocking(move |connection| known(connection, &drop, Some(&root), &manifest))
+        self.run_blocking("known_manifest", move |connection| known(connection, &drop, Some(&root), &manifest))
     }
 }
 

@@ -29,7 +29,7 @@ impl Queue {
     ///
     /// Those of the database.
     pub async fn clock_jumped(&self, by_ms: i64, then: impl Fn() + Send + 'static) -> Result<usize, QueueError> {
-        self.run(move |connection| {
+        self.run("clock_jumped", move |connection| {
             let jobs = connection.execute(
                 "UPDATE job SET due_at = due_at + ?1, sent_at = sent_at + ?1
                   WHERE state IN ('queued', 'waiting', 'running', 'held')
@@ -51,7 +51,7 @@ impl Queue {
     ///
     /// Those of the database.
     pub async fn cap_due(&self, now: Timestamp, longest: Duration) -> Result<usize, QueueError> {
-        self.run(move |connection| {
+        self.run("cap_due", move |connection| {
             connection.execute(
                 "UPDATE job SET sent_at = ?1
                   WHERE state IN ('queued', 'waiting', 'running', 'held') AND sent_at > ?1",
@@ -79,7 +79,7 @@ impl Queue {
         since: Timestamp,
         most: u64,
     ) -> Result<Vec<Timestamp>, QueueError> {
-        self.run(move |connection| created_since(connection, &drops, since, most)).await
+        self.run("created_since", move |connection| created_since(connection, &drops, since, most)).await
     }
 }
 

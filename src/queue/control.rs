@@ -122,7 +122,7 @@ impl Queue {
     /// Those of the database.
     pub fn pause(&self, scope: &str, cause: Cause, detail: Option<String>, now: Timestamp) -> Result<(), QueueError> {
         let scope = scope.to_owned();
-        self.run_blocking(move |connection| pause(connection, &scope, cause, detail.as_deref(), now))
+        self.run_blocking("pause", move |connection| pause(connection, &scope, cause, detail.as_deref(), now))
     }
 
     /// The same, without blocking the runtime.
@@ -137,7 +137,7 @@ impl Queue {
         detail: Option<String>,
         now: Timestamp,
     ) -> Result<(), QueueError> {
-        self.run(move |connection| pause(connection, &scope, cause, detail.as_deref(), now)).await
+        self.run("pause_account", move |connection| pause(connection, &scope, cause, detail.as_deref(), now)).await
     }
 
     /// Takes back a pause of this cause; returns whether there was one.
@@ -147,7 +147,7 @@ impl Queue {
     /// Those of the database.
     pub fn resume(&self, scope: &str, cause: Cause) -> Result<bool, QueueError> {
         let scope = scope.to_owned();
-        self.run_blocking(move |connection| resume(connection, &scope, cause))
+        self.run_blocking("resume", move |connection| resume(connection, &scope, cause))
     }
 
     /// The same, without blocking the runtime.
@@ -156,7 +156,7 @@ impl Queue {
     ///
     /// Those of the database.
     pub async fn resume_account(&self, scope: String, cause: Cause) -> Result<bool, QueueError> {
-        self.run(move |connection| resume(connection, &scope, cause)).await
+        self.run("resume_account", move |connection| resume(connection, &scope, cause)).await
     }
 
     /// Everything that is stopped at present.
@@ -165,7 +165,7 @@ impl Queue {
     ///
     /// Those of the database.
     pub async fn pauses(&self) -> Result<Vec<Pause>, QueueError> {
-        self.run(pauses).await
+        self.run("pauses", pauses).await
     }
 
     /// Sends a job on again that failed, was cancelled, or waits for its next try.
@@ -174,7 +174,7 @@ impl Queue {
     ///
     /// Those of the database; a job that cannot be sent on is an answer, not an error.
     pub fn retry(&self, job_id: i64) -> Result<Answer, QueueError> {
-        self.run_blocking(move |connection| retry_one(connection, job_id))
+        self.run_blocking("retry", move |connection| retry_one(connection, job_id))
     }
 
     /// Stops a job; one that is under way is stopped before its next call.
@@ -183,7 +183,7 @@ impl Queue {
     ///
     /// Those of the database; a job that cannot be stopped is an answer, not an error.
     pub fn cancel(&self, job_id: i64, now: Timestamp) -> Result<Answer, QueueError> {
-        self.run_blocking(move |connection| cancel_one(connection, job_id, now))
+        self.run_blocking("cancel", move |connection| cancel_one(connection, job_id, now))
     }
 
     /// Settles a held job as a person says.
@@ -192,7 +192,7 @@ impl Queue {
     ///
     /// Those of the database; a job that is not held is an answer, not an error.
     pub fn release(&self, job_id: i64, release: Release, now: Timestamp) -> Result<Answer, QueueError> {
-        self.run_blocking(move |connection| release_one(connection, job_id, &release, now))
+        self.run_blocking("release", move |connection| release_one(connection, job_id, &release, now))
     }
 
     /// Does the same to several jobs in one commit, in their order.
@@ -201,7 +201,7 @@ impl Queue {
     ///
     /// Those of the database: then nothing was done to any of them.
     pub fn wish(&self, job_ids: Vec<i64>, wish: Wish, now: Timestamp) -> Result<Vec<Answer>, QueueError> {
-        self.run_blocking(move |connection| {
+        self.run_blocking("wish", move |connection| {
             let one = |id: &i64| match &wish {
                 Wish::Retry => retry_one(connection, *id),
                 Wish::Cancel => cancel_one(connection, *id, now),

@@ -204,7 +204,7 @@ impl Queue {
     /// Those of the database.
     pub fn note_verified(&self, verified: &Verified) -> Result<(), QueueError> {
         let text = serde_json::to_string(verified).unwrap_or_default();
-        self.run_blocking(move |connection| {
+        self.run_blocking("note_verified", move |connection| {
             connection.execute(
                 "INSERT INTO setting VALUES ('verified', ?1) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
                 [&text],

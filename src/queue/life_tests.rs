@@ -104,13 +104,26 @@ fn a_batch_does_not_end_while_it_is_still_taken_in() {
     let site = &place.site;
     let batch = site.begin("a.manifest.json");
     let part = vec![with("one", 1, false)];
-    site.queue.run_blocking(move |connection| admit::take_in(connection, batch, &part, NOW)).unwrap();
+    site.queue
+        .run_blocking("a_batch_does_not_end_while_it_is_still_taken_in", move |connection| {
+            admit::take_in(connection, batch, &part, NOW)
+        })
+        .unwrap();
     site.create(site.job("one"), "doc-1");
     assert_eq!(site.batch_state(batch), "admitting");
     let plan = site.plan("a.manifest.json");
-    let again = site.queue.run_blocking(move |connection| admit::begin(connection, &plan, NOW)).unwrap();
+    let again = site
+        .queue
+        .run_blocking("a_batch_does_not_end_while_it_is_still_taken_in", move |connection| {
+            admit::begin(connection, &plan, NOW)
+        })
+        .unwrap();
     assert_eq!((again.batch_id, again.admitted), (batch, 1));
-    site.queue.run_blocking(move |connection| admit::seal(connection, batch, None, NOW)).unwrap();
+    site.queue
+        .run_blocking("a_batch_does_not_end_while_it_is_still_taken_in", move |connection| {
+            admit::seal(connection, batch, None, NOW)
+        })
+        .unwrap();
     assert_eq!(site.batch_state(batch), "ended");
 }
 

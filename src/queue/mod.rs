@@ -299,11 +299,13 @@ impl Queue {
         self.writer.give_up_when_stuck();
     }
 
+    /// `step` names the commit in [`killpoint`](crate::killpoint).
     async fn run<T: Send + 'static>(
         &self,
+        step: &'static str,
         command: impl FnMut(&Connection) -> Result<T, QueueError> + Send + 'static,
     ) -> Result<T, QueueError> {
-        self.writer.run(command).await.map_err(|error| error.about(&self.path))
+        self.writer.run(step, command).await.map_err(|error| error.about(&self.path))
     }
 
     /// Runs a command from a thread that may block; several changes in one closure are one transaction.
@@ -313,8 +315,9 @@ impl Queue {
     /// The closure's own, or the commit's.
     pub fn run_blocking<T: Send + 'static>(
         &self,
+        step: &'static str,
         command: impl FnMut(&Connection) -> Result<T, QueueError> + Send + 'static,
     ) -> Result<T, QueueError> {
-        self.writer.run_blocking(command).map_err(|error| error.about(&self.path))
+        self.writer.run_blocking(step, command).map_err(|error| error.about(&self.path))
     }
 }

@@ -89,7 +89,7 @@ impl Queue {
     ///
     /// Those of the database.
     pub fn purged(&self, batch_id: i64, now: Timestamp) -> Result<(), QueueError> {
-        self.run_blocking(move |connection| {
+        self.run_blocking("purged", move |connection| {
             connection
                 .prepare_cached("UPDATE batch SET purged_at = ?2 WHERE id = ?1 AND state = 'closed'")?
                 .execute(params![batch_id, now.0])?;

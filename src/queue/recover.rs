@@ -51,7 +51,7 @@ impl Queue {
     /// Those of the database.
     pub async fn hold_files(&self, left: Arc<Left>) -> Result<usize, QueueError> {
         let to = JobState::Running.after(JobEvent::Held)?;
-        self.run(move |connection| {
+        self.run("hold_files", move |connection| {
             let lost = lost(connection, &left, EntryKind::File)?;
             count(connection, &lost)?;
             for upload in &lost {
@@ -76,7 +76,7 @@ impl Queue {
     ///
     /// Those of the database.
     pub async fn recover(&self, left: Arc<Left>, now: Timestamp) -> Result<Recovered, QueueError> {
-        self.run(move |connection| {
+        self.run("recover", move |connection| {
             let images = lost(connection, &left, EntryKind::Document)?;
             let files = lost(connection, &left, EntryKind::File)?;
             count(connection, &images)?;

@@ -226,7 +226,7 @@ impl Queue {
     ///
     /// Those of the database.
     pub fn to_settle(&self, after: i64, limit: u32) -> Result<Vec<Ended>, QueueError> {
-        self.run_blocking(move |connection| {
+        self.run_blocking("to_settle", move |connection| {
             let sql = format!(
                 "SELECT {ENDED} FROM batch JOIN drop_folder ON drop_folder.id = batch.drop_id
                   WHERE state IN ('ended', 'published') AND state <> 'closed' AND batch.id > ?1
@@ -248,7 +248,7 @@ impl Queue {
     ///
     /// Those of the database.
     pub fn name_receipt(&self, batch_id: i64, name: String) -> Result<(), QueueError> {
-        self.run_blocking(move |connection| {
+        self.run_blocking("name_receipt", move |connection| {
             change(connection, batch_id, "UPDATE batch SET receipt = ?2 WHERE id = ?1 AND state = 'ended'", &name)
         })
     }
@@ -259,7 +259,7 @@ impl Queue {
     ///
     /// Those of the database.
     pub fn receipt_published(&self, batch_id: i64) -> Result<(), QueueError> {
-        self.run_blocking(move |connection| {
+        self.run_blocking("receipt_published", move |connection| {
             let sql = "UPDATE batch SET state = 'published', trouble = ?2 WHERE id = ?1 AND state = 'ended'";
             change(connection, batch_id, sql, &None::<String>)
         })
@@ -278,7 +278,7 @@ impl Queue {
         manifest: Option<Place>,
         moved: Vec<Moved>,
     ) -> Result<(), QueueError> {
-        self.run_blocking(move |connection| {
+        self.run_blocking("batch_closed", move |connection| {
             lie(connection, &moved)?;
             let (root, path) = parts(manifest.as_ref());
             let changed = connection
@@ -297,7 +297,7 @@ impl Queue {
     ///
     /// Those of the database.
     pub fn files_moved(&self, moved: Vec<Moved>) -> Result<(), QueueError> {
-        self.run_blocking(move |connection| lie(connection, &moved))
+        self.run_blocking("files_moved", move |connection| lie(connection, &moved))
     }
 
     /// Notes what keeps a batch from being settled, for `status` and `why`.
@@ -306,7 +306,7 @@ impl Queue {
     ///
     /// Those of the database.
     pub fn batch_trouble(&self, batch_id: i64, trouble: String) -> Result<(), QueueError> {
-        self.run_blocking(move |connection| {
+        self.run_blocking("batch_trouble", move |connection| {
             let sql = "UPDATE batch SET trouble = ?2 WHERE id = ?1 AND state <> 'closed'";
             change(connection, batch_id, sql, &trouble)
         })

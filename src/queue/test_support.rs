@@ -75,7 +75,7 @@ impl Site {
     pub fn admit_entries(&self, manifest: &str, entries: Vec<Admission>) -> i64 {
         let batch = self.begin(manifest);
         self.queue
-            .run_blocking(move |connection| {
+            .run_blocking("admit_entries", move |connection| {
                 admit::take_in(connection, batch, &entries, NOW)?;
                 admit::seal(connection, batch, None, NOW)
             })
@@ -85,7 +85,7 @@ impl Site {
 
     pub fn begin(&self, manifest: &str) -> i64 {
         let plan = self.plan(manifest);
-        self.queue.run_blocking(move |connection| admit::begin(connection, &plan, NOW)).unwrap().batch_id
+        self.queue.run_blocking("begin", move |connection| admit::begin(connection, &plan, NOW)).unwrap().batch_id
     }
 
     pub fn plan(&self, manifest: &str) -> Plan {
@@ -171,7 +171,7 @@ impl Site {
 
     fn set_aside(&self, job: i64) -> Vec<i64> {
         self.queue
-            .run_blocking(move |connection| {
+            .run_blocking("set_aside", move |connection| {
                 let ids = connection
                     .prepare("SELECT id FROM job WHERE state = 'queued' AND id <> ?1")?
                     .query_map([job], |row| row.get(0))?
@@ -184,7 +184,7 @@ impl Site {
 
     fn put_back(&self, ids: Vec<i64>) {
         self.queue
-            .run_blocking(move |connection| {
+            .run_blocking("put_back", move |connection| {
                 let mut statement = connection.prepare("UPDATE job SET state = 'queued' WHERE id = ?1")?;
                 ids.iter().try_for_each(|id| statement.execute([id]).map(drop)).map_err(Into::into)
             })

@@ -191,7 +191,7 @@ impl Queue {
     ///
     /// Those of the database.
     pub async fn claim(&self, drop_id: i64, limit: usize) -> Result<Vec<Job>, QueueError> {
-        self.run(move |connection| claim(connection, drop_id, limit)).await
+        self.run("claim", move |connection| claim(connection, drop_id, limit)).await
     }
 
     /// Makes ready what has waited long enough, and says which drops have something ready and when the next is due.
@@ -200,7 +200,7 @@ impl Queue {
     ///
     /// Those of the database.
     pub async fn ready(&self, now: Timestamp) -> Result<Ready, QueueError> {
-        self.run(move |connection| {
+        self.run("ready", move |connection| {
             connection
                 .prepare_cached(
                     "UPDATE job SET state = 'queued', waits = NULL, reason = NULL, due_at = NULL
@@ -237,7 +237,7 @@ impl Queue {
         attempt: Attempt,
         now: Timestamp,
     ) -> Result<Stored, QueueError> {
-        self.run(move |connection| {
+        self.run("upload_stored", move |connection| {
             let changed = connection
                 .prepare_cached(
                     "UPDATE upload SET remote_id = ?3 WHERE job_id = ?1 AND position = ?2 AND remote_id IS NULL",
@@ -267,7 +267,7 @@ impl Queue {
     ///
     /// Those of the database.
     pub async fn intend(&self, job_id: i64, now: Timestamp) -> Result<bool, QueueError> {
-        self.run(move |connection| {
+        self.run("intend", move |connection| {
             let cancel: bool = connection
                 .prepare_cached("SELECT cancel_asked FROM job WHERE id = ?1 AND state = 'running'")?
                 .query_row([job_id], |row| row.get(0))
@@ -293,7 +293,7 @@ impl Queue {
         attempt: Option<Attempt>,
         now: Timestamp,
     ) -> Result<(), QueueError> {
-        self.run(move |connection| {
+        self.run("created", move |connection| {
             if let Some(attempt) = &attempt {
                 note(connection, job_id, attempt)?;
             }
@@ -315,7 +315,7 @@ impl Queue {
         attempt: Attempt,
         now: Timestamp,
     ) -> Result<(), QueueError> {
-        self.run(move |connection| {
+        self.run("file_created", move |connection| {
             connection
                 .prepare_cached("UPDATE upload SET remote_id = ?3 WHERE job_id = ?1 AND position = ?2")?
                 .execute(params![job_id, position, remote_id])?;
@@ -331,7 +331,7 @@ impl Queue {
     ///
     /// Those of the database.
     pub async fn absent(&self, job_id: i64, attempt: Attempt) -> Result<(), QueueError> {
-        self.run(move |connection| {
+        self.run("absent", move |connection| {
             let changed = connection
                 .prepare_cached("UPDATE job SET creation = 'none', sent_at = NULL WHERE id = ?1 AND state = 'running'")?
                 .execute([job_id])?;
@@ -349,7 +349,7 @@ impl Queue {
     pub async fn put_off(&self, job_id: i64, put_off: PutOff, attempts: Vec<Attempt>) -> Result<(), QueueError> {
         let to = JobState::Running.after(JobEvent::PutOff)?;
         let (now, moved_ms) = (Timestamp::now(), clock::moved_ms());
-        self.run(move |connection| {
+        self.run("put_off", move |connection| {
             // The clock may have been moved between the worker's look at it and this.
             let due = put_off.due.0.saturating_add(clock::moved_ms() - moved_ms);
             // What stands here is when it was meant to be sent; that may have been long before.
@@ -395,7 +395,7 @@ impl Queue {
     ) -> Result<(), QueueError> {
         let to = JobState::Running.after(JobEvent::GaveBack)?;
         let now = Timestamp::now();
-        self.run(move |connection| {
+        self.run("give_back", move |connection| {
             let changed = connection
                 .prepare_cached("UPDATE job SET state = ?2, creation = ?3 WHERE id = ?1 AND state = 'running'")?
                 .execute(params![job_id, to.as_str(), creation.as_str()])?;
@@ -421,7 +421,7 @@ impl Queue {
         attempts: Vec<Attempt>,
         now: Timestamp,
     ) -> Result<(), QueueError> {
-        self.run(move |connection| {
+        self.run("refuse", move |connection| {
             count_lost(connection, job_id, &lost)?;
             attempts.iter().try_for_each(|attempt| note(connection, job_id, attempt))?;
             end_without(connection, job_id, JobState::Running, JobEvent::Refused, &reason, &problems, now)
@@ -435,7 +435,7 @@ impl Queue {
     ///
     /// Those of the database.
     pub async fn cancelled(&self, job_id: i64, attempts: Vec<Attempt>, now: Timestamp) -> Result<(), QueueError> {
-        self.run(move |connection| {
+        self.run("cancelled", move |connection| {
             attempts.iter().try_for_each(|attempt| note(connection, job_id, attempt))?;
             end_without(connection, job_id, JobState::Running, JobEvent::Cancelled, "cancelled by a person", &[], now)
         })
@@ -456,7 +456,7 @@ impl Queue {
         attempts: Vec<Attempt>,
     ) -> Result<(), QueueError> {
         let to = JobState::Running.after(JobEvent::Held)?;
-        self.run(move |connection| {
+        self.run("hold", move |connection| {
             let changed = connection
                 .prepare_cached(
                     "UPDATE job SET state = ?2, reason = ?3, creation = ?4 WHERE id = ?1 AND state = 'running'",
@@ -476,7 +476,7 @@ impl Queue {
     /// Those of the database.
     pub async fn abandoned(&self, job_id: i64, now: Timestamp) -> Result<(), QueueError> {
         let to = JobState::Running.after(JobEvent::Held)?;
-        self.run(move |connection| {
+        self.run("abandoned", move |connection| {
             connection.execute(
                 "UPDATE job SET state = ?2, reason = 'its worker died of a defect; see the log of ' || ?3,
                                 creation = CASE creation WHEN 'none' THEN 'none' ELSE 'unknown' END

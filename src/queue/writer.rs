@@ -78,21 +78,22 @@ impl Writer {
         Ok(Self { commands, shared })
     }
 
-    /// Runs a command on the writer's thread and waits for the commit that holds it.
+    /// Runs a command on the writer's thread and waits for the commit that holds it. `step` is its name in
+    /// [`killpoint`].
     ///
     /// Dropping the future does not take the command back.
     ///
     /// # Errors
     ///
     /// The command's own error, or that of the commit where this writer was told to fail.
-    pub async fn run<T, F>(&self, command: F) -> Result<T, QueueError>
+    pub async fn run<T, F>(&self, step: &'static str, command: F) -> Result<T, QueueError>
     where
         T: Send + 'static,
         F: FnMut(&Connection) -> Result<T, QueueError> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
         // A full inbox would block the runtime's thread; the number of jobs under way keeps it from filling.
-        self.send(Box::new(Call { command, result: None, reply: Some(reply), changes: false }))?;
+        self.send(Box::new(Call { step, command, result: None, reply: Some(reply), changes: false }))?;
         answer.await.unwrap_or(Err(QueueError::Closed))
     }
 
@@ -101,13 +102,13 @@ impl Writer {
     /// # Errors
     ///
     /// As [`Writer::run`].
-    pub fn run_blocking<T, F>(&self, command: F) -> Result<T, QueueError>
+    pub fn run_blocking<T, F>(&self, step: &'static str, command: F) -> Result<T, QueueError>
     where
         T: Send + 'static,
         F: FnMut(&Connection) -> Result<T, QueueError> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        self.send(Box::new(Call { command, result: None, reply: Some(reply), changes: false }))?;
+        self.send(Box::new(Call { step, command, result: None, reply: Some(reply), changes: false }))?;
         answer.blocking_recv().unwrap_or(Err(QueueError::Closed))
     }
 
@@ -131,13 +132,14 @@ trait Command: Send {
     /// Does the work. With `alone`, an error that is not the disk's undoes this command only and is kept for its
     /// answer; without, any error is returned, and the whole group has to be undone.
     fn attempt(&mut self, connection: &Connection, alone: bool) -> Result<(), QueueError>;
-    /// Whose command it is, where it changed anything: the name of a step in [`killpoint`].
-    fn step(&self) -> Option<String>;
+    /// The name of the step in [`killpoint`], where the command changed anything.
+    fn step(&self) -> Option<&'static str>;
     /// Answers; `failure` is why the commit failed, if it did.
     fn answer(self: Box<Self>, failure: Option<&QueueError>);
 }
 
 struct Call<T, F> {
+    step: &'static str,
     command: F,
     result: Option<Result<T, QueueError>>,
     reply: Option<oneshot::Sender<Result<T, QueueError>>>,
@@ -169,8 +171,8 @@ impl<T: Send, F: FnMut(&Connection) -> Result<T, QueueError> + Send> Command for
         Ok(())
     }
 
-    fn step(&self) -> Option<String> {
-        self.changes.then(|| killpoint::function_of(std::any::type_name::<F>()))
+    fn step(&self) -> Option<&'static str> {
+        self.changes.then_some(self.step)
     }
 
     fn answer(mut self: Box<Self>, failure: Option<&QueueError>) {
@@ -239,7 +241,7 @@ fn commit_once(connection: &Connection, group: &mut [Box<dyn Command>], alone: b
 
 fn reach(group: &[Box<dyn Command>], place: fn(&str, &str)) {
     if killpoint::armed() {
-        group.iter().filter_map(|command| command.step()).for_each(|step| place("commit", &step));
+        group.iter().filter_map(|command| command.step()).for_each(|step| place("commit", step));
     }
 }
 
@@ -262,7 +264,7 @@ mod tests {
     }
 
     fn insert(writer: &Writer, x: i64) -> Result<(), QueueError> {
-        writer.run_blocking(move |connection| {
+        writer.run_blocking("insert", move |connection| {
             connection.execute("INSERT INTO t VALUES(?1)", [x])?;
             Ok(())
         })
@@ -270,7 +272,9 @@ mod tests {
 
     fn count(writer: &Writer) -> i64 {
         writer
-            .run_blocking(|connection| Ok(connection.query_row("SELECT count(*) FROM t", [], |row| row.get(0))?))
+            .run_blocking("count", |connection| {
+                Ok(connection.query_row("SELECT count(*) FROM t", [], |row| row.get(0))?)
+            })
             .unwrap()
     }
 
@@ -278,7 +282,7 @@ mod tests {
     fn a_failing_command_undoes_only_itself() {
         let writer = writer();
         insert(&writer, 1).unwrap();
-        let failed = writer.run_blocking(|connection| -> Result<(), QueueError> {
+        let failed = writer.run_blocking("insert", |connection| -> Result<(), QueueError> {
             connection.execute("INSERT INTO t VALUES(2)", [])?;
             connection.execute("INSERT INTO t VALUES(1)", [])?;
             Ok(())
@@ -296,7 +300,7 @@ mod tests {
                 let writer = writer.clone();
                 tokio::spawn(async move {
                     writer
-                        .run(move |connection| {
+                        .run("insert", move |connection| {
                             connection.execute("INSERT INTO t VALUES(?1)", [x])?;
                             Ok(())
                         })
@@ -307,7 +311,8 @@ mod tests {
         for call in calls {
             call.await.unwrap().unwrap();
         }
-        let total = writer.run(|c| Ok(c.query_row("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0))?)).await;
+        let total =
+            writer.run("count", |c| Ok(c.query_row("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0))?)).await;
         assert_eq!(total.unwrap(), 500);
     }
 
@@ -321,7 +326,7 @@ mod tests {
         let (told, tell) = mpsc::channel();
         let waiting = thread::spawn(move || {
             let mut tries = 0;
-            let done = theirs.run_blocking(move |connection| {
+            let done = theirs.run_blocking("insert", move |connection| {
                 tries += 1;
                 if tries == 2 {
                     // Somebody makes room between the first try and the second.

@@ -128,7 +128,7 @@ fn scenarios() -> Vec<(&'static str, Scenario)> {
             Scenario {
                 build: build_large,
                 act: replace_half_taken,
-                prelude: Some("after.commit.take_part:3"),
+                prelude: Some("after.commit.admit_part:3"),
                 check: assert_replaced,
             },
         ),
