@@ -12,9 +12,10 @@ use std::{
 };
 
 use passfort_ingest::{
-    api::{Answer, Ending, Exchange, Fault, LimitHeaders, limits::LONGEST_WAIT},
+    api::limits,
     clock::Timestamp,
     entry::{ProfileId, RelativePath, Sha256},
+    exchange::{Answer, Ending, Exchange, Fault, LONGEST_WAIT, LimitHeaders},
     inbox::{file_type::FileType, whole::Walk},
     manifest::{self, Format, Limits, ReadError, Reading},
     operation::Operation,
@@ -218,7 +219,7 @@ fn limit_headers(text: &[u8]) -> LimitHeaders {
             headers.insert(name, value);
         }
     }
-    LimitHeaders::read(&headers)
+    limits::read(&headers)
 }
 
 /// A file that says that it is an image: whether its end is there does not depend on how it is read.

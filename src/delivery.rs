@@ -38,9 +38,10 @@ use self::{
 };
 use crate::{
     account::{Account, NotNow, Slot},
-    api::{DocumentRequest, Exchange, Upload as Sending},
+    api::{DocumentRequest, Upload as Sending},
     clock::{self, Timestamp},
     entry::EntryKind,
+    exchange::Exchange,
     inbox::beneath::Refusal,
     job::{Creation, Job, Next, Upload},
     operation::Operation,

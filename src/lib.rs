@@ -11,6 +11,7 @@ pub mod demo;
 pub mod dispatch;
 pub mod durable;
 pub mod entry;
+pub mod exchange;
 pub mod http;
 pub mod inbox;
 pub mod intake;

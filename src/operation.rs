@@ -1,4 +1,4 @@
-//! The calls that the worker makes to the API: plain values, shared by the client, the judgement of answers and the pacer.
+//! The calls that the worker makes to the API.
 
 /// A kind of call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

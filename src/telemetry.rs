@@ -18,8 +18,8 @@ use prometheus_client::{
 };
 
 use crate::{
-    api::Exchange,
     clock::Timestamp,
+    exchange::Exchange,
     job::JobState,
     operation::Operation,
     outcome::Outcome,
@@ -342,7 +342,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        api::{Answer, Ending, LimitHeaders},
+        exchange::{Answer, Ending, LimitHeaders},
         job::Waits,
         outcome::Reason,
         queue::look::Tally,

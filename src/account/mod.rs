@@ -17,7 +17,7 @@ use self::slots::Permit;
 pub use self::slots::Slots;
 use crate::{
     api::Client,
-    api::{Exchange, Fault},
+    exchange::{Exchange, Fault},
     operation::Operation,
     outcome::{Outcome, PauseCause},
     pacer::{Call, Pacer, Place, Room, Told, flight::Load},

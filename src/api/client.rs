@@ -22,12 +22,12 @@ use serde::Serialize;
 
 use super::{
     body::{BeforeLast, BytesBody, FileBody, Head},
-    exchange::Exchange,
     fault::describe,
     transfer::{Patience, run},
 };
 use crate::{
     entry::{ImageType, ProfileId},
+    exchange::Exchange,
     operation::Operation,
 };
 

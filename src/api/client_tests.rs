@@ -11,7 +11,7 @@ use tokio::{
 use xxhash_rust::xxh3::Xxh3;
 
 use super::*;
-use crate::api::{Answer, Ending, Fault};
+use crate::exchange::{Answer, Ending, Fault};
 
 const PROFILE: &str = "a2c4393a-e219-67a4-5ab4-2186952e9038";
 

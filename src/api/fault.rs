@@ -2,7 +2,7 @@
 
 use std::{error::Error, io};
 
-use super::exchange::Fault;
+use crate::exchange::Fault;
 
 /// The longest description that is kept, in characters.
 const LONGEST_TEXT: usize = 300;

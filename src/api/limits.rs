@@ -1,99 +1,31 @@
-//! What an answer's headers say about limits, and how long they ask to wait.
+//! Reads what an answer's headers say about limits.
 //!
-//! It keeps what was said and decides nothing about when to send. Headers are hostile: what is not understood counts
-//! as absent, and no wait is longer than [`LONGEST_WAIT`].
-
-use std::time::Duration;
+//! Headers are hostile: what is not understood counts as absent.
 
 use reqwest::header::HeaderMap;
 
-use crate::clock::Timestamp;
+use crate::{
+    clock::Timestamp,
+    exchange::{LimitHeaders, RetryAfter},
+};
 
-/// The longest wait that a header can ask for: the published buckets are refilled within an hour, so more is a mistake.
-pub const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// A `Retry-After` header, which has two forms (RFC 9110, section 10.2.3).
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum RetryAfter {
-    /// So many seconds.
-    Secs(f64),
-    /// At this moment.
-    At(Timestamp),
-}
-
-/// The headers about limits, as far as they are understood (guide: the section on rate limits).
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct LimitHeaders {
-    /// `X-RateLimit-Remaining`: how many calls fit now.
-    pub remaining: Option<u64>,
-    /// `X-RateLimit-Retry-Secs`: seconds until one more call fits.
-    pub retry_secs: Option<f64>,
-    /// `Retry-After`: not mentioned by the guide, but a gateway may send it.
-    pub retry_after: Option<RetryAfter>,
-    /// `X-RateLimit-Reset-Secs`: seconds until the bucket is full.
-    pub reset_secs: Option<f64>,
-    /// `X-RateLimit-Reset`: when the bucket is full.
-    pub reset: Option<Timestamp>,
-}
-
-impl LimitHeaders {
-    /// Reads an answer's headers; where one is there twice, the first counts.
-    #[must_use]
-    pub fn read(headers: &HeaderMap) -> Self {
-        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
-        Self {
-            remaining: text("x-ratelimit-remaining").and_then(count),
-            retry_secs: text("x-ratelimit-retry-secs").and_then(seconds),
-            retry_after: text("retry-after")
-                .and_then(|text| seconds(text).map(RetryAfter::Secs).or_else(|| date(text).map(RetryAfter::At))),
-            reset_secs: text("x-ratelimit-reset-secs").and_then(seconds),
-            reset: text("x-ratelimit-reset").and_then(date),
-        }
-    }
-
-    /// How long the headers ask to wait, by the first that says it, from the most exact to the least.
-    ///
-    /// Zero where the moment has passed, so whoever waits needs a floor of their own.
-    #[must_use]
-    pub fn wait(&self, now: Timestamp) -> Option<Duration> {
-        let retry_after = || match self.retry_after? {
-            RetryAfter::Secs(seconds) => Some(span(seconds)),
-            RetryAfter::At(moment) => Some(moment.since(now)),
-        };
-        let wait = self
-            .retry_secs
-            .map(span)
-            .or_else(retry_after)
-            .or_else(|| self.reset_secs.map(span))
-            .or_else(|| self.reset.map(|moment| moment.since(now)));
-        wait.map(|wait| wait.min(LONGEST_WAIT))
-    }
-
-    /// How long until the bucket is full.
-    #[must_use]
-    pub fn full_in(&self, now: Timestamp) -> Option<Duration> {
-        let full = self.reset_secs.map(span).or_else(|| self.reset.map(|moment| moment.since(now)));
-        full.map(|full| full.min(LONGEST_WAIT))
-    }
-}
-
-impl LimitHeaders {
-    /// The same for a call that failed for another reason than a limit: only what tells when one more call fits counts.
-    /// When the bucket is full again stands on every answer of a limited call, and is no reason to wait.
-    #[must_use]
-    pub fn wait_after_failure(&self, now: Timestamp) -> Option<Duration> {
-        Self { reset_secs: None, reset: None, ..*self }.wait(now)
+/// Reads an answer's headers; where one is there twice, the first counts.
+#[must_use]
+pub fn read(headers: &HeaderMap) -> LimitHeaders {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    LimitHeaders {
+        remaining: text("x-ratelimit-remaining").and_then(count),
+        retry_secs: text("x-ratelimit-retry-secs").and_then(seconds),
+        retry_after: text("retry-after")
+            .and_then(|text| seconds(text).map(RetryAfter::Secs).or_else(|| date(text).map(RetryAfter::At))),
+        reset_secs: text("x-ratelimit-reset-secs").and_then(seconds),
+        reset: text("x-ratelimit-reset").and_then(date),
     }
 }
 
 /// A finite number of seconds; a negative one means that the moment has passed.
 fn seconds(text: &str) -> Option<f64> {
     text.parse().ok().filter(|seconds: &f64| seconds.is_finite())
-}
-
-fn span(seconds: f64) -> Duration {
-    // Clamped first, because a conversion from any float may fail.
-    Duration::try_from_secs_f64(seconds.clamp(0.0, LONGEST_WAIT.as_secs_f64())).unwrap_or(LONGEST_WAIT)
 }
 
 fn count(text: &str) -> Option<u64> {
@@ -112,6 +44,8 @@ fn date(text: &str) -> Option<Timestamp> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     /// 2026-11-22T20:15:00Z.
@@ -130,7 +64,7 @@ mod tests {
         let headers = headers.iter().map(|(name, value)| {
             (reqwest::header::HeaderName::from_static(name), reqwest::header::HeaderValue::from_str(value).unwrap())
         });
-        LimitHeaders::read(&headers.collect())
+        super::read(&headers.collect())
     }
 
     fn wait_ms(headers: &[(&'static str, &str)]) -> Option<u128> {

@@ -1,12 +1,11 @@
 //! The client of the PassFort API: it sends one call and says exactly what came back.
 //!
-//! It judges nothing and repeats nothing: an [`Exchange`] is what happened on the wire, and
+//! It judges nothing and repeats nothing: an [`Exchange`](crate::exchange::Exchange) is what happened on the wire, and
 //! [`outcome`](crate::outcome::outcome) says what that means. Invariants: a body whose file has changed never leaves
 //! whole, whether a whole body was handed over is always known, and no wait is without an end.
 
 pub mod body;
 pub mod client;
-pub mod exchange;
 mod fault;
 mod frames;
 pub mod limits;
@@ -15,5 +14,3 @@ mod source;
 mod transfer;
 
 pub use client::{Client, ClientError, DocumentRequest, Settings, Upload};
-pub use exchange::{Answer, Ending, Exchange, Fault};
-pub use limits::LimitHeaders;

@@ -10,12 +10,16 @@ use reqwest::{RequestBuilder, Response};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::{
-    exchange::{Answer, Ending, Exchange, Fault},
     fault::classify,
-    limits::LimitHeaders,
+    limits,
     progress::{Failure, Progress, Sight},
 };
-use crate::{clock::Timestamp, killpoint, operation::Operation};
+use crate::{
+    clock::Timestamp,
+    exchange::{Answer, Ending, Exchange, Fault},
+    killpoint,
+    operation::Operation,
+};
 
 /// The largest answer to a call about one thing: real ones are below 1 KiB.
 pub(super) const SINGLE_ANSWER_BYTES: usize = 1024 * 1024;
@@ -144,7 +148,7 @@ fn deadline(sight: Option<Sight>, begun: Instant, patience: Patience) -> (Instan
 /// Reads an answer's body, up to a bound in size and time.
 async fn read(operation: Operation, mut response: Response, patience: Patience) -> Answer {
     let status = response.status();
-    let limits = LimitHeaders::read(response.headers());
+    let limits = limits::read(response.headers());
     let list = operation.is_list() && status.is_success();
     let largest = if list { LIST_ANSWER_BYTES } else { SINGLE_ANSWER_BYTES };
     let patience = if list { patience.response.saturating_mul(LIST_PATIENCE) } else { patience.response };

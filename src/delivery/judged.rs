@@ -10,9 +10,9 @@ use tokio::time::Instant as Moment;
 use super::Delivery;
 use crate::{
     account::{Account, NotNow},
-    api::Exchange,
     clock::Timestamp,
     entry::EntryKind,
+    exchange::Exchange,
     job::{Creation, Job, Upload, Waits},
     outcome::{Outcome, PauseCause, outcome},
     queue::{

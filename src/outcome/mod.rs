@@ -14,8 +14,8 @@ use std::time::Duration;
 use errors::{ApiError, Class, Parsed};
 
 use crate::{
-    api::{Answer, Ending, Exchange, Fault},
     clock::Timestamp,
+    exchange::{Answer, Ending, Exchange, Fault},
     operation::Operation,
 };
 

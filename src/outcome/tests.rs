@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::api::LimitHeaders;
+use crate::exchange::LimitHeaders;
 
 const NOW: Timestamp = Timestamp(1_795_378_500_000);
 

@@ -20,9 +20,9 @@ use tokio_util::sync::CancellationToken;
 use self::compare::{Finding, Known, Sum, What, compare};
 use crate::{
     account::{Account, NotNow},
-    api::Exchange,
     clock::Timestamp,
     entry::ProfileId,
+    exchange::Exchange,
     job::JobState,
     operation::Operation,
     outcome::{Outcome, PauseCause, Reply, outcome},

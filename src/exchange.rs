@@ -1,11 +1,10 @@
-//! What happened in one call: values only, nothing is judged here.
+//! What happened in one call to the API: values only, nothing is judged here.
 //!
 //! Invariant: a [`Fault`] means that no answer's head was read; where one was, its status is in an [`Answer`], even if
 //! the rest of the answer is missing.
 
 use std::{fmt, time::Duration};
 
-use super::limits::LimitHeaders;
 use crate::{clock::Timestamp, operation::Operation};
 
 /// One call, from its start to its answer or fault.
@@ -117,4 +116,71 @@ impl Fault {
     pub const fn certainly_not_sent(&self) -> bool {
         matches!(self, Self::Resolve(_) | Self::Connect(_) | Self::Tls(_) | Self::Local(_))
     }
+}
+
+/// The longest wait that a header can ask for: the published buckets are refilled within an hour, so more is a mistake.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A `Retry-After` header, which has two forms (RFC 9110, section 10.2.3).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum RetryAfter {
+    /// So many seconds.
+    Secs(f64),
+    /// At this moment.
+    At(Timestamp),
+}
+
+/// The headers about limits, as far as they are understood (guide: the section on rate limits).
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct LimitHeaders {
+    /// `X-RateLimit-Remaining`: how many calls fit now.
+    pub remaining: Option<u64>,
+    /// `X-RateLimit-Retry-Secs`: seconds until one more call fits.
+    pub retry_secs: Option<f64>,
+    /// `Retry-After`: not mentioned by the guide, but a gateway may send it.
+    pub retry_after: Option<RetryAfter>,
+    /// `X-RateLimit-Reset-Secs`: seconds until the bucket is full.
+    pub reset_secs: Option<f64>,
+    /// `X-RateLimit-Reset`: when the bucket is full.
+    pub reset: Option<Timestamp>,
+}
+
+impl LimitHeaders {
+    /// How long the headers ask to wait, by the first that says it, from the most exact to the least.
+    ///
+    /// Zero where the moment has passed, so whoever waits needs a floor of their own.
+    #[must_use]
+    pub fn wait(&self, now: Timestamp) -> Option<Duration> {
+        let retry_after = || match self.retry_after? {
+            RetryAfter::Secs(seconds) => Some(span(seconds)),
+            RetryAfter::At(moment) => Some(moment.since(now)),
+        };
+        let wait = self
+            .retry_secs
+            .map(span)
+            .or_else(retry_after)
+            .or_else(|| self.reset_secs.map(span))
+            .or_else(|| self.reset.map(|moment| moment.since(now)));
+        wait.map(|wait| wait.min(LONGEST_WAIT))
+    }
+
+    /// How long the headers of a call that failed for another reason than a limit ask to wait.
+    ///
+    /// When the bucket is full again is on every answer of a limited call, so it is no reason to wait.
+    #[must_use]
+    pub fn wait_after_failure(&self, now: Timestamp) -> Option<Duration> {
+        Self { reset_secs: None, reset: None, ..*self }.wait(now)
+    }
+
+    /// How long until the bucket is full.
+    #[must_use]
+    pub fn full_in(&self, now: Timestamp) -> Option<Duration> {
+        let full = self.reset_secs.map(span).or_else(|| self.reset.map(|moment| moment.since(now)));
+        full.map(|full| full.min(LONGEST_WAIT))
+    }
+}
+
+fn span(seconds: f64) -> Duration {
+    // Clamped first, because a conversion from any float may fail.
+    Duration::try_from_secs_f64(seconds.clamp(0.0, LONGEST_WAIT.as_secs_f64())).unwrap_or(LONGEST_WAIT)
 }
