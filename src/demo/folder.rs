@@ -7,8 +7,6 @@ use std::{fs, io, path::Path};
 
 use serde_json::json;
 
-use super::images::{gif, jpeg, pdf, png, tiff};
-
 /// A customer of the first manifest.
 pub const ALICE: &str = "a11ce000-5eed-4000-8000-000000000001";
 
@@ -48,7 +46,7 @@ pub fn faults() -> [String; 2] {
 ///
 /// Those of the file system.
 pub fn write(drop: &Path) -> io::Result<()> {
-    for (path, content) in images() {
+    for (path, content) in FILES {
         let path = drop.join(path);
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
@@ -61,20 +59,19 @@ pub fn write(drop: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn images() -> Vec<(&'static str, Vec<u8>)> {
-    vec![
-        ("alice/passport.png", png([0x8C, 0x1C, 0x2C])),
-        ("alice/face.jpg", jpeg(1)),
-        ("alice/utility-bill.pdf", pdf("Utility bill for Alice")),
-        ("alice/pep-declaration.pdf", pdf("Declaration of Alice")),
-        ("bruno/licence-front.tif", tiff([0x1C, 0x5C, 0x8C])),
-        ("bruno/licence-back.gif", gif([0x1C, 0x5C, 0x8C])),
-        ("bruno/bank-statement.jpg", b"The scanner jams again, I send the statement tomorrow.\n".to_vec()),
-        ("chloe/id-front.jpg", jpeg(2)),
-        ("chloe/id-back.png", png([0x2C, 0x7C, 0x3C])),
-        ("chloe/tax-return.pdf", pdf("Tax return of Chloe")),
-    ]
-}
+/// The content of each file, one or two of each type that the API accepts.
+const FILES: [(&str, &[u8]); 10] = [
+    ("alice/passport.png", include_bytes!("images/alice-passport.png")),
+    ("alice/face.jpg", include_bytes!("images/alice-face.jpg")),
+    ("alice/utility-bill.pdf", include_bytes!("images/alice-utility-bill.pdf")),
+    ("alice/pep-declaration.pdf", include_bytes!("images/alice-pep-declaration.pdf")),
+    ("bruno/licence-front.tif", include_bytes!("images/bruno-licence-front.tif")),
+    ("bruno/licence-back.gif", include_bytes!("images/bruno-licence-back.gif")),
+    ("bruno/bank-statement.jpg", b"The scanner jams again, I send the statement tomorrow.\n"),
+    ("chloe/id-front.jpg", include_bytes!("images/chloe-id-front.jpg")),
+    ("chloe/id-back.png", include_bytes!("images/chloe-id-back.png")),
+    ("chloe/tax-return.pdf", include_bytes!("images/chloe-tax-return.pdf")),
+];
 
 fn manifests() -> [(&'static str, String); 3] {
     let alice = json!({

@@ -4,6 +4,5 @@
 //! neither sends nor queues anything.
 
 pub mod folder;
-pub mod images;
 pub mod live;
 pub mod report;
