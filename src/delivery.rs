@@ -44,6 +44,7 @@ use crate::{
     exchange::Exchange,
     inbox::beneath::Refusal,
     job::{Creation, Job, Next, Upload},
+    log_throttle::LogThrottle,
     operation::Operation,
     outcome::{Outcome, PauseCause, Reply, outcome},
     queue::{
@@ -52,8 +53,7 @@ use crate::{
         control::Cause,
         handed_over::{HandedOver, Place, Try},
     },
-    seldom::Seldom,
-    telemetry::{Flight, Telemetry},
+    telemetry::{InFlightGuard, Telemetry},
     verdict::{Patience, text},
 };
 
@@ -63,8 +63,8 @@ pub struct Delivery {
     handed_over: HandedOver,
     patience: Patience,
     files: Files,
-    /// What was said of files that cannot be read.
-    said: Mutex<Seldom<&'static str>>,
+    /// For files that cannot be read.
+    log_throttle: Mutex<LogThrottle<&'static str>>,
     /// Whose turn it is on each profile.
     pub profiles: Profiles,
     /// No job begins another call after this.
@@ -118,7 +118,7 @@ impl Delivery {
             handed_over,
             patience,
             files,
-            said: Mutex::default(),
+            log_throttle: Mutex::default(),
             profiles: Profiles::default(),
             stop,
             paused: AtomicBool::new(false),
@@ -259,7 +259,7 @@ impl Delivery {
             EntryKind::File => Operation::UploadFile,
         };
         let slot = match account.slot(operation, upload.bytes / 3 * 4).await {
-            Ok(slot) => (slot, self.telemetry.flight()),
+            Ok(slot) => (slot, self.telemetry.begin_call()),
             Err(why) => return Ok(Uploaded::NotNow(why)),
         };
         if self.is_stopped(job) {
@@ -329,7 +329,7 @@ impl Delivery {
 
     async fn create(&self, account: &Account, job: &mut Job) -> Result<(), QueueError> {
         let slot = match account.slot(Operation::CreateDocument, 0).await {
-            Ok(slot) => (slot, self.telemetry.flight()),
+            Ok(slot) => (slot, self.telemetry.begin_call()),
             Err(why) => return self.not_now(job, why).await,
         };
         if self.is_stopped(job) {
@@ -378,12 +378,12 @@ impl Delivery {
     async fn learn(
         &self,
         account: &Account,
-        (slot, flight): (Slot<'_>, Flight),
+        (slot, in_flight): (Slot<'_>, InFlightGuard),
         exchange: &Exchange,
         outcome: &Outcome,
     ) -> Result<(), QueueError> {
         self.telemetry.called(exchange, outcome);
-        drop(flight);
+        drop(in_flight);
         let doubt = matches!(outcome, Outcome::Paused { cause: PauseCause::KeyRefused, .. }).then(|| account.doubt());
         let cause = account.learn(slot, exchange, outcome);
         self.telemetry.limit_in_flight(account.in_flight_limit());

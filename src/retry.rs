@@ -1,32 +1,33 @@
-//! When a failed call is tried again, or that it is given up. The only user of the `backoff` crate.
+//! Exponential backoff: the delay before a failed call is retried, and when to give up. The only user of the `backoff`
+//! crate.
 //!
-//! The schedule lives in the queue (attempt number, due time); this file only turns an attempt number into a delay.
-//! `backoff` applies its jitter after its cap, so that 15 minutes become up to 22: its own jitter is therefore
-//! switched off, and ours is drawn by the caller and applied below the cap.
+//! The queue stores the schedule (attempt number, due time); this module only turns an attempt number into a delay.
+//! `backoff` applies its jitter after its cap, which turns a cap of 15 minutes into up to 22. Its jitter is therefore off;
+//! the caller draws [`crate::jitter`], which applies below the cap.
 
 use std::time::Duration;
 
 use backoff::{ExponentialBackoff, backoff::Backoff};
 
-/// How patiently failed calls are tried again.
+/// The backoff of failed calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryPolicy {
     /// The delay after the first failure.
     pub initial: Duration,
     /// No delay is longer.
     pub max: Duration,
-    /// How much time may go by in tries and in the waits between them.
+    /// Total time for tries and the delays between them.
     pub give_up_after: Duration,
 }
 
-/// Each delay is so many times the one before it.
+/// Growth from one delay to the next.
 const MULTIPLIER: f64 = 2.0;
 
 impl RetryPolicy {
-    /// The delay before the try that follows `attempts` failed ones, or `None` when the time is used up.
+    /// The delay before the try that follows `attempts` failed ones, or `None` once `give_up_after` is used up.
     ///
-    /// `jitter` is uniform in `0.0..1.0`; the delay lies between half of the exponential step and all of it, so that
-    /// jobs that failed together do not come back together. `at_least` is what the API asked for; it is never cut.
+    /// `jitter` places the delay between half of the exponential step and all of it. `at_least` is the wait that the API
+    /// asked for; `max` does not cap it.
     #[must_use]
     pub fn delay(&self, attempts: u32, tried: Duration, at_least: Option<Duration>, jitter: f64) -> Option<Duration> {
         if tried >= self.give_up_after {

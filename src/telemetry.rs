@@ -118,11 +118,11 @@ pub struct Now {
     pub last_drop_event: Duration,
 }
 
-/// A call that is under way; dropped when it is over.
+/// Counts one call in the `in_flight` gauge until it is dropped.
 #[derive(Debug)]
-pub struct Flight(Gauge);
+pub struct InFlightGuard(Gauge);
 
-impl Drop for Flight {
+impl Drop for InFlightGuard {
     fn drop(&mut self) {
         self.0.dec();
     }
@@ -225,11 +225,11 @@ impl Telemetry {
         registry.register("paused", "What is stopped, by reason: how many accounts or drops", self.paused.clone());
     }
 
-    /// Counts a call that has begun, until what is returned is dropped.
+    /// Counts a call as in flight until the guard is dropped.
     #[must_use]
-    pub fn flight(&self) -> Flight {
+    pub fn begin_call(&self) -> InFlightGuard {
         self.in_flight.inc();
-        Flight(self.in_flight.clone())
+        InFlightGuard(self.in_flight.clone())
     }
 
     /// Says how many calls may be under way.
@@ -428,9 +428,9 @@ mod tests {
         let telemetry = Telemetry::new();
         telemetry.limit_in_flight(16);
         let none = Numbers::default();
-        let flights = [telemetry.flight(), telemetry.flight()];
+        let calls = [telemetry.begin_call(), telemetry.begin_call()];
         assert_eq!(value(&telemetry, &none, "in_flight"), Some(2.0));
-        drop(flights);
+        drop(calls);
         assert_eq!(value(&telemetry, &none, "in_flight"), Some(0.0));
         assert_eq!(value(&telemetry, &none, "in_flight_limit"), Some(16.0));
     }

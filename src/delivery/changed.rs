@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 use super::{
     CheckedAnew, Delivery, Uploaded,
     files::{Anew, CHANGED},
-    judged::{Failed, jitter, trial_of},
+    judged::{Failed, trial_of},
 };
 use crate::{
     account::Account,
     inbox::beneath::Refusal,
+    jitter::jitter,
     job::{Job, Upload, Waits},
     problem::Problem,
     queue::{QueueError, admit::CheckedFile, work::Attempt},

@@ -13,6 +13,7 @@ use crate::{
     clock::Timestamp,
     entry::EntryKind,
     exchange::Exchange,
+    jitter::jitter,
     job::{Creation, Job, Upload, Waits},
     outcome::{Outcome, PauseCause, outcome},
     queue::{
@@ -163,8 +164,8 @@ impl Delivery {
 
     /// Says that a file cannot be read: not of each, since a lost mount takes all of them away.
     fn say_of_files(&self, job: &Job, reason: &str) {
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        if said.is_due("files", "", Instant::now()) {
+        let mut log_throttle = self.log_throttle.lock().unwrap_or_else(PoisonError::into_inner);
+        if log_throttle.is_due("files", "", Instant::now()) {
             tracing::warn!(
                 job = job.id,
                 reason,
@@ -234,21 +235,5 @@ pub(super) fn attempt_of(exchange: &Exchange, outcome: &Outcome, position: Optio
         }),
         took_ms: u64::try_from(exchange.took.as_millis()).unwrap_or(u64::MAX),
         sent_bytes: exchange.sent_bytes,
-    }
-}
-
-/// A number in `0.0..1.0` from the system's randomness.
-pub(super) fn jitter() -> f64 {
-    let (high, _) = uuid::Uuid::new_v4().as_u64_pair();
-    f64::from(u32::try_from(high >> 32).unwrap_or_default()) / f64::from(u32::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn jitter_stays_in_its_range() {
-        assert!((0..1000).map(|_| jitter()).all(|drawn| (0.0..=1.0).contains(&drawn)));
     }
 }

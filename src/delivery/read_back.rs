@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use super::{
     Delivery,
-    judged::{Failed, attempt_of, jitter, trial_of},
+    judged::{Failed, attempt_of, trial_of},
 };
 use crate::{
     account::Account,
     clock::{self, Timestamp},
+    jitter::jitter,
     job::{Creation, Job, Waits},
     operation::Operation,
     outcome::{Outcome, Reply, StandingDocument, outcome},
@@ -20,7 +21,7 @@ impl Delivery {
     /// Asks whether the document stands; returns whether the job goes on, which it does only if it certainly does not.
     pub(super) async fn read_back(&self, account: &Account, job: &mut Job) -> Result<bool, QueueError> {
         let slot = match account.slot(Operation::ReadDocuments, 0).await {
-            Ok(slot) => (slot, self.telemetry.flight()),
+            Ok(slot) => (slot, self.telemetry.begin_call()),
             Err(why) => {
                 self.not_now(job, why).await?;
                 return Ok(false);

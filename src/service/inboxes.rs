@@ -18,8 +18,8 @@ use super::events::Events;
 use crate::{
     dispatch::Signals,
     intake::watch::{Drop as Inbox, Looked},
+    log_throttle::LogThrottle,
     queue::{Queue, QueueError},
-    seldom::Seldom,
 };
 
 /// How long after news a drop is looked into again.
@@ -146,7 +146,7 @@ fn look_on(
     stopped: &dyn Fn() -> bool,
     signals: &Signals,
 ) -> Result<(), QueueError> {
-    let mut said = Seldom::default();
+    let mut log_throttle = LogThrottle::default();
     let config = inbox.config().clone();
     let mut events = Events::new(&config, shared, inbox.queue().clone());
     let (mut number, mut news) = (0, false);
@@ -156,12 +156,12 @@ fn look_on(
         let began = Instant::now();
         let looked = match inbox.look(number) {
             Ok(looked) => {
-                said.over(&());
+                log_throttle.clear(&());
                 looked
             }
             Err(error) if error.is_final() => return Err(error),
             Err(error) => {
-                if said.is_due((), &error.to_string(), Instant::now()) {
+                if log_throttle.is_due((), &error.to_string(), Instant::now()) {
                     tracing::error!(drop = config.name, %error, "the drop cannot be looked into");
                 }
                 Looked { waiting: 1, again_in: Some(Duration::from_secs(1)), ..Looked::default() }

@@ -12,8 +12,8 @@ use super::OnSettled;
 use crate::{
     closing::{self, ClosingError},
     dispatch::Signals,
+    log_throttle::LogThrottle,
     queue::{Queue, QueueError, awaited::NotNow, settle::Ended},
-    seldom::Seldom,
 };
 
 /// Between two tries to settle a batch whose folder or receipt makes trouble.
@@ -26,7 +26,8 @@ pub(super) async fn close_batches(
     stop: CancellationToken,
     on_settled: OnSettled,
 ) -> Result<(), QueueError> {
-    let mut closer = Closer { look: Queue::look(queue.path())?, queue, said: Seldom::default(), on_settled };
+    let mut closer =
+        Closer { look: Queue::look(queue.path())?, queue, log_throttle: LogThrottle::default(), on_settled };
     loop {
         let stopping = stop.clone();
         let pass = tokio::task::spawn_blocking(move || {
@@ -56,8 +57,8 @@ pub(super) async fn close_batches(
 struct Closer {
     queue: Queue,
     look: Connection,
-    /// What was said of which batch.
-    said: Seldom<i64>,
+    /// By batch.
+    log_throttle: LogThrottle<i64>,
     on_settled: OnSettled,
 }
 
@@ -89,7 +90,7 @@ impl Closer {
                     receipt = %settled.receipt.display(),
                     "settled"
                 );
-                self.said.over(&batch.id);
+                self.log_throttle.clear(&batch.id);
                 (self.on_settled)(&settled);
                 Ok(true)
             }
@@ -99,7 +100,7 @@ impl Closer {
             Err(ClosingError::Queue(error)) if error.is_final() => Err(error),
             Err(error) => {
                 let text = error.to_string();
-                if self.said.is_due(batch.id, &text, Instant::now()) {
+                if self.log_throttle.is_due(batch.id, &text, Instant::now()) {
                     tracing::error!(drop = batch.drop, manifest = batch.manifest, %error, "cannot be settled yet");
                     self.queue.batch_trouble(batch.id, text)?;
                 }

@@ -23,6 +23,7 @@ use crate::{
     clock::Timestamp,
     entry::ProfileId,
     exchange::Exchange,
+    jitter::jitter,
     job::JobState,
     operation::Operation,
     outcome::{Outcome, PauseCause, Reply, outcome},
@@ -208,7 +209,7 @@ impl Asking {
                     failed = failed.saturating_add(1);
                     let asked = exchange.limits().and_then(|limits| limits.wait_after_failure(Timestamp::now()));
                     // That the time is over is found out there.
-                    let wait = self.retry.delay(failed, Duration::ZERO, asked, jitter(failed)).unwrap_or_default();
+                    let wait = self.retry.delay(failed, Duration::ZERO, asked, jitter()).unwrap_or_default();
                     self.wait_for_room(account, wait, &text(operation, &reason)).await?;
                     continue;
                 }
@@ -224,7 +225,7 @@ impl Asking {
                 self.say_waits(&text(operation, &reason));
             }
             // A list that is never understood is this profile's own affair where others are.
-            match self.retry.delay(failed, tried, asked, jitter(failed)) {
+            match self.retry.delay(failed, tried, asked, jitter()) {
                 Some(_) if failed > MOST_TRIES && tried < exchange.took + RECENT => {
                     return Ok(Said::Refused(text(operation, &reason)));
                 }
@@ -271,11 +272,6 @@ const LOOKS: u32 = 20;
 
 /// Other calls worked so lately.
 const RECENT: Duration = Duration::from_secs(30);
-
-/// Spreads calls that failed together.
-fn jitter(failed: u32) -> f64 {
-    f64::from(failed % 8) / 8.0
-}
 
 /// Whose account it is; nothing where there is none.
 fn scope(account: Option<&Arc<Account>>) -> String {
