@@ -1,7 +1,7 @@
 //! What must hold for every input, whoever wrote it: each function takes any bytes and panics where something does not.
 //!
-//! The fuzz targets call these with bytes that a fuzzer makes up; `tests/corpus.rs` calls them with all that was kept in
-//! `corpus/`, so that `cargo test` notices when an old finding comes back.
+//! The fuzz targets call these with bytes that a fuzzer makes up; `tests/it/drops/fuzz_corpus.rs` calls them with all
+//! that was kept in `corpus/`, so that `cargo test` notices when an old finding comes back.
 
 #![allow(dead_code, reason = "each target uses one of them")]
 

@@ -42,7 +42,7 @@ profile = "a2c4393a-e219-67a4-5ab4-2186952e9038"
 print(f"{len(valid)} valid images")
 PY
 
-cargo test --locked --test real_images -- --ignored --nocapture
+cargo test --locked --test it real_images:: -- --ignored --nocapture
 cargo run --locked --quiet -- check "$work/all.manifest.json" >/dev/null
 
 python3 - "$work" <<'PY'

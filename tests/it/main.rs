@@ -16,8 +16,6 @@ mod drops;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
-mod mended;
-#[cfg(test)]
 mod model;
 #[cfg(test)]
 mod promises;

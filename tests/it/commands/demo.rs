@@ -1,47 +1,68 @@
-//! The demo: what a newcomer runs first, with no configuration, no key, and no network.
+//! `demo`: what a newcomer runs first, with no configuration, no key, and no network.
 
-use std::process::Command;
+use serde_json::Value;
 
-use crate::support::{Daemon, Finished, Site, read_receipt};
+use crate::support::{Site, read_receipt};
 
-/// Runs the program as a newcomer would, in an empty place; temporary folders go below the site's.
-fn newcomer(site: &Site, arguments: &[&str]) -> Finished {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_passfort-ingest"));
-    command.env_clear().env("TMPDIR", site.at("")).current_dir(site.at("state")).args(arguments);
-    Daemon::start(command, &site.at("log")).finish()
+/// Every ID of something that was created, anywhere in a receipt.
+fn ids(value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::Object(map) => {
+            for (key, value) in map {
+                if ["document_id", "file_id", "image_id"].contains(&key.as_str()) {
+                    found.push(value.as_str().unwrap().to_owned());
+                }
+                ids(value, found);
+            }
+        }
+        Value::Array(list) => list.iter().for_each(|value| ids(value, found)),
+        _ => {}
+    }
 }
 
 #[test]
-fn it_works_and_keeps_what_one_may_want_to_look_at() {
+fn it_shows_every_id_of_its_receipts_and_keeps_the_folder_where_asked() {
     let site = Site::new();
-    let kept = site.at("kept");
-    let finished = newcomer(&site, &["demo", "--keep", kept.to_str().unwrap()]).expect(0);
-    assert!(finished.stdout.contains("0 doubled"), "{}", finished.stdout);
+    let mut command = site.bare_command("state", &["demo", "--keep", "new/demo"]);
+    // A proxy and a key of the newcomer's own change nothing.
+    command.envs([("http_proxy", "http://192.0.2.1:3128"), ("PASSFORT_API_KEY", "not this one")]);
+    let out = site.finish(command).expect(0).stdout;
 
-    let receipts: Vec<_> = std::fs::read_dir(kept.join("drop/receipts"))
+    let kept = site.at("state/new/demo");
+    let receipts: Vec<Value> = std::fs::read_dir(kept.join("drop/receipts"))
         .unwrap()
         .map(|entry| read_receipt(&entry.unwrap().path()))
         .collect();
-    assert!(receipts.len() >= 3);
-    let mut created = 0;
-    for receipt in &receipts {
-        for entry in receipt["entries"].as_array().unwrap() {
-            let id = entry["document_id"].as_str().or(entry["file_id"].as_str());
-            assert_eq!(entry["status"] == "created", id.is_some(), "{entry}");
-            if let Some(id) = id {
-                created += 1;
-                assert!(finished.stdout.contains(id), "the demo shows what its receipts say: {entry}");
-            }
-        }
+    assert_eq!(receipts.len(), 3);
+    for entry in receipts.iter().flat_map(|receipt| receipt["entries"].as_array().unwrap()) {
+        let has_id = entry["document_id"].is_string() || entry["file_id"].is_string();
+        assert_eq!(entry["status"] == "created", has_id, "{entry}");
     }
-    assert!(created >= 5);
+    let mut found = Vec::new();
+    receipts.iter().for_each(|receipt| ids(receipt, &mut found));
+    // Five documents, eight images, a file.
+    assert_eq!(found.len(), 14);
+    for id in found {
+        assert!(out.contains(&id), "{id} is not in\n{out}");
+    }
     assert!(receipts.iter().any(|receipt| receipt["status"] == "partial"), "one is wrong on purpose");
+    for said in [
+        "bruno/bank-statement.jpg: line 2: the content is none of",
+        "cure: convert it",
+        "so it was not created again",
+        "so it was sent again",
+        "5 documents, 0 doubled; 8 images, 0 that no document uses; 1 file",
+        "alice.manifest.json.receipt.json",
+    ] {
+        assert!(out.contains(said), "{said:?} is not in\n{out}");
+    }
+    assert!(kept.join("drop/failed").is_dir() && kept.join("drop/done").is_dir());
 }
 
 #[test]
 fn it_needs_nothing_and_writes_nowhere_else() {
     let site = Site::new();
-    newcomer(&site, &["demo"]).expect(0);
+    site.finish(site.bare_command("state", &["demo"])).expect(0);
     assert_eq!(std::fs::read_dir(site.at("state")).unwrap().count(), 0, "the current folder is left as it was");
     assert!(site.ledger().is_empty());
 }
@@ -50,6 +71,6 @@ fn it_needs_nothing_and_writes_nowhere_else() {
 fn it_does_not_write_into_a_folder_that_is_in_use() {
     let site = Site::new();
     site.write("mine/precious.txt", "mine");
-    newcomer(&site, &["demo", "--keep", site.at("mine").to_str().unwrap()]).expect(2);
+    site.finish(site.bare_command("mine", &["demo", "--keep", "."])).expect(2).says("the folder is not empty");
     assert_eq!(std::fs::read_dir(site.at("mine")).unwrap().count(), 1);
 }

@@ -142,3 +142,16 @@ fn work_of_a_drop_that_is_configured_no_more_is_not_what_is_waited_for() {
     }
     assert!(site.ledger().is_empty(), "nothing was sent: {:?}", site.ledger());
 }
+
+/// It ended with 3 and did not say which file was missing.
+#[test]
+fn work_that_is_left_is_explained() {
+    for (name, content) in [("missing.png", None), ("cut.pdf", Some(b"%PDF-1.4\n% cut in the middle".to_vec()))] {
+        let site = Site::new();
+        if let Some(content) = content {
+            site.put(name, content);
+        }
+        site.put_documents("a.manifest.json", &[entry("a", 1, name)]);
+        site.run_once().expect(3).says(name);
+    }
+}

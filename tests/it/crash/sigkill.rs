@@ -212,3 +212,23 @@ fn run_once_that_is_killed_goes_on() {
     site.run_once().expect(0);
     assert_each_exactly_once(&site);
 }
+
+/// A person's retry opened the manifest again between the kill and the next start, which then did not know the name.
+/// Found by random days.
+#[test]
+fn a_receipt_that_a_kill_left_unfinished_goes_away_though_its_manifest_was_opened_again() {
+    let site = Site::with_faults(&["upload_image=status-before:422"]);
+    site.put("a.png", image(Format::Png, 1));
+    site.put_documents("a.manifest.json", &[entry("a", 1, "a.png")]);
+    site.wait_until_settled();
+    let mut command = site.command(&["run", "--once"]);
+    command.env(passfort_ingest::killpoint::VARIABLE, "after.publish.write");
+    assert_eq!(site.finish(command).code, None, "it was killed");
+    let unfinished = || site.files().into_iter().filter(|file| file.ends_with(".tmp")).count();
+    assert_eq!(unfinished(), 1);
+    site.faults(&[]);
+    site.run(&["retry", "--all"]).expect(0);
+    site.run_once().expect(0);
+    assert_eq!(site.receipt("a.manifest.json")["status"], "done");
+    assert_eq!(unfinished(), 0, "{:?}", site.files());
+}

@@ -48,7 +48,7 @@ fn it_stays_across_a_restart_too() {
     let mut command = site.command(&["run", "--once"]);
     command.env("PASSFORT_INGEST_KILL_AT", "after.publish.sync");
     site.wait_until_settled();
-    assert_eq!(crate::support::Daemon::start(command, &site.at("log")).finish().code, None);
+    assert_eq!(site.finish(command).code, None);
     site.put_documents("b.manifest.json", &[of("b", 2, &["shared.png", "late.png"])]);
     site.run_once().expect(3);
     assert_eq!(site.left(), ["b.manifest.json", "shared.png"], "known before anything is moved");
@@ -225,7 +225,7 @@ fn a_purge_that_is_killed_goes_on_at_the_next_start() {
     for at in ["before.purge.file:2", "after.purge.file:2", "before.commit.purged", "after.commit.purged"] {
         let mut command = site.command(&["run", "--once"]);
         command.env("PASSFORT_INGEST_KILL_AT", at);
-        assert_eq!(crate::support::Daemon::start(command, &site.at("log")).finish().code, None, "{at}");
+        assert_eq!(site.finish(command).code, None, "{at}");
     }
     site.run_once().expect(0);
     assert_eq!(fs::read_dir(site.in_drop("done")).unwrap().count(), 0);
@@ -245,4 +245,44 @@ fn a_file_that_two_manifests_brought_is_purged_with_the_later_one() {
     days_pass(&site, 31);
     site.run_once().expect(0);
     assert_eq!(site.moved_to("done"), Vec::<String>::new());
+}
+
+/// The marker stayed behind, and the next manifest of the same name counted before its sender said so.
+#[test]
+fn a_marker_is_put_away_with_its_manifest() {
+    let site = Builder { drop: "done_marker = '.done'".to_owned(), ..Builder::default() }.build();
+    site.put("a.png", image(Format::Png, 1));
+    site.put_documents("a.manifest.json", &[entry("a", 1, "a.png")]);
+    site.put("a.manifest.json.done", "");
+    site.run_once().expect(0);
+    assert_eq!(site.left(), Vec::<String>::new());
+
+    site.put("a.png", image(Format::Png, 2));
+    site.put_documents("a.manifest.json", &[entry("b", 1, "a.png")]);
+    site.run_once();
+    assert_eq!(site.summary().documents, 1, "it has no marker of its own");
+}
+
+/// The first manifest took the marker of the second along, which then waited for a marker that its sender had set.
+#[test]
+fn a_marker_that_came_with_the_next_manifest_of_the_name_stays_with_it() {
+    let site = Builder { drop: "done_marker = '.done'".to_owned(), ..Builder::default() }.build();
+    let drop_one = |reference: &str, number| {
+        let file = format!("{reference}.png");
+        site.put(&file, image(Format::Png, number));
+        site.put_documents("a.manifest.json", &[entry(reference, 1, &file)]);
+        site.put("a.manifest.json.done", "");
+    };
+    site.run_once().expect(0);
+    site.run(&["pause"]).expect(0);
+    drop_one("first", 1);
+    let mut daemon = site.daemon();
+    daemon.wait_until("it is taken in", || site.run(&["jobs"]).stdout.contains("first"));
+    fs::remove_file(site.in_drop("a.manifest.json.done")).unwrap();
+    drop_one("second", 2);
+    site.run(&["resume"]).expect(0);
+    daemon.wait_until("the first is settled", || site.is_settled("a.manifest.json"));
+    daemon.wait_until("both are settled", || site.receipt_paths("a.manifest.json").len() == 2);
+    daemon.terminate().expect(0);
+    assert_eq!(site.summary().documents, 2);
 }

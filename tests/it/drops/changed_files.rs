@@ -270,3 +270,66 @@ fn a_manifest_that_is_refused_for_a_missing_file_after_its_time() {
     assert_eq!(receipt["status"], "partial", "{receipt}");
     assert_eq!(receipt["entries"][1]["errors"][0]["path"], "missing.png", "{receipt}");
 }
+
+/// Something happens to an image between its taking in and its sending: the receipt names it.
+#[track_caller]
+fn assert_named_where(site: &Site, happens: impl FnOnce()) {
+    site.run_once().expect(0);
+    site.run(&["pause"]).expect(0);
+    site.put("a.png", image(Format::Png, 1));
+    site.put_documents("a.manifest.json", &[entry("a", 1, "a.png")]);
+    let mut daemon = site.daemon();
+    daemon.wait_until("it is taken in", || site.run(&["jobs"]).stdout.contains("a.manifest.json"));
+    happens();
+    site.run(&["resume"]).expect(0);
+    daemon.wait_until("it is settled", || site.is_settled("a.manifest.json"));
+    assert_eq!(site.receipt("a.manifest.json")["entries"][0]["errors"][0]["path"], "a.png");
+    daemon.terminate().expect(0);
+}
+
+/// The receipt said that a file was missing, and not which.
+#[test]
+fn a_file_that_goes_and_stays_away_fails_its_entry_after_its_time() {
+    let builder = Builder {
+        drop: "incomplete_after = '1s'".to_owned(),
+        retry: "max = '500ms'\ngive_up_after = '1s'".to_owned(),
+        ..Builder::default()
+    };
+    let site = builder.build();
+    assert_named_where(&site, || fs::remove_file(site.in_drop("a.png")).unwrap());
+}
+
+#[test]
+fn a_file_that_has_become_no_image_is_named_in_the_receipt() {
+    let site = Site::new();
+    assert_named_where(&site, || site.put("a.png", "a letter"));
+}
+
+/// It was sent as soon as it could be opened again, whatever of it was there.
+#[test]
+fn a_file_that_comes_back_slowly_is_waited_for_until_it_lies_still() {
+    let site = Builder { retry: "max = '100ms'".to_owned(), ..Builder::default() }.build();
+    let config = fs::read_to_string(site.at("config.toml")).unwrap();
+    site.write("config.toml", config.replace("settle = '50ms'", "settle = '1s'"));
+    site.run_once().expect(0);
+    site.run(&["pause"]).expect(0);
+    let content = image(Format::Png, 1);
+    site.put("a.png", &content);
+    site.put_documents("a.manifest.json", &[entry("a", 1, "a.png")]);
+    let mut daemon = site.daemon();
+    daemon.wait_until("it is taken in", || site.run(&["jobs"]).stdout.contains("a.manifest.json"));
+    fs::remove_file(site.in_drop("a.png")).unwrap();
+    site.run(&["resume"]).expect(0);
+    daemon.wait_until("it waits", || site.run(&["jobs", "--state", "waiting"]).stdout.contains("a.png"));
+    // A sender writes a byte every few milliseconds, as a slow link does.
+    let mut written = 0;
+    daemon.wait_until("it is sent", || {
+        written += 1;
+        site.put("a.png", &content[..written]);
+        written == content.len()
+    });
+    daemon.wait_until("it is settled", || site.is_settled("a.manifest.json"));
+    let receipt = site.receipt("a.manifest.json");
+    assert_eq!(receipt["entries"][0]["status"], "created", "{receipt}");
+    daemon.terminate().expect(0);
+}

@@ -367,3 +367,62 @@ fn names_that_are_no_utf8_are_left_alone_and_stop_nothing() {
     site.run_once();
     assert_eq!(site.receipt("a.manifest.json")["status"], "done");
 }
+
+/// Takes a manifest with a bad entry beside a good one.
+///
+/// The receipt was written, but what cannot be opened as a file could not be moved either, so that the manifest was never
+/// archived.
+#[track_caller]
+fn settles_beside(site: &Site, path: &str) {
+    site.put("good.png", image(Format::Png, 1));
+    site.put_documents("a.manifest.json", &[entry("bad", 2, path), entry("good", 1, "good.png")]);
+    site.run_once().expect(1);
+    let receipt = site.receipt("a.manifest.json");
+    assert_eq!(receipt["counts"]["created"], 1, "{receipt}");
+    assert_eq!(receipt["entries"][0]["errors"][0]["path"], path, "{receipt}");
+    assert!(site.moved_to("failed").contains(&"a.manifest.json".to_owned()), "{:?}", site.files());
+}
+
+#[test]
+fn a_link_as_an_image_does_not_keep_its_manifest_from_being_settled() {
+    let site = Site::new();
+    symlink("/etc/passwd", site.in_drop("link.png")).unwrap();
+    settles_beside(&site, "link.png");
+    assert!(fs::read("/etc/passwd").is_ok());
+}
+
+#[test]
+fn a_file_behind_a_linked_folder_does_not_keep_its_manifest_from_being_settled() {
+    let site = Site::new();
+    site.write("outside/secret.png", image(Format::Png, 99));
+    symlink(site.at("outside"), site.in_drop("folder")).unwrap();
+    settles_beside(&site, "folder/secret.png");
+    assert!(site.at("outside/secret.png").exists());
+}
+
+#[test]
+fn a_pipe_as_an_image_does_not_keep_its_manifest_from_being_settled() {
+    let site = Site::new();
+    assert!(Command::new("mkfifo").arg(site.in_drop("pipe.png")).status().unwrap().success());
+    settles_beside(&site, "pipe.png");
+}
+
+#[test]
+fn a_folder_as_an_image_does_not_keep_its_manifest_from_being_settled() {
+    let site = Site::new();
+    site.put("folder/inner.png", image(Format::Png, 98));
+    settles_beside(&site, "folder");
+}
+
+/// The lines were counted without the empty ones.
+#[test]
+fn a_line_that_cannot_be_read_is_named_by_its_number() {
+    let site = Site::new();
+    site.put("a.png", image(Format::Png, 1));
+    let lines = [entry("a", 1, "a.png").to_string(), String::new(), "{ not json".to_owned()];
+    site.put("x.manifest.jsonl", lines.join("\n"));
+    site.run_once().expect(1);
+    let receipt = site.receipt("x.manifest.jsonl");
+    let bad: &Value = &receipt["entries"][1];
+    assert!(bad.to_string().contains("line 3"), "the empty line makes it the third, not the second: {receipt}");
+}

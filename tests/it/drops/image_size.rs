@@ -79,3 +79,14 @@ fn images_larger_than_the_memory_for_bodies_go_one_by_one() {
     site.run_once().expect(0);
     assert_eq!(site.summary().documents, 3);
 }
+
+/// The receipt did not name the status, on which the comment at `max_image_bytes` tells people to act.
+#[test]
+fn a_413_is_named_in_the_receipt() {
+    let site = Site::with_faults(&["upload_image=early:413,nth=1"]);
+    site.put("large.pdf", padded(1, 1_000_000));
+    site.put_documents("a.manifest.json", &[entry("large", 1, "large.pdf")]);
+    site.run_once().expect(1);
+    let receipt = site.receipt("a.manifest.json");
+    assert!(receipt["entries"][0]["errors"].to_string().contains("413"), "{receipt}");
+}

@@ -234,7 +234,7 @@ impl Partnership {
 
     fn why(&self, file: &str) -> Finished {
         let path = self.jail.path().join("incoming").join(file);
-        Daemon::start(self.as_worker(&["why", path.to_str().unwrap()]), &self.site.at("log")).finish()
+        self.site.finish(self.as_worker(&["why", path.to_str().unwrap()]))
     }
 
     /// Waits until `why` says this about the file.

@@ -75,7 +75,7 @@ impl OnSmallDisk {
         let program = site.command(&["status"]);
         let mut command = self.beside();
         command.arg(program.get_program()).args(program.get_args());
-        Daemon::start(command, &site.at("log")).finish()
+        site.finish(command)
     }
 
     /// Makes the disk read-only, as the kernel does with one that has errors, or takes that back.

@@ -143,7 +143,7 @@ fn a_large_manifest_is_refused_whole_too_and_across_a_kill() {
     site.wait_until_settled();
     let mut command = site.command(&["run", "--once"]);
     command.env("PASSFORT_INGEST_KILL_AT", "after.commit.admit_part:3");
-    assert_eq!(crate::support::Daemon::start(command, &site.at("log")).finish().code, None);
+    assert_eq!(site.finish(command).code, None);
     site.run_once().expect(1);
     let receipt = site.receipt("a.manifest.jsonl");
     assert_eq!((&receipt["status"], &receipt["counts"]["invalid"]), (&json!("rejected"), &json!(4201)));

@@ -330,7 +330,7 @@ impl Day {
     }
 
     fn run(&mut self, arguments: &[&str]) -> Finished {
-        Daemon::start(self.command_of(arguments), &self.site.at("log")).finish()
+        self.site.finish(self.command_of(arguments))
     }
 
     fn command(&mut self, arguments: &[&str]) {

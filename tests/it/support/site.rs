@@ -196,6 +196,18 @@ impl Site {
         Daemon::start(self.command(arguments), &self.at("log"))
     }
 
+    /// The program as a newcomer runs it in this folder of the site: no configuration, no key, an empty environment.
+    pub(crate) fn bare_command(&self, folder: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_passfort-ingest"));
+        command.env_clear().env("TMPDIR", self.at("")).current_dir(self.at(folder)).args(arguments);
+        command
+    }
+
+    /// Runs a command to its end.
+    pub(crate) fn finish(&self, command: Command) -> Finished {
+        Daemon::start(command, &self.at("log")).finish()
+    }
+
     /// Starts the daemon.
     pub(crate) fn daemon(&self) -> Daemon {
         self.start(&["run"])
