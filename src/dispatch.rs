@@ -2,8 +2,13 @@
 //!
 //! # Stopping
 //!
-//! After the stop no job is claimed; those under way end their calls and are given back. Whatever has not ended within
-//! [`DRAIN`] is left, and the next start treats it as a crash would be.
+//! After the stop no job is claimed; those in flight end their calls and are given back. What has not ended within
+//! [`DRAIN`] is left, and the next start recovers it as after a crash.
+
+mod pauses;
+mod probe;
+mod shares;
+mod window;
 
 use std::{
     collections::HashMap,
@@ -18,9 +23,16 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub use self::window::is_open;
+use self::{
+    pauses::Change,
+    probe::{Answer, Probe, Step},
+    shares::{LaneState, Shares},
+};
 use crate::{
     account::Account,
     clock::{self, Timestamp},
+    config::Window,
     delivery::{Delivery, profiles::Profiles},
     operation::Operation,
     outcome::{Outcome, outcome},
@@ -32,21 +44,14 @@ use crate::{
     telemetry::Telemetry,
 };
 
-/// How long calls that are under way may take after the stop.
+/// How long calls that are in flight may take after the stop.
 pub const DRAIN: Duration = Duration::from_secs(20);
 
-/// Without any event, the queue is looked at so often: a doorbell may have been missed.
-const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// Without any event, the queue is polled this often: a wake-up from another process may have been missed.
+const POLL_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Where an account has room for no more jobs, it is asked again so soon.
-const NO_ROOM: Duration = Duration::from_millis(200);
-
-/// Between two probes of an account that is stopped, first and at most.
-const PROBE_FIRST: Duration = Duration::from_secs(2);
-const PROBE_MAX: Duration = Duration::from_secs(60);
-
-/// A spent quota cannot be probed by asking whose key it is, so after this long one job tries.
-const QUOTA_REST: Duration = Duration::from_secs(600);
+/// How soon an account is asked for room again once all of it was used.
+const FULL_ACCOUNT_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Which account a drop's jobs go to, and how soon.
 pub struct Lane {
@@ -75,45 +80,26 @@ pub struct Signals {
 pub struct Dispatcher {
     queue: Queue,
     delivery: Arc<Delivery>,
-    lanes: Vec<Lane>,
+    /// Each with the index of its account, highest priority first.
+    lanes: Vec<(Lane, usize)>,
     accounts: Vec<Arc<Account>>,
-    /// Jobs under way at most: more than calls, so that a call's place is taken while another's result is written.
+    /// Jobs in flight at most: more than calls, so that a call's place is taken while another's result is written.
     width: usize,
     signals: Arc<Signals>,
     stop: CancellationToken,
-    windows: Vec<crate::config::Window>,
+    windows: Vec<Window>,
     paused_drops: Vec<String>,
     /// Whose turn it is among drops of the same priority.
     turn: usize,
     /// Which job each task has, to give it back should the task die.
     tasks: HashMap<task::Id, i64>,
+    /// Of accounts that are stopped, by scope: when they are tried again, and the answer to the call in flight.
+    probes: HashMap<String, (Probe, Option<oneshot::Receiver<bool>>)>,
 }
 
-/// How many jobs hold a place: those that wait for the turn of their profile hold none.
-fn at_work(running: &JoinSet<Result<(), QueueError>>, profiles: &Profiles) -> usize {
+/// Jobs that hold a place: those in line for their profile hold none.
+fn in_flight(running: &JoinSet<Result<(), QueueError>>, profiles: &Profiles) -> usize {
     running.len().saturating_sub(profiles.in_line())
-}
-
-/// Whether sending is allowed now, by the machine's own clock and time zone.
-#[must_use]
-pub fn is_open(windows: &[crate::config::Window]) -> bool {
-    // Without windows nobody needs the time zones, whose reading takes longer than all else at the start.
-    windows.is_empty() || crate::config::Window::contains(windows, local_now().datetime())
-}
-
-fn local_now() -> jiff::Zoned {
-    jiff::Zoned::new(
-        jiff::Timestamp::from_millisecond(Timestamp::now().0).unwrap_or_default(),
-        jiff::tz::TimeZone::system(),
-    )
-}
-
-/// A paused account's next probe.
-struct Probe {
-    at: Instant,
-    wait: Duration,
-    /// The probe that is under way: an API that is silent for long holds up neither other accounts nor the stop.
-    asking: Option<oneshot::Receiver<bool>>,
 }
 
 impl Dispatcher {
@@ -126,15 +112,19 @@ impl Dispatcher {
         width: usize,
         signals: Arc<Signals>,
         stop: CancellationToken,
-        windows: Vec<crate::config::Window>,
+        windows: Vec<Window>,
     ) -> Self {
         lanes.sort_by_key(|lane| std::cmp::Reverse(lane.priority));
         let mut accounts: Vec<Arc<Account>> = Vec::new();
-        for lane in &lanes {
-            if !accounts.iter().any(|known| Arc::ptr_eq(known, &lane.account)) {
+        let index = |lane: Lane| {
+            let known = accounts.iter().position(|known| Arc::ptr_eq(known, &lane.account));
+            let account = known.unwrap_or(accounts.len());
+            if known.is_none() {
                 accounts.push(Arc::clone(&lane.account));
             }
-        }
+            (lane, account)
+        };
+        let lanes = lanes.into_iter().map(index).collect();
         Self {
             queue,
             delivery,
@@ -147,6 +137,7 @@ impl Dispatcher {
             paused_drops: Vec::new(),
             turn: 0,
             tasks: HashMap::new(),
+            probes: HashMap::new(),
         }
     }
 
@@ -157,10 +148,9 @@ impl Dispatcher {
     /// Those of the queue that waiting does not cure.
     pub async fn run(mut self) -> Result<(), QueueError> {
         let mut running: JoinSet<Result<(), QueueError>> = JoinSet::new();
-        let mut probes: HashMap<String, Probe> = HashMap::new();
         let mut failure = None;
         while !self.stop.is_cancelled() && failure.is_none() {
-            let wake = match self.hand_out(&mut running, &mut probes).await {
+            let wake = match self.hand_out(&mut running).await {
                 Ok(wake) => wake,
                 Err(error) => {
                     failure = Some(error);
@@ -188,7 +178,8 @@ impl Dispatcher {
             {
                 failure = self.ended(ended).await;
             }
-            while settles && failure.is_none() && at_work(&running, profiles) > low_water && !self.stop.is_cancelled() {
+            while settles && failure.is_none() && in_flight(&running, profiles) > low_water && !self.stop.is_cancelled()
+            {
                 tokio::select! {
                     Some(ended) = running.join_next_with_id() => failure = self.ended(ended).await,
                     () = self.stop.cancelled() => {}
@@ -211,7 +202,7 @@ impl Dispatcher {
         }
         if failure.is_none() {
             // What jumps now is not known to the next process.
-            failure = self.mind_the_clock().await.err();
+            failure = self.follow_clock().await.err();
         }
         failure.map_or(Ok(()), Err)
     }
@@ -241,79 +232,50 @@ impl Dispatcher {
         }
     }
 
-    /// Claims what may be claimed; returns when to look again.
-    async fn hand_out(
-        &mut self,
-        running: &mut JoinSet<Result<(), QueueError>>,
-        probes: &mut HashMap<String, Probe>,
-    ) -> Result<Instant, QueueError> {
-        self.mind_the_clock().await?;
+    /// Claims what may be claimed; returns when to do so again although nothing happens.
+    async fn hand_out(&mut self, running: &mut JoinSet<Result<(), QueueError>>) -> Result<Instant, QueueError> {
+        self.follow_clock().await?;
         let now = Instant::now();
-        let mut wake = now + LOOK_AGAIN;
-        let mut sooner = |at: Instant| wake = wake.min(at);
-
+        let mut wake = now + POLL_INTERVAL;
         let pauses = self.queue.pauses().await?;
-        self.take_note(&pauses);
-        if let Some(opens) = self.closed_until() {
-            sooner(now + opens);
-            return Ok(wake);
+        self.apply(&pauses);
+        if let Some(wait) = window::opens_in(&self.windows, Timestamp::now()) {
+            return Ok(now + wait.min(POLL_INTERVAL));
         }
-        for account in &self.accounts {
-            if let Some(cause) = account.paused() {
-                let stands = pauses.iter().find(|pause| pause.scope == account.scope && pause.cause == cause);
-                sooner(self.probe(account, cause, stands.map(|pause| pause.since), probes).await?);
-            } else {
-                probes.remove(&account.scope);
-            }
+        if let Some(at) = self.probe_stopped(&pauses).await? {
+            wake = wake.min(at);
         }
         let Ready { drops, next_due } = self.queue.ready(Timestamp::now()).await?;
         if let Some(due) = next_due {
             // A wait is at least some milliseconds, so that a due time that the clock says has passed cannot spin.
-            sooner(now + due.since(Timestamp::now()).max(Duration::from_millis(5)));
+            wake = wake.min(now + due.since(Timestamp::now()).max(Duration::from_millis(5)));
         }
         let paused = drops.iter().filter(|(_, name, _)| self.paused_drops.contains(name));
         self.delivery.pause_drops(paused.map(|(id, ..)| *id).collect());
-        if self.delivery.paused.load(Ordering::Relaxed) {
-            return Ok(wake);
+        if !self.delivery.paused.load(Ordering::Relaxed)
+            && let Some(wait) = self.claim(&drops, running).await?
+        {
+            wake = wake.min(now + wait);
         }
-        let mut open: Vec<(i64, &Lane)> = Vec::new();
-        for lane in &self.lanes {
-            let Some((drop_id, ..)) = drops.iter().find(|(_, name, ready)| *ready && *name == lane.drop) else {
-                continue;
-            };
-            let room = lane.account.room();
-            if room.jobs == 0 {
-                sooner(now + room.again_in);
-            } else if lane.account.paused().is_none() && !self.paused_drops.contains(&lane.drop) {
-                open.push((*drop_id, lane));
-            }
-        }
-        // Whoever comes first gets what cannot be shared, e.g. the only place that a limit leaves.
+        Ok(wake)
+    }
+
+    /// Claims for each drop its share of the free places; returns how soon an account may have room again.
+    async fn claim(
+        &mut self,
+        drops: &[(i64, String, bool)],
+        running: &mut JoinSet<Result<(), QueueError>>,
+    ) -> Result<Option<Duration>, QueueError> {
         self.turn = self.turn.wrapping_add(1);
-        for peers in open.chunk_by_mut(|(_, one), (_, other)| one.priority == other.priority) {
-            let turn = self.turn % peers.len();
-            peers.rotate_left(turn);
-        }
-        let mut taken_up: HashMap<&str, usize> = HashMap::new();
-        while let Some((drop_id, lane)) = open.first() {
-            let free = self.width.saturating_sub(at_work(running, &self.delivery.profiles));
-            if free == 0 {
-                break;
-            }
-            // Drops of the same priority share what is free; the last of them takes what the others leave.
-            let peers = open.iter().take_while(|(_, other)| other.priority == lane.priority).count();
-            // Drops may share an account, and what was just taken up has not come to its place in the pace yet.
-            let taken = taken_up.entry(lane.account.scope.as_str()).or_insert(0);
-            let room = lane.account.room().jobs.saturating_sub(*taken);
-            let sharers = open.iter().take(peers).filter(|(_, other)| Arc::ptr_eq(&other.account, &lane.account));
-            let room = room.div_ceil(sharers.count().max(1));
-            let share = free.div_ceil(peers).min(room);
-            let claimed = if share > 0 { self.queue.claim(*drop_id, share).await? } else { Vec::new() };
-            *taken += claimed.len();
-            if claimed.len() == room {
-                sooner(now + NO_ROOM);
-            }
-            for mut job in claimed {
+        let mut shares = Shares::new(self.ready_lanes(drops), self.turn);
+        loop {
+            let free = self.width.saturating_sub(in_flight(running, &self.delivery.profiles));
+            let room = |account: usize| self.accounts.get(account).map_or(0, |account| account.room().jobs);
+            let Some(claim) = shares.next_claim(free, room) else { break };
+            let jobs = self.queue.claim(claim.lane.drop_id, claim.jobs).await?;
+            shares.claimed(claim, jobs.len());
+            let Some((lane, _)) = self.lanes.get(claim.lane.lane) else { continue };
+            for mut job in jobs {
                 job.file_patience = lane.file_patience;
                 job.settle = lane.settle;
                 let (delivery, account) = (Arc::clone(&self.delivery), Arc::clone(&lane.account));
@@ -321,13 +283,28 @@ impl Dispatcher {
                 let task = running.spawn(async move { delivery.deliver(&account, job).await });
                 self.tasks.insert(task.id(), id);
             }
-            open.remove(0);
         }
-        Ok(wake)
+        Ok(shares.again_in(FULL_ACCOUNT_INTERVAL))
     }
 
-    /// Moves due times along where the wall clock has jumped since it was last looked at.
-    async fn mind_the_clock(&self) -> Result<(), QueueError> {
+    /// The lanes that have jobs ready.
+    fn ready_lanes(&self, drops: &[(i64, String, bool)]) -> Vec<LaneState> {
+        let state = |(index, (lane, account)): (usize, &(Lane, usize))| {
+            let (drop_id, ..) = drops.iter().find(|(_, name, ready)| *ready && *name == lane.drop)?;
+            Some(LaneState {
+                lane: index,
+                drop_id: *drop_id,
+                priority: lane.priority,
+                account: *account,
+                paused: lane.account.paused().is_some() || self.paused_drops.contains(&lane.drop),
+                room: lane.account.room(),
+            })
+        };
+        self.lanes.iter().enumerate().filter_map(state).collect()
+    }
+
+    /// Moves due times along where the wall clock has jumped since the last call.
+    async fn follow_clock(&self) -> Result<(), QueueError> {
         if let Some(jump_ms) = clock::jumped() {
             let in_all = clock::moved_ms().saturating_add(jump_ms);
             let moved = self.queue.clock_jumped(jump_ms, move || clock::moved(in_all)).await?;
@@ -336,91 +313,84 @@ impl Dispatcher {
         Ok(())
     }
 
-    fn take_note(&mut self, pauses: &[Pause]) {
-        let by_operator =
-            |scope: &str| pauses.iter().any(|pause| pause.cause == Cause::Operator && pause.scope == scope);
-        self.delivery.paused.store(by_operator(""), Ordering::Relaxed);
-        self.paused_drops = self
-            .lanes
-            .iter()
-            .map(|lane| lane.drop.clone())
-            .filter(|drop| by_operator(&format!("drop:{drop}")))
-            .collect();
+    /// Makes drops and accounts agree with the pauses that the queue keeps.
+    fn apply(&mut self, pauses: &[Pause]) {
+        self.delivery.paused.store(pauses::by_operator(pauses, ""), Ordering::Relaxed);
+        let drops = self.lanes.iter().map(|(lane, _)| lane.drop.clone());
+        self.paused_drops = drops.filter(|drop| pauses::by_operator(pauses, &format!("drop:{drop}"))).collect();
         for account in &self.accounts {
-            let stands = pauses.iter().find(|pause| pause.scope == account.scope && pause.cause != Cause::Operator);
-            match (stands, account.paused()) {
-                (Some(pause), None) => {
-                    account.stop(pause.cause);
+            match pauses::change(pauses, &account.scope, account.paused()) {
+                Change::Stop(cause) => {
+                    account.stop(cause);
                 }
-                // A person resumed it.
-                (None, Some(_)) => account.start(),
-                _ => {}
+                Change::Start => account.start(),
+                Change::Nothing => {}
             }
         }
     }
 
-    /// How long until sending is allowed, if it is not allowed now.
-    fn closed_until(&self) -> Option<Duration> {
-        let now = local_now();
-        if crate::config::Window::contains(&self.windows, now.datetime()) {
-            return None;
+    /// Finds out which of the stopped accounts work again; returns when to do so next.
+    async fn probe_stopped(&mut self, pauses: &[Pause]) -> Result<Option<Instant>, QueueError> {
+        let mut next: Option<Instant> = None;
+        for account in self.accounts.clone() {
+            let Some(cause) = account.paused() else {
+                self.probes.remove(&account.scope);
+                continue;
+            };
+            let kept = pauses.iter().find(|pause| pause.scope == account.scope && pause.cause == cause);
+            let at = self.probe(&account, cause, kept.map(|pause| pause.since)).await?;
+            next = next.into_iter().chain([at]).min();
         }
-        let opens = crate::config::Window::next_change(&self.windows, &now);
-        let wait = opens.map(|opens| opens.timestamp().as_millisecond() - now.timestamp().as_millisecond());
-        Some(wait.and_then(|wait| u64::try_from(wait).ok()).map_or(LOOK_AGAIN, Duration::from_millis).min(LOOK_AGAIN))
+        Ok(next)
     }
 
-    /// Finds out whether a stopped account works again; returns when to ask next.
     async fn probe(
-        &self,
+        &mut self,
         account: &Arc<Account>,
         cause: Cause,
         since: Option<Timestamp>,
-        probes: &mut HashMap<String, Probe>,
     ) -> Result<Instant, QueueError> {
         let now = Instant::now();
-        let first = if cause == Cause::QuotaSpent { QUOTA_REST } else { PROBE_FIRST.max(account.rest()) };
-        // What an earlier process waited counts, so that a nightly run does not always end before the first try.
-        let waited = since.map_or(Duration::ZERO, |since| Timestamp::now().since(since));
-        let probe = probes.entry(account.scope.clone()).or_insert(Probe {
-            at: now + first.saturating_sub(waited),
-            wait: first,
-            asking: None,
-        });
-        let works = match probe.asking.take() {
-            None if now < probe.at => return Ok(probe.at),
-            None if cause == Cause::QuotaSpent => true,
-            None => {
+        let begin = || {
+            let stopped_for = since.map_or(Duration::ZERO, |since| Timestamp::now().since(since));
+            (Probe::new(cause, account.rest(), stopped_for, now), None)
+        };
+        let (probe, asked) = self.probes.entry(account.scope.clone()).or_insert_with(begin);
+        if probe.cause() != cause {
+            (*probe, *asked) = begin();
+        }
+        let answer = match asked.as_mut().map(oneshot::Receiver::try_recv) {
+            None | Some(Err(oneshot::error::TryRecvError::Empty)) => Answer::Pending,
+            Some(Ok(true)) => Answer::Works,
+            Some(Ok(false) | Err(oneshot::error::TryRecvError::Closed)) => Answer::Fails,
+        };
+        match probe.next(answer, now) {
+            Step::WaitUntil(at) => {
+                *asked = None;
+                Ok(at)
+            }
+            Step::WaitForAnswer => Ok(now + POLL_INTERVAL),
+            Step::Ask => {
+                // In a task: an API that is silent for long holds up neither other accounts nor the stop.
                 let (account, signals) = (Arc::clone(account), Arc::clone(&self.signals));
                 let telemetry = Arc::clone(&self.delivery.telemetry);
-                let (tell, told) = oneshot::channel();
+                let (sender, receiver) = oneshot::channel();
+                *asked = Some(receiver);
                 tokio::spawn(async move {
-                    // Nobody listens any more where a person resumed the account meanwhile.
-                    tell.send(ask(&account, cause, &telemetry).await).ok();
+                    // The receiver is gone where a person resumed the account in the meantime.
+                    sender.send(ask(&account, cause, &telemetry).await).ok();
                     signals.work.notify_one();
                 });
-                probe.asking = Some(told);
-                return Ok(now + LOOK_AGAIN);
+                Ok(now + POLL_INTERVAL)
             }
-            Some(mut told) => match told.try_recv() {
-                Ok(works) => works,
-                Err(oneshot::error::TryRecvError::Empty) => {
-                    probe.asking = Some(told);
-                    return Ok(now + LOOK_AGAIN);
-                }
-                Err(oneshot::error::TryRecvError::Closed) => false,
-            },
-        };
-        if works {
-            tracing::info!(account = account.scope, cause = cause.as_str(), "sending goes on");
-            self.queue.resume_account(account.scope.clone(), cause).await?;
-            account.start();
-            probes.remove(&account.scope);
-            return Ok(now);
+            Step::Resume => {
+                tracing::info!(account = account.scope, cause = cause.as_str(), "sending goes on");
+                self.queue.resume_account(account.scope.clone(), cause).await?;
+                account.start();
+                self.probes.remove(&account.scope);
+                Ok(now)
+            }
         }
-        probe.wait = (probe.wait * 2).min(PROBE_MAX.max(first));
-        probe.at = Instant::now() + probe.wait;
-        Ok(probe.at)
     }
 }
 

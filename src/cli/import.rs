@@ -22,6 +22,7 @@ use super::{
     start::{self, Usage},
 };
 use crate::{
+    clock::Timestamp,
     config::{AfterSuccess, Config, DropConfig, OnInvalid, parse_duration},
     dispatch::is_open,
     inbox::{
@@ -334,7 +335,9 @@ async fn follow(
                     tracing::warn!("sending is paused by a person: run again after `resume`");
                     return Ok(Exit::WorkLeft);
                 }
-                let may_come = left.under_way > 0 || left.waits_for_quota > 0 || !is_open(&config.limits.windows);
+                let may_come = left.under_way > 0
+                    || left.waits_for_quota > 0
+                    || !is_open(&config.limits.windows, Timestamp::now());
                 // Only what is still to be sent can be kept from it by the API.
                 if !finished || may_come || left.to_do == 0 {
                     idle_since = Instant::now();

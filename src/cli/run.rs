@@ -246,7 +246,7 @@ async fn until_done(args: &RunArgs, config: &Config, service: &Service, lock: &L
             || left.to_do == 0
             || left.under_way > 0
             || left.waits_for_quota > 0
-            || !is_open(&config.limits.windows)
+            || !is_open(&config.limits.windows, Timestamp::now())
         {
             idle_since = Instant::now();
         }
