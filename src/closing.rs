@@ -15,7 +15,6 @@ use std::{
     path::PathBuf,
 };
 
-use rusqlite::Connection;
 use sha2::Digest as _;
 
 use crate::{
@@ -25,7 +24,7 @@ use crate::{
         beneath::Root,
         shelf::{self, ShelfError},
     },
-    queue::{Queue, QueueError, awaited::NotNow, settle, settle::Ended},
+    queue::{Queue, QueueError, Reader, awaited::NotNow, settle::Ended},
     receipt::{self, BatchStatus, Counts, Header, Line},
 };
 
@@ -81,8 +80,8 @@ pub struct Settled {
 /// # Errors
 ///
 /// [`ClosingError`]; whatever was done by then is not done again.
-pub fn settle(queue: &Queue, look: &Connection, batch: &Ended) -> Result<Settled, ClosingError> {
-    let counts = settle::counts(look, batch.id)?;
+pub fn settle(queue: &Queue, reader: &Reader, batch: &Ended) -> Result<Settled, ClosingError> {
+    let counts = reader.counts(batch.id)?;
     let header = Header::new(
         (&batch.drop, &batch.manifest, batch.manifest_sha256),
         (batch.received_at, batch.finished_at),
@@ -92,14 +91,14 @@ pub fn settle(queue: &Queue, look: &Connection, batch: &Ended) -> Result<Settled
     let receipt = if batch.published {
         batch.receipts_dir.join(batch.receipt.as_deref().unwrap_or_default())
     } else {
-        publish(queue, look, batch, &header)?
+        publish(queue, reader, batch, &header)?
     };
-    put_away::put_away(queue, look, batch, header.status)?;
+    put_away::put_away(queue, reader, batch, header.status)?;
     Ok(Settled { batch_id: batch.id, manifest: batch.manifest.clone(), status: header.status, counts, receipt })
 }
 
 /// Writes the receipt under the name that the queue knows, or the next one that is free.
-fn publish(queue: &Queue, look: &Connection, batch: &Ended, header: &Header) -> Result<PathBuf, ClosingError> {
+fn publish(queue: &Queue, reader: &Reader, batch: &Ended, header: &Header) -> Result<PathBuf, ClosingError> {
     let group = batch.receipt_group.as_deref().map(durable::group_of).transpose();
     let group = group.map_err(|error| ClosingError::Receipt(io::Error::other(error)))?;
     let access = Access { mode: batch.receipt_mode, group };
@@ -123,7 +122,7 @@ fn publish(queue: &Queue, look: &Connection, batch: &Ended, header: &Header) -> 
             }
         };
         let written =
-            folder.publish(&candidate, access, |out| write(look, batch.id, header, out).map_err(io::Error::other));
+            folder.publish(&candidate, access, |out| write(reader, batch.id, header, out).map_err(io::Error::other));
         match written {
             Ok(path) => {
                 queue.receipt_published(batch.id)?;
@@ -131,7 +130,7 @@ fn publish(queue: &Queue, look: &Connection, batch: &Ended, header: &Header) -> 
             }
             // Written before a crash, or by somebody else: only in the first case is it ours.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                if is_ours(&folder, &candidate, look, batch.id, header)? {
+                if is_ours(&folder, &candidate, reader, batch.id, header)? {
                     queue.receipt_published(batch.id)?;
                     return Ok(folder.path().join(candidate));
                 }
@@ -156,13 +155,7 @@ fn receipt_place(batch: &Ended, entries: u64, access: Access) -> Result<(Folder,
     Ok((folder.map_err(ClosingError::Receipt)?, name))
 }
 
-fn is_ours(
-    folder: &Folder,
-    name: &str,
-    look: &Connection,
-    batch_id: i64,
-    header: &Header,
-) -> Result<bool, ClosingError> {
+fn is_ours(folder: &Folder, name: &str, reader: &Reader, batch_id: i64, header: &Header) -> Result<bool, ClosingError> {
     let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
     let Ok(descriptor) = rustix::fs::openat(folder, name, flags, rustix::fs::Mode::empty()) else { return Ok(false) };
     let mut theirs = Digest::default();
@@ -174,7 +167,7 @@ fn is_ours(
         Err(error) => return Err(ClosingError::Receipt(error)),
     }
     let mut ours = Digest::default();
-    write(look, batch_id, header, &mut ours).map_err(|error| ClosingError::Receipt(io::Error::other(error)))?;
+    write(reader, batch_id, header, &mut ours).map_err(|error| ClosingError::Receipt(io::Error::other(error)))?;
     Ok(ours.0.finalize() == theirs.0.finalize())
 }
 
@@ -200,9 +193,9 @@ enum WriteError {
     Io(#[from] io::Error),
 }
 
-fn write(look: &Connection, batch_id: i64, header: &Header, out: &mut dyn Write) -> Result<(), WriteError> {
+fn write(reader: &Reader, batch_id: i64, header: &Header, out: &mut dyn Write) -> Result<(), WriteError> {
     let mut writer = receipt::Writer::begin(out, header)?;
-    settle::entries(look, batch_id, |fate| Ok::<_, WriteError>(writer.entry(&Line::from(fate))?))?;
+    reader.entries(batch_id, |result| Ok::<_, WriteError>(writer.entry(&Line::from(result))?))?;
     Ok(writer.end()?)
 }
 

@@ -231,7 +231,7 @@ struct Image {
 
 /// What is known of an entry when its receipt is written.
 #[derive(Debug)]
-pub struct Fate {
+pub struct EntryResult {
     /// Its place in the manifest.
     pub index: u64,
     /// Document or file.
@@ -250,18 +250,18 @@ pub struct Fate {
     pub uploads: Vec<Upload>,
 }
 
-impl From<Fate> for Line {
-    fn from(fate: Fate) -> Self {
-        let status = EntryStatus::of(fate.state);
-        let (document_id, file_id) = match fate.kind {
-            EntryKind::Document => (fate.remote_id, None),
-            EntryKind::File => (None, fate.remote_id),
+impl From<EntryResult> for Line {
+    fn from(entry: EntryResult) -> Self {
+        let status = EntryStatus::of(entry.state);
+        let (document_id, file_id) = match entry.kind {
+            EntryKind::Document => (entry.remote_id, None),
+            EntryKind::File => (None, entry.remote_id),
         };
         let mut line = Self {
-            index: fate.index,
-            kind: fate.kind,
-            reference: fate.reference,
-            profile_id: fate.profile_id,
+            index: entry.index,
+            kind: entry.kind,
+            reference: entry.reference,
+            profile_id: entry.profile_id,
             status,
             document_id,
             file_id,
@@ -269,12 +269,13 @@ impl From<Fate> for Line {
             path: None,
             sha256: None,
             bytes: None,
-            errors: if status.is_well() { Vec::new() } else { fate.problems },
+            errors: if status.is_well() { Vec::new() } else { entry.problems },
         };
-        match fate.kind {
+        match entry.kind {
             EntryKind::Document if status != EntryStatus::Invalid => {
                 line.images = Some(
-                    fate.uploads
+                    entry
+                        .uploads
                         .into_iter()
                         .map(|upload| Image {
                             path: upload.path,
@@ -287,7 +288,7 @@ impl From<Fate> for Line {
                 );
             }
             EntryKind::File => {
-                if let Some(upload) = fate.uploads.into_iter().next() {
+                if let Some(upload) = entry.uploads.into_iter().next() {
                     line.path = Some(upload.path);
                     line.sha256 = Some(upload.sha256.to_string());
                     line.bytes = Some(upload.bytes);
@@ -369,8 +370,8 @@ pub fn name(manifest: &str, entries: u64) -> String {
 mod tests {
     use super::*;
 
-    fn fate(index: u64, state: Option<JobState>) -> Fate {
-        Fate {
+    fn entry(index: u64, state: Option<JobState>) -> EntryResult {
+        EntryResult {
             index,
             kind: EntryKind::Document,
             reference: Some(format!("customer-{index}/passport")),
@@ -393,22 +394,22 @@ mod tests {
         }
     }
 
-    fn written(fates: Vec<Fate>, extra: u64, problems: Option<&[Problem]>) -> String {
+    fn written(entries: Vec<EntryResult>, extra: u64, problems: Option<&[Problem]>) -> String {
         let mut counts = Counts::default();
-        fates.iter().for_each(|fate| counts.add(EntryStatus::of(fate.state), 1));
+        entries.iter().for_each(|entry| counts.add(EntryStatus::of(entry.state), 1));
         counts.entries += extra;
         let moments = (Timestamp(1_795_378_504_000), Timestamp(1_795_378_509_000));
         let header = Header::new(("partner-a", "batch-7.manifest.json", Sha256([1; 32])), moments, counts, problems);
         let mut out = Vec::new();
         let mut writer = Writer::begin(&mut out, &header).unwrap();
-        fates.into_iter().for_each(|fate| writer.entry(&fate.into()).unwrap());
+        entries.into_iter().for_each(|entry| writer.entry(&entry.into()).unwrap());
         writer.end().unwrap();
         String::from_utf8(out).unwrap()
     }
 
     #[test]
     fn a_receipt_has_the_promised_form() {
-        let text = written(vec![fate(0, Some(JobState::Done)), fate(1, None)], 0, None);
+        let text = written(vec![entry(0, Some(JobState::Done)), entry(1, None)], 0, None);
         let receipt: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(receipt["version"], 1);
         assert_eq!(receipt["manifest"], "batch-7.manifest.json");
@@ -441,7 +442,7 @@ mod tests {
 
     #[test]
     fn a_large_one_is_lines_with_the_header_first() {
-        let text = written(vec![fate(0, Some(JobState::Done))], LARGE, None);
+        let text = written(vec![entry(0, Some(JobState::Done))], LARGE, None);
         let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(lines.len(), 2);
         assert!(lines[0].get("entries").is_none());

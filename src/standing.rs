@@ -11,9 +11,9 @@ use crate::{
     clock::Timestamp,
     job::JobState,
     queue::{
-        Queue, QueueError,
+        QueueError, Reader,
         lock::Lock,
-        look::{self, ArrivalRow, Glance},
+        views::overview::{ArrivalRow, Overview},
     },
 };
 
@@ -41,7 +41,7 @@ pub struct Standing {
     /// Jobs by state, of all drops.
     pub totals: BTreeMap<String, i64>,
     /// The rest, as the queue tells it.
-    pub queue: Glance,
+    pub queue: Overview,
     /// The first of the manifests that are not taken in.
     pub waiting_manifests: Vec<ArrivalRow>,
     /// The moment.
@@ -66,11 +66,11 @@ pub struct Daemon {
 ///
 /// Those of the database.
 pub fn read(database: &Path, now: Timestamp) -> Result<Option<Standing>, QueueError> {
-    let connection = match Queue::look(database) {
+    let reader = match Reader::open(database) {
         Err(QueueError::Absent { .. }) => return Ok(None),
-        connection => connection?,
+        reader => reader?,
     };
-    let queue = look::glance(&connection, now)?;
+    let queue = reader.overview(now)?;
     let mut totals: BTreeMap<String, i64> = BTreeMap::new();
     for (state, jobs) in queue.drops.iter().flat_map(|drop| &drop.jobs) {
         *totals.entry(state.clone()).or_default() += jobs;
@@ -92,7 +92,7 @@ pub fn read(database: &Path, now: Timestamp) -> Result<Option<Standing>, QueueEr
         rate_per_minute: rate,
         eta_seconds: eta(left, rate),
         totals,
-        waiting_manifests: look::arrivals(&connection, NAMED)?,
+        waiting_manifests: reader.arrivals(NAMED)?,
         queue,
         at: now,
     }))

@@ -23,7 +23,7 @@ use crate::{
     job::JobState,
     operation::Operation,
     outcome::Outcome,
-    queue::{control::Cause, numbers::Numbers, work::Attempt},
+    queue::{control::Cause, views::numbers::Numbers, work::Attempt},
     verdict::Verdict,
 };
 
@@ -345,7 +345,7 @@ mod tests {
         exchange::{Answer, Ending, LimitHeaders},
         job::Waits,
         outcome::Reason,
-        queue::look::Tally,
+        queue::views::overview::Tally,
         verdict::Trial,
     };
 

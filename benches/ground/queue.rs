@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Context, Result, ensure};
-use passfort_ingest::queue::{Queue, WhenStuck};
+use passfort_ingest::queue::{Queue, Reader, WhenStuck};
 use rusqlite::{Connection, types::ValueRef};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -35,7 +35,8 @@ pub struct Says {
 /// Opens a database as the worker does, checks it from end to end, and reads it.
 pub fn read(path: &Path) -> Result<Says> {
     let queue = Queue::open(path, WhenStuck::Fail).context("the database cannot be opened")?;
-    let connection = Queue::look(path).context("the database cannot be looked into")?;
+    Reader::open(path).context("the database cannot be read")?;
+    let connection = Connection::open(path)?;
     let check: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0))?;
     ensure!(check == "ok", "integrity_check: {check}");
     let orphans = connection.prepare("PRAGMA foreign_key_check")?.exists([])?;

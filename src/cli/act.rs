@@ -13,10 +13,10 @@ use crate::{
     clock::Timestamp,
     job::{JobState, Waits},
     queue::{
-        Queue, QueueError, WhenStuck,
-        control::{self, Answer, Cause, Pause, Release, Wish},
+        Queue, QueueError, Reader, WhenStuck,
+        control::{Answer, Cause, Pause, Release, Wish},
         doorbell,
-        look::{self, Filter},
+        views::Filter,
     },
 };
 
@@ -184,20 +184,20 @@ fn act(
             output.refuse_usage("which jobs? give their numbers, or a filter such as --state failed or --drop NAME")
         );
     }
-    let connection = match Queue::look(&context.database) {
+    let reader = match Reader::open(&context.database) {
         Err(error @ QueueError::Absent { .. }) => return Ok(output.refuse_usage(&error.to_string())),
-        connection => connection?,
+        reader => reader?,
     };
     let ids = if asked.targets.jobs.is_empty() || !filter.is_empty() {
         filter.ids.clone_from(&asked.targets.jobs);
         if filter.states.is_empty() {
             filter.states = asked.states.to_vec();
         }
-        selected(&connection, &filter, wish)?
+        selected(&reader, &filter, wish)?
     } else {
         asked.targets.jobs.clone()
     };
-    drop(connection);
+    drop(reader);
     if ids.is_empty() {
         output.remark("no job fits: nothing was done");
         return Ok(Exit::Well);
@@ -227,9 +227,9 @@ fn act(
     }
 }
 
-fn selected(connection: &rusqlite::Connection, filter: &Filter, wish: &Wish) -> Result<Vec<i64>, QueueError> {
+fn selected(reader: &Reader, filter: &Filter, wish: &Wish) -> Result<Vec<i64>, QueueError> {
     let mut ids = Vec::new();
-    look::jobs(connection, filter, |job| {
+    reader.jobs(filter, |job| {
         // One that waits for another job has nothing to retry; by its number it is told so.
         let twin = job.waits.as_deref() == Some(Waits::Twin.as_str());
         if !(twin && *wish == Wish::Retry) {
@@ -281,13 +281,13 @@ fn switch(
     now: Timestamp,
     output: &mut Output<'_>,
 ) -> anyhow::Result<Exit> {
-    let connection = match Queue::look(&context.database) {
+    let reader = match Reader::open(&context.database) {
         // Making it here could leave it to the wrong user, so that the daemon cannot open it.
         Err(error @ QueueError::Absent { .. }) => return Ok(output.refuse_usage(&error.to_string())),
-        connection => connection?,
+        reader => reader?,
     };
     if let Some(name) = drop_name
-        && let Some(complaint) = unknown_drop(name, &connection, context)?
+        && let Some(complaint) = unknown_drop(name, &reader, context)?
     {
         return Ok(output.refuse_usage(&complaint));
     }
@@ -299,7 +299,7 @@ fn switch(
             let mut lifted = queue.resume(&scope, Cause::Operator)?;
             // A person may know that the limit was raised, or that the API works again. A key that is refused stays so.
             let by_itself = |pause: &Pause| matches!(pause.cause, Cause::QuotaSpent | Cause::Outage);
-            let of_accounts = control::pauses(&connection)?.into_iter().filter(by_itself);
+            let of_accounts = reader.pauses()?.into_iter().filter(by_itself);
             for pause in of_accounts.filter(|_| drop_name.is_none()) {
                 lifted |= queue.resume(&pause.scope, pause.cause)?;
             }
@@ -309,7 +309,7 @@ fn switch(
         }
     }
     doorbell::ring(&context.database);
-    let pauses = control::pauses(&connection)?;
+    let pauses = reader.pauses()?;
     if pauses.is_empty() {
         writeln!(output.out, "nothing is paused")?;
     }
@@ -320,12 +320,8 @@ fn switch(
 }
 
 /// What is wrong with a drop's name that neither the queue nor the configuration knows.
-fn unknown_drop(
-    name: &str,
-    connection: &rusqlite::Connection,
-    context: &Context,
-) -> Result<Option<String>, QueueError> {
-    let mut known: Vec<String> = look::tallies(connection)?.into_iter().map(|tally| tally.drop).collect();
+fn unknown_drop(name: &str, reader: &Reader, context: &Context) -> Result<Option<String>, QueueError> {
+    let mut known: Vec<String> = reader.tallies()?.into_iter().map(|tally| tally.drop).collect();
     let configured = context.config.iter().flat_map(|config| &config.drops);
     known.extend(configured.map(|drop| drop.name.clone()));
     if known.iter().any(|known| known == name) {

@@ -28,7 +28,10 @@ use crate::{
         live::{Live, mishaps},
         report::{self, Receipt},
     },
-    queue::{Queue, QueueError, WhenStuck, look},
+    queue::{
+        Queue, QueueError, Reader, WhenStuck,
+        views::{Filter, jobs::JobDetail},
+    },
     sandbox::{self, FaultRule, Sandbox},
     service::{OnSettled, Service},
 };
@@ -141,7 +144,7 @@ fn configure(home: &Path, base_url: &str) -> anyhow::Result<Config> {
 
 /// Tells what happens until every manifest is settled; returns how each was.
 async fn follow(config: &Config, service: &Service, told: &Mutex<Vec<Settled>>) -> anyhow::Result<Vec<Settled>> {
-    let connection = Queue::look(&config.queue.database)?;
+    let reader = Reader::open(&config.queue.database)?;
     let (mut live, mut done, began) = (Live::default(), Vec::new(), Instant::now());
     while done.len() < folder::MANIFESTS.len() {
         if service.has_failed() || began.elapsed() >= AT_MOST {
@@ -150,7 +153,7 @@ async fn follow(config: &Config, service: &Service, told: &Mutex<Vec<Settled>>) 
         tokio::time::sleep(LOOK).await;
         // Taken before the jobs are looked at, so that all of a manifest's jobs are told before it is.
         let settled = std::mem::take(&mut *told.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut lines = live.tell(&details(&connection)?);
+        let mut lines = live.tell(&details(&reader)?);
         for settled in &settled {
             let (counts, status) = (&settled.counts, settled.status.as_str());
             let refused = counts.entries - counts.created;
@@ -165,13 +168,13 @@ async fn follow(config: &Config, service: &Service, told: &Mutex<Vec<Settled>>) 
 }
 
 /// All about every job there is: a handful.
-fn details(connection: &rusqlite::Connection) -> Result<Vec<look::JobDetail>, QueueError> {
+fn details(reader: &Reader) -> Result<Vec<JobDetail>, QueueError> {
     let mut ids = Vec::new();
-    look::jobs(connection, &look::Filter::default(), |row| {
+    reader.jobs(&Filter::default(), |row| {
         ids.push(row.id);
         Ok::<_, QueueError>(())
     })?;
-    ids.into_iter().filter_map(|id| look::job(connection, id).transpose()).collect()
+    ids.into_iter().filter_map(|id| reader.job(id).transpose()).collect()
 }
 
 /// Prints what came of it, and says with which code to end.
@@ -182,8 +185,8 @@ fn sum_up(home: &Path, config: &Config, settled: &[Settled], sandbox: &Sandbox) 
         Receipt::read(&settled.receipt).with_context(|| format!("the receipt {}", settled.receipt.display()))
     });
     let receipts = receipts.collect::<anyhow::Result<Vec<_>>>()?;
-    let connection = Queue::look(&config.queue.database)?;
-    let mishaps: Vec<_> = details(&connection)?.iter().flat_map(mishaps).collect();
+    let reader = Reader::open(&config.queue.database)?;
+    let mishaps: Vec<_> = details(&reader)?.iter().flat_map(mishaps).collect();
     let summary = sandbox.summary();
     let wrong = report::differences(&receipts, &mishaps, &summary, &sandbox.documents());
 

@@ -9,9 +9,8 @@ use super::{
 use crate::{
     clock::Timestamp,
     queue::{
-        Queue, QueueError,
-        crosswalk::{Crossing, crosswalk},
-        look::Filter,
+        QueueError, Reader,
+        views::{Filter, crosswalk::Crossing},
     },
 };
 
@@ -76,18 +75,18 @@ pub fn run(args: &ExportArgs, context: &Context) -> anyhow::Result<Exit> {
 }
 
 fn export(args: &ExportArgs, context: &Context, now: Timestamp, output: &mut Output<'_>) -> anyhow::Result<Exit> {
-    let connection = match Queue::look(&context.database) {
+    let reader = match Reader::open(&context.database) {
         Err(error @ QueueError::Absent { .. }) => return Ok(output.refuse_usage(&error.to_string())),
-        connection => connection?,
+        reader => reader?,
     };
     let filter = Filter { limit: filter::limit(args.limit), ..args.filter.filter(now) };
     match args.format {
         Format::Csv => {
             let mut csv = Csv::new(output.out, &COLUMNS)?;
-            crosswalk(&connection, &filter, |row| csv.row(cells(row)).map_err(anyhow::Error::from))?;
+            reader.crosswalk(&filter, |row| csv.row(cells(row)).map_err(anyhow::Error::from))?;
             csv.end()?;
         }
-        Format::Jsonl => crosswalk(&connection, &filter, |row| {
+        Format::Jsonl => reader.crosswalk(&filter, |row| {
             serde_json::to_writer(&mut *output.out, &row).map_err(std::io::Error::from)?;
             output.out.write_all(b"\n").map_err(anyhow::Error::from)
         })?,

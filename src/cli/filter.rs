@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::{
-    clock::Timestamp, config::parse_duration, entry::ProfileId, job::JobState, nearest::nearest, queue::look::Filter,
+    clock::Timestamp, config::parse_duration, entry::ProfileId, job::JobState, nearest::nearest, queue::views::Filter,
 };
 
 /// Which jobs are meant: all of what is given must hold.

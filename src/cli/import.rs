@@ -34,7 +34,7 @@ use crate::{
         admit::{AdmitError, Policy, admit},
         examine::{self, Rules, folder_of},
     },
-    queue::{Queue, WhenStuck, admit::Plan, doorbell, lock::Lock, look},
+    queue::{Queue, Reader, WhenStuck, admit::Plan, doorbell, lock::Lock},
     receipt::Counts,
     service::{IMPORT, OnSettled, Service},
 };
@@ -290,7 +290,7 @@ async fn follow(
     stop: &CancellationToken,
     progress: &mut Progress,
 ) -> anyhow::Result<Exit> {
-    let connection = Queue::look(&config.queue.database)?;
+    let reader = Reader::open(&config.queue.database)?;
     let mut idle_since = Instant::now();
     let mut troubled_since = None;
     let mut ours = Ours::default();
@@ -304,14 +304,14 @@ async fn follow(
         let began = Instant::now();
         // In this order: what is taken in after the first question is waited for by the next round.
         let finished = intake.finished.load(Ordering::Acquire);
-        ours.look(&connection, &intake.batches())?;
+        ours.look(&reader, &intake.batches())?;
         progress.show(&ours, finished);
         // Calls and looks share a thread: of its time, looking at very many manifests may take a twentieth.
         pause = LOOK.max(began.elapsed() * 20);
         if finished && ours.open.is_empty() {
             return Ok(Exit::Well);
         }
-        if finished && ours.under_way > 0 && ours.held(&connection)? >= ours.under_way {
+        if finished && ours.under_way > 0 && ours.held(&reader)? >= ours.under_way {
             tracing::warn!("what is left is held until a person decides: see `jobs --state held` and `release`");
             return Ok(Exit::WorkLeft);
         }
@@ -330,7 +330,7 @@ async fn follow(
             }
             Some(service) if service.has_failed() => return Ok(Exit::WorkLeft),
             Some(service) => {
-                let left = look::left(&connection, &[args.drop.as_str()])?;
+                let left = reader.left(&[args.drop.as_str()])?;
                 if left.paused && left.under_way == 0 && finished {
                     tracing::warn!("sending is paused by a person: run again after `resume`");
                     return Ok(Exit::WorkLeft);
@@ -351,7 +351,7 @@ async fn follow(
                     return Ok(Exit::WorkLeft);
                 }
                 if idle_since.elapsed().min(service.without_success_for()) >= args.give_up_after {
-                    return run::given_up(&connection, &[args.drop.as_str()]);
+                    return run::given_up(&reader, &[args.drop.as_str()]);
                 }
             }
         }
@@ -371,13 +371,13 @@ struct Ours {
 }
 
 impl Ours {
-    fn look(&mut self, connection: &rusqlite::Connection, batches: &[i64]) -> anyhow::Result<()> {
+    fn look(&mut self, reader: &Reader, batches: &[i64]) -> anyhow::Result<()> {
         self.open.extend(batches.iter().skip(self.known));
         self.known = batches.len();
         (self.entries, self.under_way) = (self.closed_entries, 0);
         let mut open = Vec::new();
         for id in self.open.drain(..) {
-            let progress = look::batch_progress(connection, id)?;
+            let progress = reader.batch_progress(id)?;
             self.entries += progress.admitted;
             if progress.closed {
                 self.closed_entries += progress.admitted;
@@ -391,8 +391,8 @@ impl Ours {
     }
 
     /// How many of the entries under way only a person can bring on.
-    fn held(&self, connection: &rusqlite::Connection) -> anyhow::Result<u64> {
-        let held = look::held_by_batch(connection)?;
+    fn held(&self, reader: &Reader) -> anyhow::Result<u64> {
+        let held = reader.held_by_batch()?;
         Ok(held.iter().filter(|(batch, _)| self.open.contains(batch)).map(|(_, count)| count).sum())
     }
 }
@@ -564,14 +564,14 @@ impl Progress {
 
 /// Says what came of it, on standard error, and with which code to end.
 fn sum_up(queue: &Queue, intake: &Intake, exit: Exit, following: bool) -> anyhow::Result<Exit> {
-    let connection = Queue::look(queue.path())?;
+    let reader = Reader::open(queue.path())?;
     let (mut counts, mut receipts, mut rejected, mut left) = (Counts::default(), Vec::new(), 0_u64, 0);
     for id in intake.batches() {
-        let end = look::batch_end(&connection, id)?;
+        let end = reader.batch_end(id)?;
         counts.sum(&end.counts);
         receipts.extend(end.receipt);
         rejected += u64::from(end.rejected);
-        left += look::batch_progress(&connection, id)?.under_way;
+        left += reader.batch_progress(id)?.under_way;
     }
     // Jobs that have not ended are counted as failed until they have.
     counts.failed = counts.failed.saturating_sub(left);

@@ -9,8 +9,8 @@ use super::{
 use crate::{
     clock::Timestamp,
     queue::{
-        Queue, QueueError,
-        look::{self, JobRow},
+        QueueError, Reader,
+        views::{Filter, jobs::JobRow},
     },
     reason::reason,
 };
@@ -72,36 +72,31 @@ pub fn run(args: &JobsArgs, context: &Context) -> anyhow::Result<Exit> {
 }
 
 fn list(args: &JobsArgs, context: &Context, now: Timestamp, output: &mut Output<'_>) -> anyhow::Result<Exit> {
-    let connection = match Queue::look(&context.database) {
+    let reader = match Reader::open(&context.database) {
         Err(error @ QueueError::Absent { .. }) => return Ok(output.refuse_usage(&error.to_string())),
-        connection => connection?,
+        reader => reader?,
     };
-    let filter = look::Filter { limit: filter::limit(args.limit), ..args.filter.filter(now) };
+    let filter = Filter { limit: filter::limit(args.limit), ..args.filter.filter(now) };
     if args.json {
         let mut array = JsonArray::new(output.out);
-        look::jobs(&connection, &filter, |job| array.add(&job).map_err(anyhow::Error::from))?;
+        reader.jobs(&filter, |job| array.add(&job).map_err(anyhow::Error::from))?;
         array.end()?;
     } else if args.csv {
         let mut csv = Csv::new(output.out, &COLUMNS)?;
-        look::jobs(&connection, &filter, |job| csv.row(cells(&job, now)).map_err(anyhow::Error::from))?;
+        reader.jobs(&filter, |job| csv.row(cells(&job, now)).map_err(anyhow::Error::from))?;
         csv.end()?;
     } else {
-        table(&connection, &filter, now, output)?;
+        table(&reader, &filter, now, output)?;
     }
     Ok(Exit::Well)
 }
 
-fn table(
-    connection: &rusqlite::Connection,
-    filter: &look::Filter,
-    now: Timestamp,
-    output: &mut Output<'_>,
-) -> anyhow::Result<()> {
+fn table(reader: &Reader, filter: &Filter, now: Timestamp, output: &mut Output<'_>) -> anyhow::Result<()> {
     let header = ["JOB", "STATE", "DROP", "KIND", "REFERENCE", "PROFILE", "MANIFEST", "WHY"];
     let begin = |terminal| Rows::new(&header, &["JOB"], terminal);
     let terminal = output.terminal;
     let (mut rows, mut in_table, mut listed) = (begin(terminal), 0, 0_u64);
-    look::jobs(connection, filter, |job| {
+    reader.jobs(filter, |job| {
         if in_table == TABLE {
             std::mem::replace(&mut rows, begin(terminal)).write(output.out)?;
             in_table = 0;

@@ -21,12 +21,7 @@ use crate::{
     config::{Config, DropConfig, parse_duration},
     dispatch::is_open,
     durable, http,
-    queue::{
-        Queue, WhenStuck,
-        control::{self, Cause},
-        lock::Lock,
-        look,
-    },
+    queue::{Queue, Reader, WhenStuck, control::Cause, lock::Lock},
     receipt::BatchStatus,
     service::{IMPORT, OnSettled, Service},
 };
@@ -176,7 +171,7 @@ fn notify_systemd(state: sd_notify::NotifyState<'_>) {
 
 /// Returns when there is nothing more to do; a daemon's only end is a stage that cannot go on.
 async fn until_done(args: &RunArgs, config: &Config, service: &Service, lock: &Lock) -> anyhow::Result<Exit> {
-    let connection = Queue::look(&config.queue.database)?;
+    let reader = Reader::open(&config.queue.database)?;
     let drops: Vec<&str> = config.drops.iter().map(|drop| drop.name.as_str()).chain([IMPORT]).collect();
     let mut idle_since = Instant::now();
     let mut troubled_since = None;
@@ -196,7 +191,7 @@ async fn until_done(args: &RunArgs, config: &Config, service: &Service, lock: &L
             continue;
         }
         let looked = service.looked();
-        let (trouble, left) = match (trouble, look::left(&connection, &drops)) {
+        let (trouble, left) = match (trouble, reader.left(&drops)) {
             (None, Ok(left)) => (None, Some(left)),
             (Some(trouble), _) => (Some(trouble), None),
             (None, Err(error)) if error.is_disk_trouble() => (Some(error.to_string()), None),
@@ -219,7 +214,7 @@ async fn until_done(args: &RunArgs, config: &Config, service: &Service, lock: &L
         let waiting = behind || looked.iter().flatten().any(|looked| looked.waiting > 0);
         if !settling && left.to_do == 0 && left.to_settle == 0 {
             let kept = waiting || left.held > 0 || left.half_taken > 0;
-            for arrival in look::arrivals(&connection, 20)? {
+            for arrival in reader.arrivals(20)? {
                 let (drop, manifest) = (arrival.drop, arrival.manifest);
                 tracing::warn!(drop, manifest, reason = arrival.reason, "stays where it is, for the next time");
             }
@@ -251,14 +246,14 @@ async fn until_done(args: &RunArgs, config: &Config, service: &Service, lock: &L
             idle_since = Instant::now();
         }
         if idle_since.elapsed().min(service.without_success_for()) >= args.give_up_after {
-            return given_up(&connection, &drops);
+            return given_up(&reader, &drops);
         }
     }
 }
 
 /// Says why nothing has been done for these drops for so long, and what that makes of a command that ends by itself.
-pub(super) fn given_up(connection: &rusqlite::Connection, drops: &[&str]) -> anyhow::Result<Exit> {
-    let pauses = control::pauses(connection)?;
+pub(super) fn given_up(reader: &Reader, drops: &[&str]) -> anyhow::Result<Exit> {
+    let pauses = reader.pauses()?;
     let of_accounts = || pauses.iter().filter(|pause| pause.cause != Cause::Operator);
     for pause in of_accounts() {
         tracing::error!("{}", act::describe(pause));
@@ -271,7 +266,7 @@ pub(super) fn given_up(connection: &rusqlite::Connection, drops: &[&str]) -> any
         );
         return Ok(Exit::WorkLeft);
     }
-    if of_accounts().next().is_none() && look::only_files_are_awaited(connection, drops)? {
+    if of_accounts().next().is_none() && reader.only_files_are_awaited(drops)? {
         tracing::error!(
             "only files that are away, or still change, are waited for: see `jobs --state waiting`, and run again"
         );

@@ -7,9 +7,9 @@ use super::{
 use crate::{
     clock::Timestamp,
     queue::{
-        Queue, QueueError,
-        control::{self, Pause},
-        look::{self, JobDetail, JobRow},
+        QueueError, Reader,
+        control::Pause,
+        views::jobs::{JobDetail, JobRow},
     },
     reason::reason,
 };
@@ -37,11 +37,11 @@ pub fn run(args: &ShowArgs, context: &Context) -> anyhow::Result<Exit> {
 }
 
 fn show(args: &ShowArgs, context: &Context, now: Timestamp, output: &mut Output<'_>) -> anyhow::Result<Exit> {
-    let connection = match Queue::look(&context.database) {
+    let reader = match Reader::open(&context.database) {
         Err(error @ QueueError::Absent { .. }) => return Ok(output.refuse_usage(&error.to_string())),
-        connection => connection?,
+        reader => reader?,
     };
-    let Some(detail) = look::job(&connection, args.job)? else {
+    let Some(detail) = reader.job(args.job)? else {
         return Ok(output.refuse_usage(&format!("there is no job {}; `jobs` lists those that there are", args.job)));
     };
     if args.json {
@@ -51,7 +51,7 @@ fn show(args: &ShowArgs, context: &Context, now: Timestamp, output: &mut Output<
         }
         output.json(&value)?;
     } else {
-        page(&detail, &control::pauses(&connection)?, now, output)?;
+        page(&detail, &reader.pauses()?, now, output)?;
     }
     Ok(Exit::Well)
 }
@@ -146,7 +146,10 @@ mod tests {
     use crate::{
         cli::output::tests::capture,
         job::{Creation, Waits},
-        queue::test_support::{NOW, Site},
+        queue::{
+            control::Cause,
+            test_support::{NOW, Site},
+        },
     };
 
     fn shown(site: &Site, job: i64, json: bool) -> (Exit, String, String) {
@@ -158,8 +161,8 @@ mod tests {
         let site = Site::new();
         site.admit("a.manifest.json", &["one", "evil\u{202e}"]);
         site.put_off(site.job("one"), Waits::Retry, Creation::None, NOW.after(Duration::from_secs(14)));
-        site.queue.pause("", control::Cause::Operator, None, NOW).unwrap();
-        site.queue.pause("drop:other", control::Cause::Operator, None, NOW).unwrap();
+        site.queue.pause("", Cause::Operator, None, NOW).unwrap();
+        site.queue.pause("drop:other", Cause::Operator, None, NOW).unwrap();
         let (exit, out, _) = shown(&site, site.job("one"), false);
         assert_eq!(exit, Exit::Well);
         assert!(out.contains("waiting for a retry: due in 14 s, try 3: HTTP 503"), "{out}");

@@ -19,9 +19,8 @@ use crate::{
     clock::Timestamp,
     config::{Config, parse_duration},
     queue::{
-        Queue, QueueError, WhenStuck,
-        created::{Reader, Verified, profiles},
-        look::Filter,
+        Queue, QueueError, Reader, WhenStuck,
+        views::{Filter, created::Verified},
     },
     retry::RetryPolicy,
     service::Accounts,
@@ -71,9 +70,9 @@ pub fn run(args: &VerifyArgs, context: &Context) -> anyhow::Result<Exit> {
 }
 
 fn verify(args: &VerifyArgs, config: &Config, bar: &ProgressBar, output: &mut Output<'_>) -> anyhow::Result<Exit> {
-    let connection = match Queue::look(&config.queue.database) {
+    let reader = match Reader::open(&config.queue.database) {
         Err(error @ QueueError::Absent { .. }) => return Ok(output.refuse_usage(&error.to_string())),
-        connection => connection?,
+        reader => reader?,
     };
     let filter = args.filter.filter(Timestamp::now());
     let everything = filter == Filter::default();
@@ -87,7 +86,7 @@ fn verify(args: &VerifyArgs, config: &Config, bar: &ProgressBar, output: &mut Ou
         });
         let (waits, waited_for) = mpsc::channel(1);
         let asking = Asking {
-            queue: Reader::new(connection),
+            queue: reader.into_async(),
             retry: RetryPolicy {
                 initial: config.retry.initial,
                 max: config.retry.max.min(LONGEST_DELAY),
@@ -163,7 +162,7 @@ async fn check_all(
         async move {
             if page.is_empty() {
                 let after = after.clone();
-                let read = asking.queue.ask(move |connection| profiles(connection, &filter, &after, PAGE));
+                let read = asking.queue.profiles(filter, after, PAGE);
                 page = VecDeque::from(read.await?);
             }
             Ok::<_, Ended>(page.pop_front().map(|profile| (profile.clone(), (page, profile))))

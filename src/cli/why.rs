@@ -17,10 +17,12 @@ use crate::{
     config::{DropConfig, duration_text},
     problem::Problem,
     queue::{
-        Queue, QueueError, control,
+        QueueError, Reader,
         lock::Lock,
-        look::{self, ArrivalRow},
-        trace::{self, BatchRow},
+        views::{
+            overview::ArrivalRow,
+            trace::{self, BatchRow},
+        },
     },
     reason::{in_words, reason},
 };
@@ -78,8 +80,8 @@ fn why(
     if given.is_empty() || given == "/" {
         return Ok(output.refuse_usage("which file? name a manifest, an image, or a receipt, e.g. `why 17/front.jpg`"));
     }
-    let mut findings = match Queue::look(&context.database) {
-        Ok(connection) => in_queue(&connection, given, absolute, context, now)?,
+    let mut findings = match Reader::open(&context.database) {
+        Ok(reader) => in_queue(&reader, given, absolute, context, now)?,
         Err(QueueError::Absent { .. }) => Vec::new(),
         Err(error) => return Err(error.into()),
     };
@@ -107,33 +109,33 @@ fn why(
 }
 
 fn in_queue(
-    connection: &rusqlite::Connection,
+    reader: &Reader,
     given: &str,
     absolute: &Path,
     context: &Context,
     now: Timestamp,
 ) -> Result<Vec<Finding>, QueueError> {
     let mut findings = Vec::new();
-    for arrival in look::arrivals(connection, u32::MAX)? {
+    for arrival in reader.arrivals(u32::MAX)? {
         findings.extend(waiting(&arrival, given, context, now));
     }
-    for batch in trace::batches(connection, given)? {
+    for batch in reader.batches_at(given)? {
         findings.push(Finding::new("manifest", manifest(&batch)));
     }
     let mut jobs = Vec::new();
     // The link that a drop's path may be made of is resolved where the file still lies.
     let resolved = absolute.canonicalize().ok().filter(|resolved| resolved != absolute);
     for place in [Some(absolute), resolved.as_deref()].into_iter().flatten() {
-        jobs.extend(trace::jobs_at(connection, place)?);
+        jobs.extend(reader.jobs_at(place)?);
     }
     if jobs.is_empty() && findings.is_empty() {
-        jobs = trace::jobs_named(connection, given)?;
+        jobs = reader.jobs_named(given)?;
     }
     jobs.dedup();
     for id in jobs {
-        findings.extend(file(connection, id, given, now)?);
+        findings.extend(file(reader, id, given, now)?);
     }
-    for entry in trace::refused_with(connection, given)? {
+    for entry in reader.invalid_entries_with(given)? {
         let beside = Path::new(&entry.manifest);
         let named = |problem: &&Problem| {
             let path = problem.path.as_deref();
@@ -224,13 +226,8 @@ fn manifest(batch: &BatchRow) -> String {
 }
 
 /// What became of a file that a job names.
-fn file(
-    connection: &rusqlite::Connection,
-    id: i64,
-    given: &str,
-    now: Timestamp,
-) -> Result<Option<Finding>, QueueError> {
-    let Some(detail) = look::job(connection, id)? else { return Ok(None) };
+fn file(reader: &Reader, id: i64, given: &str, now: Timestamp) -> Result<Option<Finding>, QueueError> {
+    let Some(detail) = reader.job(id)? else { return Ok(None) };
     let job = &detail.job;
     let upload = detail.uploads.iter().find(|upload| trace::same_end(&upload.path, given)).or(detail.uploads.first());
     let (path, sent) = match upload {
@@ -333,8 +330,8 @@ fn remarks(context: &Context) -> Result<Vec<String>, QueueError> {
     if Lock::holder(&context.database).is_none() {
         remarks.push("nobody works on the queue at present: start it with `run`".to_owned());
     }
-    if let Ok(connection) = Queue::look(&context.database) {
-        remarks.extend(control::pauses(&connection)?.iter().map(describe));
+    if let Ok(reader) = Reader::open(&context.database) {
+        remarks.extend(reader.pauses()?.iter().map(describe));
     }
     Ok(remarks)
 }

@@ -9,7 +9,6 @@ use std::{
     path::Path,
 };
 
-use rusqlite::Connection;
 use sha2::Digest as _;
 
 use super::{
@@ -26,12 +25,7 @@ use crate::{
     },
     job::Place,
     killpoint,
-    queue::{
-        Queue, QueueError,
-        identity::path_key,
-        purge::{self, Purgeable},
-        settle::{self, Checked},
-    },
+    queue::{Queue, QueueError, Reader, files::Checked, identity::path_key, purge::Purgeable},
     receipt::BatchStatus,
 };
 
@@ -58,17 +52,17 @@ pub fn pass(
     stopped: &dyn Fn() -> bool,
 ) -> Result<Purged, QueueError> {
     let mut purged = Purged::default();
-    let look = Queue::look(queue.path())?;
+    let reader = Reader::open(queue.path())?;
     for drop in drops {
         let Some(keep) = drop.keep_done_for else { continue };
         let before = Timestamp(now.0.saturating_sub(i64::try_from(keep.as_millis()).unwrap_or(i64::MAX)));
         let mut after = 0;
-        while let Some(batch) = purge::next(&look, &drop.name, before, after)? {
+        while let Some(batch) = reader.next_purgeable(&drop.name, before, after)? {
             if stopped() {
                 return Ok(purged);
             }
             after = batch.id;
-            match one(queue, &look, &batch) {
+            match one(queue, &reader, &batch) {
                 Ok(Some(files)) => {
                     queue.purged(batch.id, now)?;
                     purged.manifests += 1;
@@ -88,20 +82,20 @@ pub fn pass(
 }
 
 /// Removes the files of one batch; `None` where it is none of those that are purged.
-fn one(queue: &Queue, look: &Connection, batch: &Purgeable) -> Result<Option<u64>, ClosingError> {
+fn one(queue: &Queue, reader: &Reader, batch: &Purgeable) -> Result<Option<u64>, ClosingError> {
     let done = Path::new(&batch.done_dir);
     let is_in_done = |place: &Place| Path::new(&place.root).join(&place.path).starts_with(done);
     // What failed lies elsewhere, and somebody may still want to look at it.
-    let all_is_well = settle::counts(look, batch.id)?.status(batch.unusable) == BatchStatus::Done;
+    let all_is_well = reader.counts(batch.id)?.status(batch.unusable) == BatchStatus::Done;
     if !all_is_well || !Path::new(&batch.shelf).starts_with(done) {
         return Ok(None);
     }
     let mut removed = 0;
-    settle::files(look, batch.id, |files| {
+    reader.files(batch.id, |files| {
         for file in files {
             let (Some(place), Some(checked)) = (&file.lies, &file.checked) else { continue };
             let key = path_key(Path::new(&batch.image_root), &batch.image_folder, &file.path);
-            if is_in_done(place) && !purge::is_needed(look, batch.id, key, place)? {
+            if is_in_done(place) && !reader.is_unpurged_elsewhere(batch.id, key, place)? {
                 // Read it, whatever its times say.
                 let checked = Checked { seen: None, ..checked.clone() };
                 removed += u64::from(remove(place, &batch.done_dir, |root| {

@@ -10,8 +10,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rusqlite::Connection;
-
 use super::{ClosingError, parent_of};
 use crate::{
     config::AfterSuccess,
@@ -25,9 +23,10 @@ use crate::{
     job::Place,
     killpoint,
     queue::{
-        Queue,
+        Queue, Reader,
+        files::{Checked, NamedFile},
         identity::path_key,
-        settle::{self, Ended, Moved, NamedFile},
+        settle::{Ended, Moved},
     },
     receipt::BatchStatus,
 };
@@ -36,12 +35,7 @@ use crate::{
 const AT_ONCE: usize = 256;
 
 /// Moves or deletes the manifest and its files, and closes the batch.
-pub(super) fn put_away(
-    queue: &Queue,
-    look: &Connection,
-    batch: &Ended,
-    status: BatchStatus,
-) -> Result<(), ClosingError> {
+pub(super) fn put_away(queue: &Queue, reader: &Reader, batch: &Ended, status: BatchStatus) -> Result<(), ClosingError> {
     let well = status == BatchStatus::Done;
     let target = match (well, batch.after_success) {
         (true, AfterSuccess::Delete) => None,
@@ -53,8 +47,8 @@ pub(super) fn put_away(
         return Ok(queue.batch_closed(batch.id, None, None, Vec::new())?);
     }
     let shelf = target.map(|folder| folder.join(batch.finished_at.date()));
-    let mut mover = Mover { queue, look, batch, shelf: shelf.as_deref(), roots: Vec::new(), moved: Vec::new() };
-    settle::files(look, batch.id, |files| mover.files(&files))?;
+    let mut mover = Mover { queue, reader, batch, shelf: shelf.as_deref(), roots: Vec::new(), moved: Vec::new() };
+    reader.files(batch.id, |files| mover.files(&files))?;
     mover.marker()?;
     let manifest = mover.manifest()?;
     let moved = std::mem::take(&mut mover.moved);
@@ -64,7 +58,7 @@ pub(super) fn put_away(
 
 struct Mover<'a> {
     queue: &'a Queue,
-    look: &'a Connection,
+    reader: &'a Reader,
     batch: &'a Ended,
     /// The dated folder that files are moved into; `None` where they are removed.
     shelf: Option<&'a Path>,
@@ -102,7 +96,7 @@ impl Mover<'_> {
         let mut touched = BTreeSet::new();
         for (file, key) in files.iter().zip(keys) {
             let is_named = (file.lies.is_none() && moving.is_named(key))
-                || settle::is_still_named(self.look, batch.id, key, file.lies.as_ref())?;
+                || self.reader.is_still_named(batch.id, key, file.lies.as_ref())?;
             if !is_named {
                 self.file(file, key, &mut touched)?;
             }
@@ -234,7 +228,7 @@ pub(super) enum Still {
 /// Where its identity is that of the check, the last change to it lay well before, and it is not read again: nobody but
 /// the kernel sets a time of change. A file that is written to through a mapping that was made before may escape this;
 /// it is its sender's own, and what was sent was compared byte for byte while it was sent.
-pub(super) fn as_checked(root: &Root, path: &str, checked: &settle::Checked, seed: u64) -> Result<Still, ClosingError> {
+pub(super) fn as_checked(root: &Root, path: &str, checked: &Checked, seed: u64) -> Result<Still, ClosingError> {
     let mut opened = match root.open_file(path) {
         Ok(opened) if opened.identity.bytes == checked.bytes => opened,
         Ok(_) | Err(Refusal::Unsafe(_)) => return Ok(Still::Other),

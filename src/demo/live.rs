@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     job::JobState,
-    queue::look::{AttemptRow, JobDetail},
+    queue::views::jobs::{AttemptRow, JobDetail},
 };
 
 /// What has been told already.
@@ -145,7 +145,7 @@ mod tests {
     use crate::{
         clock::Timestamp,
         job::Creation,
-        queue::look::{JobRow, UploadRow},
+        queue::views::jobs::{JobRow, UploadRow},
     };
 
     fn detail(state: JobState, calls: &[(&str, &str)]) -> JobDetail {

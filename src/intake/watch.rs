@@ -26,13 +26,7 @@ use crate::{
         examine::{self, Held, Rules, Stillness, Unready, folder_of},
     },
     problem::Problem,
-    queue::{
-        Queue, QueueError,
-        admit::Plan,
-        arrivals::{Arrival, known_manifest},
-        identity::path_key,
-        trace,
-    },
+    queue::{Queue, QueueError, Reader, admit::Plan, arrivals::Arrival, identity::path_key},
 };
 
 /// A drop that is looked into.
@@ -46,7 +40,7 @@ pub struct Drop {
     /// What `status` says of the folder: at first, what an earlier process left there.
     trouble: Option<String>,
     /// For looking only: what is known of a manifest costs no commit then.
-    known: rusqlite::Connection,
+    reader: Reader,
     /// Who writes to files.
     writers: Writers,
     /// Whether the file system's clock is this machine's.
@@ -133,9 +127,9 @@ impl Drop {
             max_path_bytes: config.max_path_bytes,
         };
         let rules = Rules::of(Some(&config), max_image_bytes, queue.seed());
-        let known = Queue::look(queue.path()).map_err(io::Error::other)?;
+        let reader = Reader::open(queue.path()).map_err(io::Error::other)?;
         let writers = Writers::new(config.settle.clamp(Duration::from_millis(100), Duration::from_secs(1)));
-        let trouble = trace::drop_trouble(&known, &config.name).map_err(io::Error::other)?;
+        let trouble = reader.drop_trouble(&config.name).map_err(io::Error::other)?;
         Ok(Self {
             config,
             queue,
@@ -144,7 +138,7 @@ impl Drop {
             seen: HashMap::new(),
             stopped,
             trouble,
-            known,
+            reader,
             writers,
             own_clock: false,
             orphans_ended: false,
@@ -279,13 +273,13 @@ impl Drop {
     }
 
     fn is_open(&self, path: &str) -> Result<bool, QueueError> {
-        let known = known_manifest(&self.known, &self.config.name, path)?;
+        let known = self.reader.known_manifest(&self.config.name, path)?;
         Ok(known.is_some_and(|known| !known.closed && !known.admitting))
     }
 
     /// Whether the queue knows this manifest already.
     fn standing(&self, root: &Root, path: &str, file: &Present) -> Result<Standing, QueueError> {
-        let known = known_manifest(&self.known, &self.config.name, path)?;
+        let known = self.reader.known_manifest(&self.config.name, path)?;
         let Some(known) = known else { return Ok(Standing::Settling) };
         if known.admitting {
             return Ok(Standing::Settling);
@@ -358,7 +352,7 @@ impl Drop {
                 return Ok(());
             }
         }
-        if let Some(known) = known_manifest(&self.known, &self.config.name, path)?
+        if let Some(known) = self.reader.known_manifest(&self.config.name, path)?
             && known.admitting
             && known.sha256 != opened.sha256.0
         {

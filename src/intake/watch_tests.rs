@@ -12,7 +12,7 @@ use crate::{
     closing,
     config::{AfterSuccess, DropConfig, OnInvalid},
     inbox::{beneath::Root, file_type::samples},
-    queue::{Queue, WhenStuck, work::Attempt},
+    queue::{Queue, Reader, WhenStuck, test_support, work::Attempt},
 };
 
 const PROFILE: &str = "a2c4393a-e219-67a4-5ab4-2186952e9038";
@@ -55,13 +55,12 @@ impl Place {
     }
 
     fn value(&self, sql: &str) -> Option<i64> {
-        Queue::look(self.queue.path()).unwrap().query_row(sql, [], |row| row.get(0)).unwrap()
+        test_support::number(&self.queue, sql)
     }
 
     /// Changes what is kept, as time or a mount would have.
     fn change(&self, sql: &str) {
-        let changed = rusqlite::Connection::open(self.queue.path()).unwrap().execute(sql, []).unwrap();
-        assert_eq!(changed, 1, "{sql}");
+        assert_eq!(test_support::execute(&self.queue, sql), 1, "{sql}");
     }
 
     /// Creates whatever is queued.
@@ -87,9 +86,9 @@ impl Place {
 
     /// Settles whatever has ended; returns how many manifests that were.
     fn settle_all(&self) -> usize {
-        let look = Queue::look(self.queue.path()).unwrap();
+        let reader = Reader::open(self.queue.path()).unwrap();
         let ended = self.queue.to_settle(0, 100).unwrap();
-        ended.iter().for_each(|batch| drop(closing::settle(&self.queue, &look, batch).unwrap()));
+        ended.iter().for_each(|batch| drop(closing::settle(&self.queue, &reader, batch).unwrap()));
         ended.len()
     }
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::{
     admit::Admission,
     handed_over::{Left, Try},
-    look,
     recover::Recovered,
     test_support::{DROP, NOW, Site, attempt, document, take},
 };
@@ -47,10 +46,10 @@ fn what_waits_for_a_held_job_is_left_to_a_person_too() {
     site.admit_entries("a.manifest.json", vec![same(0), same(1)]);
     let first: i64 = site.value("SELECT min(id) FROM job").parse().unwrap();
     site.hold(first, Creation::Unknown);
-    let left = look::left(&site.connection(), &[DROP]).unwrap();
+    let left = site.reader().left(&[DROP]).unwrap();
     assert_eq!((left.to_do, left.held), (0, 2));
     let other = site.admit("b.manifest.json", &["other"]);
-    let held = look::held_by_batch(&site.connection()).unwrap();
+    let held = site.reader().held_by_batch().unwrap();
     assert_eq!(held.iter().map(|(_, count)| count).sum::<u64>(), 2);
     assert!(held.iter().all(|(batch, _)| *batch != other), "what others are held for keeps nobody");
 }
@@ -60,7 +59,7 @@ fn a_drop_that_a_person_paused_is_all_that_is_left_once_the_others_are_done() {
     let site = Site::new();
     site.admit("a.manifest.json", &["one"]);
     site.queue.pause(&format!("drop:{DROP}"), super::control::Cause::Operator, None, NOW).unwrap();
-    assert!(look::left(&site.connection(), &[DROP, "other"]).unwrap().paused);
+    assert!(site.reader().left(&[DROP, "other"]).unwrap().paused);
 }
 
 /// Lets a batch be settled as far as asked for.

@@ -5,7 +5,7 @@ use std::path::Path;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
-    Queue, QueueError,
+    Queue, QueueError, Reader,
     admit::{drop_id, text},
 };
 use crate::{clock::Timestamp, inbox::kept::Present};
@@ -134,13 +134,15 @@ impl Queue {
     }
 }
 
-/// The same in whichever folder the drop is or was, for whoever has a connection to look with.
-///
-/// # Errors
-///
-/// Those of the database.
-pub fn known_manifest(connection: &Connection, drop: &str, manifest: &str) -> Result<Option<Known>, QueueError> {
-    known(connection, drop, None, manifest)
+impl Reader {
+    /// The same in whichever folder the drop is or was.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn known_manifest(&self, drop: &str, manifest: &str) -> Result<Option<Known>, QueueError> {
+        known(&self.connection, drop, None, manifest)
+    }
 }
 
 fn known(connection: &Connection, drop: &str, root: Option<&str>, manifest: &str) -> Result<Option<Known>, QueueError> {

@@ -62,11 +62,7 @@ pub struct Pause {
 }
 
 /// Everything that is stopped at present.
-///
-/// # Errors
-///
-/// Those of the database.
-pub fn pauses(connection: &Connection) -> Result<Vec<Pause>, QueueError> {
+pub(super) fn pauses(connection: &Connection) -> Result<Vec<Pause>, QueueError> {
     let mut statement =
         connection.prepare_cached("SELECT scope, cause, detail, since FROM pause ORDER BY since, scope")?;
     let mut rows = statement.query([])?;

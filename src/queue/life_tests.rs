@@ -6,9 +6,8 @@ use std::{sync::Arc, time::Duration};
 use super::{
     admit::{self, Admission},
     control::{Cause, Release, Wish},
-    look::JobDetail,
-    settle,
     test_support::{NOW, Site, attempt, document, put_off, take},
+    views::jobs::JobDetail,
 };
 use crate::{
     job::{Creation, JobState, Waits},
@@ -288,7 +287,7 @@ fn files_that_an_open_batch_names_are_known() {
     let site = &place.site;
     let batch = site.admit("a.manifest.json", &["one"]);
     let key = super::identity::path_key(&site.drop_path(), "", "img/one.png");
-    let named = |key: i64| settle::is_still_named(&site.connection(), batch, key, None).unwrap();
+    let named = |key: i64| site.reader().is_still_named(batch, key, None).unwrap();
     assert!(!named(key));
     let mut same_file = document(0, "other");
     same_file.content = document(0, "one").content;
@@ -307,7 +306,7 @@ fn files_that_an_open_batch_names_are_known() {
     assert!(!named(key));
     let third = site.admit_entries("c.manifest.json", vec![refused]);
     assert!(named(key));
-    assert!(!settle::is_still_named(&site.connection(), third, key, None).unwrap(), "its own names do not keep it");
+    assert!(!site.reader().is_still_named(third, key, None).unwrap(), "its own names do not keep it");
 }
 
 #[test]
@@ -422,7 +421,7 @@ fn a_glance_counts_what_was_created_and_names_the_newest_error() {
     site.create(site.job("one"), "doc-1");
     site.put_off(site.job("two"), Waits::Retry, Creation::None, LATER);
     site.hold(site.job("three"), Creation::Unknown);
-    let glance = |now| super::look::glance(&site.connection(), now).unwrap();
+    let glance = |now| site.reader().overview(now).unwrap();
     let seen = glance(NOW);
     assert_eq!((seen.ended_lately, seen.lately_since), (1, Some(NOW)));
     assert_eq!(seen.last_error, Some((site.job("two"), "try_again: HTTP 503".into())));

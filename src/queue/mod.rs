@@ -17,24 +17,22 @@ pub mod arrivals;
 pub mod awaited;
 pub mod clocks;
 pub mod control;
-pub mod created;
-pub mod crosswalk;
 pub mod doorbell;
+pub mod files;
 pub mod handed_over;
 pub mod identity;
 #[cfg(test)]
 mod life_tests;
 pub mod lock;
-pub mod look;
-pub mod numbers;
 pub mod purge;
+mod reader;
 pub mod recover;
 mod rows;
 mod schema;
 pub mod settle;
 #[cfg(test)]
 pub(crate) mod test_support;
-pub mod trace;
+pub mod views;
 pub mod work;
 pub mod writer;
 
@@ -47,6 +45,7 @@ use std::{
 use rusqlite::{Connection, ErrorCode};
 
 use awaited::Awaited;
+pub use reader::{AsyncReader, Reader};
 pub use writer::WhenStuck;
 use writer::Writer;
 
@@ -258,15 +257,6 @@ impl Queue {
             seed,
             awaited: Arc::default(),
         })
-    }
-
-    /// A connection for looking only.
-    ///
-    /// # Errors
-    ///
-    /// [`QueueError::Absent`] where there is no database yet, else as [`Queue::open`].
-    pub fn look(path: &Path) -> Result<Connection, QueueError> {
-        schema::open_for_reading(path)
     }
 
     /// Where the database lies.

@@ -1,8 +1,8 @@
 //! What lies in done folders, for whoever purges them.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{OptionalExtension, params};
 
-use super::{Queue, QueueError, rows, settle::place};
+use super::{Queue, QueueError, Reader, rows};
 use crate::{clock::Timestamp, entry::Sha256, job::Place};
 
 /// A settled batch whose files were moved away and not purged.
@@ -30,56 +30,54 @@ pub struct Purgeable {
     pub unusable: bool,
 }
 
-/// The next batch after number `after` that ended before this moment, of those whose files may be purged.
-///
-/// # Errors
-///
-/// Those of the database.
-pub fn next(
-    connection: &Connection,
-    drop: &str,
-    before: Timestamp,
-    after: i64,
-) -> Result<Option<Purgeable>, QueueError> {
-    let mut statement = connection.prepare_cached(
-        "SELECT id, manifest, manifest_sha256, lies_root, lies_path, marker, shelf, done_dir, image_root, image_folder,
-                problems IS NOT NULL
-           FROM batch INDEXED BY batch_unpurged
-          WHERE drop_id = (SELECT id FROM drop_folder WHERE name = ?1) AND finished_at < ?2 AND id > ?3
-            AND state = 'closed' AND shelf IS NOT NULL AND purged_at IS NULL AND done_dir IS NOT NULL
-          ORDER BY id LIMIT 1",
-    )?;
-    let mut found = statement.query(params![drop, before.0, after])?;
-    let Some(row) = found.next()? else { return Ok(None) };
-    Ok(Some(Purgeable {
-        id: row.get(0)?,
-        manifest: row.get(1)?,
-        manifest_sha256: rows::digest(&row.get::<_, Vec<u8>>(2)?)?,
-        manifest_lies: place(row, 3)?,
-        marker: row.get(5)?,
-        shelf: row.get(6)?,
-        done_dir: row.get(7)?,
-        image_root: row.get(8)?,
-        image_folder: row.get(9)?,
-        unusable: row.get(10)?,
-    }))
-}
+impl Reader {
+    /// The next batch after number `after` that ended before this moment, of those whose files may be purged.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn next_purgeable(&self, drop: &str, before: Timestamp, after: i64) -> Result<Option<Purgeable>, QueueError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT id, manifest, manifest_sha256, lies_root, lies_path, marker, shelf, done_dir, image_root, image_folder,
+                    problems IS NOT NULL
+               FROM batch INDEXED BY batch_unpurged
+              WHERE drop_id = (SELECT id FROM drop_folder WHERE name = ?1) AND finished_at < ?2 AND id > ?3
+                AND state = 'closed' AND shelf IS NOT NULL AND purged_at IS NULL AND done_dir IS NOT NULL
+              ORDER BY id LIMIT 1",
+        )?;
+        let mut found = statement.query(params![drop, before.0, after])?;
+        let Some(row) = found.next()? else { return Ok(None) };
+        Ok(Some(Purgeable {
+            id: row.get(0)?,
+            manifest: row.get(1)?,
+            manifest_sha256: rows::digest(&row.get::<_, Vec<u8>>(2)?)?,
+            manifest_lies: rows::place(row, 3)?,
+            marker: row.get(5)?,
+            shelf: row.get(6)?,
+            done_dir: row.get(7)?,
+            image_root: row.get(8)?,
+            image_folder: row.get(9)?,
+            unusable: row.get(10)?,
+        }))
+    }
 
-/// Whether another batch has this file too, and is not purged yet.
-///
-/// # Errors
-///
-/// Those of the database.
-pub fn is_needed(connection: &Connection, batch_id: i64, path_key: i64, lies: &Place) -> Result<bool, QueueError> {
-    let needed = connection
-        .prepare_cached(
-            "SELECT 1 FROM upload JOIN job ON job.id = upload.job_id JOIN batch ON batch.id = job.batch_id
-              WHERE upload.path_key = ?1 AND upload.lies_root = ?2 AND upload.lies_path = ?3
-                AND batch.id <> ?4 AND batch.purged_at IS NULL LIMIT 1",
-        )?
-        .query_row(params![path_key, lies.root, lies.path, batch_id], |_| Ok(()))
-        .optional()?;
-    Ok(needed.is_some())
+    /// Whether another batch has this file too, and is not purged yet.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn is_unpurged_elsewhere(&self, batch_id: i64, path_key: i64, lies: &Place) -> Result<bool, QueueError> {
+        let needed = self
+            .connection
+            .prepare_cached(
+                "SELECT 1 FROM upload JOIN job ON job.id = upload.job_id JOIN batch ON batch.id = job.batch_id
+                  WHERE upload.path_key = ?1 AND upload.lies_root = ?2 AND upload.lies_path = ?3
+                    AND batch.id <> ?4 AND batch.purged_at IS NULL LIMIT 1",
+            )?
+            .query_row(params![path_key, lies.root, lies.path, batch_id], |_| Ok(()))
+            .optional()?;
+        Ok(needed.is_some())
+    }
 }
 
 impl Queue {

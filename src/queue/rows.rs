@@ -8,7 +8,8 @@ use super::QueueError;
 use crate::{
     clock::{self, Timestamp},
     entry::{EntryKind, ImageType, ProfileId, Sha256},
-    job::{Creation, Declared, Job, Upload},
+    job::{Creation, Declared, Job, Place, Upload},
+    problem::Problem,
 };
 
 /// The columns that [`job`] reads, in its order.
@@ -23,6 +24,27 @@ pub(super) fn unreadable(what: &'static str, found: &str) -> QueueError {
 /// Writes a moment as RFC 3339, as receipts do.
 pub(super) fn moment<S: serde::Serializer>(moment: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(moment)
+}
+
+/// The same of one that may be missing.
+pub(super) fn optional_moment<S: serde::Serializer>(
+    moment: &Option<Timestamp>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match moment {
+        Some(moment) => serializer.collect_str(moment),
+        None => serializer.serialize_none(),
+    }
+}
+
+pub(super) fn problems(text: &str) -> Vec<Problem> {
+    serde_json::from_str(text).unwrap_or_else(|_| vec![Problem::error(text, "see the log")])
+}
+
+/// Reads a place from two columns.
+pub(super) fn place(row: &Row<'_>, column: usize) -> Result<Option<Place>, rusqlite::Error> {
+    let (root, path): (Option<String>, Option<String>) = (row.get(column)?, row.get(column + 1)?);
+    Ok(root.zip(path).map(|(root, path)| Place { root, path }))
 }
 
 pub(super) fn kind(word: &str) -> Result<EntryKind, QueueError> {
@@ -88,7 +110,7 @@ pub(super) fn uploads(connection: &Connection, job_id: i64) -> Result<Vec<Upload
             checksum: row.get::<_, i64>(5)?.cast_unsigned(),
             remote_id: row.get(6)?,
             lost: row.get(7)?,
-            lies: super::settle::place(row, 8)?,
+            lies: place(row, 8)?,
             declared: Declared::of_bits(row.get(10)?),
         });
     }

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 
 use super::{Queue, QueueError, rows};
 use crate::{
@@ -14,7 +14,6 @@ use crate::{
     entry::Sha256,
     job::{JobEvent, JobState, Place},
     problem::Problem,
-    receipt::{Counts, EntryStatus, Fate},
 };
 
 /// A batch whose jobs have all ended, as whoever settles it needs it.
@@ -73,12 +72,6 @@ impl Ended {
             folders.into_iter().flatten().find_map(|root| Some((root, path.strip_prefix(root).ok()?)))?;
         Some(Place { root: root.to_str()?.to_owned(), path: beneath.to_str()?.to_owned() })
     }
-}
-
-/// Reads a place from two columns.
-pub(super) fn place(row: &rusqlite::Row<'_>, column: usize) -> Result<Option<Place>, rusqlite::Error> {
-    let (root, path): (Option<String>, Option<String>) = (row.get(column)?, row.get(column + 1)?);
-    Ok(root.zip(path).map(|(root, path)| Place { root, path }))
 }
 
 /// A file that was put away.
@@ -204,19 +197,15 @@ fn ended(row: &rusqlite::Row<'_>) -> Result<Ended, QueueError> {
         done_dir: row.get::<_, Option<String>>(10)?.map(PathBuf::from),
         failed_dir: row.get::<_, Option<String>>(11)?.map(PathBuf::from),
         after_success: AfterSuccess::parse(&after).ok_or_else(|| rows::unreadable("after_success", &after))?,
-        problems: problems.map(|text| read_problems(&text)),
+        problems: problems.map(|text| rows::problems(&text)),
         received_at: Timestamp(row.get(14)?),
         finished_at: Timestamp(row.get::<_, Option<i64>>(15)?.unwrap_or_default()),
         receipt: row.get(16)?,
         published: row.get::<_, String>(17)? == "published",
         marker: row.get(18)?,
         receipt_group: row.get(19)?,
-        lies: place(row, 20)?,
+        lies: rows::place(row, 20)?,
     })
-}
-
-pub(super) fn read_problems(text: &str) -> Vec<Problem> {
-    serde_json::from_str(text).unwrap_or_else(|_| vec![Problem::error(text, "see the log")])
 }
 
 impl Queue {
@@ -327,210 +316,11 @@ fn lie(connection: &Connection, moved: &[Moved]) -> Result<(), QueueError> {
     Ok(())
 }
 
-fn parts(place: Option<&Place>) -> (Option<&str>, Option<&str>) {
+pub(super) fn parts(place: Option<&Place>) -> (Option<&str>, Option<&str>) {
     place.map(|place| (place.root.as_str(), place.path.as_str())).unzip()
-}
-
-/// Whether this file, which lies where it was named to be or at `lies`, is named by a batch other than `batch_id` that is
-/// not closed.
-///
-/// # Errors
-///
-/// Those of the database.
-pub fn is_still_named(
-    connection: &Connection,
-    batch_id: i64,
-    path_key: i64,
-    lies: Option<&Place>,
-) -> Result<bool, QueueError> {
-    let (root, path) = parts(lies);
-    Ok(connection
-        .prepare_cached(
-            "SELECT EXISTS (SELECT 1 FROM upload JOIN job ON job.id = upload.job_id
-                              JOIN batch ON batch.id = job.batch_id
-                             WHERE upload.path_key = ?1 AND upload.lies_root IS ?3 AND upload.lies_path IS ?4
-                               AND batch.id <> ?2 AND batch.state <> 'closed')
-                 OR (?3 IS NULL
-                     AND EXISTS (SELECT 1 FROM invalid_path JOIN batch ON batch.id = invalid_path.batch_id
-                                  WHERE path_key = ?1 AND batch.id <> ?2 AND batch.state <> 'closed'))",
-        )?
-        .query_row(params![path_key, batch_id, root, path], |row| row.get(0))?)
 }
 
 fn change(connection: &Connection, batch_id: i64, sql: &str, value: &dyn rusqlite::ToSql) -> Result<(), QueueError> {
     let changed = connection.prepare_cached(sql)?.execute(params![batch_id, value])?;
     if changed == 1 { Ok(()) } else { Err(QueueError::Gone { what: "batch", id: batch_id }) }
-}
-
-/// Calls `each` with every entry of a batch, jobs first, then what never became one; memory stays flat.
-///
-/// # Errors
-///
-/// Those of the database, and of `each`.
-pub fn entries<E: From<QueueError>>(
-    connection: &Connection,
-    batch_id: i64,
-    mut each: impl FnMut(Fate) -> Result<(), E>,
-) -> Result<(), E> {
-    let sqlite = |source| E::from(QueueError::Sqlite { source });
-    // Both lists are sorted by the entry's index, so that one pass merges them.
-    let mut jobs = connection
-        .prepare_cached(
-            "SELECT id, entry_index, kind, reference, profile_id, state, remote_id, problems FROM job
-              WHERE batch_id = ?1 ORDER BY entry_index",
-        )
-        .map_err(sqlite)?;
-    let mut invalid = connection
-        .prepare_cached(
-            "SELECT NULL, entry_index, kind, reference, profile_id, NULL, NULL, problems FROM invalid_entry
-              WHERE batch_id = ?1 ORDER BY entry_index",
-        )
-        .map_err(sqlite)?;
-    let mut jobs = jobs.query([batch_id]).map_err(sqlite)?;
-    let mut invalid = invalid.query([batch_id]).map_err(sqlite)?;
-    let mut job = next(&mut jobs, connection).map_err(E::from)?;
-    let mut bad = next(&mut invalid, connection).map_err(E::from)?;
-    loop {
-        match (job.take(), bad.take()) {
-            (None, None) => return Ok(()),
-            (Some(row), other) if other.as_ref().is_none_or(|other| row.index <= other.index) => {
-                each(row)?;
-                job = next(&mut jobs, connection).map_err(E::from)?;
-                bad = other;
-            }
-            (other, Some(row)) => {
-                each(row)?;
-                bad = next(&mut invalid, connection).map_err(E::from)?;
-                job = other;
-            }
-            (Some(_), None) => unreachable!("a job's row alone is always taken by the first arm"),
-        }
-    }
-}
-
-fn next(rows: &mut rusqlite::Rows<'_>, connection: &Connection) -> Result<Option<Fate>, QueueError> {
-    let Some(row) = rows.next()? else { return Ok(None) };
-    let job_id: Option<i64> = row.get(0)?;
-    let state: Option<String> = row.get(5)?;
-    let problems: Option<String> = row.get(7)?;
-    Ok(Some(Fate {
-        index: row.get::<_, i64>(1)?.try_into().unwrap_or(0),
-        kind: rows::kind(&row.get::<_, String>(2)?)?,
-        reference: row.get(3)?,
-        profile_id: row.get(4)?,
-        state: state
-            .map(|word| JobState::parse(&word).ok_or_else(|| rows::unreadable("a job's state", &word)))
-            .transpose()?,
-        remote_id: row.get(6)?,
-        problems: problems.map(|text| read_problems(&text)).unwrap_or_default(),
-        uploads: job_id.map(|id| rows::uploads(connection, id)).transpose()?.unwrap_or_default(),
-    }))
-}
-
-/// How the entries of a batch ended, or stand.
-///
-/// # Errors
-///
-/// Those of the database.
-pub fn counts(connection: &Connection, batch_id: i64) -> Result<Counts, QueueError> {
-    let mut counts = Counts::default();
-    let mut statement =
-        connection.prepare_cached("SELECT state, count(*) FROM job WHERE batch_id = ?1 GROUP BY state")?;
-    let mut rows = statement.query([batch_id])?;
-    while let Some(row) = rows.next()? {
-        let word: String = row.get(0)?;
-        let state = JobState::parse(&word).ok_or_else(|| rows::unreadable("a job's state", &word))?;
-        counts.add(EntryStatus::of(Some(state)), row.get::<_, i64>(1)?.try_into().unwrap_or(0));
-    }
-    let invalid: i64 = connection
-        .prepare_cached("SELECT count(*) FROM invalid_entry WHERE batch_id = ?1")?
-        .query_row([batch_id], |row| row.get(0))?;
-    counts.add(EntryStatus::Invalid, invalid.try_into().unwrap_or(0));
-    Ok(counts)
-}
-
-/// A file that a batch names.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NamedFile {
-    /// As the manifest writes it.
-    pub path: String,
-    /// What it was when it was checked; `None` of an entry that never became a job.
-    pub checked: Option<Checked>,
-    /// Where it lies, if it was put away and its batch opened again.
-    pub lies: Option<Place>,
-}
-
-/// What a file was when it was checked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Checked {
-    /// Its size.
-    pub bytes: u64,
-    /// Its checksum.
-    pub checksum: u64,
-    /// Its identity, where that alone tells that it is unchanged.
-    pub seen: Option<String>,
-}
-
-/// Entries whose files are read at once.
-const ENTRIES: u32 = 256;
-
-/// Calls `each` with every file that a batch names, some at a time; memory stays flat, and nothing is kept open
-/// meanwhile. A file that several entries name may come several times.
-///
-/// # Errors
-///
-/// Those of the database, and of `each`.
-pub fn files<E: From<QueueError>>(
-    connection: &Connection,
-    batch_id: i64,
-    mut each: impl FnMut(Vec<NamedFile>) -> Result<(), E>,
-) -> Result<(), E> {
-    let of_jobs = "SELECT path, bytes, checksum, seen, lies_root, lies_path FROM job JOIN upload ON job_id = id
-                    WHERE batch_id = ?1 AND entry_index > ?2 AND entry_index <= ?3";
-    let of_invalid = "SELECT value, NULL, NULL, NULL, NULL, NULL FROM invalid_entry, json_each(paths)
-                       WHERE batch_id = ?1 AND entry_index > ?2 AND entry_index <= ?3";
-    for (table, sql) in [("job", of_jobs), ("invalid_entry", of_invalid)] {
-        let mut after = -1;
-        while let Some(last) = last_of_next(connection, table, batch_id, after)? {
-            each(named_files(connection, sql, (batch_id, after, last))?)?;
-            after = last;
-        }
-    }
-    Ok(())
-}
-
-/// The index of the last of the next entries after `after`.
-fn last_of_next(connection: &Connection, table: &str, batch_id: i64, after: i64) -> Result<Option<i64>, QueueError> {
-    let sql = format!(
-        "SELECT max(entry_index) FROM (SELECT entry_index FROM {table}
-          WHERE batch_id = ?1 AND entry_index > ?2 ORDER BY entry_index LIMIT ?3)"
-    );
-    Ok(connection.prepare_cached(&sql)?.query_row(params![batch_id, after, ENTRIES], |row| row.get(0))?)
-}
-
-fn named_files(connection: &Connection, sql: &str, range: (i64, i64, i64)) -> Result<Vec<NamedFile>, QueueError> {
-    let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query(range)?;
-    let mut files = Vec::new();
-    while let Some(row) = rows.next()? {
-        let bytes: Option<i64> = row.get(1)?;
-        let checksum: Option<i64> = row.get(2)?;
-        let checked = bytes.and_then(|bytes| bytes.try_into().ok()).zip(checksum.map(i64::cast_unsigned));
-        let seen = row.get(3)?;
-        let checked = checked.map(|(bytes, checksum)| Checked { bytes, checksum, seen });
-        files.push(NamedFile { path: row.get(0)?, checked, lies: place(row, 4)? });
-    }
-    Ok(files)
-}
-
-/// The newest batch, open or closed, that was made of a manifest: for `why` and for following an import.
-///
-/// # Errors
-///
-/// Those of the database.
-pub fn batch_state(connection: &Connection, batch_id: i64) -> Result<Option<String>, QueueError> {
-    Ok(connection
-        .prepare_cached("SELECT state FROM batch WHERE id = ?1")?
-        .query_row([batch_id], |row| row.get(0))
-        .optional()?)
 }

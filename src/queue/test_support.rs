@@ -5,9 +5,9 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    Queue, WhenStuck,
+    Queue, Reader, WhenStuck,
     admit::{self, Admission, CheckedFile, Plan},
-    look::{self, Filter, JobDetail},
+    views::{Filter, jobs::JobDetail},
     work::{Attempt, PutOff},
 };
 use crate::{
@@ -30,6 +30,16 @@ pub const DROP: &str = "partner-a";
 pub fn a_file() -> Present {
     let root = Root::open(Path::new("/")).unwrap();
     root.present(root.identity())
+}
+
+/// One number of one row, from beside the queue.
+pub fn number(queue: &Queue, sql: &str) -> Option<i64> {
+    Reader::open(queue.path()).unwrap().connection.query_row(sql, [], |row| row.get(0)).unwrap()
+}
+
+/// Changes rows from beside the queue, as time or a mount would have; returns how many.
+pub fn execute(queue: &Queue, sql: &str) -> usize {
+    rusqlite::Connection::open(queue.path()).unwrap().execute(sql, []).unwrap()
 }
 
 /// A queue, and the drop that belongs to it.
@@ -58,8 +68,8 @@ impl Site {
         Context { database: self.queue.path().to_owned(), config: Some(config) }
     }
 
-    pub fn connection(&self) -> rusqlite::Connection {
-        Queue::look(self.queue.path()).unwrap()
+    pub fn reader(&self) -> Reader {
+        Reader::open(self.queue.path()).unwrap()
     }
 
     pub fn wait<T>(&self, future: impl Future<Output = T>) -> T {
@@ -124,16 +134,17 @@ impl Site {
     pub fn job(&self, reference: &str) -> i64 {
         let filter = Filter { reference: Some(reference.into()), ..Filter::default() };
         let mut newest = None;
-        look::jobs(&self.connection(), &filter, |job| {
-            newest = Some(job.id);
-            Ok::<_, super::QueueError>(())
-        })
-        .unwrap();
+        self.reader()
+            .jobs(&filter, |job| {
+                newest = Some(job.id);
+                Ok::<_, super::QueueError>(())
+            })
+            .unwrap();
         newest.unwrap()
     }
 
     pub fn detail(&self, job: i64) -> JobDetail {
-        look::job(&self.connection(), job).unwrap().unwrap()
+        self.reader().job(job).unwrap().unwrap()
     }
 
     pub fn state(&self, job: i64) -> JobState {
@@ -142,7 +153,7 @@ impl Site {
 
     /// One value of one row, as text.
     pub fn value(&self, sql: &str) -> String {
-        let value: rusqlite::types::Value = self.connection().query_row(sql, [], |row| row.get(0)).unwrap();
+        let value: rusqlite::types::Value = self.reader().connection.query_row(sql, [], |row| row.get(0)).unwrap();
         match value {
             rusqlite::types::Value::Text(text) => text,
             rusqlite::types::Value::Integer(number) => number.to_string(),

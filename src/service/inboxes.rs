@@ -190,7 +190,10 @@ mod tests {
     use std::sync::atomic::AtomicU32;
 
     use super::*;
-    use crate::{config::DropConfig, queue::WhenStuck};
+    use crate::{
+        config::DropConfig,
+        queue::{Reader, WhenStuck},
+    };
 
     #[test]
     fn a_drop_whose_thread_dies_is_told_of_and_waits() {
@@ -210,8 +213,7 @@ mod tests {
         assert!(shared.ended.load(Ordering::Relaxed));
         let looked = shared.state().looked.unwrap();
         assert_eq!((looked.settling, looked.waiting), (0, 1), "nobody waits for it for ever");
-        let look = Queue::look(queue.path()).unwrap();
-        let trouble: String = look.query_row("SELECT trouble FROM drop_folder", [], |row| row.get(0)).unwrap();
+        let trouble = Reader::open(queue.path()).unwrap().drop_trouble("partner").unwrap().unwrap();
         assert!(trouble.contains("defect"), "{trouble}");
     }
 }

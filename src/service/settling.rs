@@ -5,7 +5,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rusqlite::Connection;
 use tokio_util::sync::CancellationToken;
 
 use super::OnSettled;
@@ -13,7 +12,7 @@ use crate::{
     closing::{self, ClosingError},
     dispatch::Signals,
     log_throttle::LogThrottle,
-    queue::{Queue, QueueError, awaited::NotNow, settle::Ended},
+    queue::{Queue, QueueError, Reader, awaited::NotNow, settle::Ended},
 };
 
 /// Between two tries to settle a batch whose folder or receipt makes trouble.
@@ -27,7 +26,7 @@ pub(super) async fn close_batches(
     on_settled: OnSettled,
 ) -> Result<(), QueueError> {
     let mut closer =
-        Closer { look: Queue::look(queue.path())?, queue, log_throttle: LogThrottle::default(), on_settled };
+        Closer { reader: Reader::open(queue.path())?, queue, log_throttle: LogThrottle::default(), on_settled };
     loop {
         let stopping = stop.clone();
         let pass = tokio::task::spawn_blocking(move || {
@@ -56,7 +55,7 @@ pub(super) async fn close_batches(
 /// What one pass after the other works with.
 struct Closer {
     queue: Queue,
-    look: Connection,
+    reader: Reader,
     /// By batch.
     log_throttle: LogThrottle<i64>,
     on_settled: OnSettled,
@@ -80,7 +79,7 @@ impl Closer {
     }
 
     fn close(&mut self, batch: &Ended) -> Result<bool, QueueError> {
-        match closing::settle(&self.queue, &self.look, batch) {
+        match closing::settle(&self.queue, &self.reader, batch) {
             Ok(settled) => {
                 tracing::info!(
                     drop = batch.drop,

@@ -15,7 +15,7 @@ use super::inboxes::InboxShared;
 use crate::{
     account::Account,
     clock::Timestamp,
-    queue::{Queue, QueueError, control::Cause, numbers},
+    queue::{Queue, QueueError, Reader, control::Cause},
     telemetry::{Now, Telemetry},
 };
 
@@ -66,7 +66,7 @@ impl Vitals {
     ///
     /// Where the database cannot be read.
     pub fn numbers(&self, at: Timestamp) -> Result<String, QueueError> {
-        let numbers = numbers::read(&Queue::look(self.database())?)?;
+        let numbers = Reader::open(self.database())?.numbers()?;
         let states = || self.inboxes.iter().map(|inbox| inbox.state());
         let now = Now {
             at,

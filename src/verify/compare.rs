@@ -11,7 +11,7 @@ use crate::{
     entry::EntryKind,
     job::JobState,
     outcome::StandingDocument,
-    queue::created::{Ours, Sending},
+    queue::views::created::{Ours, Sending},
 };
 
 /// What is the matter with one document or image.

@@ -27,10 +27,7 @@ use crate::{
     job::JobState,
     operation::Operation,
     outcome::{Outcome, PauseCause, Reply, outcome},
-    queue::{
-        QueueError,
-        created::{Ours, Reader},
-    },
+    queue::{AsyncReader, QueueError, views::created::Ours},
     retry::RetryPolicy,
     verdict::text,
 };
@@ -67,7 +64,7 @@ pub enum Ended {
 #[derive(Debug, Clone)]
 pub struct Asking {
     /// What was put there.
-    pub queue: Reader,
+    pub queue: AsyncReader,
     /// How failed calls are tried again; `give_up_after` is counted from the last call that worked.
     pub retry: RetryPolicy,
     /// Ends every wait.

@@ -16,7 +16,7 @@ use std::{
 
 use passfort_ingest::{
     killpoint::{PLACES, VARIABLE},
-    queue::Queue,
+    queue::Reader,
     sandbox::{LedgerEntry, Operation},
 };
 use serde_json::{Value, json};
@@ -315,8 +315,11 @@ impl EndOfLife {
 
 fn known(database: &Path) -> BTreeSet<String> {
     // It may have ended before there was a table to look into.
-    let Ok(look) = Queue::look(database) else { return BTreeSet::new() };
-    let mut rows = look.prepare("SELECT lower(hex(sha256)) FROM upload WHERE remote_id IS NOT NULL").unwrap();
+    if Reader::open(database).is_err() {
+        return BTreeSet::new();
+    }
+    let connection = rusqlite::Connection::open(database).unwrap();
+    let mut rows = connection.prepare("SELECT lower(hex(sha256)) FROM upload WHERE remote_id IS NOT NULL").unwrap();
     rows.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
 }
 

@@ -2,10 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use passfort_ingest::{
-    queue::Queue,
-    sandbox::{LedgerEntry, Operation},
-};
+use passfort_ingest::sandbox::{LedgerEntry, Operation};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -48,8 +45,8 @@ pub(crate) fn assert_sent_once_or_lost(ledger: &[LedgerEntry]) {
 
 /// Images and files at the API that no row of the queue knows by ID.
 pub(crate) fn leftovers(site: &Site) -> usize {
-    let look = Queue::look(&site.at("state/queue.db")).unwrap();
-    let mut rows = look.prepare("SELECT remote_id FROM upload WHERE remote_id IS NOT NULL").unwrap();
+    let database = rusqlite::Connection::open(site.at("state/queue.db")).unwrap();
+    let mut rows = database.prepare("SELECT remote_id FROM upload WHERE remote_id IS NOT NULL").unwrap();
     let known: BTreeSet<String> = rows.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
     let ledger = site.ledger();
     let uploads = ledger.iter().filter(|call| matches!(call.operation, Operation::UploadImage | Operation::UploadFile));

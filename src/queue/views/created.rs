@@ -3,13 +3,15 @@
 //! One profile at a time, so that memory grows with the jobs of the largest profile only; and each question is over before
 //! the API is asked anything, so that a worker's log can be cut back however long that takes.
 
-use std::sync::{Arc, Mutex, PoisonError};
-
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
 use serde::{Deserialize, Serialize};
 
-use super::{Queue, QueueError, look::Filter, rows};
-use crate::{entry::EntryKind, job::JobState};
+use super::Filter;
+use crate::{
+    entry::EntryKind,
+    job::JobState,
+    queue::{AsyncReader, Queue, QueueError, Reader, rows},
+};
 
 /// A job that has put something onto a profile, or may have.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,54 +52,53 @@ const HAS_PUT: &str = "job.state <> 'duplicate'
     AND (job.state = 'done'
          OR EXISTS (SELECT 1 FROM upload WHERE job_id = job.id AND (upload.remote_id IS NOT NULL OR lost > 0)))";
 
-/// The next profiles after this one onto which jobs that the filter means have put something, so many at most.
-///
-/// # Errors
-///
-/// Those of the database.
-pub fn profiles(connection: &Connection, filter: &Filter, after: &str, most: u32) -> Result<Vec<String>, QueueError> {
-    let (meant, mut values) = filter.job_conditions();
-    values.push(Box::new(after.to_owned()));
-    // In the order of the index, so that a page costs what is on it, and not all jobs that there are.
-    let sql = format!(
-        "SELECT DISTINCT job.profile_id
-           FROM job INDEXED BY job_of_profile
-          CROSS JOIN batch ON batch.id = job.batch_id CROSS JOIN drop_folder ON drop_folder.id = job.drop_id
-          WHERE {HAS_PUT} AND {meant} AND job.profile_id > ?{} ORDER BY job.profile_id LIMIT {most}",
-        values.len()
-    );
-    let mut statement = connection.prepare_cached(&sql)?;
-    let found = statement.query_map(params_from_iter(values), |row| row.get(0))?;
-    Ok(found.collect::<Result<_, _>>()?)
-}
-
-/// What was put onto a profile, and what a worker may be putting there.
-///
-/// # Errors
-///
-/// Those of the database.
-pub fn on_profile(connection: &Connection, profile: &str) -> Result<Vec<Ours>, QueueError> {
-    // One moment for all of it: a job's images and its state belong together.
-    let moment = connection.unchecked_transaction()?;
-    let mut jobs = Vec::new();
-    {
-        let mut statement = moment.prepare_cached(&format!(
-            "SELECT job.id, drop_folder.name, job.reference, job.kind, job.state, job.remote_id
-               FROM job INDEXED BY job_of_profile CROSS JOIN drop_folder ON drop_folder.id = job.drop_id
-              WHERE job.profile_id = ?1 AND (job.state = 'running' OR {HAS_PUT})
-              ORDER BY job.id"
-        ))?;
-        let mut found = statement.query([profile])?;
-        while let Some(row) = found.next()? {
-            let mut ours = ours(row)?;
-            if ours.kind == EntryKind::Document {
-                add_images(&moment, &mut ours)?;
-            }
-            jobs.push(ours);
-        }
+impl Reader {
+    /// The next profiles after this one onto which jobs that the filter means have put something, so many at most.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn profiles(&self, filter: &Filter, after: &str, most: u32) -> Result<Vec<String>, QueueError> {
+        let (meant, mut values) = filter.job_conditions();
+        values.push(Box::new(after.to_owned()));
+        // In the order of the index, so that a page costs what is on it, and not all jobs that there are.
+        let sql = format!(
+            "SELECT DISTINCT job.profile_id
+               FROM job INDEXED BY job_of_profile
+              CROSS JOIN batch ON batch.id = job.batch_id CROSS JOIN drop_folder ON drop_folder.id = job.drop_id
+              WHERE {HAS_PUT} AND {meant} AND job.profile_id > ?{} ORDER BY job.profile_id LIMIT {most}",
+            values.len()
+        );
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let found = statement.query_map(params_from_iter(values), |row| row.get(0))?;
+        Ok(found.collect::<Result<_, _>>()?)
     }
-    moment.finish()?;
-    Ok(jobs)
+
+    /// What was put onto a profile, and what a worker may be putting there.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn on_profile(&self, profile: &str) -> Result<Vec<Ours>, QueueError> {
+        self.snapshot(|connection| {
+            let mut statement = connection.prepare_cached(&format!(
+                "SELECT job.id, drop_folder.name, job.reference, job.kind, job.state, job.remote_id
+                   FROM job INDEXED BY job_of_profile CROSS JOIN drop_folder ON drop_folder.id = job.drop_id
+                  WHERE job.profile_id = ?1 AND (job.state = 'running' OR {HAS_PUT})
+                  ORDER BY job.id"
+            ))?;
+            let mut found = statement.query([profile])?;
+            let mut jobs = Vec::new();
+            while let Some(row) = found.next()? {
+                let mut ours = ours(row)?;
+                if ours.kind == EntryKind::Document {
+                    add_images(connection, &mut ours)?;
+                }
+                jobs.push(ours);
+            }
+            Ok(jobs)
+        })
+    }
 }
 
 fn ours(row: &rusqlite::Row<'_>) -> Result<Ours, QueueError> {
@@ -131,32 +132,14 @@ fn add_images(connection: &Connection, ours: &mut Ours) -> Result<(), QueueError
     Ok(())
 }
 
-/// The queue, to be read in short questions between which nothing of it is held.
-#[derive(Debug, Clone)]
-pub struct Reader(Arc<Mutex<Connection>>);
-
-impl Reader {
-    /// Reads by this connection.
-    #[must_use]
-    pub fn new(connection: Connection) -> Self {
-        Self(Arc::new(Mutex::new(connection)))
-    }
-
-    /// Asks one question, on a thread that may block.
+impl AsyncReader {
+    /// The next profiles after this one onto which jobs that the filter means have put something, so many at most.
     ///
     /// # Errors
     ///
     /// Those of the database.
-    pub async fn ask<T: Send + 'static>(
-        &self,
-        question: impl FnOnce(&Connection) -> Result<T, QueueError> + Send + 'static,
-    ) -> Result<T, QueueError> {
-        let connection = Arc::clone(&self.0);
-        let asked = tokio::task::spawn_blocking(move || {
-            // A question that panicked has changed nothing.
-            question(&connection.lock().unwrap_or_else(PoisonError::into_inner))
-        });
-        asked.await.unwrap_or(Err(QueueError::Closed))
+    pub async fn profiles(&self, filter: Filter, after: String, most: u32) -> Result<Vec<String>, QueueError> {
+        self.ask(move |reader| reader.profiles(&filter, &after, most)).await
     }
 
     /// What was put onto a profile, and what a worker may be putting there.
@@ -166,7 +149,7 @@ impl Reader {
     /// Those of the database.
     pub async fn on_profile(&self, profile: &str) -> Result<Vec<Ours>, QueueError> {
         let profile = profile.to_owned();
-        self.ask(move |connection| on_profile(connection, &profile)).await
+        self.ask(move |reader| reader.on_profile(&profile)).await
     }
 }
 
@@ -184,11 +167,7 @@ pub struct Verified {
 }
 
 /// Reads it; none where there has been no such `verify`, or another version wrote it.
-///
-/// # Errors
-///
-/// Those of the database.
-pub fn verified(connection: &Connection) -> Result<Option<Verified>, QueueError> {
+pub(super) fn verified(connection: &Connection) -> Result<Option<Verified>, QueueError> {
     let text: Option<String> = connection
         .prepare_cached("SELECT value FROM setting WHERE name = 'verified'")?
         .query_row([], |row| row.get(0))
@@ -233,11 +212,11 @@ mod tests {
         site.admit_entries("a.json", entries.collect());
     }
 
-    fn all(connection: &Connection, filter: &Filter) -> Vec<String> {
+    fn all(reader: &Reader, filter: &Filter) -> Vec<String> {
         let mut all: Vec<String> = Vec::new();
         loop {
             let after = all.last().cloned().unwrap_or_default();
-            let page = profiles(connection, filter, &after, 2).unwrap();
+            let page = reader.profiles(filter, &after, 2).unwrap();
             if page.is_empty() {
                 return all;
             }
@@ -249,26 +228,26 @@ mod tests {
     fn profiles_come_in_pages_each_once_and_only_those_that_are_meant() {
         let site = Site::new();
         admit(&site, &[5, 3, 4, 1, 2]);
-        let connection = site.connection();
-        assert_eq!(all(&connection, &Filter::default()), Vec::<String>::new(), "nothing was put anywhere yet");
+        let reader = site.reader();
+        assert_eq!(all(&reader, &Filter::default()), Vec::<String>::new(), "nothing was put anywhere yet");
         for number in [1, 2, 3, 5] {
             site.create(site.job(&number.to_string()), &format!("document-{number}"));
         }
-        assert_eq!(all(&connection, &Filter::default()), [1, 2, 3, 5].map(profile));
+        assert_eq!(all(&reader, &Filter::default()), [1, 2, 3, 5].map(profile));
         let one = Filter { profile: Some(profile(3).to_uppercase()), ..Filter::default() };
-        assert_eq!(all(&connection, &one), [profile(3)]);
+        assert_eq!(all(&reader, &one), [profile(3)]);
         let one = Filter { reference: Some("5".into()), states: vec![JobState::Done], ..Filter::default() };
-        assert_eq!(all(&connection, &one), [profile(5)]);
+        assert_eq!(all(&reader, &one), [profile(5)]);
         let ids = Filter { ids: vec![site.job("1"), site.job("4")], ..Filter::default() };
-        assert_eq!(all(&connection, &ids), [profile(1)]);
+        assert_eq!(all(&reader, &ids), [profile(1)]);
     }
 
     #[test]
     fn an_upload_is_under_way_until_its_answer_is_recorded() {
         let site = Site::new();
         admit(&site, &[1]);
-        let (job, connection) = (site.job("1"), site.connection());
-        let now = || on_profile(&connection, &profile(1)).unwrap();
+        let (job, reader) = (site.job("1"), site.reader());
+        let now = || reader.on_profile(&profile(1)).unwrap();
         assert_eq!(now(), []);
         site.claim(job);
         assert_eq!(now()[0].sending, [Sending { job, position: 0, lost: 0 }]);

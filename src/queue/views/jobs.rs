@@ -1,23 +1,14 @@
-//! Questions to the queue, for the commands that look: `status`, `jobs`, `show`, `why`, `export`.
-
-mod filter;
-mod glance;
-mod progress;
+//! Jobs one by one, for `jobs`, `show`, and whoever selects some of them.
 
 use rusqlite::{Connection, params_from_iter};
 use serde::Serialize;
 
-use self::filter::Conditions;
-pub use self::{
-    filter::Filter,
-    glance::{Glance, LATELY, Tally, glance, tallies},
-    progress::{BatchEnd, BatchProgress, Left, batch_end, batch_progress, held_by_batch, left, only_files_are_awaited},
-};
-use super::{QueueError, rows, settle};
+use super::{Filter, filter::Conditions};
 use crate::{
     clock::Timestamp,
     job::{Creation, JobState, Waits},
     problem::Problem,
+    queue::{QueueError, Reader, rows},
     reason::Standing,
 };
 
@@ -54,7 +45,7 @@ pub struct JobRow {
     /// Why it stands there.
     pub reason: Option<String>,
     /// Until when it waits.
-    #[serde(serialize_with = "moment")]
+    #[serde(serialize_with = "rows::optional_moment")]
     pub due_at: Option<Timestamp>,
     /// Failed tries so far.
     pub attempts: u32,
@@ -67,19 +58,11 @@ pub struct JobRow {
     /// Why it failed.
     pub problems: Vec<Problem>,
     /// When it was taken in.
-    #[serde(serialize_with = "moment")]
+    #[serde(serialize_with = "rows::optional_moment")]
     pub created_at: Option<Timestamp>,
     /// When it ended.
-    #[serde(serialize_with = "moment")]
+    #[serde(serialize_with = "rows::optional_moment")]
     pub ended_at: Option<Timestamp>,
-}
-
-/// Writes a moment as RFC 3339, as receipts do.
-pub(super) fn moment<S: serde::Serializer>(moment: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
-    match moment {
-        Some(moment) => serializer.collect_str(moment),
-        None => serializer.serialize_none(),
-    }
 }
 
 /// Jobs that are read at once. Between two such reads nothing is held open, so that a reader who takes an hour does not
@@ -89,29 +72,51 @@ const PAGE: u32 = 1000;
 const JOBS: &str =
     "job CROSS JOIN batch ON batch.id = job.batch_id CROSS JOIN drop_folder ON drop_folder.id = job.drop_id";
 
-/// Calls `each` with the jobs that a filter means, oldest first; with a limit, the newest of them. Memory stays flat.
-///
-/// # Errors
-///
-/// Those of the database, and of `each`.
-pub fn jobs<E: From<QueueError>>(
-    connection: &Connection,
-    filter: &Filter,
-    mut each: impl FnMut(JobRow) -> Result<(), E>,
-) -> Result<(), E> {
-    let mut left = filter.limit;
-    let mut after = first_of(connection, filter)?;
-    loop {
-        let size = left.map_or(PAGE, |left| left.min(PAGE));
-        let page = page(connection, filter, after, size)?;
-        let Some(last) = page.last() else { return Ok(()) };
-        after = last.id;
-        let full = page.len() == size as usize;
-        left = left.map(|left| left.saturating_sub(u32::try_from(page.len()).unwrap_or(u32::MAX)));
-        page.into_iter().try_for_each(&mut each)?;
-        if !full || left == Some(0) {
-            return Ok(());
+impl Reader {
+    /// Calls `each` with the jobs that a filter means, oldest first; with a limit, the newest of them. Memory stays flat.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database, and of `each`.
+    pub fn jobs<E: From<QueueError>>(
+        &self,
+        filter: &Filter,
+        mut each: impl FnMut(JobRow) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut left = filter.limit;
+        let mut after = first_of(&self.connection, filter)?;
+        loop {
+            let size = left.map_or(PAGE, |left| left.min(PAGE));
+            let page = page(&self.connection, filter, after, size)?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = last.id;
+            let full = page.len() == size as usize;
+            left = left.map(|left| left.saturating_sub(u32::try_from(page.len()).unwrap_or(u32::MAX)));
+            page.into_iter().try_for_each(&mut each)?;
+            if !full || left == Some(0) {
+                return Ok(());
+            }
         }
+    }
+
+    /// All about one job, or `None` where there is no such job.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn job(&self, id: i64) -> Result<Option<JobDetail>, QueueError> {
+        self.snapshot(|connection| {
+            let filter = Filter { ids: vec![id], ..Filter::default() };
+            let Some(job) = page(connection, &filter, i64::MIN, 1)?.pop() else { return Ok(None) };
+            let (root, receipt) = connection
+                .prepare(
+                    "SELECT coalesce(shelf, root), receipts_dir || '/' || receipt
+                       FROM job JOIN batch ON batch.id = batch_id WHERE job.id = ?1",
+                )?
+                .query_row([id], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            let uploads = uploads(connection, id)?;
+            Ok(Some(JobDetail { job, root, receipt, uploads, calls: calls(connection, id)? }))
+        })
     }
 }
 
@@ -184,7 +189,7 @@ fn job_row(row: &rusqlite::Row<'_>) -> Result<JobRow, QueueError> {
         creation: Creation::parse(&creation).ok_or_else(|| rows::unreadable("a job's creation", &creation))?,
         remote_id: row.get(15)?,
         twin_of: row.get(16)?,
-        problems: problems.map(|text| settle::read_problems(&text)).unwrap_or_default(),
+        problems: problems.map(|text| rows::problems(&text)).unwrap_or_default(),
         created_at: Some(Timestamp(row.get(18)?)),
         ended_at: row.get::<_, Option<i64>>(19)?.map(Timestamp),
     })
@@ -211,7 +216,7 @@ pub struct UploadRow {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AttemptRow {
     /// When.
-    #[serde(serialize_with = "moment")]
+    #[serde(serialize_with = "rows::optional_moment")]
     pub at: Option<Timestamp>,
     /// Which call.
     pub operation: String,
@@ -269,28 +274,13 @@ pub(super) fn uploads(connection: &Connection, job_id: i64) -> Result<Vec<Upload
     Ok(rows)
 }
 
-/// All about one job, or `None` where there is no such job.
-///
-/// # Errors
-///
-/// Those of the database.
-pub fn job(connection: &Connection, id: i64) -> Result<Option<JobDetail>, QueueError> {
-    let mut found = None;
-    jobs(connection, &Filter { ids: vec![id], ..Filter::default() }, |row| {
-        found = Some(row);
-        Ok::<_, QueueError>(())
-    })?;
-    let Some(job) = found else { return Ok(None) };
-    let (root, receipt) = connection
+fn calls(connection: &Connection, job_id: i64) -> Result<Vec<AttemptRow>, QueueError> {
+    let rows = connection
         .prepare(
-            "SELECT coalesce(shelf, root), receipts_dir || '/' || receipt FROM job JOIN batch ON batch.id = batch_id
-              WHERE job.id = ?1",
+            "SELECT at, operation, position, outcome, detail, took_ms, sent_bytes FROM attempt
+              WHERE job_id = ?1 ORDER BY id",
         )?
-        .query_row([id], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let uploads = uploads(connection, id)?;
-    let calls = connection
-        .prepare("SELECT at, operation, position, outcome, detail, took_ms, sent_bytes FROM attempt WHERE job_id = ?1 ORDER BY id")?
-        .query_map([id], |row| {
+        .query_map([job_id], |row| {
             Ok(AttemptRow {
                 at: Some(Timestamp(row.get(0)?)),
                 operation: row.get(1)?,
@@ -299,47 +289,6 @@ pub fn job(connection: &Connection, id: i64) -> Result<Option<JobDetail>, QueueE
                 detail: row.get(4)?,
                 took_ms: row.get(5)?,
                 sent_bytes: row.get(6)?,
-            })
-        })?
-        .collect::<Result<_, _>>()?;
-    Ok(Some(JobDetail { job, root, receipt, uploads, calls }))
-}
-
-/// A manifest that lies in a drop and is not taken in.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ArrivalRow {
-    /// The drop.
-    pub drop: String,
-    /// Its path relative to the drop.
-    pub manifest: String,
-    /// Since when it is there.
-    #[serde(serialize_with = "moment")]
-    pub first_seen: Option<Timestamp>,
-    /// What it waits for.
-    pub reason: String,
-    /// The first of the files that it waits for.
-    pub missing: Vec<String>,
-}
-
-/// The manifests that wait, oldest first.
-///
-/// # Errors
-///
-/// Those of the database.
-pub fn arrivals(connection: &Connection, limit: u32) -> Result<Vec<ArrivalRow>, QueueError> {
-    let rows = connection
-        .prepare_cached(
-            "SELECT drop_folder.name, manifest, first_seen, reason, missing FROM arrival
-               JOIN drop_folder ON drop_folder.id = drop_id ORDER BY first_seen LIMIT ?1",
-        )?
-        .query_map([limit], |row| {
-            let missing: Option<String> = row.get(4)?;
-            Ok(ArrivalRow {
-                drop: row.get(0)?,
-                manifest: row.get(1)?,
-                first_seen: Some(Timestamp(row.get(2)?)),
-                reason: row.get(3)?,
-                missing: missing.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
             })
         })?
         .collect::<Result<_, _>>()?;

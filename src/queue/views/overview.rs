@@ -1,13 +1,13 @@
-//! The queue at a glance, for `status` and the page.
+//! The whole queue in one view, for `status` and the page.
 
 use rusqlite::{Connection, OptionalExtension};
 use serde::Serialize;
 
-use super::moment;
+use super::{created, numbers};
 use crate::{
     clock::Timestamp,
     entry::EntryKind,
-    queue::{QueueError, control, created, numbers},
+    queue::{QueueError, Reader, control, rows},
 };
 
 /// How many jobs a drop has in each state.
@@ -26,11 +26,7 @@ pub struct Tally {
 }
 
 /// The jobs of every drop by state. Costs the same however many there are.
-///
-/// # Errors
-///
-/// Those of the database.
-pub fn tallies(connection: &Connection) -> Result<Vec<Tally>, QueueError> {
+pub(super) fn tallies(connection: &Connection) -> Result<Vec<Tally>, QueueError> {
     let drops: Vec<(i64, String, Option<String>)> = connection
         .prepare_cached("SELECT id, name, watching FROM drop_folder ORDER BY name")?
         .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
@@ -53,28 +49,28 @@ pub fn tallies(connection: &Connection) -> Result<Vec<Tally>, QueueError> {
     Ok(tallies)
 }
 
-/// The queue at a glance.
+/// The whole queue in numbers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Glance {
+pub struct Overview {
     /// By drop.
     pub drops: Vec<Tally>,
     /// What is stopped.
     pub pauses: Vec<control::Pause>,
     /// Since when the oldest job that is not ended has been there.
-    #[serde(serialize_with = "moment")]
+    #[serde(serialize_with = "rows::optional_moment")]
     pub oldest_waiting: Option<Timestamp>,
     /// Documents and files that were created in the last ten minutes.
     pub ended_lately: i64,
     /// When the first of those was.
-    #[serde(serialize_with = "moment")]
+    #[serde(serialize_with = "rows::optional_moment")]
     pub lately_since: Option<Timestamp>,
     /// When the next waiting job is due.
-    #[serde(serialize_with = "moment")]
+    #[serde(serialize_with = "rows::optional_moment")]
     pub next_due: Option<Timestamp>,
     /// The newest failure that is still of interest: its job and the reason.
     pub last_error: Option<(i64, String)>,
     /// When that was.
-    #[serde(serialize_with = "moment")]
+    #[serde(serialize_with = "rows::optional_moment")]
     pub last_error_at: Option<Timestamp>,
     /// Images that may lie at the API without a document, because an answer was lost.
     pub possible_leftovers: i64,
@@ -86,15 +82,81 @@ pub struct Glance {
     pub troubled: Vec<(String, String)>,
 }
 
-/// How far back the rate in a [`Glance`] looks.
+/// How far back the rate in a [`Overview`] looks.
 pub const LATELY: std::time::Duration = std::time::Duration::from_secs(600);
 
-/// The queue at a glance.
-///
-/// # Errors
-///
-/// Those of the database.
-pub fn glance(connection: &Connection, now: Timestamp) -> Result<Glance, QueueError> {
+/// A manifest that lies in a drop and is not taken in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ArrivalRow {
+    /// The drop.
+    pub drop: String,
+    /// Its path relative to the drop.
+    pub manifest: String,
+    /// Since when it is there.
+    #[serde(serialize_with = "rows::optional_moment")]
+    pub first_seen: Option<Timestamp>,
+    /// What it waits for.
+    pub reason: String,
+    /// The first of the files that it waits for.
+    pub missing: Vec<String>,
+}
+
+impl Reader {
+    /// The whole queue in numbers.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn overview(&self, now: Timestamp) -> Result<Overview, QueueError> {
+        self.snapshot(|connection| overview(connection, now))
+    }
+
+    /// The jobs of every drop by state. Costs the same however many there are.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn tallies(&self) -> Result<Vec<Tally>, QueueError> {
+        self.snapshot(tallies)
+    }
+
+    /// Everything that is paused.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn pauses(&self) -> Result<Vec<control::Pause>, QueueError> {
+        control::pauses(&self.connection)
+    }
+
+    /// The manifests that are not taken in yet, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn arrivals(&self, limit: u32) -> Result<Vec<ArrivalRow>, QueueError> {
+        let rows = self
+            .connection
+            .prepare_cached(
+                "SELECT drop_folder.name, manifest, first_seen, reason, missing FROM arrival
+                   JOIN drop_folder ON drop_folder.id = drop_id ORDER BY first_seen LIMIT ?1",
+            )?
+            .query_map([limit], |row| {
+                let missing: Option<String> = row.get(4)?;
+                Ok(ArrivalRow {
+                    drop: row.get(0)?,
+                    manifest: row.get(1)?,
+                    first_seen: Some(Timestamp(row.get(2)?)),
+                    reason: row.get(3)?,
+                    missing: missing.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
+                })
+            })?
+            .collect::<Result<_, _>>()?;
+        Ok(rows)
+    }
+}
+
+fn overview(connection: &Connection, now: Timestamp) -> Result<Overview, QueueError> {
     let one = |sql: &str| connection.prepare_cached(sql)?.query_row([], |row| row.get::<_, Option<i64>>(0));
     let oldest = one("SELECT min(received_at) FROM batch WHERE state IN ('admitting', 'open')")?;
     let lately = i64::try_from(LATELY.as_millis()).unwrap_or(0);
@@ -123,7 +185,7 @@ pub fn glance(connection: &Connection, now: Timestamp) -> Result<Glance, QueueEr
         )?
         .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<Result<_, _>>()?;
-    Ok(Glance {
+    Ok(Overview {
         drops: tallies(connection)?,
         pauses: control::pauses(connection)?,
         oldest_waiting: oldest.map(Timestamp),

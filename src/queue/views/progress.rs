@@ -1,10 +1,11 @@
 //! How far the work is, for commands that wait for its end.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 
+use super::receipt;
 use crate::{
     job::JobState,
-    queue::{QueueError, control, settle},
+    queue::{QueueError, Reader, control},
     receipt::Counts,
 };
 
@@ -29,12 +30,67 @@ pub struct Left {
     pub paused: bool,
 }
 
-/// Whether everything of these drops that has not ended, and that nobody holds or has paused, waits for a file.
-///
-/// # Errors
-///
-/// Those of the database.
-pub fn only_files_are_awaited(connection: &Connection, drops: &[&str]) -> Result<bool, QueueError> {
+impl Reader {
+    /// What is left to do for these drops.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn left(&self, drops: &[&str]) -> Result<Left, QueueError> {
+        self.snapshot(|connection| left(connection, drops))
+    }
+
+    /// Whether everything of these drops that has not ended, and that nobody holds or has paused, waits for a file.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn only_files_are_awaited(&self, drops: &[&str]) -> Result<bool, QueueError> {
+        self.snapshot(|connection| only_files_are_awaited(connection, drops))
+    }
+
+    /// How far a batch is.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn batch_progress(&self, id: i64) -> Result<BatchProgress, QueueError> {
+        batch_progress(&self.connection, id)
+    }
+
+    /// How many jobs of each batch only a person can bring on: held ones, and those that wait for one.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn held_by_batch(&self) -> Result<Vec<(i64, u64)>, QueueError> {
+        held_by_batch(&self.connection)
+    }
+
+    /// How a batch ended. Reads all of its rows.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn batch_end(&self, id: i64) -> Result<BatchEnd, QueueError> {
+        self.snapshot(|connection| batch_end(connection, id))
+    }
+
+    /// The state of a batch, or `None` where there is no such batch.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn batch_state(&self, id: i64) -> Result<Option<String>, QueueError> {
+        Ok(self
+            .connection
+            .prepare_cached("SELECT state FROM batch WHERE id = ?1")?
+            .query_row([id], |row| row.get(0))
+            .optional()?)
+    }
+}
+
+fn only_files_are_awaited(connection: &Connection, drops: &[&str]) -> Result<bool, QueueError> {
     let pauses = control::pauses(connection)?;
     let mut awaited = false;
     for drop in drops.iter().filter(|drop| !is_paused(&pauses, &format!("drop:{drop}"))) {
@@ -65,12 +121,7 @@ fn is_paused(pauses: &[control::Pause], scope: &str) -> bool {
     pauses.iter().any(|pause| pause.cause == control::Cause::Operator && pause.scope == scope)
 }
 
-/// What is left to do for these drops.
-///
-/// # Errors
-///
-/// Those of the database.
-pub fn left(connection: &Connection, drops: &[&str]) -> Result<Left, QueueError> {
+fn left(connection: &Connection, drops: &[&str]) -> Result<Left, QueueError> {
     let mut left = Left::default();
     let (mut unpaused, mut movable) = (0, 0);
     let pauses = control::pauses(connection)?;
@@ -142,12 +193,7 @@ pub struct BatchProgress {
     pub under_way: u64,
 }
 
-/// How far a batch is.
-///
-/// # Errors
-///
-/// Those of the database.
-pub fn batch_progress(connection: &Connection, id: i64) -> Result<BatchProgress, QueueError> {
+fn batch_progress(connection: &Connection, id: i64) -> Result<BatchProgress, QueueError> {
     let number = |number: i64| u64::try_from(number).unwrap_or(0);
     Ok(connection
         .prepare_cached("SELECT state = 'closed', admitted, open_jobs FROM batch WHERE id = ?1")?
@@ -156,12 +202,7 @@ pub fn batch_progress(connection: &Connection, id: i64) -> Result<BatchProgress,
         })?)
 }
 
-/// How many jobs of each batch only a person can bring on: held ones, and those that wait for one.
-///
-/// # Errors
-///
-/// Those of the database.
-pub fn held_by_batch(connection: &Connection) -> Result<Vec<(i64, u64)>, QueueError> {
+fn held_by_batch(connection: &Connection) -> Result<Vec<(i64, u64)>, QueueError> {
     Ok(connection
         .prepare_cached(
             "SELECT batch_id, count(*) FROM (
@@ -187,18 +228,13 @@ pub struct BatchEnd {
     pub receipt: Option<std::path::PathBuf>,
 }
 
-/// How a batch ended. Reads all of its rows.
-///
-/// # Errors
-///
-/// Those of the database.
-pub fn batch_end(connection: &Connection, id: i64) -> Result<BatchEnd, QueueError> {
+fn batch_end(connection: &Connection, id: i64) -> Result<BatchEnd, QueueError> {
     let (state, folder, receipt, rejected): (String, String, Option<String>, bool) = connection
         .prepare_cached("SELECT state, receipts_dir, receipt, problems IS NOT NULL FROM batch WHERE id = ?1")?
         .query_row([id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
     let written = matches!(state.as_str(), "published" | "closed");
     Ok(BatchEnd {
-        counts: settle::counts(connection, id)?,
+        counts: receipt::counts(connection, id)?,
         rejected,
         receipt: receipt.filter(|_| written).map(|receipt| std::path::Path::new(&folder).join(receipt)),
     })

@@ -6,11 +6,18 @@ use rusqlite::{Connection, params_from_iter};
 use serde::Serialize;
 
 use super::{
-    QueueError,
-    look::{self, Filter, JobRow, UploadRow},
+    Filter,
+    jobs::{self, JobRow, UploadRow},
     trace::{self, InvalidRow},
 };
-use crate::{clock::Timestamp, entry::EntryKind, job::JobState, problem::Problem, receipt::EntryStatus};
+use crate::{
+    clock::Timestamp,
+    entry::EntryKind,
+    job::JobState,
+    problem::Problem,
+    queue::{QueueError, Reader, rows},
+    receipt::EntryStatus,
+};
 
 /// One image or file, and what it became.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -52,31 +59,33 @@ pub struct Crossing {
     /// Its size.
     pub bytes: Option<i64>,
     /// When the entry ended.
-    #[serde(serialize_with = "look::moment")]
+    #[serde(serialize_with = "rows::optional_moment")]
     pub ended_at: Option<Timestamp>,
     /// Why it was not created.
     pub error: Option<String>,
 }
 
-/// Calls `each` with every image and file of the entries that a filter means.
-///
-/// # Errors
-///
-/// Those of the database, and of `each`.
-pub fn crosswalk<E: From<QueueError>>(
-    connection: &Connection,
-    filter: &Filter,
-    mut each: impl FnMut(Crossing) -> Result<(), E>,
-) -> Result<(), E> {
-    look::jobs(connection, filter, |job| {
-        let uploads = look::uploads(connection, job.id)?;
-        uploads.into_iter().enumerate().try_for_each(|(at, upload)| each(of_job(&job, at, upload)))
-    })?;
-    // A limit, a number or a state is about jobs.
-    if filter.limit.is_none() && filter.ids.is_empty() && filter.states.is_empty() {
-        invalid(connection, filter, |entry| each(of_invalid(entry)))?;
+impl Reader {
+    /// Calls `each` with every image and file of the entries that a filter means.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database, and of `each`.
+    pub fn crosswalk<E: From<QueueError>>(
+        &self,
+        filter: &Filter,
+        mut each: impl FnMut(Crossing) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.jobs(filter, |job| {
+            let uploads = jobs::uploads(&self.connection, job.id)?;
+            uploads.into_iter().enumerate().try_for_each(|(at, upload)| each(of_job(&job, at, upload)))
+        })?;
+        // A limit, a number or a state is about jobs.
+        if filter.limit.is_none() && filter.ids.is_empty() && filter.states.is_empty() {
+            invalid(&self.connection, filter, |entry| each(of_invalid(entry)))?;
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 fn invalid<E: From<QueueError>>(
@@ -84,13 +93,12 @@ fn invalid<E: From<QueueError>>(
     filter: &Filter,
     mut each: impl FnMut(InvalidRow) -> Result<(), E>,
 ) -> Result<(), E> {
-    let sqlite = |source| E::from(QueueError::Sqlite { source });
     let (text, values) = filter.invalid_conditions();
     let sql = format!("SELECT {} WHERE {text} ORDER BY invalid_entry.batch_id, entry_index", trace::INVALID);
-    let mut statement = connection.prepare(&sql).map_err(sqlite)?;
-    let mut rows = statement.query(params_from_iter(values)).map_err(sqlite)?;
-    while let Some(row) = rows.next().map_err(sqlite)? {
-        each(trace::invalid_row(row).map_err(sqlite)?)?;
+    let mut statement = connection.prepare(&sql).map_err(QueueError::from)?;
+    let mut rows = statement.query(params_from_iter(values)).map_err(QueueError::from)?;
+    while let Some(row) = rows.next().map_err(QueueError::from)? {
+        each(trace::invalid_row(row).map_err(QueueError::from)?)?;
     }
     Ok(())
 }

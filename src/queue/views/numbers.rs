@@ -5,12 +5,15 @@
 
 use rusqlite::Connection;
 
-use super::{
-    QueueError,
-    control::{self, Pause},
-    look::{self, Tally},
+use super::overview::{self, Tally};
+use crate::{
+    clock::Timestamp,
+    entry::EntryKind,
+    queue::{
+        QueueError, Reader,
+        control::{self, Pause},
+    },
 };
-use crate::{clock::Timestamp, entry::EntryKind};
 
 /// What monitoring wants to know of a queue.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -25,15 +28,21 @@ pub struct Numbers {
     pub leftover_images: u64,
 }
 
-/// Reads the numbers.
-///
-/// # Errors
-///
-/// Those of the database.
-pub fn read(connection: &Connection) -> Result<Numbers, QueueError> {
+impl Reader {
+    /// What monitoring wants to know.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn numbers(&self) -> Result<Numbers, QueueError> {
+        self.snapshot(numbers)
+    }
+}
+
+fn numbers(connection: &Connection) -> Result<Numbers, QueueError> {
     let one = |sql: &str| connection.prepare_cached(sql)?.query_row([], |row| row.get::<_, Option<i64>>(0));
     Ok(Numbers {
-        drops: look::tallies(connection)?,
+        drops: overview::tallies(connection)?,
         pauses: control::pauses(connection)?,
         oldest_waiting: one("SELECT min(received_at) FROM batch WHERE state IN ('admitting', 'open')")?.map(Timestamp),
         leftover_images: u64::try_from(lost_uploads(connection, EntryKind::Document)?).unwrap_or(0),
@@ -50,33 +59,31 @@ pub(super) fn lost_uploads(connection: &Connection, kind: EntryKind) -> Result<i
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::{
         job::Creation,
         queue::{
-            Queue,
             control::Cause,
             test_support::{DROP, NOW, Site},
         },
     };
 
     #[test]
-    fn they_say_what_the_glance_says() {
+    fn they_say_what_the_overview_says() {
         let site = Site::new();
         site.admit("a.manifest.json", &["done", "failed", "held", "queued"]);
         site.create(site.job("done"), "doc");
         site.fail(site.job("failed"), "HTTP 403: no");
         site.hold(site.job("held"), Creation::Unknown);
         site.queue.pause("", Cause::Operator, None, NOW).unwrap();
-        let connection = Queue::look(site.queue.path()).unwrap();
-        let (numbers, glance) = (read(&connection).unwrap(), look::glance(&connection, NOW).unwrap());
-        assert_eq!(numbers.drops, glance.drops);
+        let reader = site.reader();
+        let (numbers, overview) = (reader.numbers().unwrap(), reader.overview(NOW).unwrap());
+        assert_eq!(numbers.drops, overview.drops);
         assert_eq!(numbers.drops[0].drop, DROP);
         assert_eq!(numbers.drops[0].jobs["failed"], 1);
-        assert_eq!(numbers.pauses, glance.pauses);
-        assert_eq!(numbers.oldest_waiting, glance.oldest_waiting);
+        assert_eq!(numbers.pauses, overview.pauses);
+        assert_eq!(numbers.oldest_waiting, overview.oldest_waiting);
         assert!(numbers.oldest_waiting.is_some());
-        assert_eq!(i64::try_from(numbers.leftover_images), Ok(glance.possible_leftovers));
+        assert_eq!(i64::try_from(numbers.leftover_images), Ok(overview.possible_leftovers));
         assert!(numbers.leftover_images > 0);
     }
 }

@@ -1,0 +1,109 @@
+//! What a batch's receipt says: how each of its entries ended.
+
+use rusqlite::Connection;
+
+use crate::{
+    job::JobState,
+    queue::{QueueError, Reader, rows},
+    receipt::{Counts, EntryResult, EntryStatus},
+};
+
+impl Reader {
+    /// Calls `each` with every entry of a batch in the manifest's order; memory stays flat.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database, and of `each`.
+    pub fn entries<E: From<QueueError>>(
+        &self,
+        batch_id: i64,
+        each: impl FnMut(EntryResult) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.snapshot(|connection| entries(connection, batch_id, each))
+    }
+
+    /// How the entries of a batch ended; those that have not count as failed.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn counts(&self, batch_id: i64) -> Result<Counts, QueueError> {
+        self.snapshot(|connection| counts(connection, batch_id))
+    }
+}
+
+fn entries<E: From<QueueError>>(
+    connection: &Connection,
+    batch_id: i64,
+    mut each: impl FnMut(EntryResult) -> Result<(), E>,
+) -> Result<(), E> {
+    // Both lists are sorted by the entry's index, so that one pass merges them.
+    let mut jobs = connection
+        .prepare_cached(
+            "SELECT id, entry_index, kind, reference, profile_id, state, remote_id, problems FROM job
+              WHERE batch_id = ?1 ORDER BY entry_index",
+        )
+        .map_err(QueueError::from)?;
+    let mut invalid = connection
+        .prepare_cached(
+            "SELECT NULL, entry_index, kind, reference, profile_id, NULL, NULL, problems FROM invalid_entry
+              WHERE batch_id = ?1 ORDER BY entry_index",
+        )
+        .map_err(QueueError::from)?;
+    let mut jobs = jobs.query([batch_id]).map_err(QueueError::from)?;
+    let mut invalid = invalid.query([batch_id]).map_err(QueueError::from)?;
+    let mut job = next(&mut jobs, connection)?;
+    let mut bad = next(&mut invalid, connection)?;
+    loop {
+        match (job.take(), bad.take()) {
+            (None, None) => return Ok(()),
+            (Some(row), other) if other.as_ref().is_none_or(|other| row.index <= other.index) => {
+                each(row)?;
+                job = next(&mut jobs, connection)?;
+                bad = other;
+            }
+            (other, Some(row)) => {
+                each(row)?;
+                bad = next(&mut invalid, connection)?;
+                job = other;
+            }
+            (Some(_), None) => unreachable!("a job's row alone is always taken by the first arm"),
+        }
+    }
+}
+
+fn next(rows: &mut rusqlite::Rows<'_>, connection: &Connection) -> Result<Option<EntryResult>, QueueError> {
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let job_id: Option<i64> = row.get(0)?;
+    let state: Option<String> = row.get(5)?;
+    let problems: Option<String> = row.get(7)?;
+    Ok(Some(EntryResult {
+        index: row.get::<_, i64>(1)?.try_into().unwrap_or(0),
+        kind: rows::kind(&row.get::<_, String>(2)?)?,
+        reference: row.get(3)?,
+        profile_id: row.get(4)?,
+        state: state
+            .map(|word| JobState::parse(&word).ok_or_else(|| rows::unreadable("a job's state", &word)))
+            .transpose()?,
+        remote_id: row.get(6)?,
+        problems: problems.map(|text| rows::problems(&text)).unwrap_or_default(),
+        uploads: job_id.map(|id| rows::uploads(connection, id)).transpose()?.unwrap_or_default(),
+    }))
+}
+
+pub(super) fn counts(connection: &Connection, batch_id: i64) -> Result<Counts, QueueError> {
+    let mut counts = Counts::default();
+    let mut statement =
+        connection.prepare_cached("SELECT state, count(*) FROM job WHERE batch_id = ?1 GROUP BY state")?;
+    let mut rows = statement.query([batch_id])?;
+    while let Some(row) = rows.next()? {
+        let word: String = row.get(0)?;
+        let state = JobState::parse(&word).ok_or_else(|| rows::unreadable("a job's state", &word))?;
+        counts.add(EntryStatus::of(Some(state)), row.get::<_, i64>(1)?.try_into().unwrap_or(0));
+    }
+    let invalid: i64 = connection
+        .prepare_cached("SELECT count(*) FROM invalid_entry WHERE batch_id = ?1")?
+        .query_row([batch_id], |row| row.get(0))?;
+    counts.add(EntryStatus::Invalid, invalid.try_into().unwrap_or(0));
+    Ok(counts)
+}

@@ -1,0 +1,238 @@
+//! What the queue knows of a path, for `why`: manifests, the files that they name, and receipts.
+//!
+//! A file is found by the hash of its place, which has an index. Only where that finds nothing is its name compared with
+//! every path there is.
+
+use std::{collections::BTreeSet, path::Path};
+
+use rusqlite::{OptionalExtension, params};
+use serde::Serialize;
+
+use crate::{
+    clock::Timestamp,
+    problem::Problem,
+    queue::{QueueError, Reader, identity, rows},
+};
+
+/// As many of a kind as a person reads.
+const ENOUGH: u32 = 20;
+
+/// A manifest that was taken in.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct BatchRow {
+    /// Its number.
+    pub batch: i64,
+    /// The drop.
+    pub drop: String,
+    /// Its path relative to the drop.
+    pub manifest: String,
+    /// `admitting`, `open`, `ended`, `published` or `closed`.
+    pub state: String,
+    /// Why the manifest itself is unusable.
+    pub problems: Vec<Problem>,
+    /// What keeps it from being settled.
+    pub trouble: Option<String>,
+    /// When it was taken in.
+    #[serde(serialize_with = "rows::optional_moment")]
+    pub received_at: Option<Timestamp>,
+    /// When its last job ended.
+    #[serde(serialize_with = "rows::optional_moment")]
+    pub finished_at: Option<Timestamp>,
+    /// The folder that its files were moved into.
+    pub moved_to: Option<String>,
+    /// The receipt's path.
+    pub receipt: Option<String>,
+    /// Its jobs by state.
+    pub jobs: Vec<(String, i64)>,
+    /// Entries that were not good enough to become jobs.
+    pub invalid: i64,
+}
+
+/// An entry that was not good enough to become a job.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct InvalidRow {
+    /// The drop.
+    pub drop: String,
+    /// Its manifest, relative to the drop.
+    pub manifest: String,
+    /// Its place in the manifest.
+    pub index: i64,
+    /// `document` or `file`.
+    pub kind: String,
+    /// The profile, where that was readable.
+    pub profile_id: Option<String>,
+    /// The sender's key, where that was readable.
+    pub reference: Option<String>,
+    /// Everything that is wrong.
+    pub problems: Vec<Problem>,
+    /// When its manifest was taken in.
+    #[serde(serialize_with = "rows::optional_moment")]
+    pub received_at: Option<Timestamp>,
+}
+
+impl Reader {
+    /// The manifests whose path, or whose receipt's path, is this one or ends in it; the newest first.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn batches_at(&self, path: &str) -> Result<Vec<BatchRow>, QueueError> {
+        let wanted = path.trim_start_matches('/');
+        let mut batches: Vec<BatchRow> = self
+            .connection
+            .prepare_cached(
+                "SELECT batch.id, drop_folder.name, manifest, state, problems, batch.trouble, received_at, finished_at,
+                        shelf, receipts_dir || '/' || receipt,
+                        (SELECT count(*) FROM invalid_entry WHERE batch_id = batch.id)
+                   FROM batch JOIN drop_folder ON drop_folder.id = batch.drop_id
+                  WHERE substr('/' || root || '/' || manifest, -length(?1) - 1) = '/' || ?1
+                     OR substr('/' || shelf || '/' || manifest, -length(?1) - 1) = '/' || ?1
+                     OR substr('/' || receipts_dir || '/' || receipt, -length(?1) - 1) = '/' || ?1
+                  ORDER BY batch.id DESC LIMIT ?2",
+            )?
+            .query_map(params![wanted, ENOUGH], |row| {
+                let problems: Option<String> = row.get(4)?;
+                Ok(BatchRow {
+                    batch: row.get(0)?,
+                    drop: row.get(1)?,
+                    manifest: row.get(2)?,
+                    state: row.get(3)?,
+                    problems: problems.map(|text| rows::problems(&text)).unwrap_or_default(),
+                    trouble: row.get(5)?,
+                    received_at: Some(Timestamp(row.get(6)?)),
+                    finished_at: row.get::<_, Option<i64>>(7)?.map(Timestamp),
+                    moved_to: row.get(8)?,
+                    receipt: row.get(9)?,
+                    jobs: Vec::new(),
+                    invalid: row.get(10)?,
+                })
+            })?
+            .collect::<Result<_, _>>()?;
+        for batch in &mut batches {
+            batch.jobs = self
+                .connection
+                .prepare_cached("SELECT state, count(*) FROM job WHERE batch_id = ?1 GROUP BY state ORDER BY state")?
+                .query_map([batch.batch], |row| Ok((row.get(0)?, row.get(1)?)))?
+                .collect::<Result<_, _>>()?;
+        }
+        Ok(batches)
+    }
+
+    /// The jobs that name this file, newest first; `path` is absolute. A file that was moved away is found at either place.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn jobs_at(&self, path: &Path) -> Result<Vec<i64>, QueueError> {
+        let places: Vec<(String, String, Option<String>)> = self
+            .connection
+            .prepare_cached("SELECT DISTINCT root, image_root, shelf FROM batch")?
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+            .collect::<Result<_, _>>()?;
+        let mut keys = BTreeSet::new();
+        for (root, image_root, shelf) in &places {
+            for (lies_in, hashed) in
+                [(Some(image_root), image_root), (shelf.as_ref(), image_root), (Some(root), image_root)]
+            {
+                let relative = lies_in.and_then(|folder| path.strip_prefix(folder).ok()).and_then(Path::to_str);
+                if let Some(relative) = relative.filter(|relative| !relative.is_empty()) {
+                    keys.insert(identity::path_key(Path::new(hashed), "", relative));
+                }
+            }
+        }
+        let mut found = BTreeSet::new();
+        for key in keys {
+            let jobs = self
+                .connection
+                .prepare_cached("SELECT DISTINCT job_id FROM upload WHERE path_key = ?1 ORDER BY job_id DESC LIMIT ?2")?
+                .query_map(params![key, ENOUGH], |row| row.get::<_, i64>(0))?
+                .collect::<Result<Vec<_>, _>>()?;
+            found.extend(jobs);
+        }
+        Ok(found.into_iter().rev().collect())
+    }
+
+    /// The jobs that name a file whose path is this one or ends in it, newest first. Reads every path that there is.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn jobs_named(&self, path: &str) -> Result<Vec<i64>, QueueError> {
+        let jobs = self
+            .connection
+            .prepare_cached(
+                "SELECT DISTINCT job_id FROM upload WHERE substr('/' || path, -length(?1) - 1) = '/' || ?1
+                  ORDER BY job_id DESC LIMIT ?2",
+            )?
+            .query_map(params![path.trim_start_matches('/'), ENOUGH], |row| row.get(0))?
+            .collect::<Result<_, _>>()?;
+        Ok(jobs)
+    }
+
+    /// The refused entries in whose problems a file of this path, or one that ends in it, is named; newest first.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn invalid_entries_with(&self, path: &str) -> Result<Vec<InvalidRow>, QueueError> {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        // As it stands within the JSON, without its quotes.
+        let written = serde_json::to_string(name).unwrap_or_default();
+        let sql = format!(
+            "SELECT {INVALID} WHERE instr(invalid_entry.problems, ?1) > 0
+              ORDER BY invalid_entry.batch_id DESC LIMIT 1000"
+        );
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let mut rows = statement.query([written.trim_matches('"')])?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            let entry = invalid_row(row)?;
+            let named = |problem: &Problem| problem.path.as_deref().is_some_and(|theirs| same_end(theirs, path));
+            if entry.problems.iter().any(named) {
+                found.push(entry);
+            }
+            if found.len() == ENOUGH as usize {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// What kept a drop's folder from being read when somebody last looked into it.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn drop_trouble(&self, drop: &str) -> Result<Option<String>, QueueError> {
+        let mut select = self.connection.prepare_cached("SELECT trouble FROM drop_folder WHERE name = ?1")?;
+        Ok(select.query_row([drop], |row| row.get(0)).optional()?.flatten())
+    }
+}
+
+pub(super) const INVALID: &str = "drop_folder.name, batch.manifest, entry_index, kind, profile_id, reference,
+                                  invalid_entry.problems, received_at
+                                  FROM invalid_entry CROSS JOIN batch ON batch.id = invalid_entry.batch_id
+                                  CROSS JOIN drop_folder ON drop_folder.id = batch.drop_id";
+
+pub(super) fn invalid_row(row: &rusqlite::Row<'_>) -> Result<InvalidRow, rusqlite::Error> {
+    let problems: String = row.get(6)?;
+    Ok(InvalidRow {
+        drop: row.get(0)?,
+        manifest: row.get(1)?,
+        index: row.get(2)?,
+        kind: row.get(3)?,
+        profile_id: row.get(4)?,
+        reference: row.get(5)?,
+        problems: rows::problems(&problems),
+        received_at: Some(Timestamp(row.get(7)?)),
+    })
+}
+
+/// Whether one path is the other, or the end of it after a slash.
+#[must_use]
+pub fn same_end(one: &str, other: &str) -> bool {
+    let ends = |long: &str, short: &str| {
+        long.strip_suffix(short).is_some_and(|rest| !short.is_empty() && (rest.is_empty() || rest.ends_with('/')))
+    };
+    ends(one, other) || ends(other, one)
+}
