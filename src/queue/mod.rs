@@ -18,6 +18,7 @@ pub mod awaited;
 pub mod clocks;
 pub mod control;
 pub mod doorbell;
+mod error;
 pub mod files;
 pub mod handed_over;
 pub mod identity;
@@ -37,194 +38,19 @@ pub mod work;
 pub mod writer;
 
 use std::{
-    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::Connection;
 
 use awaited::Awaited;
+pub use error::{Fault, QueueError};
 pub use reader::{AsyncReader, Reader};
 pub use writer::WhenStuck;
 use writer::Writer;
 
-use crate::{durable::Folder, job::IllegalTransition};
-
-/// Why the queue could not do what it was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum QueueError {
-    /// SQLite refused.
-    #[error("the database refused: {source}")]
-    Sqlite {
-        /// SQLite's own error.
-        #[from]
-        source: rusqlite::Error,
-    },
-    /// The commit that held this command failed.
-    #[error("the database could not be written: {message}")]
-    Commit {
-        /// Why.
-        message: String,
-        /// Whether the disk, not the command, was the cause.
-        disk: bool,
-        /// Whether the database is damaged.
-        damaged: bool,
-    },
-    /// The database's folder or file cannot be used.
-    #[error("cannot {action} {}: {source}", path.display())]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// Why it failed.
-        source: io::Error,
-    },
-    /// The writer's thread could not be started.
-    #[error("cannot start the queue's writer: {source}")]
-    Thread {
-        /// The system's error.
-        source: io::Error,
-    },
-    /// The writer has stopped.
-    #[error("the queue is closed")]
-    Closed,
-    /// The file is not one of ours.
-    #[error(
-        "{} is not a queue of passfort-ingest, or its beginning is damaged; it was left untouched: set [queue] database \
-         to another path, or restore it from a backup",
-        path.display()
-    )]
-    Foreign {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A newer release made it.
-    #[error(
-        "{} was written by a newer release (schema {found}, this one knows {known}): install that release again; \
-         the database was left untouched",
-        path.display()
-    )]
-    Newer {
-        /// The file.
-        path: PathBuf,
-        /// Its schema.
-        found: i64,
-        /// Ours.
-        known: i64,
-    },
-    /// An older release made it.
-    #[error("{} was written by an older release: `run` or `import` of this one brings it up to date", path.display())]
-    Older {
-        /// The file.
-        path: PathBuf,
-    },
-    /// SQLite says that the file is damaged.
-    #[error(
-        "{} is damaged, and nothing more is written to it: restore it from a backup; or move it away together with its \
-         -wal and -shm files, and let the receipts tell what stands before anything is dropped again",
-        path.display()
-    )]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-    },
-    /// There is no database yet.
-    #[error("there is no queue at {} yet: `run` or `import` makes it", path.display())]
-    Absent {
-        /// Where it was looked for.
-        path: PathBuf,
-    },
-    /// A setting that durability rests on did not take.
-    #[error("the database keeps {pragma} at {found} instead of {wanted}")]
-    Pragma {
-        /// Its name.
-        pragma: &'static str,
-        /// What was asked for.
-        wanted: &'static str,
-        /// What it is.
-        found: String,
-    },
-    /// Something that cannot happen to a job in its state.
-    #[error(transparent)]
-    Illegal(#[from] IllegalTransition),
-    /// A row that should be there is not, or another one is: somebody else was faster.
-    #[error("{what} {id} is no longer as it was")]
-    Gone {
-        /// A job or a batch.
-        what: &'static str,
-        /// Its number.
-        id: i64,
-    },
-    /// A row holds what no release writes.
-    #[error("{what} in the database cannot be read: {found}")]
-    Unreadable {
-        /// Which column.
-        what: &'static str,
-        /// What it holds, shortened.
-        found: String,
-    },
-    /// A command that makes no sense for this job or batch; the text says why.
-    #[error("{0}")]
-    Refused(String),
-}
-
-impl QueueError {
-    /// Whether the disk is the cause, so that the same command may succeed later.
-    #[must_use]
-    pub fn is_disk_trouble(&self) -> bool {
-        match self {
-            Self::Sqlite { source } => matches!(
-                source.sqlite_error_code(),
-                Some(
-                    ErrorCode::DiskFull
-                        | ErrorCode::SystemIoFailure
-                        | ErrorCode::ReadOnly
-                        | ErrorCode::CannotOpen
-                        | ErrorCode::PermissionDenied
-                        | ErrorCode::DatabaseBusy
-                        | ErrorCode::DatabaseLocked
-                        | ErrorCode::FileLockingProtocolFailed
-                )
-            ),
-            Self::Commit { disk, .. } => *disk,
-            _ => false,
-        }
-    }
-
-    /// The same failure for another caller whose command was in the same commit.
-    fn again(&self) -> Self {
-        Self::Commit {
-            message: self.to_string(),
-            disk: self.is_disk_trouble(),
-            damaged: matches!(self, Self::Damaged { .. }) || self.code() == Some(ErrorCode::DatabaseCorrupt),
-        }
-    }
-
-    fn code(&self) -> Option<ErrorCode> {
-        match self {
-            Self::Sqlite { source } => source.sqlite_error_code(),
-            _ => None,
-        }
-    }
-
-    /// Names the file where it is damaged, so that whoever reads of it knows what to mend.
-    fn about(self, path: &Path) -> Self {
-        match &self {
-            Self::Commit { damaged: true, .. } => Self::Damaged { path: path.to_owned() },
-            _ if self.code() == Some(ErrorCode::DatabaseCorrupt) => Self::Damaged { path: path.to_owned() },
-            _ => self,
-        }
-    }
-
-    /// Whether trying again is of no use: the database is damaged, or lacks what every release has.
-    #[must_use]
-    pub fn is_final(&self) -> bool {
-        matches!(self, Self::Damaged { .. } | Self::Closed | Self::Sqlite { .. } | Self::Commit { .. })
-            && !self.is_disk_trouble()
-    }
-}
+use crate::durable::Folder;
 
 /// Makes the database's folder where it is missing, and brings its name to disk: a power loss must not take away the
 /// folder of what was promised.

@@ -2,9 +2,9 @@
 
 use std::{fs::OpenOptions, os::unix::fs::OpenOptionsExt, path::Path, time::Duration};
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig};
+use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
-use super::QueueError;
+use super::{Fault, QueueError};
 use crate::killpoint;
 
 /// "PFIQ": marks a database as ours, so that a wrong path in the configuration destroys nothing.
@@ -93,8 +93,8 @@ fn io(action: &'static str, path: &Path, source: std::io::Error) -> QueueError {
 }
 
 fn name_damage(error: QueueError, path: &Path) -> QueueError {
-    match error.code() {
-        Some(ErrorCode::NotADatabase) => QueueError::Foreign { path: path.to_owned() },
+    match error.fault() {
+        Some(Fault::NotADatabase) => QueueError::Foreign { path: path.to_owned() },
         _ => error.about(path),
     }
 }
