@@ -9,7 +9,9 @@ use std::{
 use passfort_ingest::sandbox::Options;
 use serde_json::{Value, json};
 
-use crate::support::{Builder, Daemon, Format, Site, entry, get, image, metrics, page_in, profile, sum, value};
+use crate::support::{
+    Builder, Daemon, Format, Site, entry, get, image, metrics, page_in, profile, promise, sum, value,
+};
 
 /// Every name that the interface promises.
 const NAMES: [&str; 15] = [
@@ -64,6 +66,10 @@ fn drop_some(site: &Site) {
 
 #[test]
 fn the_numbers_are_all_there_agree_with_the_api_and_name_nobody() {
+    promise!("The log, the metrics and `config show` contain no key and no image content.");
+    promise!(
+        "By default, the log contains no profile and no reference, and the metrics contain no name but that of the drop."
+    );
     let site = builder().build();
     site.sandbox().set_limits(vec!["any=1000/1,burst=1000".parse().unwrap()]);
     site.faults(&["upload_image=lost,nth=2", "create_document=lost,nth=3", "upload_file=throttle:1,nth=1"]);

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use passfort_ingest::sandbox::{LedgerEntry, Operation, Options};
 use serde_json::{Value, json};
 
-use crate::support::{Builder, Daemon, Format, Site, entry, image, wait_until};
+use crate::support::{Builder, Daemon, Format, Site, entry, image, promise, wait_until};
 
 const MANIFESTS: u32 = 6;
 const DOCUMENTS_EACH: u32 = 10;
@@ -111,6 +111,9 @@ fn assert_known_images_are_not_sent_again(ledger: &[LedgerEntry], ends: &[u64]) 
 
 #[test]
 fn killed_again_and_again() {
+    promise!(
+        "A document is created once, however often it is dropped and whatever fails: the process, the machine, the network or the API."
+    );
     let site = site(8);
     drop_manifests(&site);
     let mut ends = Vec::new();

@@ -5,37 +5,7 @@ use std::fs;
 use passfort_ingest::sandbox::Operation;
 use serde_json::Value;
 
-use crate::support::{Builder, Daemon, Format, Site, entry, image, sha256};
-
-/// A site whose daemon has taken in two documents while it was paused.
-fn taken_in() -> (Site, Daemon) {
-    taken_in_as(&[entry("0", 0, "0.png"), entry("1", 1, "1.png")])
-}
-
-/// The same, asked for by these entries.
-fn taken_in_as(entries: &[Value]) -> (Site, Daemon) {
-    let site = Builder { retry: "max = '500ms'".to_owned(), ..Builder::default() }.build();
-    site.run_once().expect(0);
-    site.run(&["pause"]).expect(0);
-    // Entries of one reference are to be of one content.
-    let same = entries.len() > 1 && entries.iter().all(|entry| entry["reference"] == "0");
-    for number in 0..2 {
-        site.put(&format!("{number}.png"), image(Format::Png, if same { 0 } else { number }));
-    }
-    site.put_documents("a.manifest.json", entries);
-    let mut daemon = site.daemon();
-    let jobs = || -> Value { serde_json::from_str(&site.run(&["jobs", "--json"]).stdout).unwrap() };
-    daemon.wait_until("it is taken in", || jobs().as_array().is_some_and(|jobs| jobs.len() == entries.len()));
-    (site, daemon)
-}
-
-/// The digests of everything that documents are made of, sorted.
-fn digests(site: &Site) -> Vec<String> {
-    let images = site.documents().into_iter().flat_map(|document| document.images);
-    let mut digests: Vec<String> = images.map(|image| image.sha256).collect();
-    digests.sort();
-    digests
-}
+use crate::support::{Builder, Format, Site, entry, image, promise, sha256};
 
 fn sorted<const N: usize>(mut digests: [String; N]) -> [String; N] {
     digests.sort();
@@ -44,7 +14,10 @@ fn sorted<const N: usize>(mut digests: [String; N]) -> [String; N] {
 
 #[test]
 fn a_file_that_changes_after_the_check_is_checked_anew_and_never_sent_by_halves() {
-    let (site, mut daemon) = taken_in();
+    promise!(
+        "A file that changes after the check is checked again before it is sent, and fails its entry if it no longer matches the `bytes` or the `sha256` that the manifest declares."
+    );
+    let (site, mut daemon) = Site::taken_in();
     let other = image(Format::Png, 77);
     site.put("0.png", &other);
     site.run(&["resume"]).expect(0);
@@ -56,17 +29,20 @@ fn a_file_that_changes_after_the_check_is_checked_anew_and_never_sent_by_halves(
     assert_eq!(receipt["status"], "done", "{receipt}");
     assert_eq!(receipt["entries"][0]["images"][0]["sha256"], sha256(&other), "it tells of what was sent: {receipt}");
     assert_eq!(receipt["entries"][0]["images"][0]["bytes"], other.len(), "{receipt}");
-    assert_eq!(digests(&site), sorted([sha256(&other), sha256(&image(Format::Png, 1))]));
+    assert_eq!(site.image_digests(), sorted([sha256(&other), sha256(&image(Format::Png, 1))]));
     let uploads = site.calls(Operation::UploadImage);
-    assert!(uploads.iter().all(|call| !call.committed || digests(&site).contains(call.sha256.as_ref().unwrap())));
+    assert!(uploads.iter().all(|call| !call.committed || site.image_digests().contains(call.sha256.as_ref().unwrap())));
 }
 
 #[test]
 fn a_file_that_is_not_what_its_manifest_declares_any_more_fails_its_entry() {
+    promise!(
+        "A file that changes after the check is checked again before it is sent, and fails its entry if it no longer matches the `bytes` or the `sha256` that the manifest declares."
+    );
     let mut entries = [entry("0", 0, "0.png"), entry("1", 1, "1.png")];
     entries[0]["images"][0]["sha256"] = sha256(&image(Format::Png, 0)).into();
     entries[1]["images"][0]["bytes"] = image(Format::Png, 1).len().into();
-    let (site, mut daemon) = taken_in_as(&entries);
+    let (site, mut daemon) = Site::taken_in_as(&entries);
     site.put("0.png", image(Format::Png, 77));
     let mut longer = image(Format::Png, 1);
     longer.push(b'x');
@@ -89,7 +65,7 @@ fn a_file_that_is_not_what_its_manifest_declares_any_more_fails_its_entry() {
 fn an_entry_that_becomes_the_one_that_it_was_to_replace_is_not_created_again() {
     let mut second = entry("0", 0, "1.png");
     second["replace"] = true.into();
-    let (site, mut daemon) = taken_in_as(&[entry("0", 0, "0.png")]);
+    let (site, mut daemon) = Site::taken_in_as(&[entry("0", 0, "0.png")]);
     site.run(&["resume"]).expect(0);
     daemon.wait_until("the first is there", || site.is_settled("a.manifest.json"));
     site.run(&["pause"]).expect(0);
@@ -108,7 +84,7 @@ fn an_entry_that_becomes_the_one_that_it_was_to_replace_is_not_created_again() {
 
 #[test]
 fn a_file_that_has_become_something_else_fails_its_entry_and_one_that_is_cut_is_waited_for() {
-    let (site, mut daemon) = taken_in();
+    let (site, mut daemon) = Site::taken_in();
     site.put("0.png", "this is a letter");
     let whole = image(Format::Png, 78);
     site.put("1.png", &whole[..whole.len() - 5]);
@@ -123,7 +99,7 @@ fn a_file_that_has_become_something_else_fails_its_entry_and_one_that_is_cut_is_
     let receipt = site.receipt("a.manifest.json");
     assert!(receipt["entries"][0]["errors"][0]["reason"].as_str().unwrap().contains("content"), "{receipt}");
     assert_eq!(receipt["entries"][1]["status"], "created", "{receipt}");
-    assert_eq!(digests(&site), [sha256(&whole)]);
+    assert_eq!(site.image_digests(), [sha256(&whole)]);
 }
 
 #[test]
@@ -133,7 +109,7 @@ fn an_entry_whose_file_becomes_that_of_another_entry_is_not_created_twice() {
         // Without a reference, an entry is what it is made of.
         entry.as_object_mut().unwrap().remove("reference");
     }
-    let (site, mut daemon) = taken_in_as(&entries);
+    let (site, mut daemon) = Site::taken_in_as(&entries);
     site.put("0.png", image(Format::Png, 1));
     site.run(&["resume"]).expect(0);
     daemon.wait_until("it is settled", || site.is_settled("a.manifest.json"));
@@ -141,14 +117,14 @@ fn an_entry_whose_file_becomes_that_of_another_entry_is_not_created_twice() {
     let receipt = site.receipt("a.manifest.json");
     assert_eq!(receipt["counts"]["created"], 1, "{receipt}");
     assert!(receipt["entries"][0]["errors"][0]["reason"].as_str().unwrap().contains("another entry"), "{receipt}");
-    assert_eq!(digests(&site), [sha256(&image(Format::Png, 1))]);
+    assert_eq!(site.image_digests(), [sha256(&image(Format::Png, 1))]);
 }
 
 #[test]
 fn an_entry_that_another_one_waits_for_becomes_nothing_else() {
     let mut same = entry("0", 0, "1.png");
     same["reference"] = "0".into();
-    let (site, mut daemon) = taken_in_as(&[entry("0", 0, "0.png"), same]);
+    let (site, mut daemon) = Site::taken_in_as(&[entry("0", 0, "0.png"), same]);
     // A file of the same content was meant in both entries; it is changed before anything was sent.
     site.put("0.png", image(Format::Png, 77));
     site.run(&["resume"]).expect(0);
@@ -159,12 +135,12 @@ fn an_entry_that_another_one_waits_for_becomes_nothing_else() {
         (&receipt["entries"][0]["status"], &receipt["entries"][1]["status"]),
         (&"failed".into(), &"created".into())
     );
-    assert_eq!(digests(&site), [sha256(&image(Format::Png, 0))]);
+    assert_eq!(site.image_digests(), [sha256(&image(Format::Png, 0))]);
 }
 
 #[test]
 fn a_file_that_goes_after_the_check_is_waited_for_and_keeps_nobody_else() {
-    let (site, mut daemon) = taken_in();
+    let (site, mut daemon) = Site::taken_in();
     fs::remove_file(site.in_drop("0.png")).unwrap();
     site.run(&["resume"]).expect(0);
     daemon.wait_until("the other one, and the reason", || {
@@ -179,7 +155,7 @@ fn a_file_that_goes_after_the_check_is_waited_for_and_keeps_nobody_else() {
 
 #[test]
 fn a_manifest_that_goes_after_it_was_taken_in_is_settled_all_the_same() {
-    let (site, mut daemon) = taken_in();
+    let (site, mut daemon) = Site::taken_in();
     fs::remove_file(site.in_drop("a.manifest.json")).unwrap();
     site.run(&["resume"]).expect(0);
     daemon.wait_until("it is settled", || site.is_settled("a.manifest.json") && site.left().is_empty());
@@ -189,7 +165,7 @@ fn a_manifest_that_goes_after_it_was_taken_in_is_settled_all_the_same() {
 
 #[test]
 fn another_manifest_of_the_same_name_that_comes_in_between_is_not_lost() {
-    let (site, mut daemon) = taken_in();
+    let (site, mut daemon) = Site::taken_in();
     site.put("2.png", image(Format::Png, 2));
     site.put_documents("a.manifest.json", &[entry("2", 2, "2.png")]);
     site.run(&["resume"]).expect(0);
@@ -218,6 +194,9 @@ fn what_is_in_the_way_of_receipts_keeps_everything_where_it_is() {
 
 #[test]
 fn a_drop_that_vanishes_and_comes_back_stops_nothing() {
+    promise!(
+        "A full disk, an unreadable folder or a lost mount stops the work that needs it, loses nothing, and is reported."
+    );
     let site = Site::new();
     let mut daemon = site.daemon();
     site.put("a.png", image(Format::Png, 1));

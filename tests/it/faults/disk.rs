@@ -16,7 +16,7 @@ use std::{
 use passfort_ingest::sandbox::Options;
 use serde_json::{Value, json};
 
-use crate::support::{Builder, Daemon, Finished, Site, assert_sent_once_or_lost, entry, padded};
+use crate::support::{Builder, Daemon, Finished, Site, assert_sent_once_or_lost, entry, padded, promise};
 
 const MANIFEST: &str = "all.manifest.json";
 
@@ -110,6 +110,9 @@ fn assert_each_once(site: &Site, receipt: &Value, count: u32) {
 #[test]
 #[ignore = "mounts small disks, which not every machine lets one do: `.ci/run` asks for it"]
 fn a_full_disk_under_the_database_stops_all_work_until_there_is_room() {
+    promise!(
+        "A full disk, an unreadable folder or a lost mount stops the work that needs it, loses nothing, and is reported."
+    );
     let sandbox = Options { latency: Duration::from_millis(10), ..Options::default() };
     let site = Builder { sandbox, ..Builder::default() }.build();
     let mut daemon = OnSmallDisk::start(&site, "state", "8m");

@@ -5,7 +5,7 @@ use std::fs;
 use passfort_ingest::sandbox::{Operation, Options};
 use serde_json::json;
 
-use crate::support::{Builder, Format, Site, entry, image, profile};
+use crate::support::{Builder, Format, Site, entry, image, profile, promise};
 
 /// Drops one document with its image, takes it in, and says the document's id.
 fn first_delivery(site: &Site) -> String {
@@ -17,6 +17,9 @@ fn first_delivery(site: &Site) -> String {
 
 #[test]
 fn the_same_manifest_dropped_again_creates_nothing_and_says_what_exists() {
+    promise!(
+        "A document is created once, however often it is dropped and whatever fails: the process, the machine, the network or the API."
+    );
     let site = Site::new();
     let id = first_delivery(&site);
     let known = site.receipt_paths("a.manifest.json");
@@ -109,6 +112,9 @@ fn a_reference_with_other_content_is_refused_unless_it_replaces() {
 
 #[test]
 fn one_entry_in_two_manifests_at_once_is_created_once() {
+    promise!(
+        "A document is created once, however often it is dropped and whatever fails: the process, the machine, the network or the API."
+    );
     let sandbox = Options { latency: std::time::Duration::from_millis(30), ..Options::default() };
     let site = Builder { sandbox, ..Builder::default() }.build();
     site.put("a.png", image(Format::Png, 1));

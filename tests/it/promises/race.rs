@@ -14,7 +14,7 @@ use std::{
 use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
 use serde_json::json;
 
-use crate::support::{Builder, Format, Site, entry, image, sha256, wait_until};
+use crate::support::{Builder, Format, Site, entry, image, promise, sha256, wait_until};
 
 /// Changes the two names' places, in one step.
 fn swap(one: &Path, other: &Path) -> bool {
@@ -122,6 +122,9 @@ fn put_one(site: &Site, number: u32) {
 
 #[test]
 fn nothing_outside_is_touched_while_files_folders_and_links_are_swapped() {
+    promise!(
+        "Nothing outside a drop is read, moved or deleted because a manifest says so: no `..`, no absolute path, no symbolic link, no device and no FIFO."
+    );
     race(20);
 }
 

@@ -6,6 +6,7 @@ mod audit;
 mod http;
 mod images;
 mod process;
+mod promises;
 mod site;
 
 pub(crate) use self::{
@@ -13,5 +14,6 @@ pub(crate) use self::{
     http::{get, metrics, page_in, sum, value},
     images::{Format, image, padded},
     process::{Daemon, Finished, wait_until},
+    promises::{assert_promised, promise, promises},
     site::{Builder, Site, entry, profile, read_receipt},
 };

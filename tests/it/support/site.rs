@@ -111,6 +111,28 @@ impl Site {
         site
     }
 
+    /// A site whose daemon has taken in two documents while it was paused.
+    pub(crate) fn taken_in() -> (Self, Daemon) {
+        Self::taken_in_as(&[entry("0", 0, "0.png"), entry("1", 1, "1.png")])
+    }
+
+    /// The same, asked for by these entries.
+    pub(crate) fn taken_in_as(entries: &[Value]) -> (Self, Daemon) {
+        let site = Builder { retry: "max = '500ms'".to_owned(), ..Builder::default() }.build();
+        site.run_once().expect(0);
+        site.run(&["pause"]).expect(0);
+        // Entries of one reference are to be of one content.
+        let same = entries.len() > 1 && entries.iter().all(|entry| entry["reference"] == "0");
+        for number in 0..2 {
+            site.put(&format!("{number}.png"), image(Format::Png, if same { 0 } else { number }));
+        }
+        site.put_documents("a.manifest.json", entries);
+        let mut daemon = site.daemon();
+        let jobs = || -> Value { serde_json::from_str(&site.run(&["jobs", "--json"]).stdout).unwrap() };
+        daemon.wait_until("it is taken in", || jobs().as_array().is_some_and(|jobs| jobs.len() == entries.len()));
+        (site, daemon)
+    }
+
     /// A path in the site's folder.
     pub(crate) fn at(&self, path: &str) -> PathBuf {
         self.folder.path().join(path)
@@ -274,6 +296,14 @@ impl Site {
 
     pub(crate) fn documents(&self) -> Vec<DocumentView> {
         self.sandbox().documents()
+    }
+
+    /// The digests of everything that documents are made of, sorted.
+    pub(crate) fn image_digests(&self) -> Vec<String> {
+        let images = self.documents().into_iter().flat_map(|document| document.images);
+        let mut digests: Vec<String> = images.map(|image| image.sha256).collect();
+        digests.sort();
+        digests
     }
 
     /// Stops the stand-in; its port is dead then, and what it held is forgotten.
