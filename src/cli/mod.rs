@@ -4,6 +4,7 @@ pub mod act;
 pub mod check;
 pub mod config_show;
 pub mod demo;
+mod drive;
 pub mod export;
 pub mod filter;
 pub mod import;

@@ -12,7 +12,8 @@ use clap::Args;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Context, Exit, act,
+    Context, Exit,
+    drive::{End, Ending, Observed, OwnWork, Remaining, Step, conclude, usable},
     start::{self, Usage},
 };
 use crate::{
@@ -21,7 +22,8 @@ use crate::{
     config::{Config, DropConfig, parse_duration},
     dispatch::is_open,
     durable, http,
-    queue::{Queue, Reader, WhenStuck, control::Cause, lock::Lock},
+    intake::watch::Looked,
+    queue::{Queue, Reader, WhenStuck, lock::Lock, views::progress::Left},
     receipt::BatchStatus,
     service::{IMPORT, OnSettled, Service},
 };
@@ -43,11 +45,11 @@ pub struct RunArgs {
     give_up_after: Duration,
 }
 
-/// Between two looks at whether everything is done. Nothing waits for it but the end of the command.
-const LOOK: Duration = Duration::from_millis(100);
+/// How often `--once` looks whether everything is done. Only the end of the command waits for it.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// For so long a receipt or a move that fails is tried again before `--once` leaves it for the next time.
-pub(super) const SETTLE: Duration = Duration::from_secs(15);
+/// How often a daemon notes in its lock file whether the database can be written.
+const NOTE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Runs the command.
 ///
@@ -121,7 +123,8 @@ async fn work(args: &RunArgs, config: &Config, lock: &Lock) -> anyhow::Result<Ex
                 exit = Exit::WorkLeft;
             }
         }
-        ended = until_done(args, config, &service, lock) => match ended {
+        () = until_failed(&service, lock), if !args.once => exit = Exit::WorkLeft,
+        ended = until_done(args, config, &service, lock), if args.once => match ended {
             Ok(ended) => exit = ended,
             Err(error) => failure = Some(error),
         },
@@ -169,109 +172,103 @@ fn notify_systemd(state: sd_notify::NotifyState<'_>) {
     }
 }
 
-/// Returns when there is nothing more to do; a daemon's only end is a stage that cannot go on.
-async fn until_done(args: &RunArgs, config: &Config, service: &Service, lock: &Lock) -> anyhow::Result<Exit> {
-    let reader = Reader::open(&config.queue.database)?;
-    let drops: Vec<&str> = config.drops.iter().map(|drop| drop.name.as_str()).chain([IMPORT]).collect();
-    let mut idle_since = Instant::now();
-    let mut troubled_since = None;
-    let mut stuck_since = None;
-    loop {
+/// Returns when a stage cannot go on, which is a daemon's only end by itself.
+async fn until_failed(service: &Service, lock: &Lock) {
+    while !service.has_failed() {
         tokio::select! {
-            () = tokio::time::sleep(if args.once { LOOK } else { Duration::from_secs(5) }) => {}
+            () = tokio::time::sleep(NOTE_INTERVAL) => lock.note("run", service.queue.trouble()),
             // A stage that cannot go on stops the others.
-            () = service.stop.cancelled() => return Ok(Exit::WorkLeft),
-        }
-        let trouble = service.queue.trouble();
-        lock.note("run", trouble.clone());
-        if service.has_failed() {
-            return Ok(Exit::WorkLeft);
-        }
-        if !args.once {
-            continue;
-        }
-        let looked = service.looked();
-        let (trouble, left) = match (trouble, reader.left(&drops)) {
-            (None, Ok(left)) => (None, Some(left)),
-            (Some(trouble), _) => (Some(trouble), None),
-            (None, Err(error)) if error.is_disk_trouble() => (Some(error.to_string()), None),
-            (None, Err(error)) => return Err(error.into()),
-        };
-        let Some(left) = left else {
-            if stuck_since.get_or_insert_with(Instant::now).elapsed() >= args.give_up_after {
-                let why = trouble.unwrap_or_default();
-                tracing::error!(why, "the database cannot be used for too long: run again when it can");
-                return Ok(Exit::WorkLeft);
-            }
-            continue;
-        };
-        stuck_since = None;
-        let behind = looked.iter().flatten().any(|looked| looked.behind > 0);
-        // The turn of what took another's place comes by itself, unless that other one is stuck.
-        let stuck = left.held > 0 || left.troubled > 0;
-        let settling =
-            looked.iter().any(|looked| looked.is_none_or(|looked| looked.settling > 0)) || (behind && !stuck);
-        let waiting = behind || looked.iter().flatten().any(|looked| looked.waiting > 0);
-        if !settling && left.to_do == 0 && left.to_settle == 0 {
-            let kept = waiting || left.held > 0 || left.half_taken > 0;
-            for arrival in reader.arrivals(20)? {
-                let (drop, manifest) = (arrival.drop, arrival.manifest);
-                tracing::warn!(drop, manifest, reason = arrival.reason, "stays where it is, for the next time");
-            }
-            if left.held > 0 {
-                tracing::warn!(jobs = left.held, "held until a person decides: see `jobs --state held` and `release`");
-            }
-            return Ok(if kept { Exit::WorkLeft } else { Exit::Well });
-        }
-        if !settling && left.to_do == 0 && left.troubled == left.to_settle {
-            let since = troubled_since.get_or_insert_with(Instant::now);
-            if since.elapsed() >= SETTLE {
-                tracing::error!("receipts or files cannot be written: see `status`; run again when they can");
-                return Ok(Exit::WorkLeft);
-            }
-        } else {
-            troubled_since = None;
-        }
-        if left.paused {
-            tracing::warn!("sending is paused by a person: the rest is left for after `resume`");
-            return Ok(Exit::WorkLeft);
-        }
-        // Only what is still to be sent can be kept from it by the API.
-        if settling
-            || left.to_do == 0
-            || left.under_way > 0
-            || left.waits_for_quota > 0
-            || !is_open(&config.limits.windows, Timestamp::now())
-        {
-            idle_since = Instant::now();
-        }
-        if idle_since.elapsed().min(service.without_success_for()) >= args.give_up_after {
-            return given_up(&reader, &drops);
+            () = service.stop.cancelled() => return,
         }
     }
 }
 
-/// Says why nothing has been done for these drops for so long, and what that makes of a command that ends by itself.
-pub(super) fn given_up(reader: &Reader, drops: &[&str]) -> anyhow::Result<Exit> {
-    let pauses = reader.pauses()?;
-    let of_accounts = || pauses.iter().filter(|pause| pause.cause != Cause::Operator);
-    for pause in of_accounts() {
-        tracing::error!("{}", act::describe(pause));
+/// Returns when there is nothing more to do.
+async fn until_done(args: &RunArgs, config: &Config, service: &Service, lock: &Lock) -> anyhow::Result<Exit> {
+    let reader = Reader::open(&config.queue.database)?;
+    let drops: Vec<&str> = config.drops.iter().map(|drop| drop.name.as_str()).chain([IMPORT]).collect();
+    let mut ending = Ending::new(args.give_up_after, Instant::now());
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(POLL_INTERVAL) => {}
+            // A stage that cannot go on stops the others.
+            () = service.stop.cancelled() => return Ok(Exit::WorkLeft),
+        }
+        lock.note("run", service.queue.trouble());
+        if service.has_failed() {
+            return Ok(Exit::WorkLeft);
+        }
+        // In this order: what a drop took in before the first is counted by the second.
+        let looked = service.looked();
+        let left = usable(reader.left(&drops), service.queue.trouble())?;
+        let observed = left.as_ref().ok().map(|left| Observed {
+            own: Some(OwnWork {
+                left: *left,
+                window_open: is_open(&config.limits.windows, Timestamp::now()),
+                without_success_for: service.without_success_for(),
+            }),
+            ..observe(left, &looked)
+        });
+        match (ending.next(observed.as_ref(), Instant::now()), left) {
+            (Step::Wait, _) => {}
+            (Step::End(End::Complete), Ok(left)) => return say_what_is_kept(&reader, &left, &looked),
+            (Step::End(end), left) => return conclude(end, left.err(), &reader, &drops),
+        }
     }
-    if of_accounts().any(|pause| pause.cause == Cause::QuotaSpent)
-        && of_accounts().all(|pause| pause.cause == Cause::QuotaSpent)
-    {
-        tracing::error!(
-            "a limit of the account is spent, and nothing else is to be done: run again when it is renewed"
-        );
-        return Ok(Exit::WorkLeft);
+}
+
+/// What the queue and the last look into each drop, `None` before the first, mean together.
+fn observe(left: &Left, looked: &[Option<Looked>]) -> Observed {
+    let settling = looked.iter().any(|looked| looked.is_none_or(|looked| looked.settling > 0));
+    // The turn of what took another's place comes by itself, unless that other one is stuck.
+    let stuck = left.held > 0 || left.troubled > 0 || left.paused;
+    let behind = looked.iter().flatten().any(|looked| looked.behind > 0) && !stuck;
+    let nothing = left.to_do == 0 && left.to_settle == 0;
+    let remaining = if nothing { Remaining::Nothing } else { Remaining::Work };
+    Observed { remaining, arriving: settling || behind, own: None }
+}
+
+/// Names what stays for the next run.
+fn say_what_is_kept(reader: &Reader, left: &Left, looked: &[Option<Looked>]) -> anyhow::Result<Exit> {
+    for arrival in reader.arrivals(20)? {
+        let (drop, manifest) = (arrival.drop, arrival.manifest);
+        tracing::warn!(drop, manifest, reason = arrival.reason, "stays where it is, for the next time");
     }
-    if of_accounts().next().is_none() && reader.only_files_are_awaited(drops)? {
-        tracing::error!(
-            "only files that are away, or still change, are waited for: see `jobs --state waiting`, and run again"
-        );
-        return Ok(Exit::WorkLeft);
+    if left.held > 0 {
+        tracing::warn!(jobs = left.held, "held until a person decides: see `jobs --state held` and `release`");
     }
-    tracing::error!("the API refuses the key, or cannot be reached, and nothing else is to be done");
-    Ok(Exit::Unreachable)
+    let waiting = looked.iter().flatten().any(|looked| looked.waiting > 0 || looked.behind > 0);
+    let kept = waiting || left.held > 0 || left.half_taken > 0;
+    Ok(if kept { Exit::WorkLeft } else { Exit::Well })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drop_that_is_not_looked_into_yet_or_still_settles_is_waited_for() {
+        let left = Left::default();
+        let settling = Looked { settling: 1, ..Looked::default() };
+        let waiting = Looked { waiting: 1, ..Looked::default() };
+        for (looked, arriving) in
+            [(Some(Looked::default()), false), (None, true), (Some(settling), true), (Some(waiting), false)]
+        {
+            let observed = observe(&left, &[Some(Looked::default()), looked]);
+            assert_eq!((observed.remaining, observed.arriving), (Remaining::Nothing, arriving), "{looked:?}");
+        }
+    }
+
+    #[test]
+    fn what_took_anothers_place_is_waited_for_unless_that_is_stuck() {
+        let behind = [Some(Looked { behind: 1, ..Looked::default() })];
+        for (left, arriving) in [
+            (Left { to_do: 1, ..Left::default() }, true),
+            (Left { held: 1, ..Left::default() }, false),
+            (Left { to_settle: 1, troubled: 1, ..Left::default() }, false),
+            (Left { to_do: 1, paused: true, ..Left::default() }, false),
+        ] {
+            assert_eq!(observe(&left, &behind).arriving, arriving, "{left:?}");
+        }
+    }
 }

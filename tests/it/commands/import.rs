@@ -242,3 +242,24 @@ fn an_api_that_cannot_be_reached_makes_it_4_and_it_goes_on_later() {
     site.run(&["import", "in"]).expect(0);
     assert_eq!(site.summary().documents, 1);
 }
+
+#[test]
+fn a_database_that_cannot_be_used_makes_it_3_and_it_goes_on_later() {
+    let sandbox = Options { latency: Duration::from_millis(100), ..Options::default() };
+    let site = Builder { sandbox, ..Builder::default() }.build();
+    site.write("in/a.png", image(Format::Png, 1));
+    let documents: Vec<_> = (1..=100).map(|number| entry(&number.to_string(), number, "a.png")).collect();
+    site.write("in/a.manifest.json", manifest(&documents));
+
+    let mut import = site.start(&["import", "in", "--give-up-after", "1s"]);
+    import.wait_until("it is in the middle of it", || site.ledger().len() > 20);
+    let backup = rusqlite::Connection::open(site.at("state/queue.db")).unwrap();
+    backup.busy_timeout(Duration::from_secs(10)).unwrap();
+    backup.execute_batch("BEGIN IMMEDIATE").unwrap();
+    import.finish().expect(3).says("the database could not be used for too long");
+    drop(backup);
+
+    site.run(&["import", "in"]).expect(0);
+    let summary = site.summary();
+    assert_eq!((summary.documents, summary.doubled), (100, 0), "{summary}");
+}
