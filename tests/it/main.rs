@@ -5,8 +5,12 @@
 //!
 //! Each test has its own folders, database, stand-in, and processes, so that they run side by side. Nothing waits for
 //! a fixed time: a condition is polled, and a deadline fails the test.
+//!
+//! `tests/README.md` says what each folder is about, and which suite a new fault belongs to.
 
 // The modules are marked as tests so that the lints for tests hold for their helpers too.
+#[cfg(test)]
+mod ci;
 #[cfg(test)]
 mod commands;
 #[cfg(test)]

@@ -8,4 +8,5 @@ mod import;
 mod queue_control;
 mod readme;
 mod run_once;
+mod snapshots;
 mod verify;
