@@ -20,7 +20,7 @@ use crate::{
     exchange::{Exchange, Fault},
     operation::Operation,
     outcome::{Outcome, PauseCause},
-    pacer::{Call, Pacer, Place, Room, Told, flight::Load},
+    pacer::{LimitReport, Pacer, Reservation, Room, Ticket, concurrency::LoadSignal},
     queue::control::Cause,
 };
 
@@ -72,7 +72,7 @@ struct Turn<'a> {
     account: &'a Account,
     operation: Operation,
     bytes: u64,
-    call: Option<Call>,
+    ticket: Option<Ticket>,
 }
 
 impl Drop for Turn<'_> {
@@ -80,8 +80,8 @@ impl Drop for Turn<'_> {
         {
             let mut state = self.account.state();
             state.under_way = state.under_way.saturating_sub(1);
-            if let Some(call) = self.call.take() {
-                state.pacer.unused(self.operation, call, self.bytes, self.account.started.elapsed());
+            if let Some(ticket) = self.ticket.take() {
+                state.pacer.cancel(self.operation, ticket, self.bytes, self.account.started.elapsed());
             }
         }
         self.account.answered.notify_waiters();
@@ -151,29 +151,29 @@ impl Account {
     pub async fn slot(&self, operation: Operation, bytes: u64) -> Result<Slot<'_>, NotNow> {
         loop {
             let answered = self.answered.notified();
-            let place = {
+            let reservation = {
                 let mut state = self.state();
                 if let Some(cause) = state.paused {
                     return Err(NotNow::Paused(cause));
                 }
-                let place = if state.doubts > 0 || (state.on_trial && state.under_way > 0) {
-                    Place::Ask(ON_TRIAL_LOOK)
+                let reservation = if state.doubts > 0 || (state.on_trial && state.under_way > 0) {
+                    Reservation::AskAgain(ON_TRIAL_LOOK)
                 } else {
-                    state.pacer.place(operation, bytes, self.started.elapsed())
+                    state.pacer.reserve(operation, bytes, self.started.elapsed())
                 };
-                state.under_way += usize::from(matches!(place, Place::After(..)));
-                place
+                state.under_way += usize::from(matches!(reservation, Reservation::Granted(..)));
+                reservation
             };
-            let (wait, call) = match place {
-                Place::Later(wait) => return Err(NotNow::Later(wait)),
-                Place::Ask(wait) => {
+            let (wait, ticket) = match reservation {
+                Reservation::Later(wait) => return Err(NotNow::Later(wait)),
+                Reservation::AskAgain(wait) => {
                     // Whether an answer came or the time is over: it asks again.
                     drop(tokio::time::timeout(wait, answered).await);
                     continue;
                 }
-                Place::After(wait, call) => (wait, call),
+                Reservation::Granted(wait, ticket) => (wait, ticket),
             };
-            let turn = Turn { account: self, operation, bytes, call: Some(call) };
+            let turn = Turn { account: self, operation, bytes, ticket: Some(ticket) };
             if !wait.is_zero() {
                 tokio::time::sleep(wait).await;
             }
@@ -187,7 +187,7 @@ impl Account {
                 }
                 // A doubt may have come up while it was in line.
                 state.doubts == 0
-                    && turn.call.is_some_and(|call| state.pacer.stands(operation, call, self.started.elapsed()))
+                    && turn.ticket.is_some_and(|ticket| state.pacer.is_valid(operation, ticket, self.started.elapsed()))
             };
             if still {
                 return Ok(Slot { turn, _permit: permit });
@@ -200,7 +200,7 @@ impl Account {
         let Slot { mut turn, _permit: permit } = slot;
         let (operation, bytes) = (turn.operation, turn.bytes);
         let limits = exchange.limits();
-        let told = Told {
+        let report = LimitReport {
             remaining: limits.and_then(|limits| limits.remaining),
             reset: limits.and_then(|limits| limits.full_in(exchange.started.after(exchange.took))),
         };
@@ -209,10 +209,10 @@ impl Account {
         let now = self.started.elapsed();
         let cause = {
             let mut state = self.state();
-            if let Some(call) = turn.call.take() {
+            if let Some(ticket) = turn.ticket.take() {
                 match outcome {
-                    Outcome::Throttled { wait, .. } => state.pacer.refused(operation, call, told, *wait, now),
-                    _ => state.pacer.answered(operation, call, told, counted, now),
+                    Outcome::Throttled { wait, .. } => state.pacer.on_refused(operation, ticket, report, *wait, now),
+                    _ => state.pacer.on_answer(operation, ticket, report, counted, now),
                 }
             }
             match outcome {
@@ -243,7 +243,7 @@ impl Account {
                 | Outcome::SourceUnreadable(_) => None,
             }
         };
-        self.slots.note(load(exchange, outcome), exchange.took, bytes);
+        self.slots.on_sample(load_signal(exchange, outcome), exchange.took, bytes);
         drop(permit);
         self.answered.notify_waiters();
         cause
@@ -339,16 +339,16 @@ impl Account {
 }
 
 /// What a call says about how loaded the API is.
-fn load(exchange: &Exchange, outcome: &Outcome) -> Load {
+fn load_signal(exchange: &Exchange, outcome: &Outcome) -> LoadSignal {
     if matches!(outcome, Outcome::Throttled { .. }) {
-        return Load::Refused;
+        return LoadSignal::Refused;
     }
     match &exchange.result {
-        Ok(answer) if answer.status >= 500 => Load::Overloaded,
-        Ok(_) => Load::Fine,
-        Err(Fault::Reset(_) | Fault::Stalled(_) | Fault::NoAnswer(_) | Fault::Connect(_)) => Load::Overloaded,
+        Ok(answer) if answer.status >= 500 => LoadSignal::Overloaded,
+        Ok(_) => LoadSignal::Ok,
+        Err(Fault::Reset(_) | Fault::Stalled(_) | Fault::NoAnswer(_) | Fault::Connect(_)) => LoadSignal::Overloaded,
         Err(
             Fault::Resolve(_) | Fault::Tls(_) | Fault::SourceChanged | Fault::SourceUnreadable(_) | Fault::Local(_),
-        ) => Load::Nothing,
+        ) => LoadSignal::None,
     }
 }

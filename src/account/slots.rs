@@ -1,7 +1,7 @@
 //! The slots for calls under way, which all accounts share, and who gets the next one.
 //!
 //! First come, first served, except that small calls keep a share: large bodies take a slot of it only while nobody
-//! small waits. How many slots there are is decided by [`Flight`].
+//! small waits. How many slots there are is decided by [`ConcurrencyLimit`].
 //!
 //! Dropping the future of [`Slots::acquire`] gives up its place in the line, or the slot that it was just given.
 
@@ -13,7 +13,7 @@ use std::{
 
 use tokio::{sync::oneshot, time::Instant};
 
-use crate::pacer::flight::{Flight, Load, Sample};
+use crate::pacer::concurrency::{ConcurrencyLimit, LoadSignal, Sample};
 
 /// A body of so many bytes is large.
 const LARGE_BYTES: u64 = 1 << 20;
@@ -28,7 +28,7 @@ pub struct Slots {
 }
 
 struct State {
-    flight: Flight,
+    limit: ConcurrencyLimit,
     under_way: usize,
     large: usize,
     small_line: VecDeque<oneshot::Sender<Permit>>,
@@ -55,7 +55,7 @@ impl State {
 
     /// Whether a large call may go out with so many under way.
     fn large_fits(&self) -> bool {
-        let limit = self.flight.limit();
+        let limit = self.limit.limit();
         self.under_way < limit && (self.small_line.is_empty() || self.large < limit - Self::kept(limit))
     }
 
@@ -66,7 +66,7 @@ impl State {
 
     /// The next in line, with whether it is large, where there is a slot for it.
     fn next(&mut self) -> Option<(oneshot::Sender<Permit>, bool)> {
-        let limit = self.flight.limit();
+        let limit = self.limit.limit();
         if self.under_way >= limit {
             return None;
         }
@@ -86,7 +86,7 @@ impl Slots {
     pub fn new(most: usize) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::new(State {
-                flight: Flight::new(most),
+                limit: ConcurrencyLimit::new(most),
                 under_way: 0,
                 large: 0,
                 small_line: VecDeque::new(),
@@ -99,7 +99,7 @@ impl Slots {
     /// How many calls may be under way now.
     #[must_use]
     pub fn limit(&self) -> usize {
-        self.state().flight.limit()
+        self.state().limit.limit()
     }
 
     /// How many calls are under way.
@@ -113,7 +113,7 @@ impl Slots {
         let large = bytes >= LARGE_BYTES;
         let turn = {
             let mut state = self.state();
-            let limit = state.flight.limit();
+            let limit = state.limit.limit();
             let fits = if large {
                 state.large_line.is_empty() && state.large_fits()
             } else {
@@ -132,17 +132,17 @@ impl Slots {
     }
 
     /// Learns from a call that began so long ago.
-    pub(super) fn note(self: &Arc<Self>, load: Load, took: Duration, bytes: u64) {
+    pub(super) fn on_sample(self: &Arc<Self>, signal: LoadSignal, took: Duration, bytes: u64) {
         let now = self.started.elapsed();
-        let sample = Sample { load, began: now.saturating_sub(took), took, bytes };
+        let sample = Sample { signal, began: now.saturating_sub(took), took, bytes };
         let (before, after) = {
             let mut state = self.state();
-            let before = state.flight.limit();
-            state.flight.note(&sample, now);
-            (before, state.flight.limit())
+            let before = state.limit.limit();
+            state.limit.on_sample(&sample, now);
+            (before, state.limit.limit())
         };
         if after < before {
-            tracing::debug!(limit = after, ?load, "fewer calls at once");
+            tracing::debug!(limit = after, ?signal, "fewer calls at once");
         } else if after > before {
             self.hand_on();
         }
@@ -250,7 +250,7 @@ mod tests {
     #[test]
     fn an_overload_leaves_fewer_slots() {
         let slots = Slots::new(8);
-        slots.note(Load::Overloaded, Duration::ZERO, 1);
+        slots.on_sample(LoadSignal::Overloaded, Duration::ZERO, 1);
         assert_eq!(slots.limit(), 5);
         let _held: Vec<_> = (0..5).map(|_| at_once(&slots, 1)).collect();
         assert!(slots.acquire(1).now_or_never().is_none());

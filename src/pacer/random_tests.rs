@@ -1,5 +1,4 @@
-//! The pacer against limits of all shapes by chance, with workers, latencies and beginnings by chance; the same ones in
-//! each run.
+//! The pacer against random limits of all shapes, with random workers, latencies and phases, from fixed seeds.
 
 use super::{simulator::*, *};
 
@@ -28,17 +27,19 @@ fn forty_calls_of_ten_in_four_seconds_take_little_longer_than_they_must_whenever
         run.most = 40;
         run.go_on(SECS(60));
         assert_eq!(run.passed, 40, "{seed}: {shape:?}");
-        // What is under way at the first refusal is refused with it.
-        more_than_three += u32::from(run.refused > 3);
-        assert!(run.refused <= 5, "{seed}: {shape:?}: {} refused", run.refused);
-        // What the quota takes is 12 seconds.
-        assert!(run.now <= MS(15_600), "{seed}: {shape:?}: {:?}", run.now);
+        // The quota takes 12 seconds. Forty calls are too few to learn that reports do not describe a GCRA bucket.
+        let (most, took) = if shape.is_gcra() { (5, MS(15_600)) } else { (12, SECS(20)) };
+        assert!(run.refused <= most, "{seed}: {shape:?}: {} refused", run.refused);
+        assert!(run.now <= took, "{seed}: {shape:?}: {:?}", run.now);
+        // Calls in flight at the first refusal are refused with it.
+        more_than_three += u32::from(shape.is_gcra() && run.refused > 3);
     }
-    assert!(more_than_three <= 3, "{more_than_three} of 600 runs");
+    assert!(more_than_three <= 1, "{more_than_three} of 200 runs");
 }
 
 #[test]
-fn whatever_the_quota_is_nearly_all_of_it_is_used_by_what_is_told() {
+fn whatever_the_reported_quota_is_most_of_it_is_used() {
+    let mut failures = Vec::new();
     for seed in 0..200 {
         let mut chance = Chance(seed);
         let (count, seconds) = chance.one_of([
@@ -69,14 +70,19 @@ fn whatever_the_quota_is_nearly_all_of_it_is_used_by_what_is_told() {
         let (passed, refused) = run.go_on(span);
         let used = passed as f64 / span.as_secs_f64() / shape.rate().min(run.speed());
         let what = format!("{seed}: {shape:?} {latency:?}: {learning:?}, then {passed} passed, {refused} refused");
-        assert!(learning.1 <= 8 + learning.0 / 100, "{what}");
-        assert!(refused <= 3 + passed / 100, "{what}");
-        assert!(used >= 0.95, "{what}, {used:.3}");
+        let (share, one_in) = shape.bounds();
+        // A window ends for all calls in flight at once, of up to 32 workers.
+        let at_once = if shape.is_gcra() { 8 } else { 32 };
+        let learnt = learning.1 <= at_once + learning.0 / one_in;
+        if !learnt || refused > 3 + passed / one_in || used < share {
+            failures.push(format!("{what}, {used:.3}"));
+        }
     }
+    assert!(failures.is_empty(), "{failures:#?}");
 }
 
 #[test]
-fn the_search_for_a_rate_that_nobody_tells_never_gets_stuck() {
+fn the_search_for_an_unreported_rate_never_gets_stuck() {
     let mut all = Vec::new();
     for seed in 0..160 {
         let mut chance = Chance(seed);

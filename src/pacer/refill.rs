@@ -1,21 +1,21 @@
-//! How fast the bucket of a limit fills, from what the answers say.
+//! Estimates how fast the bucket of a reported limit refills.
 //!
-//! Two sources, and the better one counts: each call that is taken out of a bucket moves the moment when it is full by
-//! the time that one call takes to come back; and what remains grows between two answers. The API rounds the moment up
-//! to whole seconds (sandbox; the guide shows whole numbers), so every estimate is kept on the slow side.
+//! Two sources, of which the higher counts: each call taken out of a GCRA bucket moves the moment when it is full by one
+//! call's interval; and the remaining calls grow between two answers. The API rounds that moment up to whole seconds, so
+//! every estimate is a lower one.
 
 use std::time::Duration;
 
-/// What was seen of a bucket.
+/// Observations of a bucket.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Refill {
-    /// The fullest that the bucket was seen.
+    /// The fullest that the bucket was seen, which later reports are compared with.
     reference: Option<Seen>,
-    /// From the moment when it is full, in calls a second, and how many calls that rests on.
+    /// Rate from the moment when the bucket is full, in calls a second, and the number of calls that it rests on.
     by_reset: Option<(f64, f64)>,
-    /// From what remained, in calls a second.
+    /// Rate from the growth of what remains.
     by_growth: Option<f64>,
-    /// Where the measurement of the growth began: what remained, when, and the calls counted since.
+    /// Start of the growth measurement: what remained, when, and the calls counted since.
     growth_from: Option<(f64, Duration, f64)>,
 }
 
@@ -25,12 +25,12 @@ struct Seen {
     reset: f64,
 }
 
-/// The growth is measured anew after so long, and counts from so many calls on.
+/// Growth is measured over this span, and counts from this many calls on.
 const GROWTH_SPAN: Duration = Duration::from_secs(5);
 const GROWTH_CALLS: f64 = 8.0;
 
 impl Refill {
-    /// Calls a second; nothing where it is not known.
+    /// Calls a second, where that is known.
     pub(super) fn rate(&self) -> Option<f64> {
         match (self.by_reset, self.by_growth) {
             (Some((reset, _)), Some(growth)) => Some(reset.max(growth)),
@@ -39,14 +39,14 @@ impl Refill {
     }
 
     /// A call was counted.
-    pub(super) fn counted(&mut self) {
+    pub(super) fn on_counted(&mut self) {
         if let Some((_, _, calls)) = &mut self.growth_from {
             *calls += 1.0;
         }
     }
 
-    /// An answer said what remains, and how long until the bucket is full.
-    pub(super) fn told(&mut self, remaining: f64, reset: Option<Duration>, now: Duration) {
+    /// An answer reported the remaining calls, and the time until the bucket is full.
+    pub(super) fn on_report(&mut self, remaining: f64, reset: Option<Duration>, now: Duration) {
         self.measure_growth(remaining, now);
         let Some(reset) = reset.map(|reset| reset.as_secs_f64()) else { return };
         let Some(full) = self.reference.filter(|full| remaining < full.remaining) else {
@@ -55,37 +55,41 @@ impl Refill {
         };
         let (taken, later) = (full.remaining - remaining, reset - full.reset);
         if later <= -1.0 {
-            // A bucket that drips is never full sooner with fewer calls left, so that this is none.
+            // Full sooner although fewer calls are left: that is no GCRA bucket, so it says nothing about a rate.
             return;
         }
-        let rate =
-            if later >= 1.0 { (taken / (later + 1.0)).max(taken / reset.max(1.0)) } else { taken / reset.max(1.0) };
-        // Where the moment did not move, that is the least that the rate can be, which says nothing against a higher one.
-        let says_little = later < 1.0 && self.by_reset.is_some_and(|(before, _)| rate < before);
-        if !says_little && self.by_reset.is_none_or(|(_, weight)| taken >= weight / 2.0) {
+        let since_full = reset.max(1.0);
+        let rate = if later >= 1.0 {
+            (taken / (later + 1.0)).max(taken / since_full)
+        } else {
+            // The moment did not move visibly. Half a call for the one that was taken before the reference was seen.
+            (taken + 0.5) / since_full
+        };
+        // In that case the rate is a lower bound, which does not contradict a higher one.
+        let is_weaker = later < 1.0 && self.by_reset.is_some_and(|(before, _)| rate < before);
+        if !is_weaker && self.by_reset.is_none_or(|(_, weight)| taken >= weight / 2.0) {
             let weight = self.by_reset.map_or(taken, |(_, weight)| taken.max(weight * 0.99));
             self.by_reset = Some((rate, weight));
         }
     }
 
-    /// A call was turned away, and the next fits after so long: what was seen before does not hold any more.
-    pub(super) fn refused(&mut self, asked: Option<Duration>, reset: Option<Duration>) {
+    /// A call was refused, so the observations so far do not hold any more; the next call fits after `retry_after`.
+    pub(super) fn on_refused(&mut self, retry_after: Option<Duration>, reset: Option<Duration>) {
         let fullest = self.reference.take().map(|full| full.remaining + 1.0);
         self.growth_from = None;
-        // The rate stands until something better is seen, which little is enough for.
-        // What grew may have been a lump, as it is where a window slides.
+        // The rate is kept until little evidence replaces it. Growth may have come in one step, so it counts no more.
         let rate = self.by_reset.map(|(rate, _)| rate).or(self.by_growth);
         self.by_reset = rate.map(|rate| (rate, 1.0));
         self.by_growth = None;
-        let asked = asked.map(|asked| asked.as_secs_f64()).filter(|asked| *asked > 0.0);
-        if let Some(asked) = asked
-            && self.rate().is_none()
+        let retry_after = retry_after.map(|wait| wait.as_secs_f64()).filter(|wait| *wait > 0.0);
+        if let Some(retry_after) = retry_after
+            && self.by_reset.is_none()
         {
-            // The wait is rounded up to whole seconds, which hides a fast refill; all that there was until it is full
-            // again tells more, unless that is so soon that it is rounded as much.
+            // The wait is rounded up to seconds, which hides a fast refill. A full bucket over the time that it takes to
+            // fill is more exact, unless that time is as short.
             let reset = reset.map(|reset| reset.as_secs_f64()).filter(|reset| *reset >= 2.0);
-            let whole = fullest.zip(reset).map_or(0.0, |(fullest, reset)| fullest / reset);
-            self.by_reset = Some(((1.0 / asked).max(whole), 1.0));
+            let by_bucket = fullest.zip(reset).map_or(0.0, |(fullest, reset)| fullest / reset);
+            self.by_reset = Some(((1.0 / retry_after).max(by_bucket), 1.0));
         }
     }
 
@@ -98,7 +102,7 @@ impl Refill {
         let grown = remaining - from + calls;
         if grown >= GROWTH_CALLS && span >= Duration::from_millis(200) {
             let found = (grown - 1.0) / span.as_secs_f64();
-            // A bucket that was full meanwhile let some go by, so that less than before is believed slowly.
+            // The bucket may have been full in between, so a lower rate is followed slowly.
             let rate = self
                 .by_growth
                 .map_or(found, |before| if found > before { found } else { before * 0.98 + found * 0.02 });

@@ -1,11 +1,15 @@
-//! The search for a rate that nobody tells: below one that was refused, above one that was let through.
+//! The search for a rate that no answer reports: below one that was refused, above one that passed.
 //!
-//! What flowed in between two refusals is the rate only where nothing was left unused meanwhile. A bucket that holds a
-//! single call runs over at every call that comes a little late, so that there it is found by halving: each refusal
-//! says that the rate was too high, each run of calls that passed that it was not.
+//! What flowed in between two refusals is the rate only where nothing was left unused in between. A bucket that holds a
+//! single call overflows at every call that comes a little late, so the rate is found by bisection: each refusal says
+//! that it was too high, each run of calls that passed that it was not.
 
-/// Near enough to a rate that was refused.
+/// A rate this close below a refused one is near enough.
 const NEAR: f64 = 1.02;
+
+/// The largest step up, and the first one after a rate that was once refused has passed.
+const STEP: f64 = 0.25;
+const FIRST_STEP: f64 = 0.01;
 
 /// Bounds of a rate, in calls a second.
 #[derive(Debug, Clone, Copy)]
@@ -14,13 +18,9 @@ pub(super) struct Search {
     passed: Option<f64>,
     /// The rate at which a call was last refused.
     refused: Option<f64>,
-    /// By how much it grows where nothing is known to be too high.
+    /// The next step up where no rate is known to be too high.
     step: f64,
 }
-
-/// It grows by so much at most, and by so little at first where a rate that was refused has come to pass.
-const STEP: f64 = 0.25;
-const FIRST_STEP: f64 = 0.01;
 
 impl Default for Search {
     fn default() -> Self {
@@ -29,22 +29,22 @@ impl Default for Search {
 }
 
 impl Search {
-    /// A call was refused at this rate, if there was one, and so much flowed in since the refusal before; returns how
-    /// fast to go on.
-    pub(super) fn refused(&mut self, rate: Option<f64>, flowed_in: f64) -> f64 {
+    /// A call was refused at `rate`, where one is known, and calls flowed in at `flowed_in` since the refusal before.
+    /// Returns the rate to continue with: at least `least_share` of the one before.
+    pub(super) fn refused(&mut self, rate: Option<f64>, flowed_in: f64, least_share: f64) -> f64 {
         let Some(rate) = rate else { return flowed_in };
-        // A rate that passed for a while because much had been saved up does not any more.
+        // A rate that passed only while a saved-up burst lasted does not count any more.
         self.passed = self.passed.filter(|passed| *passed < rate * 0.995);
         self.refused = Some(rate);
-        self.passed.map_or(flowed_in, |passed| passed.max(flowed_in)).min(rate * 0.98)
+        self.passed.unwrap_or(0.0).max(flowed_in).clamp(rate * least_share, rate * 0.98)
     }
 
-    /// A run of calls passed at this rate; returns what to try next.
+    /// A run of calls passed at `rate`; returns what to try next.
     pub(super) fn passed(&mut self, rate: f64) -> f64 {
         self.passed = Some(self.passed.map_or(rate, |passed| passed.max(rate)));
         match self.refused {
             Some(refused) if rate > refused => {
-                // It has become more than it was, or the refusal had another reason.
+                // The limit was raised, or the refusal had another reason.
                 self.refused = None;
                 self.step = FIRST_STEP;
                 rate * (1.0 + FIRST_STEP)
@@ -58,7 +58,7 @@ impl Search {
         }
     }
 
-    /// Whether there is a rate that was refused, and this one lies close below it.
+    /// Whether `rate` lies close below one that was refused.
     pub(super) fn is_near(&self, rate: f64) -> bool {
         self.refused.is_some_and(|refused| rate * NEAR >= refused)
     }

