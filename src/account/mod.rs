@@ -1,9 +1,10 @@
-//! One account at the API: its client, its pace, and whether it may send at all.
+//! One account at the API: its client, its pacer and its circuit breaker.
 //!
-//! Shared by all jobs of the drops that use it. What it decides lives in [`crate::pacer`]; here are only the locks and
-//! the waiting. A call first gets its turn from the pace, then a slot, so that a kind of call that has to wait keeps no
-//! other kind from going on.
+//! Shared by all jobs of the drops that use it. Decisions live in [`crate::pacer`] and [`breaker`]; this module holds the
+//! locks and does the waiting. A call first reserves its place with the pacer, then takes a slot, so that a kind of call
+//! that has to wait does not block the other kinds.
 
+mod breaker;
 mod slots;
 
 use std::{
@@ -13,8 +14,11 @@ use std::{
 
 use tokio::{sync::Notify, time::Instant};
 
-use self::slots::Permit;
 pub use self::slots::Slots;
+use self::{
+    breaker::{Admits, Breaker},
+    slots::Permit,
+};
 use crate::{
     api::Client,
     exchange::{Exchange, Fault},
@@ -24,16 +28,8 @@ use crate::{
     queue::control::Cause,
 };
 
-/// After so many calls in a row that failed for want of a working API, one call at a time finds out whether it works
-/// again.
-const FAILURES_TO_OUTAGE: u32 = 10;
-
-/// How long an account whose trial call failed is left alone, first and at most.
-const REST_FIRST: Duration = Duration::from_secs(2);
-const REST_MAX: Duration = Duration::from_secs(60);
-
-/// While one call is on trial, the others ask again so often at least.
-const ON_TRIAL_LOOK: Duration = Duration::from_millis(200);
+/// While a trial call is in flight, other calls ask again at least this often.
+const TRIAL_POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// An account at the API.
 pub struct Account {
@@ -42,44 +38,39 @@ pub struct Account {
     /// How it is reached.
     pub client: Client,
     slots: Arc<Slots>,
-    state: Mutex<State>,
-    /// An answer came that may let those go who had to ask again.
+    state: Mutex<AccountState>,
+    /// Wakes the calls that wait to ask again.
     answered: Notify,
-    /// Held by whoever asks whether the key works.
+    /// Held while one call asks whether the key works.
     asking: tokio::sync::Mutex<()>,
     started: Instant,
 }
 
-struct State {
+struct AccountState {
     pacer: Pacer,
-    paused: Option<Cause>,
-    failures: u32,
+    breaker: Breaker,
     last_success: Instant,
-    /// When the last call began for which the key worked.
+    /// When the latest call began for which the key worked.
     key_worked: Option<Instant>,
-    /// Calls that have their turn.
-    under_way: usize,
-    /// It was stopped, and no call has worked since: one goes out at a time.
-    on_trial: bool,
-    /// Calls were refused for the key, and whether the key works at all is not known yet: so many ask.
-    doubts: usize,
-    /// How long to leave it alone after its trial failed.
-    rest: Duration,
+    /// Calls that hold a reservation.
+    in_flight: usize,
+    /// Refusals of the key that are being looked into; no call goes out meanwhile.
+    key_doubts: usize,
 }
 
-/// A call's turn in the pace; where it is not used, it is given back.
-struct Turn<'a> {
+/// A call's reservation with the pacer; cancelled on drop unless the call was sent.
+struct ReservedTurn<'a> {
     account: &'a Account,
     operation: Operation,
     bytes: u64,
     ticket: Option<Ticket>,
 }
 
-impl Drop for Turn<'_> {
+impl Drop for ReservedTurn<'_> {
     fn drop(&mut self) {
         {
             let mut state = self.account.state();
-            state.under_way = state.under_way.saturating_sub(1);
+            state.in_flight = state.in_flight.saturating_sub(1);
             if let Some(ticket) = self.ticket.take() {
                 state.pacer.cancel(self.operation, ticket, self.bytes, self.account.started.elapsed());
             }
@@ -88,7 +79,7 @@ impl Drop for Turn<'_> {
     }
 }
 
-/// Nothing goes out while this lives.
+/// A doubt about the key: no call goes out while this lives.
 #[must_use]
 pub struct Doubt<'a>(&'a Account);
 
@@ -96,23 +87,23 @@ impl Drop for Doubt<'_> {
     fn drop(&mut self) {
         {
             let mut state = self.0.state();
-            state.doubts = state.doubts.saturating_sub(1);
+            state.key_doubts = state.key_doubts.saturating_sub(1);
         }
         self.0.answered.notify_waiters();
     }
 }
 
-/// A call may go out. Its slot is free again when this is dropped, or when [`Account::learn`] takes it.
+/// Permission for one call. Its slot is freed when this is dropped, or when [`Account::learn`] takes it.
 #[must_use]
 pub struct Slot<'a> {
-    turn: Turn<'a>,
+    turn: ReservedTurn<'a>,
     _permit: Permit,
 }
 
 /// Why a call may not go out now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotNow {
-    /// A limit leaves no room before so long.
+    /// A limit leaves no room before this time has passed.
     Later(Duration),
     /// The account is stopped.
     Paused(Cause),
@@ -123,70 +114,66 @@ impl Account {
     #[must_use]
     pub fn new(scope: String, client: Client, slots: Arc<Slots>, pacer: Pacer) -> Self {
         let started = Instant::now();
-        let state = State {
+        let state = AccountState {
             pacer,
-            paused: None,
-            failures: 0,
+            breaker: Breaker::new(),
             last_success: started,
             key_worked: None,
-            under_way: 0,
-            on_trial: false,
-            doubts: 0,
-            rest: Duration::ZERO,
+            in_flight: 0,
+            key_doubts: 0,
         };
         let state = Mutex::new(state);
         Self { scope, client, slots, state, answered: Notify::new(), asking: tokio::sync::Mutex::default(), started }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, AccountState> {
         // A panic while the lock was held cannot leave the state half changed: every change is one assignment.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a short while for the pace, and for a slot. Safe to drop.
+    /// Waits briefly for the pacer, then for a slot. Cancel safe.
     ///
     /// # Errors
     ///
-    /// [`NotNow`] where the job is better put off.
+    /// [`NotNow`] where the job is better postponed.
     pub async fn slot(&self, operation: Operation, bytes: u64) -> Result<Slot<'_>, NotNow> {
         loop {
             let answered = self.answered.notified();
             let reservation = {
                 let mut state = self.state();
-                if let Some(cause) = state.paused {
-                    return Err(NotNow::Paused(cause));
-                }
-                let reservation = if state.doubts > 0 || (state.on_trial && state.under_way > 0) {
-                    Reservation::AskAgain(ON_TRIAL_LOOK)
-                } else {
-                    state.pacer.reserve(operation, bytes, self.started.elapsed())
+                let reservation = match state.breaker.admits(state.in_flight) {
+                    Admits::No(cause) => return Err(NotNow::Paused(cause)),
+                    Admits::Yes if state.key_doubts == 0 => {
+                        state.pacer.reserve(operation, bytes, self.started.elapsed())
+                    }
+                    Admits::Yes | Admits::AfterTrial => Reservation::AskAgain(TRIAL_POLL_INTERVAL),
                 };
-                state.under_way += usize::from(matches!(reservation, Reservation::Granted(..)));
+                state.in_flight += usize::from(matches!(reservation, Reservation::Granted(..)));
                 reservation
             };
             let (wait, ticket) = match reservation {
                 Reservation::Later(wait) => return Err(NotNow::Later(wait)),
                 Reservation::AskAgain(wait) => {
-                    // Whether an answer came or the time is over: it asks again.
+                    // Woken by an answer or by the timeout: either way it asks again.
                     drop(tokio::time::timeout(wait, answered).await);
                     continue;
                 }
                 Reservation::Granted(wait, ticket) => (wait, ticket),
             };
-            let turn = Turn { account: self, operation, bytes, ticket: Some(ticket) };
+            let turn = ReservedTurn { account: self, operation, bytes, ticket: Some(ticket) };
             if !wait.is_zero() {
                 tokio::time::sleep(wait).await;
             }
-            // The line for slots is closed by nothing but a defect.
+            // Only a defect closes the line for slots.
             let permit = self.slots.acquire(bytes).await.ok_or(NotNow::Paused(Cause::Operator))?;
             let still = {
                 let mut state = self.state();
-                if let Some(cause) = state.paused {
+                if let Some(cause) = state.breaker.open_cause() {
                     drop(state);
                     return Err(NotNow::Paused(cause));
                 }
-                // A doubt may have come up while it was in line.
-                state.doubts == 0
+                // A doubt may have come up while it waited for a slot.
+                state.key_doubts == 0
                     && turn.ticket.is_some_and(|ticket| state.pacer.is_valid(operation, ticket, self.started.elapsed()))
             };
             if still {
@@ -195,7 +182,7 @@ impl Account {
         }
     }
 
-    /// Learns from a call; returns the cause where the account should now be stopped.
+    /// Learns from a call; returns the cause where it trips the breaker and the account is to be paused.
     pub fn learn(&self, slot: Slot<'_>, exchange: &Exchange, outcome: &Outcome) -> Option<Cause> {
         let Slot { mut turn, _permit: permit } = slot;
         let (operation, bytes) = (turn.operation, turn.bytes);
@@ -204,7 +191,7 @@ impl Account {
             remaining: limits.and_then(|limits| limits.remaining),
             reset: limits.and_then(|limits| limits.full_in(exchange.started.after(exchange.took))),
         };
-        // Every other answer, and silence after the whole request, may have been counted.
+        // The API may have counted a call that it answered, and one that got no answer after its whole request was sent.
         let counted = exchange.result.is_ok() || exchange.handed_over;
         let now = self.started.elapsed();
         let cause = {
@@ -217,25 +204,20 @@ impl Account {
             }
             match outcome {
                 Outcome::Done(_) | Outcome::Refused(_) => {
-                    state.failures = 0;
                     state.last_success = Instant::now();
                     state.key_worked = state.last_success.checked_sub(exchange.took).max(state.key_worked);
-                    state.on_trial = false;
-                    state.rest = Duration::ZERO;
+                    state.breaker = state.breaker.on_success();
                     None
                 }
                 Outcome::TryAgain(_) | Outcome::Lost(_) => {
-                    state.failures = state.failures.saturating_add(1);
-                    let stops = state.on_trial || state.failures >= FAILURES_TO_OUTAGE;
-                    let stops = stops && state.paused.is_none();
-                    if stops && state.on_trial {
-                        state.rest = (state.rest * 2).clamp(REST_FIRST, REST_MAX);
-                    }
-                    stops.then_some(Cause::Outage)
+                    let (breaker, trip) = state.breaker.on_failure();
+                    state.breaker = breaker;
+                    trip
                 }
-                // At once: whoever else is in line would spend a call on the same answer.
                 Outcome::Paused { cause: PauseCause::QuotaSpent, .. } => {
-                    state.paused.is_none().then_some(Cause::QuotaSpent)
+                    let (breaker, trip) = state.breaker.on_quota_spent();
+                    state.breaker = breaker;
+                    trip
                 }
                 Outcome::Throttled { .. }
                 | Outcome::Paused { cause: PauseCause::KeyRefused, .. }
@@ -249,42 +231,44 @@ impl Account {
         cause
     }
 
-    /// Why it is stopped, if it is.
+    /// Why it is paused, if it is.
     #[must_use]
     pub fn paused(&self) -> Option<Cause> {
-        self.state().paused
+        self.state().breaker.open_cause()
     }
 
-    /// Stops it; returns whether it was not stopped before.
+    /// Pauses it (opens the breaker); returns whether it was not paused before.
     pub fn stop(&self, cause: Cause) -> bool {
-        let before = self.state().paused.replace(cause);
+        let was_open = {
+            let mut state = self.state();
+            let was_open = state.breaker.open_cause().is_some();
+            state.breaker = state.breaker.on_pause(cause);
+            was_open
+        };
         self.answered.notify_waiters();
-        before.is_none()
+        !was_open
     }
 
-    /// Lets it send again: one call at first, all once that has worked.
+    /// Resumes it (half-opens the breaker): one trial call at a time, and all calls once one has worked.
     pub fn start(&self) {
         let mut state = self.state();
-        state.paused = None;
-        state.failures = 0;
-        state.on_trial = true;
+        state.breaker = state.breaker.on_resume();
     }
 
-    /// How long to leave it alone after it was stopped, before anything is tried.
+    /// How long to leave the API alone before anything is tried.
     #[must_use]
     pub fn rest(&self) -> Duration {
-        self.state().rest
+        self.state().breaker.rest()
     }
 
-    /// Holds back every further call until it is known whose refusal one was.
+    /// Holds back every further call until it is known whether a refusal means the key or only one profile.
     pub fn doubt(&self) -> Doubt<'_> {
-        self.state().doubts += 1;
+        self.state().key_doubts += 1;
         Doubt(self)
     }
 
-    /// Finds out, after a call was refused for the key, whether the key works all the same: `refused` is when its answer
-    /// came. One asks at a time, and nobody where a call that began later worked; one that began before may have been let in
-    /// while the key was still good.
+    /// Asks whether the key works, after a call was refused for it at `refused`. One caller asks at a time, and none where
+    /// a call that began later worked; one that began before may have been accepted while the key was still good.
     pub async fn key_works_since<F>(&self, refused: Instant, ask: impl FnOnce() -> F + Send) -> bool
     where
         F: Future<Output = bool> + Send,
@@ -292,7 +276,7 @@ impl Account {
         let _asking = self.asking.lock().await;
         {
             let state = self.state();
-            if state.paused.is_some() {
+            if state.breaker.open_cause().is_some() {
                 return false;
             }
             if state.key_worked.is_some_and(|began| began >= refused) {
@@ -307,38 +291,38 @@ impl Account {
         works
     }
 
-    /// How many more jobs of it are worth taking up.
+    /// How many more of its jobs are worth claiming.
     #[must_use]
     pub fn room(&self) -> Room {
         let mut state = self.state();
         let room = state.pacer.room(self.started.elapsed());
-        if !state.on_trial {
+        if !state.breaker.is_half_open() {
             return room;
         }
-        let jobs = room.jobs.min(usize::from(state.under_way == 0));
-        Room { jobs, again_in: room.again_in.max(ON_TRIAL_LOOK) }
+        let jobs = room.jobs.min(usize::from(state.in_flight == 0));
+        Room { jobs, again_in: room.again_in.max(TRIAL_POLL_INTERVAL) }
     }
 
-    /// How many calls may be under way now, of all accounts that share its slots.
+    /// How many calls may be in flight now, of all accounts that share its slots.
     #[must_use]
     pub fn in_flight_limit(&self) -> usize {
         self.slots.limit()
     }
 
-    /// How many calls are under way now, of all accounts that share its slots.
+    /// How many calls are in flight now, of all accounts that share its slots.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.slots.under_way()
+        self.slots.in_flight()
     }
 
-    /// How long no call has worked.
+    /// Time since a call last worked.
     #[must_use]
     pub fn without_success_for(&self) -> Duration {
         self.state().last_success.elapsed()
     }
 }
 
-/// What a call says about how loaded the API is.
+/// What a call says about the load of the API.
 fn load_signal(exchange: &Exchange, outcome: &Outcome) -> LoadSignal {
     if matches!(outcome, Outcome::Throttled { .. }) {
         return LoadSignal::Refused;

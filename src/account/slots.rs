@@ -1,7 +1,7 @@
-//! The slots for calls under way, which all accounts share, and who gets the next one.
+//! The slots for calls in flight, which all accounts share.
 //!
-//! First come, first served, except that small calls keep a share: large bodies take a slot of it only while nobody
-//! small waits. How many slots there are is decided by [`ConcurrencyLimit`].
+//! First come, first served, except that small calls keep a share of the slots: large bodies use it only while no small
+//! call waits. [`ConcurrencyLimit`] decides how many slots there are.
 //!
 //! Dropping the future of [`Slots::acquire`] gives up its place in the line, or the slot that it was just given.
 
@@ -15,27 +15,27 @@ use tokio::{sync::oneshot, time::Instant};
 
 use crate::pacer::concurrency::{ConcurrencyLimit, LoadSignal, Sample};
 
-/// A body of so many bytes is large.
+/// Bodies of this size and more are large.
 const LARGE_BYTES: u64 = 1 << 20;
 
-/// With fewer slots than these none are kept for small calls.
+/// With fewer slots than this, none are kept for small calls.
 const WORTH_SHARING: usize = 4;
 
 /// The slots of a process.
 pub struct Slots {
-    state: Mutex<State>,
+    state: Mutex<SlotState>,
     started: Instant,
 }
 
-struct State {
+struct SlotState {
     limit: ConcurrencyLimit,
-    under_way: usize,
+    in_flight: usize,
     large: usize,
     small_line: VecDeque<oneshot::Sender<Permit>>,
     large_line: VecDeque<oneshot::Sender<Permit>>,
 }
 
-/// A slot; it is free again when this is dropped.
+/// A slot; dropping it frees the slot.
 pub(super) struct Permit {
     slots: Arc<Slots>,
     large: bool,
@@ -47,31 +47,31 @@ impl std::fmt::Debug for Permit {
     }
 }
 
-impl State {
+impl SlotState {
     /// How many slots small calls keep: a quarter.
     const fn kept(limit: usize) -> usize {
         if limit >= WORTH_SHARING { limit / 4 } else { 0 }
     }
 
-    /// Whether a large call may go out with so many under way.
+    /// Whether a large call may take a slot now.
     fn large_fits(&self) -> bool {
         let limit = self.limit.limit();
-        self.under_way < limit && (self.small_line.is_empty() || self.large < limit - Self::kept(limit))
+        self.in_flight < limit && (self.small_line.is_empty() || self.large < limit - Self::kept(limit))
     }
 
     fn take(&mut self, large: bool) {
-        self.under_way += 1;
+        self.in_flight += 1;
         self.large += usize::from(large);
     }
 
-    /// The next in line, with whether it is large, where there is a slot for it.
+    /// The next call in line and whether it is large, where there is a slot for it.
     fn next(&mut self) -> Option<(oneshot::Sender<Permit>, bool)> {
         let limit = self.limit.limit();
-        if self.under_way >= limit {
+        if self.in_flight >= limit {
             return None;
         }
-        // Large ones go first as long as they leave the share alone, so that neither kind starves the other.
-        let large_first = self.large < limit - Self::kept(limit) && self.large * 4 <= self.under_way * 3;
+        // Large calls go first as long as they stay out of the share, so that neither kind starves the other.
+        let large_first = self.large < limit - Self::kept(limit) && self.large * 4 <= self.in_flight * 3;
         let large = if large_first && !self.large_line.is_empty() { true } else { self.small_line.is_empty() };
         let line = if large { &mut self.large_line } else { &mut self.small_line };
         let next = line.pop_front()?;
@@ -81,13 +81,13 @@ impl State {
 }
 
 impl Slots {
-    /// So many slots at most.
+    /// At most `most` slots.
     #[must_use]
     pub fn new(most: usize) -> Arc<Self> {
         Arc::new(Self {
-            state: Mutex::new(State {
+            state: Mutex::new(SlotState {
                 limit: ConcurrencyLimit::new(most),
-                under_way: 0,
+                in_flight: 0,
                 large: 0,
                 small_line: VecDeque::new(),
                 large_line: VecDeque::new(),
@@ -96,19 +96,19 @@ impl Slots {
         })
     }
 
-    /// How many calls may be under way now.
+    /// How many calls may be in flight now.
     #[must_use]
     pub fn limit(&self) -> usize {
         self.state().limit.limit()
     }
 
-    /// How many calls are under way.
+    /// How many calls are in flight.
     #[must_use]
-    pub fn under_way(&self) -> usize {
-        self.state().under_way
+    pub fn in_flight(&self) -> usize {
+        self.state().in_flight
     }
 
-    /// Waits for a slot for a body of so many bytes.
+    /// Waits for a slot for a body of `bytes`.
     pub(super) async fn acquire(self: &Arc<Self>, bytes: u64) -> Option<Permit> {
         let large = bytes >= LARGE_BYTES;
         let turn = {
@@ -117,7 +117,7 @@ impl Slots {
             let fits = if large {
                 state.large_line.is_empty() && state.large_fits()
             } else {
-                state.small_line.is_empty() && state.under_way < limit
+                state.small_line.is_empty() && state.in_flight < limit
             };
             if fits {
                 state.take(large);
@@ -131,7 +131,7 @@ impl Slots {
         turn.await.ok()
     }
 
-    /// Learns from a call that began so long ago.
+    /// Learns from a call that took `took` and has just ended.
     pub(super) fn on_sample(self: &Arc<Self>, signal: LoadSignal, took: Duration, bytes: u64) {
         let now = self.started.elapsed();
         let sample = Sample { signal, began: now.saturating_sub(took), took, bytes };
@@ -148,17 +148,17 @@ impl Slots {
         }
     }
 
-    /// Gives free slots to those in line.
+    /// Gives free slots to the calls in line.
     fn hand_on(self: &Arc<Self>) {
         loop {
             let next = self.state().next();
             let Some((give, large)) = next else { return };
-            // Whoever has gone away meanwhile leaves the slot to the next: dropping the permit hands it on.
+            // If the waiting call is gone, dropping the permit hands the slot on.
             drop(give.send(Permit { slots: Arc::clone(self), large }));
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, SlotState> {
         // A panic while the lock was held cannot leave the counts half changed.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -168,7 +168,7 @@ impl Drop for Permit {
     fn drop(&mut self) {
         {
             let mut state = self.slots.state();
-            state.under_way = state.under_way.saturating_sub(1);
+            state.in_flight = state.in_flight.saturating_sub(1);
             state.large = state.large.saturating_sub(usize::from(self.large));
         }
         self.slots.hand_on();
@@ -198,9 +198,9 @@ mod tests {
     fn large_bodies_use_every_slot_while_nobody_small_waits() {
         let slots = Slots::new(8);
         let held: Vec<_> = (0..8).map(|_| at_once(&slots, LARGE)).collect();
-        assert_eq!(slots.under_way(), 8);
+        assert_eq!(slots.in_flight(), 8);
         drop(held);
-        assert_eq!(slots.under_way(), 0);
+        assert_eq!(slots.in_flight(), 0);
     }
 
     #[test]
@@ -242,9 +242,9 @@ mod tests {
         // This one was given the slot and never looked.
         drop(given);
         let permit = (&mut last).now_or_never().flatten().expect("the slot comes to the last");
-        assert_eq!(slots.under_way(), 1);
+        assert_eq!(slots.in_flight(), 1);
         drop(permit);
-        assert_eq!(slots.under_way(), 0);
+        assert_eq!(slots.in_flight(), 0);
     }
 
     #[test]
