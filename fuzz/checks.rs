@@ -20,6 +20,7 @@ use passfort_ingest::{
     manifest::{self, Format, Limits, ReadError, Reading},
     operation::Operation,
     outcome::{Outcome, Reply, outcome},
+    queue::scratch::TemporaryStore,
 };
 
 /// What must hold for these bytes.
@@ -71,7 +72,7 @@ fn manifest(data: &[u8], format: Format) {
 /// What a manifest comes to, in words.
 fn readings(input: impl Read + Seek, format: Format, limits: &Limits) -> (Vec<String>, String) {
     let mut given = Vec::new();
-    let result = manifest::read(input, format, limits, &mut |reading| {
+    let result = manifest::read(input, format, limits, &mut TemporaryStore::default(), &mut |reading| {
         let index = match &reading {
             Reading::Entry { entry, .. } => {
                 assert!(entry.sources().count() <= limits.max_images, "more images than are allowed");

@@ -87,7 +87,7 @@ pub fn run(args: &CheckArgs, context: &Context) -> anyhow::Result<Exit> {
     };
     let bar = if context.progress { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
     let printer = Printer::new(io::BufWriter::new(io::stdout()), args.json, bar.clone());
-    let mut check = Check { rules, image_root, references: References::new()?, printer, bar, sum: Sum::default() };
+    let mut check = Check { rules, image_root, references: References::default(), printer, bar, sum: Sum::default() };
     for (number, target) in targets.iter().enumerate() {
         match check.one(number, target, &targets) {
             Ok(()) => {}

@@ -23,7 +23,10 @@ use crate::{
     },
     manifest::{self, Format, ReadError, Reading},
     problem::Problem,
-    queue::admit::{Admission, CheckedFile},
+    queue::{
+        admit::{Admission, CheckedFile},
+        scratch::TemporaryStore,
+    },
 };
 
 /// The rules that a manifest is checked by.
@@ -197,26 +200,32 @@ pub fn stillness(
         still.last_change_ns = still.last_change_ns.max(identity.ctime_ns);
     };
     see(&mut still, &opened.file, &opened.identity, manifest);
-    let read = manifest::read(Whole::of(opened), opened.format, &rules.limits.within(folder), &mut |reading| {
-        if let Reading::Entry { entry, .. } = reading {
-            for source in entry.sources() {
-                let path = join(folder, source.path.as_str());
-                name(&path);
-                match images.open_file(&path) {
-                    Ok(found) => see(&mut still, &found.file, &found.identity, source.path.as_str()),
-                    Err(Refusal::Missing) => {
-                        still.missing += 1;
-                        if still.first_missing.len() < NAMED {
-                            still.first_missing.push(source.path.to_string());
+    let read = manifest::read(
+        Whole::of(opened),
+        opened.format,
+        &rules.limits.within(folder),
+        &mut TemporaryStore::default(),
+        &mut |reading| {
+            if let Reading::Entry { entry, .. } = reading {
+                for source in entry.sources() {
+                    let path = join(folder, source.path.as_str());
+                    name(&path);
+                    match images.open_file(&path) {
+                        Ok(found) => see(&mut still, &found.file, &found.identity, source.path.as_str()),
+                        Err(Refusal::Missing) => {
+                            still.missing += 1;
+                            if still.first_missing.len() < NAMED {
+                                still.first_missing.push(source.path.to_string());
+                            }
                         }
+                        // Said by the examination, with its cure.
+                        Err(Refusal::Unsafe(_) | Refusal::Io(_)) => {}
                     }
-                    // Said by the examination, with its cure.
-                    Err(Refusal::Unsafe(_) | Refusal::Io(_)) => {}
                 }
             }
-        }
-        ControlFlow::Continue(())
-    });
+            ControlFlow::Continue(())
+        },
+    );
     still.signature = signature.digest();
     match read {
         Ok(_) | Err(ReadError::Unusable(_) | ReadError::Cut(_) | ReadError::Stopped) => Ok(still),
@@ -286,16 +295,26 @@ pub fn examine_all(
 ) -> Result<Examined, Unready> {
     let mut buffer = Vec::new();
     let mut last = None;
-    let read = manifest::read(Whole::of(opened), opened.format, &rules.limits.within(folder), &mut |reading| {
-        if let Reading::Invalid { problems, .. } = &reading {
-            last = problems.first().cloned();
-        }
-        let index = match &reading {
-            Reading::Entry { entry, .. } => entry.index,
-            Reading::Invalid { index, .. } => *index,
-        };
-        if index < skip { ControlFlow::Continue(()) } else { each(found(reading, images, folder, rules, &mut buffer)) }
-    });
+    let read = manifest::read(
+        Whole::of(opened),
+        opened.format,
+        &rules.limits.within(folder),
+        &mut TemporaryStore::default(),
+        &mut |reading| {
+            if let Reading::Invalid { problems, .. } = &reading {
+                last = problems.first().cloned();
+            }
+            let index = match &reading {
+                Reading::Entry { entry, .. } => entry.index,
+                Reading::Invalid { index, .. } => *index,
+            };
+            if index < skip {
+                ControlFlow::Continue(())
+            } else {
+                each(found(reading, images, folder, rules, &mut buffer))
+            }
+        },
+    );
     let now = Identity::now(&opened.file)?;
     if !now.same_content(&opened.identity) {
         return Err(Unready::Changed);

@@ -1,7 +1,6 @@
 //! The CSV manifest: one image or file a row, and rows of one reference are one document.
 //!
-//! Rows of a reference may stand anywhere in the file, so all rows are first put into a temporary database on disk and
-//! then read back group by group. What makes the whole manifest unusable is thus noticed before the first entry goes
+//! Rows of a reference may stand anywhere in the file, so all rows are first put into a scratch store and then read back group by group. What makes the whole manifest unusable is thus noticed before the first entry goes
 //! out. How rows become an entry is in `group`.
 
 use std::{
@@ -12,7 +11,7 @@ use std::{
 use crate::problem::Problem;
 
 use super::{
-    Limits, ReadError, Sink, Text, divide_or_raise,
+    Limits, ReadError, Scratch, Sink, Text, divide_or_raise,
     findings::{Findings, quote},
     format::not_utf8,
     meter::{Meter, Metered},
@@ -37,9 +36,14 @@ use self::{
 const BUFFER_BYTES: usize = 64 * 1024;
 
 /// Reads a CSV manifest and hands out its entries, in the order of their first rows.
-pub(super) fn read<R: Read + Seek>(text: &mut Text<R>, limits: &Limits, sink: &mut Sink<'_>) -> Result<(), ReadError> {
+pub(super) fn read<R: Read + Seek>(
+    text: &mut Text<R>,
+    limits: &Limits,
+    scratch: &mut dyn Scratch,
+    sink: &mut Sink<'_>,
+) -> Result<(), ReadError> {
     let delimiter = header::delimiter(&first_line(text.rewind()?)?);
-    let mut staging = Staging::open()?;
+    let mut staging = Staging::new(scratch);
     let empty_rows = stage(text.rewind()?, delimiter, limits, &mut staging)?;
     if staging.groups() == 0 {
         return Err(ReadError::unusable(no_entries()));
@@ -83,8 +87,8 @@ fn first_line<R: Read>(input: R) -> Result<Vec<u8>, ReadError> {
     }
 }
 
-/// Puts every row into the database; gives the number of rows that are empty.
-fn stage<R: Read>(input: R, delimiter: u8, limits: &Limits, staging: &mut Staging) -> Result<u64, ReadError> {
+/// Puts every row into the store; gives the number of rows that are empty.
+fn stage<R: Read>(input: R, delimiter: u8, limits: &Limits, staging: &mut Staging<'_>) -> Result<u64, ReadError> {
     let meter = Meter::new(limits.max_bytes);
     let starts = RefCell::new(LineStarts::default());
     let mut reader = ::csv::ReaderBuilder::new()

@@ -1,6 +1,6 @@
 //! Tests of CSV manifests.
 
-use std::{cell::Cell, io::Cursor, ops::ControlFlow};
+use std::{cell::Cell, collections::BTreeMap, io::Cursor, ops::ControlFlow};
 
 use super::super::{
     Format, Reading,
@@ -239,7 +239,8 @@ fn a_row_of_hundreds_of_megabytes_is_not_buffered() {
     let item = |_: u64| "x".repeat(1 << 16);
     let head = format!("{HEADER}\n\"");
     let input = Generated::new(&head, &item, 4_000, "", &read);
-    let outcome = super::super::read(input, CSV, &Limits::default(), &mut |_| ControlFlow::Continue(()));
+    let outcome =
+        super::super::read(input, CSV, &Limits::default(), &mut BTreeMap::new(), &mut |_| ControlFlow::Continue(()));
     assert!(matches!(outcome, Err(ReadError::Unusable(_))));
     assert!(read.get() < 2 << 20, "{} bytes were read", read.get());
 }
@@ -272,7 +273,7 @@ fn many_scattered_rows_come_together() {
     let item = |at: u64| format!("{PROFILE},{},SUPPORTING,TAX,{at}.png,,,,\n", at.wrapping_mul(7_919) % 10_000);
     let input = Generated::new(&head, &item, 30_000, "", &read);
     let mut given = 0;
-    super::super::read(input, CSV, &Limits::default(), &mut |reading| {
+    super::super::read(input, CSV, &Limits::default(), &mut BTreeMap::new(), &mut |reading| {
         let Reading::Entry { entry, .. } = reading else { panic!("{reading:?}") };
         assert_eq!(entry.index, given);
         let expected = [given, given + 10_000, given + 20_000].map(|at| format!("{at}.png"));
@@ -289,10 +290,11 @@ fn whoever_takes_the_entries_can_stop() {
     let text = csv(&["P,a,,,a,,,,", "P,b,,,b,,,,", "P,c,,,c,,,,"]);
     for most in 1..=3 {
         let mut given = 0;
-        let outcome = super::super::read(Cursor::new(&text), CSV, &Limits::default(), &mut |_| {
-            given += 1;
-            if given == most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        });
+        let outcome =
+            super::super::read(Cursor::new(&text), CSV, &Limits::default(), &mut BTreeMap::new(), &mut |_| {
+                given += 1;
+                if given == most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            });
         assert!(matches!(outcome, Err(ReadError::Stopped)) && given == most);
     }
 }

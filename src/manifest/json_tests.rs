@@ -1,6 +1,6 @@
 //! Tests of JSON manifests.
 
-use std::cell::Cell;
+use std::{cell::Cell, collections::BTreeMap};
 
 use super::super::{
     Format, Reading,
@@ -230,7 +230,7 @@ fn entries_are_handed_out_while_the_text_is_read() {
     let input = Generated::new(r#"{"version": 1, "files": ["#, &item, 20_000, &last, &read);
     let size = item(0).len() as u64;
     let mut given = 0;
-    let summary = super::super::read(input, JSON, &Limits::default(), &mut |_| {
+    let summary = super::super::read(input, JSON, &Limits::default(), &mut BTreeMap::new(), &mut |_| {
         given += 1;
         // What was read ahead is a buffer, however long the manifest is.
         assert!(read.get() < given * size + 20_000, "{} bytes for {given} entries", read.get());
@@ -242,9 +242,10 @@ fn entries_are_handed_out_while_the_text_is_read() {
 #[test]
 fn whoever_takes_the_entries_can_stop() {
     let mut given = 0;
-    let outcome = super::super::read(std::io::Cursor::new(EXAMPLE), JSON, &Limits::default(), &mut |_| {
-        given += 1;
-        ControlFlow::Break(())
-    });
+    let outcome =
+        super::super::read(std::io::Cursor::new(EXAMPLE), JSON, &Limits::default(), &mut BTreeMap::new(), &mut |_| {
+            given += 1;
+            ControlFlow::Break(())
+        });
     assert!(matches!(outcome, Err(ReadError::Stopped)) && given == 1);
 }

@@ -1,6 +1,6 @@
 //! Tests of JSON Lines manifests.
 
-use std::{cell::Cell, ops::ControlFlow};
+use std::{cell::Cell, collections::BTreeMap, ops::ControlFlow};
 
 use super::super::{
     Format,
@@ -125,7 +125,7 @@ fn a_million_lines_are_streamed() {
     let last = file("z");
     let input = Generated::new("", &item, 1_000_000, &last, &read);
     let mut given = 0_u64;
-    let summary = super::super::read(input, LINES, &Limits::default(), &mut |_| {
+    let summary = super::super::read(input, LINES, &Limits::default(), &mut BTreeMap::new(), &mut |_| {
         given += 1;
         assert!(read.get() <= given * 2 + 70_000);
         ControlFlow::Continue(())
@@ -138,7 +138,7 @@ fn a_million_lines_are_streamed() {
 fn whoever_takes_the_entries_can_stop() {
     let mut given = 0;
     let text = io::Cursor::new(format!("{0}\n{0}\n", file("a")));
-    let outcome = super::super::read(text, LINES, &Limits::default(), &mut |_| {
+    let outcome = super::super::read(text, LINES, &Limits::default(), &mut BTreeMap::new(), &mut |_| {
         given += 1;
         ControlFlow::Break(())
     });

@@ -27,9 +27,10 @@ mod lines;
 mod meter;
 mod object;
 mod schema;
+mod scratch;
 mod value;
 
-pub use self::{format::Format, schema::schema};
+pub use self::{format::Format, schema::schema, scratch::Scratch};
 
 use self::meter::{Meter, Tripped};
 
@@ -160,7 +161,8 @@ pub struct Summary {
 
 /// Reads a manifest from its beginning, and hands its entries to `each` in the order of their index.
 ///
-/// The input is read several times. `each` stops the reading by breaking.
+/// The input is read several times; `scratch` is empty, and takes the rows of CSV meanwhile. `each` stops the reading by
+/// breaking.
 ///
 /// # Errors
 ///
@@ -170,6 +172,7 @@ pub fn read<R: Read + Seek>(
     mut input: R,
     format: Format,
     limits: &Limits,
+    scratch: &mut dyn Scratch,
     each: &mut dyn FnMut(Reading) -> ControlFlow<()>,
 ) -> Result<Summary, ReadError> {
     let start = format::start_of_text(&mut input)?;
@@ -178,7 +181,7 @@ pub fn read<R: Read + Seek>(
     let read = match format {
         Format::Json => json::read(&mut text, limits, &mut sink),
         Format::JsonLines => lines::read(&mut text, limits, &mut sink),
-        Format::Csv => csv::read(&mut text, limits, &mut sink),
+        Format::Csv => csv::read(&mut text, limits, scratch, &mut sink),
     };
     match read {
         Ok(()) => Ok(sink.summary),

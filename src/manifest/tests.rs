@@ -1,6 +1,6 @@
 //! Tests of all formats together, and helpers for the tests of each.
 
-use std::io::Cursor;
+use std::{collections::BTreeMap, io::Cursor};
 
 use proptest::prelude::*;
 
@@ -19,7 +19,7 @@ pub(super) fn read_within(
     limits: &Limits,
 ) -> Result<(Vec<Reading>, Summary), ReadError> {
     let mut readings = Vec::new();
-    let summary = read(Cursor::new(text), format, limits, &mut |reading| {
+    let summary = read(Cursor::new(text), format, limits, &mut BTreeMap::new(), &mut |reading| {
         readings.push(reading);
         ControlFlow::Continue(())
     })?;
@@ -49,7 +49,7 @@ pub(super) fn unusable(format: Format, text: impl AsRef<[u8]>) -> String {
 #[track_caller]
 pub(super) fn unusable_within(format: Format, text: impl AsRef<[u8]>, limits: &Limits) -> String {
     let mut given = 0;
-    let outcome = read(Cursor::new(text), format, limits, &mut |_| {
+    let outcome = read(Cursor::new(text), format, limits, &mut BTreeMap::new(), &mut |_| {
         given += 1;
         ControlFlow::Continue(())
     });
@@ -177,7 +177,14 @@ fn a_reader_that_fails_is_not_the_senders_fault() {
     }
     for format in FORMATS {
         for good in [0, 10] {
-            let outcome = read(Broken(good), format, &Limits::default(), &mut |_| ControlFlow::Continue(()));
+            let outcome =
+                read(
+                    Broken(good),
+                    format,
+                    &Limits::default(),
+                    &mut BTreeMap::new(),
+                    &mut |_| ControlFlow::Continue(()),
+                );
             assert!(matches!(outcome, Err(ReadError::Io(_))), "{format:?} {outcome:?}");
         }
     }

@@ -30,6 +30,7 @@ mod reader;
 pub mod recover;
 mod rows;
 mod schema;
+pub mod scratch;
 pub mod settle;
 #[cfg(test)]
 pub(crate) mod test_support;

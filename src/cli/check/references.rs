@@ -1,17 +1,17 @@
 //! Which references, and which contents without one, were seen in the manifests that are checked together.
 //!
 //! Decides as taking in does ([`crate::queue::identity::fate`]), but knows only what is checked now. Kept in a temporary
-//! database on disk, which has no name and is gone at the end in whatever way: memory stays within its page cache.
+//! store on disk, so that memory stays bounded.
 
-use std::path::PathBuf;
+use std::{io, path::PathBuf};
 
-use rusqlite::{Connection, OptionalExtension, params};
 use sha2::Digest as _;
 
 use crate::{
     entry::Entry,
+    manifest::Scratch,
     problem::Problem,
-    queue::{admit::CheckedFile, identity::content_of},
+    queue::{admit::CheckedFile, identity::content_of, scratch::TemporaryStore},
 };
 
 /// What an entry lays claim to.
@@ -96,53 +96,39 @@ impl Earlier {
 }
 
 /// All claims so far.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct References {
-    database: Connection,
+    store: TemporaryStore,
 }
 
 impl References {
-    /// None yet.
-    pub(super) fn new() -> rusqlite::Result<Self> {
-        // An empty name asks SQLite for a temporary file, which is private and deleted on closing.
-        let database = Connection::open("")?;
-        database.execute_batch(
-            "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA temp_store = FILE; PRAGMA cache_size = -8192;
-             CREATE TABLE claim (
-                 key BLOB PRIMARY KEY, content BLOB, manifest INTEGER NOT NULL, entry INTEGER NOT NULL
-             ) WITHOUT ROWID;
-             BEGIN;",
-        )?;
-        Ok(Self { database })
-    }
-
     /// Lays a claim; returns the earlier entry with the same one, if that is worth a word.
-    pub(super) fn claim(&mut self, claim: &Claim, here: Place) -> rusqlite::Result<Option<Earlier>> {
-        let row = params![
-            claim.key,
-            claim.content,
-            i64::try_from(here.manifest).unwrap_or(i64::MAX),
-            i64::try_from(here.index).unwrap_or(i64::MAX)
-        ];
-        let earlier = self
-            .database
-            .prepare_cached("SELECT content, manifest, entry FROM claim WHERE key = ?1")?
-            .query_row([claim.key], |row| {
-                let theirs: Option<Vec<u8>> = row.get(0)?;
-                let same = theirs.zip(claim.content).map(|(theirs, ours)| theirs == ours);
-                let place = Place {
-                    manifest: usize::try_from(row.get::<_, i64>(1)?).unwrap_or_default(),
-                    index: u64::try_from(row.get::<_, i64>(2)?).unwrap_or_default(),
-                };
-                Ok(Earlier { place, same })
-            })
-            .optional()?;
+    pub(super) fn claim(&mut self, claim: &Claim, here: Place) -> io::Result<Option<Earlier>> {
+        let earlier = match self.store.get(&claim.key)? {
+            Some(known) => {
+                let (place, theirs) = unpack(&known).ok_or(io::ErrorKind::InvalidData)?;
+                Some(Earlier { place, same: theirs.zip(claim.content).map(|(theirs, ours)| theirs == ours) })
+            }
+            None => None,
+        };
         let replaces = claim.replace && earlier.is_some_and(|earlier| earlier.same != Some(true));
         if earlier.is_none() || replaces {
-            self.database.prepare_cached("INSERT OR REPLACE INTO claim VALUES (?1, ?2, ?3, ?4)")?.execute(row)?;
+            self.store.put(&claim.key, &pack(here, claim.content))?;
         }
         Ok(earlier.filter(|_| !replaces))
     }
+}
+
+fn pack(place: Place, content: Option<[u8; 32]>) -> Vec<u8> {
+    let manifest = u64::try_from(place.manifest).unwrap_or(u64::MAX);
+    [&manifest.to_be_bytes()[..], &place.index.to_be_bytes(), content.as_ref().map_or(&[], |content| content)].concat()
+}
+
+fn unpack(packed: &[u8]) -> Option<(Place, Option<[u8; 32]>)> {
+    let (manifest, rest) = packed.split_first_chunk()?;
+    let (index, content) = rest.split_first_chunk()?;
+    let manifest = usize::try_from(u64::from_be_bytes(*manifest)).ok()?;
+    Some((Place { manifest, index: u64::from_be_bytes(*index) }, content.try_into().ok()))
 }
 
 #[cfg(test)]
@@ -162,7 +148,7 @@ mod tests {
 
     #[test]
     fn the_same_reference_with_other_content_is_an_error() {
-        let mut references = References::new().unwrap();
+        let mut references = References::default();
         assert_eq!(said(&mut references, &claim("a", Some(1), false), 0, 0), None);
         assert_eq!(said(&mut references, &claim("b", Some(1), false), 0, 1), None);
         let (error, reason) = said(&mut references, &claim("a", Some(2), false), 0, 2).unwrap();
@@ -173,7 +159,7 @@ mod tests {
 
     #[test]
     fn an_entry_that_replaces_takes_the_place_of_the_other() {
-        let mut references = References::new().unwrap();
+        let mut references = References::default();
         assert_eq!(said(&mut references, &claim("a", Some(1), false), 0, 0), None);
         assert_eq!(said(&mut references, &claim("a", Some(2), true), 0, 1), None);
         let (error, reason) = said(&mut references, &claim("a", Some(1), false), 0, 2).unwrap();
@@ -184,7 +170,7 @@ mod tests {
 
     #[test]
     fn a_bad_entry_with_the_same_reference_is_only_a_warning() {
-        let mut references = References::new().unwrap();
+        let mut references = References::default();
         assert_eq!(said(&mut references, &claim("a", None, false), 0, 0), None);
         let (error, reason) = said(&mut references, &claim("a", Some(2), false), 0, 1).unwrap();
         assert!(!error && reason.contains("one of the two is bad"), "{reason}");

@@ -1,6 +1,7 @@
 //! One row as text, before its cells are checked.
 
 use ::csv::ByteRecord;
+use serde::{Deserialize, Serialize};
 
 use crate::problem::Problem;
 
@@ -29,7 +30,7 @@ pub(super) struct Row {
 }
 
 /// Why a row cannot be read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Fault {
     /// It has not as many cells as the header.
     Cells {
@@ -75,6 +76,43 @@ impl Row {
             row.fault = Some(Fault::Cells { found: count(record.len()), expected: count(header.0.len()) });
         }
         row
+    }
+
+    /// All but the line, as bytes that [`Row::unpack`] reads.
+    pub(super) fn pack(&self) -> Vec<u8> {
+        let cells = [
+            &self.profile_id,
+            &self.reference,
+            &self.category,
+            &self.document_type,
+            &self.path,
+            &self.image_type,
+            &self.sha256,
+            &self.bytes,
+            &self.name,
+            &self.replace,
+        ];
+        // Text and numbers always become JSON.
+        serde_json::to_vec(&(cells, &self.fault)).unwrap_or_default()
+    }
+
+    pub(super) fn unpack(line: u64, packed: &[u8]) -> Option<Self> {
+        let (cells, fault): ([Option<String>; 10], _) = serde_json::from_slice(packed).ok()?;
+        let [profile_id, reference, category, document_type, path, image_type, sha256, bytes, name, replace] = cells;
+        Some(Self {
+            line,
+            profile_id,
+            reference,
+            category,
+            document_type,
+            path,
+            image_type,
+            sha256,
+            bytes,
+            name,
+            replace,
+            fault,
+        })
     }
 
     fn cell(&mut self, column: Column) -> &mut Option<String> {
