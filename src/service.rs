@@ -38,7 +38,7 @@ use crate::{
     config::{self, Config, DropConfig, LostFile},
     delivery::Delivery,
     dispatch::{DRAIN, Dispatcher, Signals},
-    intake::watch::{Drop as Inbox, Looked},
+    intake::watch::{DropScanner, Looked},
     operation::Operation,
     queue::{
         Queue, QueueError,
@@ -164,7 +164,8 @@ impl Service {
         for drop in &config.drops {
             let token = self.stop.clone();
             let stopped: Arc<dyn Fn() -> bool + Send + Sync> = Arc::new(move || token.is_cancelled());
-            let inbox = Inbox::new(drop.clone(), self.queue.clone(), config.api.max_image_bytes, Arc::clone(&stopped))?;
+            let inbox =
+                DropScanner::new(drop.clone(), self.queue.clone(), config.api.max_image_bytes, Arc::clone(&stopped))?;
             self.inboxes.push(InboxThread::start(inbox, stopped, Arc::clone(&self.signals), self.stop.clone())?);
         }
         Ok(())

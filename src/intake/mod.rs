@@ -8,6 +8,9 @@
 
 pub mod admit;
 pub mod examine;
+mod step;
+#[cfg(test)]
+mod step_tests;
 pub mod watch;
 #[cfg(test)]
 mod watch_tests;

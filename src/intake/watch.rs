@@ -1,6 +1,6 @@
 //! One drop: looks into its folder, finds manifests that are complete, and takes them in.
 //!
-//! Events only say when to look; the folder itself is the truth. A [`Drop`] runs on a thread of its own, so that one
+//! Events only say when to look; the folder itself is the truth. A [`DropScanner`] runs on a thread of its own, so that one
 //! folder that is slow, broken or unmounted holds up no other.
 
 use std::{
@@ -22,19 +22,19 @@ use crate::{
         writers::Writers,
     },
     intake::{
-        admit::{AdmitError, Policy, admit as take_in},
-        examine::{self, Held, Rules, Stillness, Unready, folder_of},
+        admit::{AdmitError, Policy, admit},
+        examine::{self, Opened, Rules, folder_of},
+        step::{ManifestPhase, Observed, RETRY_MAX, Seen, Settings, Step, Wait, unchanged_for},
     },
-    problem::Problem,
     queue::{Queue, QueueError, Reader, admit::Plan, arrivals::Arrival, identity::path_key},
 };
 
 /// A drop that is looked into.
-pub struct Drop {
+pub struct DropScanner {
     config: DropConfig,
     queue: Queue,
     rules: Rules,
-    scan: ScanRules,
+    scan_rules: ScanRules,
     seen: HashMap<String, Seen>,
     stopped: Arc<dyn Fn() -> bool + Send + Sync>,
     /// What `status` says of the folder: at first, what an earlier process left there.
@@ -47,47 +47,6 @@ pub struct Drop {
     own_clock: bool,
     /// Whether a look has seen all of the folder, and what an earlier process left half taken in was ended.
     orphans_ended: bool,
-}
-
-/// What is remembered of a manifest between two looks.
-#[derive(Debug, Clone)]
-struct Seen {
-    file: Present,
-    /// A digest of the identities of everything that it names; changes as long as somebody writes.
-    files: u64,
-    /// Since when nothing has changed.
-    still_since: Instant,
-    /// No look before this.
-    next: Instant,
-    /// How often it was looked at in vain, for growing waits.
-    looks: u32,
-    standing: Standing,
-    /// What is not whole, and which state of the files that was found in.
-    not_whole: Option<(u64, Problem)>,
-    /// In which scan it was last there.
-    scan: u64,
-}
-
-impl Seen {
-    const fn is_known(&self) -> bool {
-        matches!(self.standing, Standing::Queued | Standing::Settled)
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
-    /// It is new, or still changing.
-    Settling,
-    /// Files that it names are not there.
-    Incomplete,
-    /// It, or a file that it names, cannot be read now.
-    Unreadable,
-    /// It is in the queue.
-    Queued,
-    /// It was settled and stays where it is; as long as it does not change, nothing more is asked about it.
-    Settled,
-    /// It has taken the place of one that is not settled yet, and is taken in after that.
-    Behind,
 }
 
 /// What a look found.
@@ -105,7 +64,7 @@ pub struct Looked {
     pub again_in: Option<Duration>,
 }
 
-impl Drop {
+impl DropScanner {
     /// A drop with nothing known of it yet.
     ///
     /// # Errors
@@ -118,7 +77,7 @@ impl Drop {
         stopped: Arc<dyn Fn() -> bool + Send + Sync>,
     ) -> io::Result<Self> {
         let compile = |texts: &[String]| globs(texts.iter().map(String::as_str)).map_err(io::Error::other);
-        let scan = ScanRules {
+        let scan_rules = ScanRules {
             recursive: config.recursive,
             manifests: compile(config.manifests.texts())?,
             ignore: compile(config.ignore.texts())?,
@@ -134,7 +93,7 @@ impl Drop {
             config,
             queue,
             rules,
-            scan,
+            scan_rules,
             seen: HashMap::new(),
             stopped,
             trouble,
@@ -162,18 +121,18 @@ impl Drop {
     /// # Errors
     ///
     /// Those of the queue. A folder that cannot be read is noted there and reported by the next look.
-    pub fn look(&mut self, number: u64) -> Result<Looked, QueueError> {
-        let looked = self.look_through(number);
+    pub fn scan(&mut self, number: u64) -> Result<Looked, QueueError> {
+        let looked = self.scan_folder(number);
         let waits = |manifest: &str| self.seen.get(manifest).is_some_and(|seen| !seen.is_known());
         self.queue.awaited().looked(&self.config.name, waits);
         looked
     }
 
-    fn look_through(&mut self, number: u64) -> Result<Looked, QueueError> {
+    fn scan_folder(&mut self, number: u64) -> Result<Looked, QueueError> {
         self.own_clock = matches!(delivers_events(&self.config.path), Ok(Delivery::Yes));
         let mut found = Vec::new();
         let read = Root::open(&self.config.path).and_then(|root| {
-            let report = scan(&root, &self.scan, &mut |manifest: Found| {
+            let report = scan(&root, &self.scan_rules, &mut |manifest: Found| {
                 found.push(manifest);
                 if (self.stopped)() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             })?;
@@ -183,7 +142,7 @@ impl Drop {
             Ok(read) => read,
             Err(error) => {
                 self.trouble(Some(format!("{}: {error}", self.config.path.display())))?;
-                let again_in = Some(self.config.rescan_every.min(RETRY));
+                let again_in = Some(self.config.rescan_every.min(RETRY_MAX));
                 return Ok(Looked { waiting: 1, again_in, ..Looked::default() });
             }
         };
@@ -238,34 +197,33 @@ impl Drop {
         let mut seen = match known {
             Some(seen) => seen,
             None => {
-                let standing = self.standing(root, &path, &file)?;
-                // New or changed: it must lie still for as long as the drop says, from now on.
-                Seen { file, files: 0, still_since: now, next: now, looks: 0, standing, not_whole: None, scan: number }
+                let phase = self.phase_in_queue(root, &path, &file)?;
+                Seen::new(file, phase, number, now)
             }
         };
         seen.scan = number;
-        if matches!(seen.standing, Standing::Queued | Standing::Behind) {
+        if matches!(seen.phase, ManifestPhase::Queued | ManifestPhase::Behind) {
             // A manifest that was overwritten while its batch was under way is looked at again when that is closed.
             if !self.is_open(&path)? {
-                seen.standing = self.standing(root, &path, &file)?;
+                seen.phase = self.phase_in_queue(root, &path, &file)?;
             }
         }
-        if !seen.is_known() && seen.standing != Standing::Behind && now >= seen.next {
+        if !seen.is_known() && seen.phase != ManifestPhase::Behind && now >= seen.not_before {
             self.advance(root, &path, &mut seen, looked)?;
             // A large manifest that waits must not keep us reading it.
-            seen.next = seen.next.max(Instant::now() + now.elapsed() * 10);
+            seen.not_before = seen.not_before.max(Instant::now() + now.elapsed() * 10);
         }
-        match seen.standing {
-            Standing::Queued | Standing::Settled => {}
-            Standing::Settling => looked.settling += 1,
-            Standing::Behind => looked.behind += 1,
-            Standing::Incomplete | Standing::Unreadable => looked.waiting += 1,
+        match seen.phase {
+            ManifestPhase::Queued | ManifestPhase::Settled => {}
+            ManifestPhase::Settling => looked.settling += 1,
+            ManifestPhase::Behind => looked.behind += 1,
+            ManifestPhase::Incomplete | ManifestPhase::Unreadable => looked.waiting += 1,
         }
         if seen.is_known() {
             self.queue.awaited().forget(&self.config.name, &path);
         } else {
-            let least = if seen.standing == Standing::Behind { BEHIND } else { Duration::from_millis(10) };
-            let wait = seen.next.saturating_duration_since(Instant::now()).max(least);
+            let least = if seen.phase == ManifestPhase::Behind { BEHIND_INTERVAL } else { Duration::from_millis(10) };
+            let wait = seen.not_before.saturating_duration_since(Instant::now()).max(least);
             looked.again_in = Some(looked.again_in.map_or(wait, |other| other.min(wait)));
         }
         self.seen.insert(path, seen);
@@ -278,80 +236,94 @@ impl Drop {
     }
 
     /// Whether the queue knows this manifest already.
-    fn standing(&self, root: &Root, path: &str, file: &Present) -> Result<Standing, QueueError> {
+    fn phase_in_queue(&self, root: &Root, path: &str, file: &Present) -> Result<ManifestPhase, QueueError> {
         let known = self.reader.known_manifest(&self.config.name, path)?;
-        let Some(known) = known else { return Ok(Standing::Settling) };
+        let Some(known) = known else { return Ok(ManifestPhase::Settling) };
         if known.admitting {
-            return Ok(Standing::Settling);
+            return Ok(ManifestPhase::Settling);
         }
         if !known.closed {
-            return Ok(if file.is_kept_as(&known.file) { Standing::Queued } else { Standing::Behind });
+            return Ok(if file.is_kept_as(&known.file) { ManifestPhase::Queued } else { ManifestPhase::Behind });
         }
         // A settled manifest that was to stay is the same as long as its content is; elsewhere it was moved away, so
         // whatever lies here now is new.
         if known.moved || self.config.after_success != AfterSuccess::Keep {
-            return Ok(Standing::Settling);
+            return Ok(ManifestPhase::Settling);
         }
         if file.is_surely_kept_as(&known.file) {
-            return Ok(Standing::Settled);
+            return Ok(ManifestPhase::Settled);
         }
         let same = examine::open(root, path, self.rules.limits.max_bytes)
             .is_ok_and(|opened| opened.sha256.0.as_slice() == known.sha256);
-        Ok(if same { Standing::Settled } else { Standing::Settling })
+        Ok(if same { ManifestPhase::Settled } else { ManifestPhase::Settling })
     }
 
-    /// Takes a manifest one step further: settled, complete, taken in.
+    /// Takes a manifest as far as it comes: unchanged for long enough, complete, taken in.
     fn advance(&mut self, root: &Root, path: &str, seen: &mut Seen, looked: &mut Looked) -> Result<(), QueueError> {
-        let now = Instant::now();
-        if let Some(marker) = &self.config.done_marker
-            && let Err(Refusal::Missing) = root.open_file(&format!("{path}{marker}"))
-        {
-            self.wait(path, seen, Standing::Incomplete, format!("its done marker {path}{marker} is not there"), &[])?;
-            return Ok(());
-        }
-        let mut opened = match examine::open(root, path, self.rules.limits.max_bytes) {
-            Ok(opened) => opened,
-            Err(error) => return self.unready(path, seen, &error),
-        };
-        let folder = folder_of(path);
-        let (drop, awaited) = (self.config.name.as_str(), self.queue.awaited());
-        let named =
-            examine::stillness(&opened, root, (folder, path), &self.rules, Some(&mut self.writers), &mut |file| {
-                awaited.name(drop, path, path_key(&self.config.path, "", file))
-            });
-        let still = match named {
-            Ok(still) => still,
-            Err(error) => return self.unready(path, seen, &error),
-        };
+        let settings = Settings { settle: self.config.settle, has_marker: self.config.done_marker.is_some() };
+        // What is found is as old as the beginning of the look.
+        let mut now = Instant::now();
+        let (mut observed, mut opened) = self.observe(root, path);
         let mut given_up = false;
-        if still.missing > 0 {
-            let waited = self.wait(path, seen, Standing::Incomplete, missing_reason(&still), &still.first_missing)?;
-            given_up = waited >= self.config.incomplete_after;
-            if !given_up {
-                return Ok(());
+        loop {
+            match seen.next(&observed, given_up, settings, now) {
+                Step::Settle => return Ok(()),
+                Step::Wait(wait) => {
+                    let forever = wait.forever;
+                    let waited = self.wait(path, seen, wait)?;
+                    if forever || waited < self.config.incomplete_after {
+                        return Ok(());
+                    }
+                    tracing::warn!(drop = self.config.name, manifest = path, "waited for too long, taken in as it is");
+                    given_up = true;
+                }
+                Step::Admit => {
+                    let Some(opened) = &mut opened else { return Ok(()) };
+                    observed = match self.admit(root, path, opened, !given_up) {
+                        Ok(()) => {
+                            seen.phase = ManifestPhase::Queued;
+                            looked.taken += 1;
+                            return Ok(());
+                        }
+                        Err(AdmitError::Later(_)) if given_up => return Ok(()),
+                        Err(AdmitError::Later(held)) => Observed::Held { held, files: observed.files() },
+                        Err(AdmitError::Unready(error)) => Observed::Unready(error),
+                        Err(AdmitError::Queue(error)) => return Err(error),
+                        Err(AdmitError::Stopped) => return Ok(()),
+                    };
+                    now = Instant::now();
+                }
             }
-            tracing::warn!(drop = self.config.name, manifest = path, missing = still.missing, "its files did not come");
         }
-        if let Some(wait) = self.unsettled(seen, &still, now).filter(|_| !given_up) {
-            seen.next = now + wait;
-            seen.standing = Standing::Settling;
-            return Ok(());
-        }
-        if let Some((file, who)) = &still.being_written {
-            // However long that takes: what is taken from under a writer is lost to both.
-            let reason = format!("{file} is still open for writing, by {who}");
-            self.wait(path, seen, Standing::Incomplete, reason, std::slice::from_ref(file))?;
-            return Ok(());
-        }
-        if let Some((state, problem)) = seen.not_whole.clone()
-            && state == still.signature
-            && !given_up
-        {
-            given_up = self.hold(path, seen, &Held::NotWhole(problem))?;
-            if !given_up {
-                return Ok(());
+    }
+
+    /// Looks at the marker, the manifest and the files that it names, without reading those.
+    fn observe(&mut self, root: &Root, path: &str) -> (Observed, Option<Opened>) {
+        if let Some(marker) = &self.config.done_marker {
+            let marker = format!("{path}{marker}");
+            if let Err(Refusal::Missing) = root.open_file(&marker) {
+                return (Observed::NoMarker(marker), None);
             }
         }
+        let opened = match examine::open(root, path, self.rules.limits.max_bytes) {
+            Ok(opened) => opened,
+            Err(error) => return (Observed::Unready(error), None),
+        };
+        let (drop, awaited) = (self.config.name.as_str(), self.queue.awaited());
+        let mut name = |file: &str| awaited.name(drop, path, path_key(&self.config.path, "", file));
+        let place = (folder_of(path), path);
+        match examine::stillness(&opened, root, place, &self.rules, Some(&mut self.writers), &mut name) {
+            Ok(stillness) => {
+                let last_change = Timestamp(stillness.last_change_ns.div_euclid(1_000_000));
+                let (now, system_now) = (Timestamp::now(), Timestamp::of_system());
+                let unchanged_for = unchanged_for(last_change, self.own_clock, clock::moved_to(), now, system_now);
+                (Observed::Files { stillness, unchanged_for }, Some(opened))
+            }
+            Err(error) => (Observed::Unready(error), None),
+        }
+    }
+
+    fn admit(&self, root: &Root, path: &str, opened: &mut Opened, wait_for_files: bool) -> Result<(), AdmitError> {
         if let Some(known) = self.reader.known_manifest(&self.config.name, path)?
             && known.admitting
             && known.sha256 != opened.sha256.0
@@ -359,131 +331,36 @@ impl Drop {
             // Another manifest is in the place of the one that a crash left half taken in.
             self.queue.end_half_taken(known.batch_id, Timestamp::now())?;
         }
-        let plan = self.plan(path, &opened);
-        let policy = Policy { on_invalid: self.config.on_invalid, wait_for_files: !given_up };
-        match take_in(&self.queue, &plan, &mut opened, root, &self.rules, policy, &*self.stopped) {
-            Ok(admitted) => {
-                tracing::info!(
-                    drop = self.config.name,
-                    manifest = path,
-                    batch = admitted.batch_id,
-                    entries = admitted.entries,
-                    invalid = admitted.invalid,
-                    unusable = admitted.unusable.is_some(),
-                    "taken in"
-                );
-                seen.standing = Standing::Queued;
-                looked.taken += 1;
-                Ok(())
-            }
-            Err(AdmitError::Unready(error)) => self.unready(path, seen, &error),
-            Err(AdmitError::Later(held)) => {
-                // Reading it again is of use once something has changed, or where the system was to blame.
-                seen.not_whole = match &held {
-                    Held::NotWhole(problem) => Some((still.signature, problem.clone())),
-                    Held::BeingWritten(_) | Held::Unreadable(_) => None,
-                };
-                if self.hold(path, seen, &held)? {
-                    let policy = Policy { wait_for_files: false, ..policy };
-                    return match take_in(&self.queue, &plan, &mut opened, root, &self.rules, policy, &*self.stopped) {
-                        Ok(_) => {
-                            seen.standing = Standing::Queued;
-                            looked.taken += 1;
-                            Ok(())
-                        }
-                        Err(AdmitError::Queue(error)) => Err(error),
-                        Err(_) => Ok(()),
-                    };
-                }
-                Ok(())
-            }
-            Err(AdmitError::Queue(error)) => Err(error),
-            Err(AdmitError::Stopped) => Ok(()),
-        }
-    }
-
-    /// Notes that a manifest is held back; returns whether that has lasted for too long.
-    fn hold(&self, path: &str, seen: &mut Seen, held: &Held) -> Result<bool, QueueError> {
-        let (standing, problem) = match held {
-            Held::NotWhole(problem) | Held::BeingWritten(problem) => (Standing::Incomplete, problem),
-            Held::Unreadable(problem) => (Standing::Unreadable, problem),
-        };
-        let file = problem.path.clone();
-        let reason = match &file {
-            Some(file) => format!("{file}: {}", problem.reason),
-            None => format!("the manifest is {}", problem.reason),
-        };
-        let waited = self.wait(path, seen, standing, reason, file.as_slice())?;
-        // What is taken from under a writer is lost to both, however long that takes.
-        Ok(waited >= self.config.incomplete_after && !matches!(held, Held::BeingWritten(_)))
-    }
-
-    /// How long a manifest and its files must still lie unchanged; `None` where they have for long enough.
-    ///
-    /// What the file system says of the last change counts where its clock is ours and makes sense; else, as on a network
-    /// mount or after a jump, only what was seen from here counts. A file's date of modification counts nowhere, since
-    /// senders set it.
-    fn unsettled(&self, seen: &mut Seen, still: &Stillness, now: Instant) -> Option<Duration> {
-        if self.config.done_marker.is_some() {
-            return None;
-        }
-        if still.signature != seen.files {
-            seen.files = still.signature;
-            seen.still_since = now;
-        }
-        let changed = Timestamp(still.last_change_ns.div_euclid(1_000_000));
-        let seen_for = now.duration_since(seen.still_since);
-        // A file that was changed before the clock was moved may look older than it is.
-        let own_clock = self.own_clock && clock::moved_to().is_none_or(|moved| changed > moved);
-        // The kernel dates files by the system's clock, which may have been set back and not been believed yet.
-        let since_changed = Timestamp::now().since(changed).min(Timestamp::of_system().since(changed));
-        let quiet = if own_clock { since_changed.max(seen_for) } else { seen_for };
-        self.config.settle.checked_sub(quiet).filter(|rest| !rest.is_zero())
-    }
-
-    fn unready(&self, path: &str, seen: &mut Seen, error: &Unready) -> Result<(), QueueError> {
-        // One that is gone since the folder was read has been put away, or taken back: the next look does not find it.
-        if let Unready::Changed | Unready::Refused(Refusal::Missing) = error {
-            seen.still_since = Instant::now();
-            seen.next = seen.still_since + self.config.settle;
-            seen.standing = Standing::Settling;
-            return Ok(());
-        }
-        self.wait(path, seen, Standing::Unreadable, format!("the manifest cannot be read: {error}"), &[]).map(drop)
+        let plan = self.plan(path, opened);
+        let policy = Policy { on_invalid: self.config.on_invalid, wait_for_files };
+        let admitted = admit(&self.queue, &plan, opened, root, &self.rules, policy, &*self.stopped)?;
+        tracing::info!(
+            drop = self.config.name,
+            manifest = path,
+            batch = admitted.batch_id,
+            entries = admitted.entries,
+            invalid = admitted.invalid,
+            unusable = admitted.unusable.is_some(),
+            "taken in"
+        );
+        Ok(())
     }
 
     /// Notes what a manifest waits for; returns for how long it has been there.
-    fn wait(
-        &self,
-        path: &str,
-        seen: &mut Seen,
-        standing: Standing,
-        reason: String,
-        missing: &[String],
-    ) -> Result<Duration, QueueError> {
-        let now = Timestamp::now();
-        if standing == Standing::Unreadable && seen.standing != Standing::Unreadable {
+    fn wait(&self, path: &str, seen: &mut Seen, wait: Wait) -> Result<Duration, QueueError> {
+        let Wait { phase, reason, files, .. } = wait;
+        if phase == ManifestPhase::Unreadable && seen.phase != ManifestPhase::Unreadable {
             tracing::warn!(drop = self.config.name, manifest = path, reason, "waits until it can be read");
         }
-        let first_seen = self.queue.note_arrival(
-            Arrival {
-                drop: self.config.name.clone(),
-                manifest: path.to_owned(),
-                file: seen.file,
-                reason,
-                missing: missing.to_vec(),
-            },
-            now,
-        )?;
-        seen.standing = standing;
-        seen.looks = seen.looks.saturating_add(1);
-        // Looked at again at every event anyway; without events, at growing intervals.
-        let pause = RETRY.min(Duration::from_millis(250) * (1 << seen.looks.min(6)));
-        seen.next = Instant::now() + pause;
+        let (drop, manifest) = (self.config.name.clone(), path.to_owned());
+        let now = Timestamp::now();
+        let arrival = Arrival { drop, manifest, file: seen.file, reason, missing: files };
+        let first_seen = self.queue.note_arrival(arrival, now)?;
+        seen.put_off(phase, Instant::now());
         Ok(now.since(first_seen))
     }
 
-    pub(super) fn plan(&self, path: &str, opened: &examine::Opened) -> Plan {
+    pub(super) fn plan(&self, path: &str, opened: &Opened) -> Plan {
         Plan {
             drop: self.config.name.clone(),
             manifest: path.to_owned(),
@@ -514,16 +391,5 @@ impl Drop {
     }
 }
 
-/// Between two looks at a manifest whose turn comes when another is settled.
-const BEHIND: Duration = Duration::from_secs(1);
-
-/// Between two looks at something that did not work.
-const RETRY: Duration = Duration::from_secs(10);
-
-fn missing_reason(still: &Stillness) -> String {
-    let first = still.first_missing.first().map_or("", String::as_str);
-    match still.missing {
-        1 => format!("it waits for {first}"),
-        more => format!("it waits for {more} files, the first is {first}"),
-    }
-}
+/// How often a manifest is looked at that is taken in once another is settled.
+const BEHIND_INTERVAL: Duration = Duration::from_secs(1);

@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 use super::{
     admit::{AdmitError, Policy, admit},
     examine::{self, Held, Rules},
-    watch::Drop,
+    watch::DropScanner,
 };
 use crate::{
     clock::Timestamp,
@@ -39,8 +39,8 @@ impl Place {
         self.folder.path().join("drop").join(name)
     }
 
-    fn drop(&self) -> Drop {
-        Drop::new(self.config.clone(), self.queue.clone(), 1 << 20, Arc::new(|| false)).unwrap()
+    fn drop(&self) -> DropScanner {
+        DropScanner::new(self.config.clone(), self.queue.clone(), 1 << 20, Arc::new(|| false)).unwrap()
     }
 
     fn put_manifest(&self, name: &str, image: &str) {
@@ -98,16 +98,16 @@ fn how_long_a_manifest_has_waited_is_not_forgotten_by_looks_in_between() {
     let place = Place::new(|_| {});
     place.put_manifest("a.manifest.json", "missing.png");
     let mut inbox = place.drop();
-    assert_eq!(inbox.look(0).unwrap().waiting, 1);
+    assert_eq!(inbox.scan(0).unwrap().waiting, 1);
     let first_seen = || place.value("SELECT max(first_seen) FROM arrival");
     let since = first_seen();
     assert!(since.is_some());
     // Something else happens in the folder before it is this manifest's turn again.
     while Timestamp::now().0 <= since.unwrap() {}
-    assert_eq!(inbox.look(1).unwrap().waiting, 1);
+    assert_eq!(inbox.scan(1).unwrap().waiting, 1);
     assert_eq!(first_seen(), since);
     fs::remove_file(place.at("a.manifest.json")).unwrap();
-    assert_eq!(inbox.look(2).unwrap().waiting, 0);
+    assert_eq!(inbox.scan(2).unwrap().waiting, 0);
     assert_eq!(first_seen(), None, "what its sender took back is forgotten");
 }
 
@@ -118,17 +118,17 @@ const OTHER_DEVICE: &str = "'987654321' || substr(FILE, instr(FILE, ':'))";
 fn how_long_a_manifest_has_waited_is_not_forgotten_when_its_device_has_another_number() {
     let place = Place::new(|config| config.incomplete_after = Duration::from_secs(48 * 3600));
     place.put_manifest("a.manifest.json", "missing.png");
-    assert_eq!(place.drop().look(0).unwrap().waiting, 1);
+    assert_eq!(place.drop().scan(0).unwrap().waiting, 1);
     let file = OTHER_DEVICE.replace("FILE", "file");
     // Each day the machine is started anew.
     let day = format!("UPDATE arrival SET first_seen = first_seen - 86400000, file = {file}");
     place.change(&day);
     let since = place.value("SELECT first_seen FROM arrival");
-    let looked = place.drop().look(0).unwrap();
+    let looked = place.drop().scan(0).unwrap();
     assert_eq!((looked.waiting, looked.taken), (1, 0), "{looked:?}");
     assert_eq!(place.value("SELECT first_seen FROM arrival"), since);
     place.change(&day);
-    let looked = place.drop().look(0).unwrap();
+    let looked = place.drop().scan(0).unwrap();
     assert_eq!((looked.waiting, looked.taken), (0, 1), "it has waited for long enough: {looked:?}");
 }
 
@@ -136,10 +136,10 @@ fn how_long_a_manifest_has_waited_is_not_forgotten_when_its_device_has_another_n
 fn another_manifest_under_the_same_name_has_not_waited_yet() {
     let place = Place::new(|_| {});
     place.put_manifest("a.manifest.json", "missing.png");
-    assert_eq!(place.drop().look(0).unwrap().waiting, 1);
+    assert_eq!(place.drop().scan(0).unwrap().waiting, 1);
     place.change("UPDATE arrival SET first_seen = 1");
     place.put_manifest("a.manifest.json", "missing-too.png");
-    assert_eq!(place.drop().look(0).unwrap().waiting, 1);
+    assert_eq!(place.drop().scan(0).unwrap().waiting, 1);
     assert!(place.value("SELECT first_seen FROM arrival") > Some(1));
 }
 
@@ -147,9 +147,9 @@ fn another_manifest_under_the_same_name_has_not_waited_yet() {
 fn a_manifest_that_came_while_the_clock_was_ahead_does_not_wait_for_that_time() {
     let place = Place::new(|_| {});
     place.put_manifest("a.manifest.json", "missing.png");
-    assert_eq!(place.drop().look(0).unwrap().waiting, 1);
+    assert_eq!(place.drop().scan(0).unwrap().waiting, 1);
     place.change("UPDATE arrival SET first_seen = first_seen + 315360000000");
-    assert_eq!(place.drop().look(0).unwrap().waiting, 1);
+    assert_eq!(place.drop().scan(0).unwrap().waiting, 1);
     assert!(place.value("SELECT first_seen FROM arrival") <= Some(Timestamp::now().0));
 }
 
@@ -158,9 +158,9 @@ fn a_queued_manifest_is_known_when_its_device_has_another_number() {
     let place = Place::new(|_| {});
     fs::write(place.at("a.png"), samples::PNG).unwrap();
     place.put_manifest("a.manifest.json", "a.png");
-    assert_eq!(place.drop().look(0).unwrap().taken, 1);
+    assert_eq!(place.drop().scan(0).unwrap().taken, 1);
     place.change(&format!("UPDATE batch SET manifest_file = {}", OTHER_DEVICE.replace("FILE", "manifest_file")));
-    let looked = place.drop().look(0).unwrap();
+    let looked = place.drop().scan(0).unwrap();
     assert_eq!((looked.behind, looked.taken), (0, 0), "{looked:?}");
 }
 
@@ -211,7 +211,7 @@ fn an_image_that_is_opened_for_writing_after_it_was_found_complete_is_waited_for
 fn a_folder_that_cannot_be_read_is_not_one_with_nothing_in_it() {
     let place = Place::new(|_| {});
     fs::remove_dir(&place.config.path).unwrap();
-    assert_eq!(place.drop().look(0).unwrap().waiting, 1);
+    assert_eq!(place.drop().scan(0).unwrap().waiting, 1);
 }
 
 #[test]
@@ -219,10 +219,10 @@ fn what_an_earlier_process_said_of_a_folder_is_taken_back_once_it_is_mended() {
     let place = Place::new(|_| {});
     let troubled = || place.value("SELECT count(*) FROM drop_folder WHERE trouble IS NOT NULL");
     fs::remove_dir(&place.config.path).unwrap();
-    place.drop().look(0).unwrap();
+    place.drop().scan(0).unwrap();
     assert_eq!(troubled(), Some(1));
     fs::create_dir(&place.config.path).unwrap();
-    place.drop().look(0).unwrap();
+    place.drop().scan(0).unwrap();
     assert_eq!(troubled(), Some(0));
 }
 
@@ -233,7 +233,7 @@ fn a_manifest_that_failed_may_come_again_where_good_ones_stay() {
     for number in 0..2 {
         fs::write(place.at("a.png"), "no image").unwrap();
         place.put_manifest("a.manifest.json", "a.png");
-        assert_eq!(inbox.look(number).unwrap().taken, 1, "round {number}");
+        assert_eq!(inbox.scan(number).unwrap().taken, 1, "round {number}");
         assert_eq!(place.settle_all(), 1);
         assert!(!place.at("a.manifest.json").exists());
     }
@@ -247,7 +247,7 @@ fn a_file_that_came_after_the_check_is_neither_deleted_nor_moved() {
             fs::write(place.at(name), samples::PNG).unwrap();
             place.put_manifest(&name.replace("png", "manifest.json"), name);
         }
-        assert_eq!(place.drop().look(0).unwrap().taken, 2);
+        assert_eq!(place.drop().scan(0).unwrap().taken, 2);
         place.create_all();
         // The next scan comes under the same name while the first one's manifest is not settled yet.
         let next = [samples::PNG, b"next"].concat();
@@ -272,10 +272,10 @@ fn a_manifest_that_goes_between_a_scan_and_its_turn_is_waited_for_by_nobody() {
         }
         false
     };
-    let mut drop = Drop::new(place.config.clone(), place.queue.clone(), 1 << 20, Arc::new(stopped)).unwrap();
-    let looked = drop.look(0).unwrap();
+    let mut drop = DropScanner::new(place.config.clone(), place.queue.clone(), 1 << 20, Arc::new(stopped)).unwrap();
+    let looked = drop.scan(0).unwrap();
     assert_eq!((looked.taken, looked.waiting), (0, 0), "{looked:?}");
     assert_eq!(place.value("SELECT count(*) FROM arrival"), Some(0));
-    let looked = drop.look(1).unwrap();
+    let looked = drop.scan(1).unwrap();
     assert_eq!((looked.settling, looked.waiting), (0, 0), "{looked:?}");
 }

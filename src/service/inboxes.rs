@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::events::Events;
 use crate::{
     dispatch::Signals,
-    intake::watch::{Drop as Inbox, Looked},
+    intake::watch::{DropScanner as Inbox, Looked},
     log_throttle::LogThrottle,
     queue::{Queue, QueueError},
 };
@@ -154,7 +154,7 @@ fn look_on(
         // Watched before it is looked at, so that nothing falls between the two.
         let rest = events.arm(&config);
         let began = Instant::now();
-        let looked = match inbox.look(number) {
+        let looked = match inbox.scan(number) {
             Ok(looked) => {
                 log_throttle.clear(&());
                 looked

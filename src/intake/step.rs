@@ -1,0 +1,263 @@
+//! What comes next for a manifest in a drop: decided from what is remembered of it and what was found there now.
+//!
+//! Time is an argument, and nothing here reads a file or the queue. [`DropScanner`](super::watch::DropScanner) makes the
+//! observations and carries out the steps.
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    clock::Timestamp,
+    inbox::{beneath::Refusal, kept::Present},
+    intake::examine::{Held, Stillness, Unready},
+    problem::Problem,
+};
+
+/// The longest wait before something that did not work is tried again.
+pub(super) const RETRY_MAX: Duration = Duration::from_secs(10);
+
+/// The wait after the first time, which doubles with each time.
+const RETRY_FIRST: Duration = Duration::from_millis(250);
+
+/// Where a manifest is on its way into the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ManifestPhase {
+    /// It is new, or still changing.
+    Settling,
+    /// Files that it names are not there, or not in full.
+    Incomplete,
+    /// It, or a file that it names, cannot be read now.
+    Unreadable,
+    /// It is in the queue.
+    Queued,
+    /// It was settled and stays where it is; as long as it does not change, it is left alone.
+    Settled,
+    /// It took the place of a manifest that is not settled yet, and is taken in after that.
+    Behind,
+}
+
+/// What is remembered of a manifest between two scans.
+#[derive(Debug, Clone)]
+pub(super) struct Seen {
+    pub(super) file: Present,
+    pub(super) phase: ManifestPhase,
+    /// It is not examined before this.
+    pub(super) not_before: Instant,
+    /// In which scan it was last there.
+    pub(super) scan: u64,
+    /// A digest of the identities of everything that it names; changes as long as somebody writes.
+    files: u64,
+    /// Since when nothing has changed.
+    unchanged_since: Instant,
+    /// How often it was examined in vain.
+    tries: u32,
+    /// What is cut short, and the [`Seen::files`] for which that was found: reading it again is of use once they change.
+    truncated: Option<(u64, Problem)>,
+}
+
+/// The settings of a drop that decide.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Settings {
+    /// How long a manifest and its files must be unchanged.
+    pub(super) settle: Duration,
+    /// Whether a done marker says that all is there, so that no time has to pass.
+    pub(super) has_marker: bool,
+}
+
+/// What was found.
+#[derive(Debug)]
+pub(super) enum Observed {
+    /// The marker, by this name, is not there.
+    NoMarker(String),
+    /// The manifest cannot be opened or examined.
+    Unready(Unready),
+    /// The manifest and the files that it names.
+    Files {
+        stillness: Stillness,
+        /// How long ago the last change was by the file system's clock, where that can be relied on.
+        unchanged_for: Option<Duration>,
+    },
+    /// It was read in full, with these files, and something of it is not ready.
+    Held { held: Held, files: u64 },
+}
+
+impl Observed {
+    /// The state of the files that it is about.
+    pub(super) const fn files(&self) -> u64 {
+        match self {
+            Self::Files { stillness, .. } => stillness.signature,
+            Self::Held { files, .. } => *files,
+            Self::NoMarker(_) | Self::Unready(_) => 0,
+        }
+    }
+}
+
+/// What to do next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub(super) enum Step {
+    /// Nothing before [`Seen::not_before`].
+    Settle,
+    /// Note what it waits for, and try again later; where it has waited for too long, go on with `given_up`.
+    Wait(Wait),
+    /// Take it in.
+    Admit,
+}
+
+/// What a manifest waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Wait {
+    pub(super) phase: ManifestPhase,
+    pub(super) reason: String,
+    /// The files that it is about.
+    pub(super) files: Vec<String>,
+    /// However long that takes.
+    pub(super) forever: bool,
+}
+
+impl Seen {
+    /// A manifest that is new or has changed: it must be unchanged for as long as the drop says, from now on.
+    pub(super) const fn new(file: Present, phase: ManifestPhase, scan: u64, now: Instant) -> Self {
+        Self { file, phase, not_before: now, scan, files: 0, unchanged_since: now, tries: 0, truncated: None }
+    }
+
+    /// Whether the queue has it, so that nothing is to be done here.
+    pub(super) const fn is_known(&self) -> bool {
+        matches!(self.phase, ManifestPhase::Queued | ManifestPhase::Settled)
+    }
+
+    /// What comes next. `given_up`: it has waited for as long as a manifest may, and is taken in as it is.
+    pub(super) fn next(&mut self, observed: &Observed, given_up: bool, settings: Settings, now: Instant) -> Step {
+        match observed {
+            Observed::NoMarker(marker) => {
+                forever(ManifestPhase::Incomplete, format!("its done marker {marker} is not there"), &[])
+            }
+            // Gone since the folder was read: it was archived or taken back, and the next scan does not find it.
+            Observed::Unready(Unready::Changed | Unready::Refused(Refusal::Missing)) => {
+                self.unchanged_since = now;
+                self.settle_for(settings.settle, now)
+            }
+            Observed::Unready(error) => {
+                forever(ManifestPhase::Unreadable, format!("the manifest cannot be read: {error}"), &[])
+            }
+            Observed::Files { stillness, unchanged_for } => {
+                self.next_of_files(stillness, *unchanged_for, given_up, settings, now)
+            }
+            Observed::Held { held, files } => {
+                // Where the system is to blame, reading it again may help although nothing has changed.
+                self.truncated = match held {
+                    Held::NotWhole(problem) => Some((*files, problem.clone())),
+                    Held::BeingWritten(_) | Held::Unreadable(_) => None,
+                };
+                if given_up { Step::Admit } else { hold(held) }
+            }
+        }
+    }
+
+    fn next_of_files(
+        &mut self,
+        stillness: &Stillness,
+        unchanged_for: Option<Duration>,
+        given_up: bool,
+        settings: Settings,
+        now: Instant,
+    ) -> Step {
+        if stillness.missing > 0 && !given_up {
+            return Step::Wait(Wait {
+                phase: ManifestPhase::Incomplete,
+                reason: missing_reason(stillness),
+                files: stillness.first_missing.clone(),
+                forever: false,
+            });
+        }
+        if let Some(rest) = self.rest(stillness, unchanged_for, settings, now)
+            && !given_up
+        {
+            return self.settle_for(rest, now);
+        }
+        if let Some((file, who)) = &stillness.being_written {
+            // What is taken from under a writer is lost to both.
+            let reason = format!("{file} is still open for writing, by {who}");
+            return forever(ManifestPhase::Incomplete, reason, std::slice::from_ref(file));
+        }
+        match &self.truncated {
+            Some((files, problem)) if *files == stillness.signature && !given_up => {
+                hold(&Held::NotWhole(problem.clone()))
+            }
+            _ => Step::Admit,
+        }
+    }
+
+    fn settle_for(&mut self, wait: Duration, now: Instant) -> Step {
+        self.phase = ManifestPhase::Settling;
+        self.not_before = now + wait;
+        Step::Settle
+    }
+
+    /// How long everything must still be unchanged; `None` where it has been for long enough.
+    fn rest(
+        &mut self,
+        stillness: &Stillness,
+        unchanged_for: Option<Duration>,
+        settings: Settings,
+        now: Instant,
+    ) -> Option<Duration> {
+        if settings.has_marker {
+            return None;
+        }
+        if stillness.signature != self.files {
+            self.files = stillness.signature;
+            self.unchanged_since = now;
+        }
+        let seen_for = now.saturating_duration_since(self.unchanged_since);
+        let quiet = unchanged_for.map_or(seen_for, |unchanged_for| unchanged_for.max(seen_for));
+        settings.settle.checked_sub(quiet).filter(|rest| !rest.is_zero())
+    }
+
+    /// Puts it off after a [`Step::Wait`]. Events make the drop look sooner; without them it is at growing intervals.
+    pub(super) fn put_off(&mut self, phase: ManifestPhase, now: Instant) {
+        self.phase = phase;
+        self.tries = self.tries.saturating_add(1);
+        self.not_before = now + RETRY_MAX.min(RETRY_FIRST * (1 << self.tries.min(6)));
+    }
+}
+
+fn forever(phase: ManifestPhase, reason: String, files: &[String]) -> Step {
+    Step::Wait(Wait { phase, reason, files: files.to_vec(), forever: true })
+}
+
+fn hold(held: &Held) -> Step {
+    let (phase, problem) = match held {
+        Held::NotWhole(problem) | Held::BeingWritten(problem) => (ManifestPhase::Incomplete, problem),
+        Held::Unreadable(problem) => (ManifestPhase::Unreadable, problem),
+    };
+    let reason = match &problem.path {
+        Some(file) => format!("{file}: {}", problem.reason),
+        None => format!("the manifest is {}", problem.reason),
+    };
+    // What is taken from under a writer is lost to both.
+    let forever = matches!(held, Held::BeingWritten(_));
+    Step::Wait(Wait { phase, reason, files: problem.path.iter().cloned().collect(), forever })
+}
+
+fn missing_reason(stillness: &Stillness) -> String {
+    let first = stillness.first_missing.first().map_or("", String::as_str);
+    match stillness.missing {
+        1 => format!("it waits for {first}"),
+        more => format!("it waits for {more} files, the first is {first}"),
+    }
+}
+
+/// How long ago a file changed by the file system's word, where that counts: its clock must be this machine's, and the
+/// clock must not have been moved since. A date of modification counts nowhere, since senders set it.
+pub(super) fn unchanged_for(
+    last_change: Timestamp,
+    own_clock: bool,
+    moved_to: Option<Timestamp>,
+    now: Timestamp,
+    system_now: Timestamp,
+) -> Option<Duration> {
+    // A file that was changed before the clock was moved may look older than it is.
+    let reliable = own_clock && moved_to.is_none_or(|moved| last_change > moved);
+    // The kernel dates files by the system's clock, which may have been set back and not be believed yet.
+    reliable.then(|| now.since(last_change).min(system_now.since(last_change)))
+}
