@@ -30,7 +30,11 @@ mod schema;
 mod scratch;
 mod value;
 
-pub use self::{format::Format, schema::schema, scratch::Scratch};
+pub use self::{
+    format::Format,
+    schema::schema,
+    scratch::{Scratch, Visit},
+};
 
 use self::meter::{Meter, Tripped};
 

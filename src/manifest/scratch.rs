@@ -2,6 +2,9 @@
 
 use std::{io, ops::ControlFlow};
 
+/// Sees a key and its value; breaks where it wants no more.
+pub type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
+
 /// An ordered map from bytes to bytes, for millions of entries in bounded memory. It starts empty and is thrown away after
 /// the reading.
 pub trait Scratch {
@@ -9,14 +12,22 @@ pub trait Scratch {
     ///
     /// # Errors
     ///
-    /// Those of the storage; so for the others.
+    /// Those of the storage.
     fn get(&self, key: &[u8]) -> io::Result<Option<Vec<u8>>>;
 
     /// Sets the value of a key.
+    ///
+    /// # Errors
+    ///
+    /// Those of the storage.
     fn put(&mut self, key: &[u8], value: &[u8]) -> io::Result<()>;
 
-    /// Visits the values of this key and all that are larger, in the order of their keys, until `visit` breaks.
-    fn scan(&self, from: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>) -> io::Result<()>;
+    /// Visits this key and all larger ones, in their order.
+    ///
+    /// # Errors
+    ///
+    /// Those of the storage.
+    fn scan(&self, from: &[u8], visit: &mut Visit<'_>) -> io::Result<()>;
 }
 
 #[cfg(test)]
@@ -30,7 +41,7 @@ impl Scratch for std::collections::BTreeMap<Vec<u8>, Vec<u8>> {
         Ok(())
     }
 
-    fn scan(&self, from: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>) -> io::Result<()> {
+    fn scan(&self, from: &[u8], visit: &mut Visit<'_>) -> io::Result<()> {
         // Ends early where `visit` breaks, which is no error.
         let _ = self.range(from.to_owned()..).try_for_each(|(key, value)| visit(key, value));
         Ok(())

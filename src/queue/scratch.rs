@@ -3,11 +3,11 @@
 //! *Durability*: none, and none is wanted: only this process can reach the file, and it is gone when the value is dropped,
 //! in whatever way. `SQLITE_TMPDIR` or `TMPDIR` says where it lies. Memory stays within the page cache that is set here.
 
-use std::{cell::OnceCell, io, ops::ControlFlow};
+use std::{cell::OnceCell, io};
 
 use rusqlite::{Connection, OptionalExtension};
 
-use crate::manifest::Scratch;
+use crate::manifest::{Scratch, Visit};
 
 /// An ordered map on disk, which is made at its first use.
 #[derive(Debug, Default)]
@@ -55,7 +55,7 @@ impl Scratch for TemporaryStore {
         put().map(drop).map_err(failed)
     }
 
-    fn scan(&self, from: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>) -> io::Result<()> {
+    fn scan(&self, from: &[u8], visit: &mut Visit<'_>) -> io::Result<()> {
         let mut scan = || {
             let sql = "SELECT key, value FROM entry WHERE key >= ?1 ORDER BY key";
             let mut select = self.database()?.prepare_cached(sql)?;
@@ -78,6 +78,8 @@ fn failed(error: rusqlite::Error) -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::ControlFlow;
+
     use super::*;
 
     #[test]
