@@ -50,6 +50,7 @@ use crate::{
     queue::{
         Queue, QueueError,
         admit::CheckedFile,
+        attempt::{End, Evidence},
         control::Cause,
         handed_over::{HandedOver, Place, Try},
     },
@@ -148,7 +149,7 @@ impl Delivery {
         let mut turn = None;
         loop {
             if self.is_stopped(&job) {
-                return self.give_back(&job, Vec::new(), Vec::new()).await;
+                return self.give_back(&job).await;
             }
             match job.next() {
                 Next::Upload(positions) => {
@@ -179,7 +180,10 @@ impl Delivery {
                 Next::Finish => {
                     let remote_id = job.uploads.first().and_then(|upload| upload.remote_id.clone());
                     let remote_id = remote_id.ok_or(QueueError::Gone { what: "job", id: job.id })?;
-                    return self.queue.created(job.id, remote_id, None, Timestamp::now()).await;
+                    return self
+                        .queue
+                        .end_try(job.id, End::Created { remote_id }, Evidence::default(), Timestamp::now())
+                        .await;
                 }
             }
         }
@@ -233,7 +237,7 @@ impl Delivery {
             return Ok(false);
         }
         if cancelled {
-            self.queue.cancelled(job.id, Vec::new(), Timestamp::now()).await?;
+            self.cancel(job).await?;
             return Ok(false);
         }
         if let Some(why) = not_now {
@@ -241,7 +245,7 @@ impl Delivery {
             return Ok(false);
         }
         if stopped {
-            self.give_back(job, Vec::new(), Vec::new()).await?;
+            self.give_back(job).await?;
             return Ok(false);
         }
         Ok(true)
@@ -333,12 +337,12 @@ impl Delivery {
             Err(why) => return self.not_now(job, why).await,
         };
         if self.is_stopped(job) {
-            return self.give_back(job, Vec::new(), Vec::new()).await;
+            return self.give_back(job).await;
         }
         if job.creation == Creation::None {
             let now = Timestamp::now();
             if self.queue.intend(job.id, now).await? {
-                return self.queue.cancelled(job.id, Vec::new(), now).await;
+                return self.cancel(job).await;
             }
             job.creation = Creation::Intended;
             (job.sent_at, job.clock_ms) = (Some(now.0), clock::moved_ms());
@@ -358,7 +362,9 @@ impl Delivery {
         self.learn(account, slot, &exchange, &outcome).await?;
         let attempt = attempt_of(&exchange, &outcome, None);
         if let Outcome::Done(Reply::Document { id }) = &outcome {
-            return self.queue.created(job.id, id.clone(), Some(attempt), now).await;
+            let (created, evidence) =
+                (End::Created { remote_id: id.clone() }, Evidence { attempts: vec![attempt], ..Evidence::default() });
+            return self.queue.end_try(job.id, created, evidence, now).await;
         }
         if let Outcome::Lost(_) = &outcome {
             job.creation = Creation::Unknown;

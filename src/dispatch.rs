@@ -38,8 +38,8 @@ use crate::{
     outcome::{Outcome, outcome},
     queue::{
         Queue, QueueError,
+        claim::Ready,
         control::{Cause, Pause},
-        work::Ready,
     },
     telemetry::Telemetry,
 };

@@ -1,7 +1,7 @@
 //! The life of a job: its states, the events that change them, and the next step of a running one.
 //!
-//! Values and decisions only: no I/O, no clock, no randomness. The queue stores what is decided here, and refuses with
-//! its own CHECKs what [`JobState::after`] refuses.
+//! Values and decisions only: no I/O, no clock, no randomness. The queue stores what is decided here; its database
+//! refuses what [`JobState::after`] refuses, by a trigger that is generated from it.
 //!
 //! ```text
 //! queued ──claimed──▶ running ──created──▶ done

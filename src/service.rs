@@ -42,9 +42,9 @@ use crate::{
     operation::Operation,
     queue::{
         Queue, QueueError,
+        claim::Recovered,
         doorbell::Doorbell,
         handed_over::{self, HandedOver},
-        recover::Recovered,
     },
     retry::RetryPolicy,
     telemetry::Telemetry,

@@ -23,7 +23,7 @@ use crate::{
     job::JobState,
     operation::Operation,
     outcome::Outcome,
-    queue::{control::Cause, views::numbers::Numbers, work::Attempt},
+    queue::{attempt::Attempt, control::Cause, views::numbers::Numbers},
     verdict::Verdict,
 };
 

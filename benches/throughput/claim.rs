@@ -138,6 +138,8 @@ impl Filled {
         let queue = Queue::open(path, WhenStuck::Fail)?;
         let batch_id = queue.run_blocking("finished", |connection| {
             connection.execute_batch(FILLING)?;
+            // It is back when the queue is opened the next time.
+            connection.execute_batch("DROP TRIGGER job_transition")?;
             connection.execute("UPDATE job SET state = 'done', remote_id = profile_id, ended_at = created_at", [])?;
             Ok(connection.query_row("SELECT id FROM batch", [], |row| row.get(0))?)
         })?;
@@ -167,7 +169,7 @@ impl Filled {
     /// Undoes the claims, so that every round claims the same.
     fn ready_again(&self) -> Result<()> {
         self.queue.run_blocking("ready_again", |connection| {
-            connection.execute("UPDATE job SET state = 'queued' WHERE state = 'running'", [])?;
+            connection.execute("UPDATE job SET state = 'queued', holder = NULL WHERE state = 'running'", [])?;
             Ok(())
         })?;
         self.empty_log()

@@ -18,9 +18,9 @@ use crate::{
     outcome::{Outcome, PauseCause, outcome},
     queue::{
         QueueError,
+        attempt::{Attempt, End, Evidence, PutOff},
         control::Cause,
         handed_over::Place,
-        work::{Attempt, PutOff},
     },
     verdict::{Patience, Trial, Verdict, forbidden, judge},
 };
@@ -122,43 +122,25 @@ impl Delivery {
             other => other,
         };
         self.telemetry.judged(&verdict, &attempts);
-        match verdict {
-            Verdict::Refuse { reason, problem } => {
-                tracing::warn!(job = job.id, reason, "refused");
-                self.queue.refuse(job.id, reason, vec![problem], lost, attempts, Timestamp::now()).await
-            }
+        match &verdict {
+            Verdict::Refuse { reason, .. } => tracing::warn!(job = job.id, reason, "refused"),
             Verdict::Hold { reason } => {
                 tracing::error!(job = job.id, reason, "held until a person decides: see `show` and `release`");
-                self.queue.hold(job.id, reason, job.creation, lost, attempts).await
             }
-            Verdict::PauseAccount { cause, reason } => {
-                let cause = match cause {
-                    PauseCause::KeyRefused => Cause::KeyRefused,
-                    PauseCause::QuotaSpent => Cause::QuotaSpent,
-                };
-                self.give_back(job, lost, attempts).await?;
-                self.pause(account, cause, &reason).await
-            }
-            Verdict::Wait { waits, delay, reason, trial } => {
+            Verdict::PauseAccount { .. } => {}
+            Verdict::Wait { waits, delay, reason, .. } => {
                 tracing::debug!(job = job.id, waits = waits.as_str(), delay_ms = delay.as_millis(), reason, "put off");
-                if waits == Waits::File {
-                    self.say_of_files(job, &reason);
+                if *waits == Waits::File {
+                    self.say_of_files(job, reason);
                 }
-                let put_off = PutOff {
-                    waits,
-                    reason,
-                    due: Timestamp::now().after(delay),
-                    attempts: trial.attempts,
-                    tried_ms: u64::try_from(trial.tried.as_millis()).unwrap_or(u64::MAX),
-                    file_ms: u64::try_from(trial.file.as_millis()).unwrap_or(u64::MAX),
-                    creation: job.creation,
-                    sent_at: job.sent_at,
-                    clock_ms: job.clock_ms,
-                    loss_answered: job.loss_answered,
-                    lost,
-                };
-                self.queue.put_off(job.id, put_off, attempts).await
             }
+        }
+        let now = Timestamp::now();
+        let (end, pause) = end_of(verdict, job, now);
+        self.queue.end_try(job.id, end, Evidence { lost, attempts }, now).await?;
+        match pause {
+            Some((cause, reason)) => self.pause(account, cause, &reason).await,
+            None => Ok(()),
         }
     }
 
@@ -176,35 +158,68 @@ impl Delivery {
 
     pub(super) async fn not_now(&self, job: &Job, why: NotNow) -> Result<(), QueueError> {
         match why {
-            NotNow::Paused(_) => self.give_back(job, Vec::new(), Vec::new()).await,
+            NotNow::Paused(_) => self.give_back(job).await,
             NotNow::Later(wait) => self.later(job, wait, NO_ROOM).await,
         }
     }
 
     /// Puts a job off between two calls.
     pub(super) async fn later(&self, job: &Job, wait: Duration, reason: &str) -> Result<(), QueueError> {
+        let now = Timestamp::now();
         let put_off = PutOff {
-            waits: Waits::Quota,
-            reason: reason.to_owned(),
-            due: Timestamp::now().after(wait),
-            attempts: job.attempts,
-            tried_ms: job.tried_ms,
-            file_ms: job.file_ms,
             creation: unsent(job),
-            sent_at: job.sent_at,
-            clock_ms: job.clock_ms,
-            loss_answered: job.loss_answered,
-            lost: Vec::new(),
+            ..put_off(job, Waits::Quota, reason.to_owned(), now.after(wait), trial_of(job))
         };
-        self.queue.put_off(job.id, put_off, Vec::new()).await
+        self.queue.end_try(job.id, End::PutOff(put_off), Evidence::default(), now).await
     }
 
-    pub(super) async fn give_back(&self, job: &Job, lost: Vec<u32>, attempts: Vec<Attempt>) -> Result<(), QueueError> {
-        self.queue.give_back(job.id, unsent(job), lost, attempts).await
+    /// Gives a job back between two calls.
+    pub(super) async fn give_back(&self, job: &Job) -> Result<(), QueueError> {
+        let end = End::GiveBack { creation: unsent(job) };
+        self.queue.end_try(job.id, end, Evidence::default(), Timestamp::now()).await
+    }
+
+    /// Ends a job that a person asked to cancel.
+    pub(super) async fn cancel(&self, job: &Job) -> Result<(), QueueError> {
+        self.queue.end_try(job.id, End::Cancelled, Evidence::default(), Timestamp::now()).await
     }
 }
 
 const NO_ROOM: &str = "a limit of the API or of the configuration leaves no room before then";
+
+/// How a verdict ends the try, and for what the account is paused, if it is.
+fn end_of(verdict: Verdict, job: &Job, now: Timestamp) -> (End, Option<(Cause, String)>) {
+    match verdict {
+        Verdict::Refuse { reason, problem } => (End::Refused { reason, problems: vec![problem] }, None),
+        Verdict::Hold { reason } => (End::Held { reason, creation: job.creation }, None),
+        Verdict::PauseAccount { cause, reason } => {
+            let cause = match cause {
+                PauseCause::KeyRefused => Cause::KeyRefused,
+                PauseCause::QuotaSpent => Cause::QuotaSpent,
+            };
+            (End::GiveBack { creation: unsent(job) }, Some((cause, reason)))
+        }
+        Verdict::Wait { waits, delay, reason, trial } => {
+            (End::PutOff(put_off(job, waits, reason, now.after(delay), trial)), None)
+        }
+    }
+}
+
+fn put_off(job: &Job, waits: Waits, reason: String, due: Timestamp, trial: Trial) -> PutOff {
+    let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    PutOff {
+        waits,
+        reason,
+        due,
+        attempts: trial.attempts,
+        tried_ms: ms(trial.tried),
+        file_ms: ms(trial.file),
+        creation: job.creation,
+        sent_at: job.sent_at,
+        clock_ms: job.clock_ms,
+        loss_answered: job.loss_answered,
+    }
+}
 
 /// What is known of the creation of a job that is put down between two calls: an intent that was not carried out is none.
 const fn unsent(job: &Job) -> Creation {

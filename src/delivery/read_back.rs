@@ -13,7 +13,10 @@ use crate::{
     job::{Creation, Job, Waits},
     operation::Operation,
     outcome::{Outcome, Reply, StandingDocument, outcome},
-    queue::QueueError,
+    queue::{
+        QueueError,
+        attempt::{End, Evidence},
+    },
     verdict::{Trial, Verdict},
 };
 
@@ -54,7 +57,9 @@ impl Delivery {
         if let Some(id) = find(documents, &ours) {
             attempt.outcome = "adopted";
             self.telemetry.read_back(true);
-            self.queue.created(job.id, id.to_owned(), Some(attempt), now).await?;
+            let created = End::Created { remote_id: id.to_owned() };
+            let evidence = Evidence { attempts: vec![attempt], ..Evidence::default() };
+            self.queue.end_try(job.id, created, evidence, now).await?;
             return Ok(false);
         }
         let sent = job.sent_at.map_or(asked, Timestamp);

@@ -12,7 +12,11 @@ use crate::{
     closing,
     config::{AfterSuccess, DropConfig, OnInvalid},
     inbox::{beneath::Root, file_type::samples},
-    queue::{Queue, Reader, WhenStuck, test_support, work::Attempt},
+    queue::{
+        Queue, Reader, WhenStuck,
+        attempt::{Attempt, End, Evidence},
+        test_support,
+    },
 };
 
 const PROFILE: &str = "a2c4393a-e219-67a4-5ab4-2186952e9038";
@@ -79,7 +83,8 @@ impl Place {
             for job in self.queue.claim(1, 100).await.unwrap() {
                 let image = format!("image-{}", job.id);
                 self.queue.upload_stored(job.id, 0, image, true, attempt.clone(), Timestamp(1)).await.unwrap();
-                self.queue.created(job.id, format!("doc-{}", job.id), None, Timestamp(1)).await.unwrap();
+                let created = End::Created { remote_id: format!("doc-{}", job.id) };
+                self.queue.end_try(job.id, created, Evidence::default(), Timestamp(1)).await.unwrap();
             }
         });
     }

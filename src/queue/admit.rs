@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::{
     Queue, QueueError,
     identity::{Fate, content_of, fate, key_of, own, owner, path_key},
-    settle,
+    transition,
 };
 use crate::{
     clock::Timestamp,
@@ -224,10 +224,10 @@ pub fn take_in(
             Admission::Take { entry, files } => open += i64::from(insert(connection, &place, entry, files, now)?),
         }
     }
-    connection
+    let changed = connection
         .prepare_cached("UPDATE batch SET admitted = admitted + ?2, open_jobs = open_jobs + ?3 WHERE id = ?1")?
         .execute(params![batch_id, signed(admissions.len() as u64), open])?;
-    Ok(())
+    if changed == 1 { Ok(()) } else { Err(QueueError::Gone { what: "batch", id: batch_id }) }
 }
 
 struct Place<'a> {
@@ -353,7 +353,7 @@ pub fn seal(
     if changed != 1 {
         return Err(QueueError::Gone { what: "batch", id: batch_id });
     }
-    settle::end_if_empty(connection, batch_id, now)
+    transition::end_batch_if_empty(connection, batch_id, now)
 }
 
 impl Queue {

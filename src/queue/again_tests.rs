@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::{
     admit::Admission,
+    attempt::{End, Evidence},
+    claim::Recovered,
     handed_over::{Left, Try},
-    recover::Recovered,
     test_support::{DROP, NOW, Site, attempt, document, take},
 };
 use crate::job::{Creation, JobState, Waits};
@@ -19,8 +20,9 @@ fn a_refused_document_that_is_retried_is_a_new_creation_with_a_time_of_its_own()
     let one = site.job("one");
     site.claim(one);
     site.wait(site.queue.upload_stored(one, 0, "image".into(), true, attempt("upload_image", "done"), NOW)).unwrap();
-    site.wait(site.queue.refuse(one, "no such category".into(), vec![], vec![], vec![], NOW)).unwrap();
-    assert!(site.queue.retry(one).unwrap().done);
+    let refused = End::Refused { reason: "no such category".into(), problems: vec![] };
+    site.end_try(one, refused, Evidence::default()).unwrap();
+    assert!(site.queue.retry(one, NOW).unwrap().done);
     // Else it would be sent under the old intent, and a lost answer would be judged by the time of the old one.
     assert_eq!(site.claim(one).creation, Creation::None);
 }
@@ -32,7 +34,7 @@ fn after_a_crash_the_time_in_which_a_document_may_appear_begins_anew() {
     let one = site.job("one");
     site.claim(one);
     site.wait(site.queue.upload_stored(one, 0, "image".into(), true, attempt("upload_image", "done"), NOW)).unwrap();
-    site.wait(site.queue.recover(Arc::default(), LATER)).unwrap();
+    site.wait(site.next_process().recover(Arc::default(), LATER)).unwrap();
     site.wait(site.queue.ready(LATER)).unwrap();
     let job = site.claim(one);
     // The intent is older than the call by however long the job waited for its turn.
@@ -84,7 +86,7 @@ fn a_job_that_is_retried_after_its_files_were_moved_finds_them_wherever_they_lay
     let one = site.job("one");
     site.fail(one, "no");
     settle(&site, batch, Some("/archive/failed/2026-11-23"));
-    assert!(site.queue.retry(one).unwrap().done);
+    assert!(site.queue.retry(one, NOW).unwrap().done);
     let lies = site.claim(one).uploads.remove(0).lies.unwrap();
     assert_eq!((lies.root.as_str(), lies.path.as_str()), ("/archive/failed/2026-11-23", "img/one.png"));
 }
@@ -96,11 +98,11 @@ fn a_job_whose_files_are_being_moved_is_retried_when_they_are() {
     let one = site.job("one");
     site.fail(one, "no");
     settle(&site, batch, None);
-    let answer = site.queue.retry(one).unwrap();
+    let answer = site.queue.retry(one, NOW).unwrap();
     assert!(!answer.done && answer.message.contains("again"), "{answer:?}");
     assert_eq!(site.state(one), JobState::Failed);
     site.queue.batch_closed(batch, Some("/drop/failed/2026-11-23".into()), None, Vec::new()).unwrap();
-    assert!(site.queue.retry(one).unwrap().done);
+    assert!(site.queue.retry(one, NOW).unwrap().done);
 }
 
 #[test]
@@ -114,8 +116,8 @@ fn a_file_that_was_under_way_at_a_crash_is_held_where_a_person_wants_to_decide()
     let (one, two) = (site.job("one"), site.job("two"));
     site.claim(one);
     site.claim(two);
-    assert_eq!(site.wait(site.queue.hold_files(Arc::default())).unwrap(), 1);
-    site.wait(site.queue.recover(Arc::default(), LATER)).unwrap();
+    assert_eq!(site.wait(site.next_process().hold_files(Arc::default())).unwrap(), 1);
+    site.wait(site.next_process().recover(Arc::default(), LATER)).unwrap();
     assert_eq!((site.state(one), site.state(two)), (JobState::Held, JobState::Queued));
     assert!(site.queue.release(one, super::control::Release::AsCreated("file-1".into()), LATER).unwrap().done);
 }
@@ -138,8 +140,8 @@ fn a_crash_loses_the_answers_to_what_was_handed_over_and_to_nothing_else() {
     let of = |job: &str, lost| Try { job_id: site.job(job), position: 0, lost };
     let left = Arc::new(Left::Exactly(vec![of("sent", 0), of("sent before", 7), of("waiting", 0)]));
 
-    assert_eq!(site.wait(site.queue.hold_files(Arc::clone(&left))).unwrap(), 0);
-    let recovered = site.wait(site.queue.recover(left, LATER)).unwrap();
+    assert_eq!(site.wait(site.next_process().hold_files(Arc::clone(&left))).unwrap(), 0);
+    let recovered = site.wait(site.next_process().recover(left, LATER)).unwrap();
     assert_eq!(recovered, Recovered { jobs: 4, images: 1, files: 0 });
     let lost = |job: &str| site.detail(site.job(job)).uploads[0].lost_answers;
     assert_eq!(["file", "sent", "not sent", "sent before", "waiting"].map(lost), [0, 1, 0, 0, 0]);

@@ -7,6 +7,7 @@ use super::{
     admit::{CheckedFile, signed},
     identity::{Asked, Owner, digest_of, key_of, own, owner},
     rows,
+    transition::one_job,
 };
 use crate::entry::EntryKind;
 
@@ -18,10 +19,11 @@ impl Queue {
     ///
     /// Those of the database.
     pub async fn check_anew(&self, job_id: i64, files: Vec<(u32, CheckedFile)>) -> Result<bool, QueueError> {
+        let holder = self.holder();
         self.run("check_anew", move |connection| {
             // Undone as a whole where the job may not become what its files are now.
             connection.execute_batch("SAVEPOINT anew")?;
-            let taken = take(connection, job_id, &files)?;
+            let taken = take(connection, job_id, &holder, &files)?;
             connection.execute_batch(if taken { "RELEASE anew" } else { "ROLLBACK TO anew; RELEASE anew" })?;
             Ok(taken)
         })
@@ -29,7 +31,7 @@ impl Queue {
     }
 }
 
-fn take(connection: &Connection, job_id: i64, files: &[(u32, CheckedFile)]) -> Result<bool, QueueError> {
+fn take(connection: &Connection, job_id: i64, holder: &str, files: &[(u32, CheckedFile)]) -> Result<bool, QueueError> {
     let waited_for: bool = connection
         .prepare_cached(
             "SELECT EXISTS (SELECT 1 FROM job WHERE state = 'waiting' AND waits = 'twin' AND twin_of = ?1)",
@@ -59,9 +61,9 @@ fn take(connection: &Connection, job_id: i64, files: &[(u32, CheckedFile)]) -> R
     let (drop_id, reference, old_key, replaces): (i64, Option<String>, Vec<u8>, Option<i64>) = connection
         .prepare_cached(
             "SELECT drop_id, reference, identity, twin_of FROM job
-              WHERE id = ?1 AND state = 'running' AND creation = 'none'",
+              WHERE id = ?1 AND state = 'running' AND holder = ?2 AND creation = 'none'",
         )?
-        .query_row([job_id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
+        .query_row(params![job_id, holder], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
         .optional()?
         .ok_or(QueueError::Gone { what: "job", id: job_id })?;
     let content = content(connection, job_id)?;
@@ -82,9 +84,12 @@ fn take(connection: &Connection, job_id: i64, files: &[(u32, CheckedFile)]) -> R
             .execute(params![drop_id, old_key, job_id])?;
         own(connection, drop_id, &key, job_id)?;
     }
-    connection
-        .prepare_cached("UPDATE job SET content = ?2, identity = ?3 WHERE id = ?1")?
-        .execute(params![job_id, content, key])?;
+    let changed = connection
+        .prepare_cached(
+            "UPDATE job SET content = ?2, identity = ?3 WHERE id = ?1 AND state = 'running' AND holder = ?4",
+        )?
+        .execute(params![job_id, content, key, holder])?;
+    one_job(changed, job_id)?;
     Ok(true)
 }
 

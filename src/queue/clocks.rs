@@ -158,8 +158,8 @@ mod tests {
     use crate::{
         job::{Creation, JobState, Waits},
         queue::{
+            attempt::{Attempt, End, Evidence},
             test_support::{DROP, NOW, Site, attempt, put_off},
-            work::Attempt,
         },
     };
 
@@ -191,7 +191,7 @@ mod tests {
         // A worker that lets go of a job knows the time of sending from before the jump; the moved one stands.
         let mut later = put_off(Waits::ReadBack, Creation::Unknown, back);
         (later.sent_at, later.clock_ms) = (Some(NOW.0), 3_600_000);
-        site.wait(site.queue.put_off(job("running"), later, vec![])).unwrap();
+        site.end_try(job("running"), End::PutOff(later), Evidence::default()).unwrap();
         assert_eq!(number("sent_at", "running"), back.0);
         // And it stays the time of sending where the job is due, and nobody takes it up.
         site.wait(site.queue.ready(back.after(Duration::from_secs(1)))).unwrap();
@@ -210,7 +210,7 @@ mod tests {
         let sent = NOW.after(Duration::from_secs(70));
         let mut lost = put_off(Waits::ReadBack, Creation::Unknown, sent.after(Duration::from_secs(1)));
         lost.sent_at = Some(sent.0);
-        site.wait(site.queue.put_off(job, lost, vec![])).unwrap();
+        site.end_try(job, End::PutOff(lost), Evidence::default()).unwrap();
         assert_eq!(site.value("SELECT sent_at FROM job"), sent.0.to_string());
     }
 
@@ -226,7 +226,7 @@ mod tests {
         site.claim(site.job("lost"));
         let mut lost = put_off(Waits::ReadBack, Creation::Unknown, hour);
         lost.sent_at = Some(hour.0);
-        site.wait(site.queue.put_off(site.job("lost"), lost, vec![])).unwrap();
+        site.end_try(site.job("lost"), End::PutOff(lost), Evidence::default()).unwrap();
         assert_eq!(site.wait(site.queue.cap_due(NOW, quarter)).unwrap(), 2);
         assert_eq!(site.value("SELECT max(due_at) FROM job"), NOW.after(LONGEST_WAIT).0.to_string());
         let of_lost = |column: &str| site.value(&format!("SELECT {column} FROM job WHERE waits = 'read_back'"));
@@ -245,7 +245,9 @@ mod tests {
             let image = attempt("upload_image", "done");
             site.wait(site.queue.upload_stored(job, 0, reference.into(), true, image, at)).unwrap();
             let document = Attempt { at, ..attempt("create_document", "done") };
-            site.wait(site.queue.created(job, format!("doc-{reference}"), Some(document), at)).unwrap();
+            let created = End::Created { remote_id: format!("doc-{reference}") };
+            let evidence = Evidence { attempts: vec![document], ..Evidence::default() };
+            site.wait(site.queue.end_try(job, created, evidence, at)).unwrap();
         };
         create("old", Timestamp(NOW.0 - 1));
         create("new", NOW);

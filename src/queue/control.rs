@@ -5,7 +5,10 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{Queue, QueueError, identity, work};
+use super::{
+    Queue, QueueError, identity,
+    transition::{self, Change, Expected},
+};
 use crate::{
     clock::Timestamp,
     job::{Creation, JobEvent, JobState},
@@ -169,8 +172,8 @@ impl Queue {
     /// # Errors
     ///
     /// Those of the database; a job that cannot be sent on is an answer, not an error.
-    pub fn retry(&self, job_id: i64) -> Result<Answer, QueueError> {
-        self.run_blocking("retry", move |connection| retry_one(connection, job_id))
+    pub fn retry(&self, job_id: i64, now: Timestamp) -> Result<Answer, QueueError> {
+        self.run_blocking("retry", move |connection| retry_one(connection, job_id, now))
     }
 
     /// Stops a job; one that is under way is stopped before its next call.
@@ -199,7 +202,7 @@ impl Queue {
     pub fn wish(&self, job_ids: Vec<i64>, wish: Wish, now: Timestamp) -> Result<Vec<Answer>, QueueError> {
         self.run_blocking("wish", move |connection| {
             let one = |id: &i64| match &wish {
-                Wish::Retry => retry_one(connection, *id),
+                Wish::Retry => retry_one(connection, *id, now),
                 Wish::Cancel => cancel_one(connection, *id, now),
                 Wish::Release(release) => release_one(connection, *id, release, now),
             };
@@ -208,12 +211,12 @@ impl Queue {
     }
 }
 
-fn retry_one(connection: &Connection, job_id: i64) -> Result<Answer, QueueError> {
+fn retry_one(connection: &Connection, job_id: i64, now: Timestamp) -> Result<Answer, QueueError> {
     let Some(state) = state_of(connection, job_id)? else { return Ok(unknown(job_id)) };
     if state.after(JobEvent::Retried).is_err() {
         return Ok(Answer { job: job_id, done: false, message: format!("is {state}: nothing to retry") });
     }
-    retry(connection, job_id, state)
+    retry(connection, job_id, state, false, now)
 }
 
 fn cancel_one(connection: &Connection, job_id: i64, now: Timestamp) -> Result<Answer, QueueError> {
@@ -223,7 +226,9 @@ fn cancel_one(connection: &Connection, job_id: i64, now: Timestamp) -> Result<An
     }
     let creation = creation_of(connection, job_id)?;
     if state == JobState::Running {
-        connection.execute("UPDATE job SET cancel_asked = 1 WHERE id = ?1 AND state = 'running'", [job_id])?;
+        let changed =
+            connection.execute("UPDATE job SET cancel_asked = 1 WHERE id = ?1 AND state = 'running'", [job_id])?;
+        transition::one_job(changed, job_id)?;
         return Ok(Answer {
             job: job_id,
             done: true,
@@ -237,7 +242,7 @@ fn cancel_one(connection: &Connection, job_id: i64, now: Timestamp) -> Result<An
             message: "may have been created: it is read back first; try again after that".into(),
         });
     }
-    work::end_without(connection, job_id, state, JobEvent::Cancelled, "cancelled by a person", &[], now)?;
+    transition::apply(connection, Expected::in_state(job_id, state), &Change::Cancelled, now)?;
     Ok(Answer { job: job_id, done: true, message: "cancelled".into() })
 }
 
@@ -248,13 +253,10 @@ fn release_one(connection: &Connection, job_id: i64, release: &Release, now: Tim
     }
     match release {
         Release::AsCreated(remote_id) => {
-            work::finish(connection, job_id, JobState::Held, remote_id, now)?;
+            transition::apply(connection, Expected::in_state(job_id, state), &Change::Created { remote_id }, now)?;
             Ok(Answer { job: job_id, done: true, message: format!("done: created as {remote_id}") })
         }
-        Release::SendAgain => {
-            connection.execute("UPDATE job SET creation = 'none', sent_at = NULL WHERE id = ?1", [job_id])?;
-            retry(connection, job_id, state)
-        }
+        Release::SendAgain => retry(connection, job_id, state, true, now),
     }
 }
 
@@ -293,8 +295,13 @@ fn creation_of(connection: &Connection, job_id: i64) -> Result<Creation, QueueEr
     Creation::parse(&word).ok_or_else(|| super::rows::unreadable("a job's creation", &word))
 }
 
-fn retry(connection: &Connection, job_id: i64, from: JobState) -> Result<Answer, QueueError> {
-    let to = from.after(JobEvent::Retried)?;
+fn retry(
+    connection: &Connection,
+    job_id: i64,
+    from: JobState,
+    is_absent: bool,
+    now: Timestamp,
+) -> Result<Answer, QueueError> {
     let (drop_id, key, content, replaces): (i64, Vec<u8>, Vec<u8>, Option<i64>) = connection
         .prepare_cached("SELECT drop_id, identity, content, twin_of FROM job WHERE id = ?1")?
         .query_row([job_id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
@@ -337,31 +344,6 @@ fn retry(connection: &Connection, job_id: i64, from: JobState) -> Result<Answer,
             return Ok(Answer { job: job_id, done: false, message: "waits for its twin, not for a retry".into() });
         }
     }
-    let changed = connection.execute(
-        "UPDATE job SET state = ?3, waits = NULL, reason = NULL, due_at = NULL, problems = NULL, attempts = 0,
-                        tried_ms = 0, file_ms = 0, cancel_asked = 0, ended_at = NULL
-          WHERE id = ?1 AND state = ?2",
-        params![job_id, from.as_str(), to.as_str()],
-    )?;
-    if changed != 1 {
-        return Err(QueueError::Gone { what: "job", id: job_id });
-    }
-    if from.has_ended() {
-        reopen(connection, job_id)?;
-    }
+    transition::apply(connection, Expected::in_state(job_id, from), &Change::Retried { is_absent }, now)?;
     Ok(Answer { job: job_id, done: true, message: "queued again".into() })
-}
-
-/// Opens the batch of a job that is sent on after its end; where its files lie now is known of each. A receipt that was not
-/// published keeps its name, so that what a kill left of it is found.
-fn reopen(connection: &Connection, job_id: i64) -> Result<(), QueueError> {
-    connection.execute(
-        "UPDATE batch SET open_jobs = open_jobs + 1,
-                          state = CASE WHEN state = 'admitting' THEN state ELSE 'open' END,
-                          finished_at = NULL, receipt = CASE WHEN state = 'ended' THEN receipt END,
-                          trouble = NULL, shelf = NULL
-          WHERE id = (SELECT batch_id FROM job WHERE id = ?1)",
-        [job_id],
-    )?;
-    Ok(())
 }

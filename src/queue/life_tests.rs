@@ -5,8 +5,9 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     admit::{self, Admission},
+    attempt::{End, Evidence},
     control::{Cause, Release, Wish},
-    test_support::{NOW, Site, attempt, document, put_off, take},
+    test_support::{NOW, Site, attempt, created, document, evidence, put_off, take},
     views::jobs::JobDetail,
 };
 use crate::{
@@ -166,7 +167,7 @@ fn the_first_twin_takes_the_place_of_one_that_fails() {
     assert_eq!(site.state(first + 1), JobState::Queued);
     let last = site.detail(first + 2).job;
     assert_eq!((last.state, last.twin_of), (JobState::Waiting, Some(first + 1)));
-    let answer = site.queue.retry(first).unwrap();
+    let answer = site.queue.retry(first, NOW).unwrap();
     assert!(!answer.done && answer.message.contains(&format!("job {}", first + 1)), "{answer:?}");
     site.create(first + 1, "doc-2");
     assert_eq!(site.state(first + 2), JobState::Duplicate);
@@ -180,7 +181,7 @@ fn a_twin_that_is_cancelled_disturbs_nobody() {
     site.admit("a.manifest.json", &["one"]);
     let first = site.job("one");
     let batch = site.admit("b.manifest.json", &["one"]);
-    assert!(!site.queue.retry(first + 1).unwrap().done);
+    assert!(!site.queue.retry(first + 1, NOW).unwrap().done);
     assert!(site.queue.cancel(first + 1, NOW).unwrap().done);
     assert_eq!(site.batch_state(batch), "ended");
     assert_eq!(site.state(first), JobState::Queued);
@@ -234,7 +235,7 @@ fn a_replacement_that_fails_does_not_let_the_first_be_created_again() {
     site.admit_entries("c.manifest.json", vec![with("one", 1, false)]);
     let again = site.detail(first + 2).job;
     assert_eq!((again.state, again.remote_id.as_deref()), (JobState::Duplicate, Some("doc-1")));
-    assert!(site.queue.retry(first + 1).unwrap().done, "it may still replace what it was to replace");
+    assert!(site.queue.retry(first + 1, NOW).unwrap().done, "it may still replace what it was to replace");
     site.create(first + 1, "doc-2");
 }
 
@@ -251,7 +252,7 @@ fn retry_opens_the_batch_again_where_its_files_are_now() {
     let shelf = site.drop_path().join("failed/2026-11-22").display().to_string();
     let moved = vec![site.moved_to(&shelf, "two.png")];
     site.queue.batch_closed(batch, Some(shelf.clone()), None, moved).unwrap();
-    assert!(site.queue.retry(two).unwrap().done);
+    assert!(site.queue.retry(two, NOW).unwrap().done);
     assert_eq!(site.batch_state(batch), "open");
     place.check();
     let claimed = site.claim(two);
@@ -259,7 +260,7 @@ fn retry_opens_the_batch_again_where_its_files_are_now() {
     assert_eq!((lies.root, lies.path.as_str(), claimed.attempts), (shelf, "img/two.png", 0));
     assert_eq!(claimed.image_root, site.drop_path().display().to_string(), "the batch is still that of its drop");
     site.wait(site.queue.upload_stored(two, 0, "i".into(), true, attempt("upload_image", "done"), NOW)).unwrap();
-    site.wait(site.queue.created(two, "doc-2".into(), None, NOW)).unwrap();
+    site.end_try(two, created("doc-2"), Evidence::default()).unwrap();
     assert_eq!(site.batch_state(batch), "ended");
     let settled: Vec<i64> = site.queue.to_settle(0, 10).unwrap().iter().map(|ended| ended.id).collect();
     assert_eq!(settled, [batch]);
@@ -323,7 +324,7 @@ fn a_crash_loses_nothing_and_asks_before_it_creates_again() {
     site.wait(site.queue.upload_stored(id("creating"), 0, "image".into(), true, done, NOW)).unwrap();
     site.claim(id("cancelling"));
     assert!(site.queue.cancel(id("cancelling"), NOW).unwrap().done);
-    site.wait(site.queue.recover(Arc::default(), LATER)).unwrap();
+    site.wait(site.next_process().recover(Arc::default(), LATER)).unwrap();
     let uploading = site.detail(id("uploading"));
     assert_eq!((uploading.job.state, uploading.uploads[0].lost_answers), (JobState::Queued, 1));
     let creating = site.detail(id("creating"));
@@ -351,10 +352,11 @@ fn a_job_that_is_cancelled_under_way_ends_when_its_worker_lets_go() {
         assert_eq!(site.state(site.job(reference)), JobState::Running);
     }
     let later = put_off(Waits::Retry, Creation::None, LATER);
-    site.wait(site.queue.put_off(site.job("put off"), later, vec![])).unwrap();
-    site.wait(site.queue.give_back(site.job("given back"), Creation::None, vec![], vec![])).unwrap();
+    site.end_try(site.job("put off"), End::PutOff(later), Evidence::default()).unwrap();
+    let given_back = End::GiveBack { creation: Creation::None };
+    site.end_try(site.job("given back"), given_back, Evidence::default()).unwrap();
     let unknown = put_off(Waits::ReadBack, Creation::Unknown, LATER);
-    site.wait(site.queue.put_off(site.job("asked after"), unknown, vec![])).unwrap();
+    site.end_try(site.job("asked after"), End::PutOff(unknown), Evidence::default()).unwrap();
     assert_eq!(site.state(site.job("put off")), JobState::Cancelled);
     assert_eq!(site.state(site.job("given back")), JobState::Cancelled);
     assert_eq!(site.state(site.job("asked after")), JobState::Waiting);
@@ -369,14 +371,18 @@ fn a_step_of_a_job_that_is_elsewhere_is_refused_and_changes_nothing() {
     let one = site.job("one");
     let before = site.everything(one);
     let done = || attempt("create_document", "done");
-    assert!(site.wait(site.queue.created(one, "doc".into(), Some(done()), NOW)).is_err());
+    let evidence = || evidence(&[0], &[done()]);
+    assert!(site.end_try(one, created("doc"), evidence()).is_err());
     assert!(site.wait(site.queue.upload_stored(one, 0, "i".into(), true, done(), NOW)).is_err());
-    assert!(site.wait(site.queue.refuse(one, "no".into(), vec![], vec![0], vec![done()], NOW)).is_err());
-    assert!(site.wait(site.queue.put_off(one, put_off(Waits::Retry, Creation::None, LATER), vec![done()])).is_err());
+    let refused = End::Refused { reason: "no".into(), problems: vec![] };
+    assert!(site.end_try(one, refused, evidence()).is_err());
+    assert!(site.wait(site.queue.intend(one, NOW)).is_err());
+    let put_off = End::PutOff(put_off(Waits::Retry, Creation::None, LATER));
+    assert!(site.end_try(one, put_off, evidence()).is_err());
     assert_eq!(site.everything(one), before);
     site.create(one, "doc");
     let before = site.everything(one);
-    assert!(site.wait(site.queue.created(one, "other".into(), None, NOW)).is_err());
+    assert!(site.end_try(one, created("other"), Evidence::default()).is_err());
     assert!(!site.queue.release(one, Release::SendAgain, NOW).unwrap().done);
     assert_eq!(site.everything(one), before);
 }

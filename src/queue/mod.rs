@@ -4,7 +4,8 @@
 //!
 //! - One process works on a database ([`lock`]); any number may look, and may send commands.
 //! - Every change is on disk when its call returns (`synchronous=FULL`, one writer thread, [`writer`]).
-//! - A change of state names the state that it starts from and changes exactly one row, else it is refused.
+//! - A change of state names the state that it starts from and changes exactly one row, else it is refused ([`transition`]).
+//! - A running job names its holder: the opened queue that claimed it.
 //! - A job's identity has one row in `identity`; that row, not a search, is what makes a second document impossible.
 //!
 //! Not here: what to do next with a job ([`crate::job`]), or how.
@@ -14,7 +15,9 @@ pub mod admit;
 mod again_tests;
 mod anew;
 pub mod arrivals;
+pub mod attempt;
 pub mod awaited;
+pub mod claim;
 pub mod clocks;
 pub mod control;
 pub mod doorbell;
@@ -27,15 +30,14 @@ mod life_tests;
 pub mod lock;
 pub mod purge;
 mod reader;
-pub mod recover;
 mod rows;
 mod schema;
 pub mod scratch;
 pub mod settle;
 #[cfg(test)]
 pub(crate) mod test_support;
+mod transition;
 pub mod views;
-pub mod work;
 pub mod writer;
 
 use std::{
@@ -67,6 +69,7 @@ pub struct Queue {
     writer: Writer,
     path: PathBuf,
     seed: u64,
+    holder: Arc<str>,
     awaited: Arc<Awaited>,
 }
 
@@ -78,10 +81,12 @@ impl Queue {
     /// Where it is not ours, newer, damaged, or cannot be written.
     pub fn open(path: &Path, when_stuck: WhenStuck) -> Result<Self, QueueError> {
         let (connection, seed) = schema::open_for_writing(path)?;
+        let holder: String = connection.query_row("SELECT lower(hex(randomblob(16)))", [], |row| row.get(0))?;
         Ok(Self {
             writer: Writer::start(connection, when_stuck)?,
             path: path.to_owned(),
             seed,
+            holder: holder.into(),
             awaited: Arc::default(),
         })
     }
@@ -97,6 +102,12 @@ impl Queue {
     #[must_use]
     pub const fn seed(&self) -> u64 {
         self.seed
+    }
+
+    /// Under which name this opened queue holds the jobs that it claims, so that those of an earlier process are told
+    /// apart.
+    fn holder(&self) -> Arc<str> {
+        Arc::clone(&self.holder)
     }
 
     /// What manifests name that are not in the queue yet.

@@ -4,7 +4,7 @@ use std::{fs::OpenOptions, os::unix::fs::OpenOptionsExt, path::Path, time::Durat
 
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
-use super::{Fault, QueueError};
+use super::{Fault, QueueError, transition};
 use crate::killpoint;
 
 /// "PFIQ": marks a database as ours, so that a wrong path in the configuration destroys nothing.
@@ -16,6 +16,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0002_places.sql"),
     include_str!("migrations/0003_declared_and_by_profile.sql"),
     include_str!("migrations/0004_file_waits.sql"),
+    include_str!("migrations/0005_holder.sql"),
 ];
 
 /// How long to wait for another process's commit. Ours take milliseconds; a backup tool may take seconds.
@@ -148,15 +149,18 @@ fn migrate(connection: &Connection) -> Result<(), QueueError> {
     connection.execute_batch("BEGIN IMMEDIATE")?;
     let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let steps = usize::try_from(version).ok().and_then(|at| MIGRATIONS.get(at..)).unwrap_or_default();
-    if steps.is_empty() {
+    if steps.is_empty() && transition::is_guarded(connection)? {
         connection.execute_batch("ROLLBACK")?;
         return Ok(());
     }
-    let done = connection.execute_batch(&format!(
-        "{}; PRAGMA user_version = {}; PRAGMA application_id = {APPLICATION_ID};",
-        steps.join(";\n"),
-        MIGRATIONS.len()
-    ));
+    let done = connection
+        .execute_batch(&format!(
+            "{}; PRAGMA user_version = {}; PRAGMA application_id = {APPLICATION_ID};",
+            steps.join(";\n"),
+            MIGRATIONS.len()
+        ))
+        .map_err(QueueError::from)
+        .and_then(|()| transition::guard(connection));
     match done {
         Ok(()) => {
             killpoint::before("commit", "migrate");
@@ -166,7 +170,7 @@ fn migrate(connection: &Connection) -> Result<(), QueueError> {
         }
         Err(error) => {
             connection.execute_batch("ROLLBACK")?;
-            Err(error.into())
+            Err(error)
         }
     }
 }
@@ -235,6 +239,50 @@ mod tests {
         assert!(matches!(open_for_reading(&path), Err(QueueError::Older { .. })));
         open_for_writing(&path).unwrap();
         assert!(open_for_reading(&path).is_ok());
+    }
+
+    #[test]
+    fn running_jobs_of_an_older_release_have_a_holder_afterwards_and_the_transitions_are_guarded() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("queue.db");
+        let old = Connection::open(&path).unwrap();
+        let steps = MIGRATIONS[..4].join(";");
+        old.execute_batch(&format!(
+            "{steps}; PRAGMA user_version = 4; PRAGMA application_id = {APPLICATION_ID}; PRAGMA journal_mode = wal;
+             INSERT INTO drop_folder (name) VALUES ('a');
+             INSERT INTO batch (drop_id, manifest, manifest_sha256, manifest_file, root, image_folder, image_root,
+                                receipts_dir, after_success, state, received_at)
+                VALUES (1, 'm', zeroblob(32), '', '', '', '', '', 'keep', 'open', 0)"
+        ))
+        .unwrap();
+        for state in ["queued", "running"] {
+            old.execute(
+                "INSERT INTO job (batch_id, drop_id, entry_index, kind, profile_id, identity, content, state, created_at)
+                 VALUES (1, 1, 0, 'file', 'a2c4393a-e219-67a4-5ab4-2186952e9038', zeroblob(32), zeroblob(32), ?1, 0)",
+                [state],
+            )
+            .unwrap();
+        }
+        drop(old);
+        let (connection, _) = open_for_writing(&path).unwrap();
+        let held = "SELECT group_concat(state) FROM job WHERE holder IS NOT NULL";
+        assert_eq!(connection.query_row(held, [], |row| row.get::<_, String>(0)).unwrap(), "running");
+        assert!(connection.execute("UPDATE job SET state = 'held'", []).is_err());
+        drop(connection);
+
+        // A trigger of another release is replaced, and one of this release is left alone.
+        let version = |connection: &Connection| {
+            connection.pragma_query_value(None, "schema_version", |row| row.get::<_, i64>(0)).unwrap()
+        };
+        let other = Connection::open(&path).unwrap();
+        other.execute_batch("DROP TRIGGER job_transition").unwrap();
+        open_for_writing(&path).unwrap();
+        let before = version(&other);
+        open_for_writing(&path).unwrap();
+        assert_eq!(version(&other), before);
+        assert!(
+            other.execute("UPDATE job SET state = 'done', remote_id = 'x', ended_at = 1 WHERE id = 1", []).is_err()
+        );
     }
 
     #[test]

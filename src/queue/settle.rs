@@ -8,13 +8,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, params};
 
 use super::{Queue, QueueError, rows};
-use crate::{
-    clock::Timestamp,
-    config::AfterSuccess,
-    entry::Sha256,
-    job::{JobEvent, JobState, Place},
-    problem::Problem,
-};
+use crate::{clock::Timestamp, config::AfterSuccess, entry::Sha256, job::Place, problem::Problem};
 
 /// A batch whose jobs have all ended, as whoever settles it needs it.
 #[derive(Debug, Clone)]
@@ -87,91 +81,6 @@ pub struct Moved {
     pub from: Option<Place>,
     /// Where it lies now.
     pub to: Place,
-}
-
-/// Counts down a batch's open jobs; whatever waits for the job with the same identity goes on.
-pub(super) fn job_ended(
-    connection: &Connection,
-    job_id: i64,
-    remote_id: Option<&str>,
-    now: Timestamp,
-) -> Result<(), QueueError> {
-    let batch_id: i64 = connection
-        .prepare_cached(
-            "UPDATE batch SET open_jobs = open_jobs - 1 WHERE id = (SELECT batch_id FROM job WHERE id = ?1)
-                         RETURNING id",
-        )?
-        .query_row([job_id], |row| row.get(0))?;
-    end_if_empty(connection, batch_id, now)?;
-    twins(connection, job_id, remote_id, now)
-}
-
-fn twins(connection: &Connection, job_id: i64, remote_id: Option<&str>, now: Timestamp) -> Result<(), QueueError> {
-    let waiting: Vec<i64> = connection
-        .prepare_cached("SELECT id FROM job WHERE twin_of = ?1 AND state = 'waiting' AND waits = 'twin' ORDER BY id")?
-        .query_map([job_id], |row| row.get(0))?
-        .collect::<Result<_, _>>()?;
-    let Some(first) = waiting.first().copied() else {
-        return if remote_id.is_none() { give_back(connection, job_id) } else { Ok(()) };
-    };
-    if let Some(remote_id) = remote_id {
-        let to = JobState::Waiting.after(JobEvent::TwinCreated)?;
-        for twin in waiting {
-            connection
-                .prepare_cached(
-                    "UPDATE job SET state = ?2, waits = NULL, remote_id = ?3, ended_at = ?4,
-                                    reason = 'created by job ' || twin_of
-                      WHERE id = ?1 AND state = 'waiting'",
-                )?
-                .execute(params![twin, to.as_str(), remote_id, now.0])?;
-            job_ended(connection, twin, Some(remote_id), now)?;
-        }
-        return Ok(());
-    }
-    // The one before it came to nothing, so the first of those that waited takes its place.
-    connection
-        .prepare_cached(
-            "UPDATE job SET state = 'queued', waits = NULL, reason = NULL,
-                            twin_of = (SELECT twin_of FROM job WHERE id = ?2)
-              WHERE id = ?1 AND state = 'waiting'",
-        )?
-        .execute([first, job_id])?;
-    connection
-        .prepare_cached(
-            "UPDATE identity SET job_id = ?2 WHERE drop_id = (SELECT drop_id FROM job WHERE id = ?2)
-                AND key = (SELECT identity FROM job WHERE id = ?2) AND job_id = ?1",
-        )?
-        .execute([job_id, first])?;
-    connection
-        .prepare_cached(
-            "UPDATE job SET twin_of = ?2, reason = 'job ' || ?2 || ' creates the same'
-              WHERE twin_of = ?1 AND state = 'waiting' AND waits = 'twin'",
-        )?
-        .execute([job_id, first])?;
-    Ok(())
-}
-
-/// A job that was to replace another and came to nothing gives the identity back, so that what the other created is not
-/// created again.
-fn give_back(connection: &Connection, job_id: i64) -> Result<(), QueueError> {
-    connection
-        .prepare_cached(
-            "UPDATE identity SET job_id = (SELECT twin_of FROM job WHERE id = ?1)
-              WHERE drop_id = (SELECT drop_id FROM job WHERE id = ?1)
-                AND key = (SELECT identity FROM job WHERE id = ?1) AND job_id = ?1
-                AND (SELECT twin_of FROM job WHERE id = ?1) IS NOT NULL",
-        )?
-        .execute([job_id])?;
-    Ok(())
-}
-
-pub(super) fn end_if_empty(connection: &Connection, batch_id: i64, now: Timestamp) -> Result<(), QueueError> {
-    connection
-        .prepare_cached(
-            "UPDATE batch SET state = 'ended', finished_at = ?2 WHERE id = ?1 AND state = 'open' AND open_jobs = 0",
-        )?
-        .execute(params![batch_id, now.0])?;
-    Ok(())
 }
 
 const ENDED: &str = "batch.id, drop_folder.name, manifest, manifest_sha256, manifest_file, root, image_root,

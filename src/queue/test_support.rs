@@ -5,10 +5,10 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    Queue, Reader, WhenStuck,
+    Queue, QueueError, Reader, WhenStuck,
     admit::{self, Admission, CheckedFile, Plan},
+    attempt::{Attempt, End, Evidence, PutOff},
     views::{Filter, jobs::JobDetail},
-    work::{Attempt, PutOff},
 };
 use crate::{
     cli::output::Context,
@@ -137,7 +137,7 @@ impl Site {
         self.reader()
             .jobs(&filter, |job| {
                 newest = Some(job.id);
-                Ok::<_, super::QueueError>(())
+                Ok::<_, QueueError>(())
             })
             .unwrap();
         newest.unwrap()
@@ -172,34 +172,32 @@ impl Site {
 
     /// Claims this job alone: what is queued before it stays queued.
     pub fn claim(&self, job: i64) -> Job {
-        let aside = self.set_aside(job);
+        // The others belong to another drop meanwhile.
+        let set_aside = format!(
+            "INSERT INTO drop_folder (id, name) VALUES (-1, 'aside');
+             CREATE TEMP TABLE aside AS SELECT id, drop_id FROM job WHERE state = 'queued' AND id <> {job};
+             UPDATE job SET drop_id = -1 WHERE id IN (SELECT id FROM aside)"
+        );
+        let put_back =
+            "UPDATE job SET drop_id = (SELECT drop_id FROM aside WHERE aside.id = job.id) WHERE drop_id = -1;
+             DROP TABLE aside; DELETE FROM drop_folder WHERE id = -1";
         let drop_id: i64 = self.value("SELECT id FROM drop_folder LIMIT 1").parse().unwrap();
+        let beside = rusqlite::Connection::open(self.queue.path()).unwrap();
+        beside.execute_batch(&format!("BEGIN; {set_aside}; COMMIT")).unwrap();
         let claimed = self.wait(self.queue.claim(drop_id, 1)).unwrap();
-        self.put_back(aside);
+        beside.execute_batch(&format!("BEGIN; {put_back}; COMMIT")).unwrap();
         assert_eq!(claimed.iter().map(|claimed| claimed.id).collect::<Vec<_>>(), [job]);
         claimed.into_iter().next().unwrap()
     }
 
-    fn set_aside(&self, job: i64) -> Vec<i64> {
-        self.queue
-            .run_blocking("set_aside", move |connection| {
-                let ids = connection
-                    .prepare("SELECT id FROM job WHERE state = 'queued' AND id <> ?1")?
-                    .query_map([job], |row| row.get(0))?
-                    .collect::<Result<Vec<i64>, _>>()?;
-                connection.execute("UPDATE job SET state = 'held' WHERE state = 'queued' AND id <> ?1", [job])?;
-                Ok(ids)
-            })
-            .unwrap()
+    /// What the next process finds: this one was killed.
+    pub fn next_process(&self) -> Queue {
+        Queue::open(self.queue.path(), WhenStuck::Fail).unwrap()
     }
 
-    fn put_back(&self, ids: Vec<i64>) {
-        self.queue
-            .run_blocking("put_back", move |connection| {
-                let mut statement = connection.prepare("UPDATE job SET state = 'queued' WHERE id = ?1")?;
-                ids.iter().try_for_each(|id| statement.execute([id]).map(drop)).map_err(Into::into)
-            })
-            .unwrap();
+    /// Ends the try of a running job.
+    pub fn end_try(&self, job: i64, end: End, evidence: Evidence) -> Result<(), QueueError> {
+        self.wait(self.queue.end_try(job, end, evidence, NOW))
     }
 
     /// Takes a queued job through its upload and its creation.
@@ -207,30 +205,38 @@ impl Site {
         self.claim(job);
         let image = format!("image-of-{remote_id}");
         self.wait(self.queue.upload_stored(job, 0, image, true, attempt("upload_image", "done"), NOW)).unwrap();
-        let attempt = attempt("create_document", "done");
-        self.wait(self.queue.created(job, remote_id.into(), Some(attempt), NOW)).unwrap();
+        self.end_try(job, created(remote_id), evidence(&[], &[attempt("create_document", "done")])).unwrap();
     }
 
     /// Lets a queued job be refused.
     pub fn fail(&self, job: i64, reason: &str) {
         self.claim(job);
         let problems = vec![Problem::error(reason, "ask the sender")];
-        let attempts = vec![attempt("upload_image", "refused")];
-        self.wait(self.queue.refuse(job, reason.into(), problems, vec![], attempts, NOW)).unwrap();
+        let refused = End::Refused { reason: reason.into(), problems };
+        self.end_try(job, refused, evidence(&[], &[attempt("upload_image", "refused")])).unwrap();
     }
 
     /// Lets a queued job wait.
     pub fn put_off(&self, job: i64, waits: Waits, creation: Creation, due: Timestamp) {
         self.claim(job);
-        self.wait(self.queue.put_off(job, put_off(waits, creation, due), vec![attempt("upload_image", "try_again")]))
-            .unwrap();
+        let end = End::PutOff(put_off(waits, creation, due));
+        self.end_try(job, end, evidence(&[], &[attempt("upload_image", "try_again")])).unwrap();
     }
 
     /// Lets a queued job be held.
     pub fn hold(&self, job: i64, creation: Creation) {
         self.claim(job);
-        self.wait(self.queue.hold(job, "two documents have these images".into(), creation, vec![0], vec![])).unwrap();
+        let end = End::Held { reason: "two documents have these images".into(), creation };
+        self.end_try(job, end, evidence(&[0], &[])).unwrap();
     }
+}
+
+pub fn created(remote_id: &str) -> End {
+    End::Created { remote_id: remote_id.into() }
+}
+
+pub fn evidence(lost: &[u32], attempts: &[Attempt]) -> Evidence {
+    Evidence { lost: lost.to_vec(), attempts: attempts.to_vec() }
 }
 
 pub fn put_off(waits: Waits, creation: Creation, due: Timestamp) -> PutOff {
@@ -245,7 +251,6 @@ pub fn put_off(waits: Waits, creation: Creation, due: Timestamp) -> PutOff {
         sent_at: None,
         clock_ms: 0,
         loss_answered: false,
-        lost: vec![],
     }
 }
 

@@ -1,0 +1,425 @@
+//! Changes of a job's state: no other code writes `job.state` of a job that exists.
+//!
+//! # Invariants
+//!
+//! - The next state comes from [`JobState::after`], for one job ([`apply`]) and for many ([`all`]).
+//! - A change names the state that it starts from and, of a running job, the holder, and changes exactly one row; else it
+//!   is refused with [`QueueError::Gone`].
+//! - A job is running if and only if it has a holder.
+//! - What follows from a change is part of its transaction: the batch's count of open jobs and its end, the jobs that
+//!   wait for this one, the identity that a failed replacement gives back.
+//!
+//! The database refuses the same by a trigger that is generated from the same table, for whoever writes with another
+//! program, and against defects of this one.
+
+use rusqlite::{Connection, OptionalExtension, ToSql, params, params_from_iter};
+
+use super::{QueueError, admit};
+use crate::{
+    clock::Timestamp,
+    job::{Creation, JobEvent, JobState, Waits},
+    problem::Problem,
+};
+
+/// The job that a change is for, and what its row must say for the change to be made.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Expected<'a> {
+    job_id: i64,
+    state: JobState,
+    holder: Option<&'a str>,
+}
+
+impl<'a> Expected<'a> {
+    /// A job that nobody holds.
+    pub(super) const fn in_state(job_id: i64, state: JobState) -> Self {
+        Self { job_id, state, holder: None }
+    }
+
+    /// A running job of this holder.
+    pub(super) const fn running(job_id: i64, holder: &'a str) -> Self {
+        Self { job_id, state: JobState::Running, holder: Some(holder) }
+    }
+}
+
+/// What happens to a job, with the columns that change along with its state.
+#[derive(Debug)]
+pub(super) enum Change<'a> {
+    Created {
+        remote_id: &'a str,
+    },
+    PutOff {
+        waits: Waits,
+        reason: &'a str,
+        due: i64,
+        attempts: u32,
+        tried_ms: u64,
+        file_ms: u64,
+        creation: Creation,
+        /// `None` keeps what is recorded.
+        sent_at: Option<i64>,
+        loss_answered: bool,
+    },
+    GaveBack {
+        creation: Creation,
+    },
+    Refused {
+        reason: &'a str,
+        problems: &'a [Problem],
+    },
+    Held {
+        reason: &'a str,
+        /// `None` where its worker died: whatever it had begun may stand.
+        creation: Option<Creation>,
+    },
+    Cancelled,
+    Retried {
+        /// A person says that the document was not created.
+        is_absent: bool,
+    },
+    TwinCreated {
+        remote_id: &'a str,
+    },
+    /// The job that it waited for came to nothing, so it takes that one's place.
+    Promoted {
+        in_place_of: i64,
+    },
+}
+
+impl Change<'_> {
+    const fn event(&self) -> JobEvent {
+        match self {
+            Self::Created { .. } => JobEvent::Created,
+            Self::PutOff { .. } => JobEvent::PutOff,
+            Self::GaveBack { .. } => JobEvent::GaveBack,
+            Self::Refused { .. } => JobEvent::Refused,
+            Self::Held { .. } => JobEvent::Held,
+            Self::Cancelled => JobEvent::Cancelled,
+            Self::Retried { .. } => JobEvent::Retried,
+            Self::TwinCreated { .. } => JobEvent::TwinCreated,
+            Self::Promoted { .. } => JobEvent::Due,
+        }
+    }
+
+    const fn remote_id(&self) -> Option<&str> {
+        match self {
+            Self::Created { remote_id } | Self::TwinCreated { remote_id } => Some(remote_id),
+            _ => None,
+        }
+    }
+}
+
+/// One change of one job; the first four parameters are the same for all.
+macro_rules! update {
+    ($columns:literal) => {
+        concat!(
+            "UPDATE job SET state = ?2, holder = NULL, ",
+            $columns,
+            " WHERE id = ?1 AND state = ?3 AND holder IS ?4"
+        )
+    };
+}
+
+const CREATED: &str =
+    update!("waits = NULL, reason = NULL, due_at = NULL, creation = 'none', remote_id = ?5, ended_at = ?6");
+
+const PUT_OFF: &str = update!(
+    "waits = ?5, reason = ?6, due_at = ?7, attempts = ?8, tried_ms = ?9, file_ms = ?10, creation = ?11, \
+     sent_at = coalesce(?12, sent_at), loss_answered = ?13"
+);
+
+const GAVE_BACK: &str = update!("creation = ?5");
+
+/// An intent that came to nothing is forgotten, so that a retry is a creation of its own.
+const ENDED_WITHOUT: &str = update!(
+    "waits = NULL, reason = ?5, due_at = NULL, problems = ?6, ended_at = ?7, cancel_asked = 0, \
+     creation = CASE creation WHEN 'intended' THEN 'none' ELSE creation END"
+);
+
+const HELD: &str =
+    update!("reason = ?5, creation = coalesce(?6, CASE creation WHEN 'none' THEN 'none' ELSE 'unknown' END)");
+
+const RETRIED: &str = update!(
+    "waits = NULL, reason = NULL, due_at = NULL, problems = NULL, attempts = 0, tried_ms = 0, file_ms = 0, \
+     cancel_asked = 0, ended_at = NULL, creation = CASE WHEN ?5 THEN 'none' ELSE creation END, \
+     sent_at = CASE WHEN ?5 THEN NULL ELSE sent_at END"
+);
+
+const TWIN_CREATED: &str =
+    update!("waits = NULL, remote_id = ?5, ended_at = ?6, reason = 'created by job ' || twin_of");
+
+const PROMOTED: &str =
+    update!("waits = NULL, reason = NULL, twin_of = (SELECT twin_of FROM job AS other WHERE other.id = ?5)");
+
+/// What is recorded as the reason of a cancelled job.
+const CANCELLED: &str = "cancelled by a person";
+
+/// Makes one change to one job, with all that follows from it, and returns the job's new state.
+pub(super) fn apply(
+    connection: &Connection,
+    expected: Expected<'_>,
+    change: &Change<'_>,
+    now: Timestamp,
+) -> Result<JobState, QueueError> {
+    let Expected { job_id, state: from, holder } = expected;
+    let to = from.after(change.event())?;
+    let write = |sql: &str, columns: &[&dyn ToSql]| -> Result<usize, QueueError> {
+        let fixed: [&dyn ToSql; 4] = [&job_id, &to.as_str(), &from.as_str(), &holder];
+        let mut statement = connection.prepare_cached(sql)?;
+        Ok(statement.execute(params_from_iter(fixed.into_iter().chain(columns.iter().copied())))?)
+    };
+    let changed = match change {
+        Change::Created { remote_id } => write(CREATED, &[remote_id, &now.0]),
+        Change::PutOff { waits, reason, due, attempts, tried_ms, file_ms, creation, sent_at, loss_answered } => write(
+            PUT_OFF,
+            &[
+                &waits.as_str(),
+                reason,
+                due,
+                attempts,
+                &admit::signed(*tried_ms),
+                &admit::signed(*file_ms),
+                &creation.as_str(),
+                sent_at,
+                loss_answered,
+            ],
+        ),
+        Change::GaveBack { creation } => write(GAVE_BACK, &[&creation.as_str()]),
+        Change::Refused { reason, problems } => write(ENDED_WITHOUT, &[reason, &admit::json(problems), &now.0]),
+        Change::Cancelled => write(ENDED_WITHOUT, &[&CANCELLED, &admit::json(&[]), &now.0]),
+        Change::Held { reason, creation } => write(HELD, &[reason, &creation.map(Creation::as_str)]),
+        Change::Retried { is_absent } => write(RETRIED, &[is_absent]),
+        Change::TwinCreated { remote_id } => write(TWIN_CREATED, &[remote_id, &now.0]),
+        Change::Promoted { in_place_of } => write(PROMOTED, &[in_place_of]),
+    }?;
+    one_job(changed, job_id)?;
+    if to.has_ended() {
+        job_ended(connection, job_id, change.remote_id(), now)?;
+    } else if from.has_ended() {
+        reopen(connection, job_id)?;
+    }
+    if matches!(change, Change::PutOff { .. } | Change::GaveBack { .. }) {
+        cancel_if_asked(connection, job_id, to, now)?;
+    }
+    Ok(to)
+}
+
+/// The statement that makes one change to all jobs in a state that match. The states are literals, so that SQLite can use
+/// the partial indexes; whoever becomes the jobs' holder is the first parameter.
+pub(super) fn all(from: JobState, event: JobEvent, columns: &str, matching: &str) -> Result<String, QueueError> {
+    let to = from.after(event)?;
+    let holder = if to == JobState::Running { "?1" } else { "NULL" };
+    Ok(format!("UPDATE job SET state = '{to}', holder = {holder}, {columns} WHERE state = '{from}' AND {matching}"))
+}
+
+/// That an update changed the one job that it was for.
+pub(super) fn one_job(changed: usize, id: i64) -> Result<(), QueueError> {
+    if changed == 1 { Ok(()) } else { Err(QueueError::Gone { what: "job", id }) }
+}
+
+/// Ends a job that a person asked to cancel while a worker had it, now that the worker lets go of it. A document that may
+/// have been created is read back first.
+pub(super) fn cancel_if_asked(
+    connection: &Connection,
+    job_id: i64,
+    state: JobState,
+    now: Timestamp,
+) -> Result<(), QueueError> {
+    let asked: bool = connection
+        .prepare_cached("SELECT cancel_asked AND creation = 'none' FROM job WHERE id = ?1")?
+        .query_row([job_id], |row| row.get(0))?;
+    if asked {
+        apply(connection, Expected::in_state(job_id, state), &Change::Cancelled, now)?;
+    }
+    Ok(())
+}
+
+/// Counts down the batch's open jobs, and lets the jobs go on that waited for this one.
+fn job_ended(connection: &Connection, job_id: i64, remote_id: Option<&str>, now: Timestamp) -> Result<(), QueueError> {
+    let batch_id: i64 = connection
+        .prepare_cached(
+            "UPDATE batch SET open_jobs = open_jobs - 1 WHERE id = (SELECT batch_id FROM job WHERE id = ?1)
+             RETURNING id",
+        )?
+        .query_row([job_id], |row| row.get(0))?;
+    end_batch_if_empty(connection, batch_id, now)?;
+    let followers: Vec<i64> = connection
+        .prepare_cached("SELECT id FROM job WHERE twin_of = ?1 AND state = 'waiting' AND waits = 'twin' ORDER BY id")?
+        .query_map([job_id], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    match (followers.first(), remote_id) {
+        (None, Some(_)) => Ok(()),
+        (None, None) => give_identity_back(connection, job_id),
+        (Some(_), Some(remote_id)) => followers.into_iter().try_for_each(|follower| {
+            let expected = Expected::in_state(follower, JobState::Waiting);
+            apply(connection, expected, &Change::TwinCreated { remote_id }, now).map(drop)
+        }),
+        (Some(first), None) => promote(connection, job_id, *first, now),
+    }
+}
+
+/// A job came to nothing, so the first of those that waited for it takes its place, and the others wait for that one.
+fn promote(connection: &Connection, job_id: i64, first: i64, now: Timestamp) -> Result<(), QueueError> {
+    let expected = Expected::in_state(first, JobState::Waiting);
+    apply(connection, expected, &Change::Promoted { in_place_of: job_id }, now)?;
+    connection
+        .prepare_cached(
+            "UPDATE identity SET job_id = ?2 WHERE drop_id = (SELECT drop_id FROM job WHERE id = ?2)
+                AND key = (SELECT identity FROM job WHERE id = ?2) AND job_id = ?1",
+        )?
+        .execute([job_id, first])?;
+    connection
+        .prepare_cached(
+            "UPDATE job SET twin_of = ?2, reason = 'job ' || ?2 || ' creates the same'
+              WHERE twin_of = ?1 AND state = 'waiting' AND waits = 'twin'",
+        )?
+        .execute([job_id, first])?;
+    Ok(())
+}
+
+/// A job that was to replace another and came to nothing gives the identity back, so that what the other created is not
+/// created again.
+fn give_identity_back(connection: &Connection, job_id: i64) -> Result<(), QueueError> {
+    connection
+        .prepare_cached(
+            "UPDATE identity SET job_id = (SELECT twin_of FROM job WHERE id = ?1)
+              WHERE drop_id = (SELECT drop_id FROM job WHERE id = ?1)
+                AND key = (SELECT identity FROM job WHERE id = ?1) AND job_id = ?1
+                AND (SELECT twin_of FROM job WHERE id = ?1) IS NOT NULL",
+        )?
+        .execute([job_id])?;
+    Ok(())
+}
+
+/// Ends an open batch that has no open jobs.
+pub(super) fn end_batch_if_empty(connection: &Connection, batch_id: i64, now: Timestamp) -> Result<(), QueueError> {
+    connection
+        .prepare_cached(
+            "UPDATE batch SET state = 'ended', finished_at = ?2 WHERE id = ?1 AND state = 'open' AND open_jobs = 0",
+        )?
+        .execute(params![batch_id, now.0])?;
+    Ok(())
+}
+
+/// Opens the batch of a job that is sent on after its end; where its files are now is known of each. A receipt that was
+/// not published keeps its name, so that what a kill left of it is found.
+fn reopen(connection: &Connection, job_id: i64) -> Result<(), QueueError> {
+    let changed = connection
+        .prepare_cached(
+            "UPDATE batch SET open_jobs = open_jobs + 1,
+                              state = CASE WHEN state = 'admitting' THEN state ELSE 'open' END,
+                              finished_at = NULL, receipt = CASE WHEN state = 'ended' THEN receipt END,
+                              trouble = NULL, shelf = NULL
+              WHERE id = (SELECT batch_id FROM job WHERE id = ?1)",
+        )?
+        .execute([job_id])?;
+    if changed == 1 { Ok(()) } else { Err(QueueError::Gone { what: "batch of job", id: job_id }) }
+}
+
+const TRIGGER: &str = "job_transition";
+
+/// The trigger that refuses what [`JobState::after`] refuses, and a running job without a holder. Plain comparisons: a
+/// list after `IN` is built anew each time that a trigger runs.
+fn trigger() -> String {
+    let is_legal = |from: JobState, to: JobState| JobEvent::ALL.into_iter().any(|event| from.after(event) == Ok(to));
+    let legal = JobState::ALL.into_iter().filter_map(|from| {
+        let to: Vec<String> = JobState::ALL
+            .into_iter()
+            .filter(|to| is_legal(from, *to))
+            .map(|to| format!("new.state = '{to}'"))
+            .collect();
+        (!to.is_empty()).then(|| format!("old.state = '{from}' AND ({})", to.join(" OR ")))
+    });
+    let legal = legal.collect::<Vec<_>>().join("\n    OR ");
+    format!(
+        "CREATE TRIGGER {TRIGGER} BEFORE UPDATE OF state, holder ON job
+WHEN (old.state <> new.state AND NOT (
+       {legal}))
+  OR (new.state = 'running') <> (new.holder IS NOT NULL)
+BEGIN
+    SELECT RAISE(ABORT, 'a job cannot change its state like this');
+END"
+    )
+}
+
+/// Whether the database has the trigger of this release.
+pub(super) fn is_guarded(connection: &Connection) -> Result<bool, QueueError> {
+    let found: Option<String> = connection
+        .query_row("SELECT sql FROM sqlite_schema WHERE type = 'trigger' AND name = ?1", [TRIGGER], |row| row.get(0))
+        .optional()?;
+    Ok(found == Some(trigger()))
+}
+
+/// Brings the trigger up to date. It is not part of the migrations, which are never edited, so that a release that
+/// changes the table of transitions changes the trigger with it.
+pub(super) fn guard(connection: &Connection) -> Result<(), QueueError> {
+    Ok(connection.execute_batch(&format!("DROP TRIGGER IF EXISTS {TRIGGER}; {}", trigger()))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::test_support::{NOW, Site, execute};
+
+    /// What a row needs besides its state to satisfy the CHECKs of the schema.
+    fn row_in(state: JobState) -> String {
+        let holder = if state == JobState::Running { "'somebody'" } else { "NULL" };
+        let waits = if state == JobState::Waiting { "'retry'" } else { "NULL" };
+        let ended_at = if state.has_ended() { "1" } else { "NULL" };
+        format!("state = '{state}', holder = {holder}, waits = {waits}, ended_at = {ended_at}, remote_id = 'some'")
+    }
+
+    #[test]
+    fn the_database_allows_exactly_the_transitions_of_the_table() {
+        let site = Site::new();
+        site.admit("a.manifest.json", &["one"]);
+        let connection = Connection::open(site.queue.path()).unwrap();
+        for from in JobState::ALL {
+            for to in JobState::ALL {
+                connection.execute_batch(&format!("BEGIN; DROP TRIGGER {TRIGGER}")).unwrap();
+                connection.execute(&format!("UPDATE job SET {}", row_in(from)), []).unwrap();
+                guard(&connection).unwrap();
+                let changed = connection.execute(&format!("UPDATE job SET {}", row_in(to)), []);
+                let legal = from == to || JobEvent::ALL.into_iter().any(|event| from.after(event) == Ok(to));
+                assert_eq!(changed.is_ok(), legal, "{from} to {to}: {changed:?}");
+                connection.execute_batch("ROLLBACK").unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn a_created_job_cannot_be_queued_again_by_sql() {
+        let site = Site::new();
+        site.admit("a.manifest.json", &["one"]);
+        site.create(site.job("one"), "doc-1");
+        let connection = Connection::open(site.queue.path()).unwrap();
+        let changed = connection.execute("UPDATE job SET state = 'queued', ended_at = NULL", []);
+        assert!(changed.unwrap_err().to_string().contains("cannot change its state"));
+        assert_eq!(site.state(site.job("one")), JobState::Done);
+    }
+
+    #[test]
+    fn a_job_is_running_if_and_only_if_it_has_a_holder() {
+        let site = Site::new();
+        site.admit("a.manifest.json", &["one"]);
+        let connection = Connection::open(site.queue.path()).unwrap();
+        assert!(connection.execute("UPDATE job SET state = 'running'", []).is_err());
+        assert!(connection.execute("UPDATE job SET holder = 'somebody'", []).is_err());
+        site.claim(site.job("one"));
+        assert!(connection.execute("UPDATE job SET holder = NULL", []).is_err());
+        assert_ne!(site.value("SELECT holder FROM job"), "Null");
+    }
+
+    #[test]
+    fn a_job_of_another_holder_is_refused() {
+        let site = Site::new();
+        site.admit("a.manifest.json", &["one"]);
+        let job = site.job("one");
+        site.claim(job);
+        execute(&site.queue, "UPDATE job SET holder = 'somebody else'");
+        let before = site.everything(job);
+        let done = crate::queue::test_support::attempt("upload_image", "done");
+        assert!(site.wait(site.queue.upload_stored(job, 0, "i".into(), true, done, NOW)).is_err());
+        assert!(site.wait(site.queue.intend(job, NOW)).is_err());
+        assert_eq!(site.everything(job), before);
+    }
+}
