@@ -72,6 +72,16 @@ fn a_window_that_slides_is_learnt() {
 }
 
 #[test]
+fn refusals_that_report_nothing_do_not_disturb_the_reports_of_other_answers() {
+    for latency in [MS(1), MS(100)] {
+        for (seconds, count, burst) in [(4, 10, 10), (10, 50, 200), (3600, 1000, 100)] {
+            let shape = Shape::Drip { count, seconds, burst };
+            keeps(shape, Says::RefusalsRetryAfter, latency, SECS(600 + 2 * seconds), 3, 0.95);
+        }
+    }
+}
+
+#[test]
 fn a_tiny_and_a_huge_quota() {
     keeps(Shape::Drip { count: 1, seconds: 10, burst: 1 }, Says::Everything, MS(50), SECS(3600), 3, 0.90);
     keeps(Shape::Drip { count: 2, seconds: 20, burst: 2 }, Says::Everything, MS(50), SECS(3600), 3, 0.90);

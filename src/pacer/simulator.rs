@@ -45,6 +45,8 @@ impl Shape {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Says {
     Everything,
+    /// Everything, but refusals only how long to wait, as where something before the API refuses.
+    RefusalsRetryAfter,
     RetryAfter,
     Nothing,
     /// That there is always room.
@@ -113,7 +115,10 @@ impl Server {
             }
         };
         let report = match self.says {
-            Says::Everything => LimitReport { remaining: Some(remaining), reset: Some(ceil(reset)) },
+            Says::RefusalsRetryAfter if !passes => LimitReport::default(),
+            Says::Everything | Says::RefusalsRetryAfter => {
+                LimitReport { remaining: Some(remaining), reset: Some(ceil(reset)) }
+            }
             Says::Wrong => LimitReport { remaining: Some(500), reset: Some(SECS(1)) },
             Says::RetryAfter | Says::Nothing => LimitReport::default(),
         };
