@@ -37,7 +37,7 @@ use self::{
     profiles::{Profiles, Turn},
 };
 use crate::{
-    account::{Account, NotNow, Slot},
+    account::{Account, CallSlot, SendBlocked},
     api::{DocumentRequest, Upload as Sending},
     clock::{self, Timestamp},
     entry::EntryKind,
@@ -98,7 +98,7 @@ enum Uploaded {
     Failed(Box<Failed>),
     /// Nothing was sent of it, or not its end: the file has changed, and this is what it is now.
     Changed(Box<CheckedAnew>),
-    NotNow(NotNow),
+    Blocked(SendBlocked),
     Stopped,
 }
 
@@ -218,7 +218,7 @@ impl Delivery {
                 Uploaded::Ended => return Ok(false),
                 Uploaded::Failed(failure) => failed.push(*failure),
                 Uploaded::Changed(changed) => anew.push(*changed),
-                Uploaded::NotNow(why) => not_now = Some(why),
+                Uploaded::Blocked(why) => not_now = Some(why),
                 Uploaded::Stopped => stopped = true,
             }
         }
@@ -264,7 +264,7 @@ impl Delivery {
         };
         let slot = match account.slot(operation, upload.bytes / 3 * 4).await {
             Ok(slot) => (slot, self.telemetry.begin_call()),
-            Err(why) => return Ok(Uploaded::NotNow(why)),
+            Err(why) => return Ok(Uploaded::Blocked(why)),
         };
         if self.is_stopped(job) {
             return Ok(Uploaded::Stopped);
@@ -384,7 +384,7 @@ impl Delivery {
     async fn learn(
         &self,
         account: &Account,
-        (slot, in_flight): (Slot<'_>, InFlightGuard),
+        (slot, in_flight): (CallSlot<'_>, InFlightGuard),
         exchange: &Exchange,
         outcome: &Outcome,
     ) -> Result<(), QueueError> {

@@ -95,14 +95,14 @@ impl Drop for Doubt<'_> {
 
 /// Permission for one call. Its slot is freed when this is dropped, or when [`Account::learn`] takes it.
 #[must_use]
-pub struct Slot<'a> {
+pub struct CallSlot<'a> {
     turn: ReservedTurn<'a>,
     _permit: Permit,
 }
 
 /// Why a call may not go out now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NotNow {
+pub enum SendBlocked {
     /// A limit leaves no room before this time has passed.
     Later(Duration),
     /// The account is stopped.
@@ -135,14 +135,14 @@ impl Account {
     ///
     /// # Errors
     ///
-    /// [`NotNow`] where the job is better postponed.
-    pub async fn slot(&self, operation: Operation, bytes: u64) -> Result<Slot<'_>, NotNow> {
+    /// [`SendBlocked`] where the job is better postponed.
+    pub async fn slot(&self, operation: Operation, bytes: u64) -> Result<CallSlot<'_>, SendBlocked> {
         loop {
             let answered = self.answered.notified();
             let reservation = {
                 let mut state = self.state();
                 let reservation = match state.breaker.admits(state.in_flight) {
-                    Admits::No(cause) => return Err(NotNow::Paused(cause)),
+                    Admits::No(cause) => return Err(SendBlocked::Paused(cause)),
                     Admits::Yes if state.key_doubts == 0 => {
                         state.pacer.reserve(operation, bytes, self.started.elapsed())
                     }
@@ -152,7 +152,7 @@ impl Account {
                 reservation
             };
             let (wait, ticket) = match reservation {
-                Reservation::Later(wait) => return Err(NotNow::Later(wait)),
+                Reservation::Later(wait) => return Err(SendBlocked::Later(wait)),
                 Reservation::AskAgain(wait) => {
                     // Woken by an answer or by the timeout: either way it asks again.
                     drop(tokio::time::timeout(wait, answered).await);
@@ -165,26 +165,26 @@ impl Account {
                 tokio::time::sleep(wait).await;
             }
             // Only a defect closes the line for slots.
-            let permit = self.slots.acquire(bytes).await.ok_or(NotNow::Paused(Cause::Operator))?;
+            let permit = self.slots.acquire(bytes).await.ok_or(SendBlocked::Paused(Cause::Operator))?;
             let still = {
                 let mut state = self.state();
                 if let Some(cause) = state.breaker.open_cause() {
                     drop(state);
-                    return Err(NotNow::Paused(cause));
+                    return Err(SendBlocked::Paused(cause));
                 }
                 // A doubt may have come up while it waited for a slot.
                 state.key_doubts == 0
                     && turn.ticket.is_some_and(|ticket| state.pacer.is_valid(operation, ticket, self.started.elapsed()))
             };
             if still {
-                return Ok(Slot { turn, _permit: permit });
+                return Ok(CallSlot { turn, _permit: permit });
             }
         }
     }
 
     /// Learns from a call; returns the cause where it trips the breaker and the account is to be paused.
-    pub fn learn(&self, slot: Slot<'_>, exchange: &Exchange, outcome: &Outcome) -> Option<Cause> {
-        let Slot { mut turn, _permit: permit } = slot;
+    pub fn learn(&self, slot: CallSlot<'_>, exchange: &Exchange, outcome: &Outcome) -> Option<Cause> {
+        let CallSlot { mut turn, _permit: permit } = slot;
         let (operation, bytes) = (turn.operation, turn.bytes);
         let limits = exchange.limits();
         let report = LimitReport {

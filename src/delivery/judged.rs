@@ -9,7 +9,7 @@ use tokio::time::Instant as Moment;
 
 use super::Delivery;
 use crate::{
-    account::{Account, NotNow},
+    account::{Account, SendBlocked},
     clock::Timestamp,
     entry::EntryKind,
     exchange::Exchange,
@@ -156,10 +156,10 @@ impl Delivery {
         }
     }
 
-    pub(super) async fn not_now(&self, job: &Job, why: NotNow) -> Result<(), QueueError> {
+    pub(super) async fn not_now(&self, job: &Job, why: SendBlocked) -> Result<(), QueueError> {
         match why {
-            NotNow::Paused(_) => self.give_back(job).await,
-            NotNow::Later(wait) => self.later(job, wait, NO_ROOM).await,
+            SendBlocked::Paused(_) => self.give_back(job).await,
+            SendBlocked::Later(wait) => self.later(job, wait, NO_ROOM).await,
         }
     }
 

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::compare::{Finding, Known, Sum, What, compare};
 use crate::{
-    account::{Account, NotNow},
+    account::{Account, SendBlocked},
     clock::Timestamp,
     entry::ProfileId,
     exchange::Exchange,
@@ -174,12 +174,12 @@ impl Asking {
         loop {
             let slot = match account.slot(operation, 0).await {
                 Ok(slot) => slot,
-                Err(NotNow::Later(wait)) => {
+                Err(SendBlocked::Later(wait)) => {
                     self.wait_for_room(account, wait, &limit).await?;
                     continue;
                 }
                 // Nobody stops this process's accounts but itself, which it does not.
-                Err(NotNow::Paused(cause)) => return Err(NoAnswer::Unreachable(cause.as_str().to_owned())),
+                Err(SendBlocked::Paused(cause)) => return Err(NoAnswer::Unreachable(cause.as_str().to_owned())),
             };
             if self.stop.is_cancelled() {
                 return Err(NoAnswer::Stopped);
