@@ -31,7 +31,7 @@ pub mod receipt;
 pub mod retry;
 pub mod sandbox;
 pub mod service;
-pub mod standing;
+pub mod status;
 pub mod telemetry;
 pub mod verdict;
 pub mod verify;

@@ -12,7 +12,7 @@ use crate::{
 
 /// What the sentence depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standing<'a> {
+pub struct JobExplanation<'a> {
     /// Where the job stands.
     pub state: JobState,
     /// What a waiting one waits for.
@@ -33,7 +33,7 @@ pub struct Standing<'a> {
 
 /// One sentence without a full stop: why the job stands there.
 #[must_use]
-pub fn reason(job: &Standing<'_>, now: Timestamp) -> String {
+pub fn reason(job: &JobExplanation<'_>, now: Timestamp) -> String {
     let asks = job.creation == Creation::Unknown;
     let why = job.stored.filter(|stored| !stored.is_empty()).map(|stored| format!(": {stored}")).unwrap_or_default();
     let id = job.remote_id.unwrap_or("an unknown ID");
@@ -60,7 +60,7 @@ pub fn reason(job: &Standing<'_>, now: Timestamp) -> String {
     }
 }
 
-fn waiting(job: &Standing<'_>, now: Timestamp) -> String {
+fn waiting(job: &JobExplanation<'_>, now: Timestamp) -> String {
     let due = match job.due_at {
         Some(due) if due > now => format!("due in {}", in_words(due.since(now))),
         Some(_) => "due now".to_owned(),
@@ -107,9 +107,9 @@ mod tests {
 
     const NOW: Timestamp = Timestamp(1_000_000);
 
-    fn standing(state: JobState, waits: Option<Waits>, creation: Creation) -> Standing<'static> {
+    fn explanation(state: JobState, waits: Option<Waits>, creation: Creation) -> JobExplanation<'static> {
         let due_at = Some(Timestamp(NOW.0 + 14_000));
-        Standing {
+        JobExplanation {
             state,
             waits,
             creation,
@@ -131,7 +131,7 @@ mod tests {
             };
             for waits in waits {
                 for creation in Creation::ALL {
-                    let said = reason(&standing(state, waits, creation), NOW);
+                    let said = reason(&explanation(state, waits, creation), NOW);
                     assert!(said.len() > 10 && !said.ends_with(['.', ':', ' ']), "{state} {waits:?}: {said:?}");
                     let first = sentences.entry(said.clone()).or_insert((state, waits));
                     assert_eq!(*first, (state, waits), "{said:?} is said of two");
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn waits_say_until_when() {
-        let mut job = standing(JobState::Waiting, Some(Waits::Retry), Creation::None);
+        let mut job = explanation(JobState::Waiting, Some(Waits::Retry), Creation::None);
         assert_eq!(reason(&job, NOW), "waiting for a retry: due in 14 s, try 3");
         job.stored = Some("HTTP 503");
         assert_eq!(reason(&job, NOW), "waiting for a retry: due in 14 s, try 3: HTTP 503");
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_lost_document_is_said_to_be_asked_after() {
-        let queued = reason(&standing(JobState::Queued, None, Creation::Unknown), NOW);
+        let queued = reason(&explanation(JobState::Queued, None, Creation::Unknown), NOW);
         assert!(queued.contains("asks the API"), "{queued}");
     }
 

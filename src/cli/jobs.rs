@@ -103,7 +103,7 @@ fn table(reader: &Reader, filter: &Filter, now: Timestamp, output: &mut Output<'
         }
         in_table += 1;
         listed += 1;
-        let why = reason(&job.standing(), now);
+        let why = reason(&job.explanation(), now);
         rows.add([
             job.id.to_string(),
             job.state.to_string(),
@@ -141,7 +141,7 @@ fn cells(job: &JobRow, now: Timestamp) -> [Cow<'static, str>; COLUMNS.len()] {
         cell(job.name.as_ref()),
         job.state.to_string(),
         cell(job.waits.as_ref()),
-        reason(&job.standing(), now),
+        reason(&job.explanation(), now),
         cell(job.due_at),
         job.attempts.to_string(),
         cell(job.remote_id.as_ref()),

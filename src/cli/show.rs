@@ -47,7 +47,7 @@ fn show(args: &ShowArgs, context: &Context, now: Timestamp, output: &mut Output<
     if args.json {
         let mut value = serde_json::to_value(&detail)?;
         if let Some(object) = value.as_object_mut() {
-            object.insert("why".into(), reason(&detail.job.standing(), now).into());
+            object.insert("why".into(), reason(&detail.job.explanation(), now).into());
         }
         output.json(&value)?;
     } else {
@@ -64,7 +64,7 @@ fn page(detail: &JobDetail, pauses: &[Pause], now: Timestamp, output: &mut Outpu
     };
     line("job", &job.id.to_string())?;
     line("state", job.state.as_str())?;
-    line("why", &reason(&job.standing(), now))?;
+    line("why", &reason(&job.explanation(), now))?;
     for pause in pauses.iter().filter(|pause| concerns(pause, job)) {
         line("paused", &describe(pause))?;
     }

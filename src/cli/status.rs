@@ -10,7 +10,7 @@ use crate::{
     clock::Timestamp,
     job::JobState,
     reason::in_words,
-    standing::{self, Daemon, Standing},
+    status::{self, Daemon, QueueStatus},
 };
 
 /// What `status` is told.
@@ -37,7 +37,7 @@ const WATCH_EVERY: Duration = Duration::from_secs(1);
 pub fn run(args: &StatusArgs, context: &Context) -> anyhow::Result<Exit> {
     output::on_streams(|output| {
         loop {
-            let seen = standing::read(&context.database, Timestamp::now())?;
+            let seen = status::read(&context.database, Timestamp::now())?;
             if args.watch && output.terminal && !args.json {
                 // Home, then clear: what stood there before goes without a flicker.
                 output.out.write_all(b"\x1b[H\x1b[2J")?;
@@ -52,7 +52,12 @@ pub fn run(args: &StatusArgs, context: &Context) -> anyhow::Result<Exit> {
     })
 }
 
-fn write(args: &StatusArgs, database: &Path, seen: Option<&Standing>, output: &mut Output<'_>) -> anyhow::Result<()> {
+fn write(
+    args: &StatusArgs,
+    database: &Path,
+    seen: Option<&QueueStatus>,
+    output: &mut Output<'_>,
+) -> anyhow::Result<()> {
     match seen {
         Some(seen) if args.json && args.watch => {
             serde_json::to_writer(&mut *output.out, seen).map_err(std::io::Error::from)?;
@@ -74,7 +79,7 @@ fn write(args: &StatusArgs, database: &Path, seen: Option<&Standing>, output: &m
     Ok(())
 }
 
-fn page(seen: &Standing, output: &mut Output<'_>) -> anyhow::Result<()> {
+fn page(seen: &QueueStatus, output: &mut Output<'_>) -> anyhow::Result<()> {
     let queue = &seen.queue;
     match &seen.daemon {
         Some(Daemon { pid, command, trouble }) => {
@@ -152,7 +157,7 @@ fn page(seen: &Standing, output: &mut Output<'_>) -> anyhow::Result<()> {
     troubles(seen, output)
 }
 
-fn table(seen: &Standing, output: &mut Output<'_>) -> anyhow::Result<()> {
+fn table(seen: &QueueStatus, output: &mut Output<'_>) -> anyhow::Result<()> {
     if seen.queue.drops.is_empty() {
         writeln!(output.out, "no job yet")?;
         return Ok(());
@@ -180,7 +185,7 @@ fn table(seen: &Standing, output: &mut Output<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn troubles(seen: &Standing, output: &mut Output<'_>) -> anyhow::Result<()> {
+fn troubles(seen: &QueueStatus, output: &mut Output<'_>) -> anyhow::Result<()> {
     if !seen.queue.troubled.is_empty() {
         writeln!(output.out, "\ncannot be settled:")?;
         for (manifest, trouble) in &seen.queue.troubled {
@@ -218,7 +223,7 @@ mod tests {
 
     fn status(database: &Path, json: bool) -> String {
         let args = StatusArgs { watch: false, json };
-        let seen = standing::read(database, NOW).unwrap();
+        let seen = status::read(database, NOW).unwrap();
         let (_, out, _) = capture(|output| {
             write(&args, database, seen.as_ref(), output)?;
             Ok(Exit::Well)

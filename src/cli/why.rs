@@ -244,7 +244,7 @@ fn file(reader: &Reader, id: i64, given: &str, now: Timestamp) -> Result<Option<
         job.manifest,
         job.drop,
         job.state,
-        reason(&job.standing(), now)
+        reason(&job.explanation(), now)
     );
     Ok(Some(Finding { about: "file", job: Some(id), text }))
 }

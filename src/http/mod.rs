@@ -34,7 +34,7 @@ use axum::{
 use tokio::{net::TcpListener, sync::Mutex, task::JoinHandle};
 
 use self::guard::Guarded;
-use crate::{clock::Timestamp, config, service::Vitals, standing, telemetry};
+use crate::{clock::Timestamp, config, service::Vitals, status, telemetry};
 
 const PAGE: &str = include_str!("page.html");
 const SCRIPT: &str = include_str!("page.js");
@@ -185,8 +185,8 @@ fn verdict(trouble: Option<String>, well: &'static str) -> Response {
 
 async fn status(State(shared): State<Arc<Shared>>) -> Response {
     let read = |vitals: &Vitals| {
-        let standing = standing::read(vitals.database(), Timestamp::now()).map_err(|error| error.to_string())?;
-        serde_json::to_string(&standing).map_err(|error| error.to_string())
+        let status = status::read(vitals.database(), Timestamp::now()).map_err(|error| error.to_string())?;
+        serde_json::to_string(&status).map_err(|error| error.to_string())
     };
     reading(&shared, JSON, read).await
 }

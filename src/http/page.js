@@ -47,14 +47,14 @@ function list(id, texts) {
   section.querySelector("ul").replaceChildren(...texts.map((text) => element("li", text)));
 }
 
-function show(standing) {
-  const queue = standing.queue;
-  const since = (moment) => inWords((Date.parse(standing.now) - Date.parse(moment)) / 1000);
-  const open = (state) => standing.totals[state] || 0;
-  const worker = standing.daemon;
+function show(status) {
+  const queue = status.queue;
+  const since = (moment) => inWords((Date.parse(status.now) - Date.parse(moment)) / 1000);
+  const open = (state) => status.totals[state] || 0;
+  const worker = status.daemon;
   byId("worker").textContent = worker
-    ? `“${worker.command}”${worker.pid === null ? "" : ` (process ${worker.pid})`} works on ${standing.database}`
-    : `nobody works on ${standing.database}`;
+    ? `“${worker.command}”${worker.pid === null ? "" : ` (process ${worker.pid})`} works on ${status.database}`
+    : `nobody works on ${status.database}`;
   const stuck = worker && worker.trouble
     ? [`stuck: the database cannot be written, so all work waits: ${worker.trouble}`] : [];
   byId("alarms").replaceChildren(...[...stuck, ...queue.pauses.map((pause) =>
@@ -69,17 +69,17 @@ function show(standing) {
   const manifests = (drop) => drop.open_batches + drop.waiting_manifests;
   const rows = queue.drops.map((drop) => row(drop.drop, drop.jobs, manifests(drop)));
   if (queue.drops.length > 1) {
-    rows.push(row("all", standing.totals, queue.drops.reduce((sum, drop) => sum + manifests(drop), 0), "all"));
+    rows.push(row("all", status.totals, queue.drops.reduce((sum, drop) => sum + manifests(drop), 0), "all"));
   }
   byId("drops").replaceChildren(...rows);
 
-  const facts = [["rate", standing.rate_per_minute === null
+  const facts = [["rate", status.rate_per_minute === null
     ? "nothing created in the last 10 minutes"
-    : `${standing.rate_per_minute.toFixed(1)} a minute over the last 10 minutes`]];
+    : `${status.rate_per_minute.toFixed(1)} a minute over the last 10 minutes`]];
   if (open("queued") + open("running") + open("waiting") > 0) {
     facts.push(["done in", queue.pauses.some((pause) => pause.scope === "") ? "unknown: it is paused"
-      : standing.eta_seconds === null ? "unknown: there is no rate yet"
-      : `about ${inWords(standing.eta_seconds)} at this rate`]);
+      : status.eta_seconds === null ? "unknown: there is no rate yet"
+      : `about ${inWords(status.eta_seconds)} at this rate`]);
   }
   if (queue.oldest_waiting !== null) {
     facts.push(["oldest waiting", `since ${queue.oldest_waiting}, ${since(queue.oldest_waiting)}`]);
@@ -99,17 +99,17 @@ function show(standing) {
   byId("facts").replaceChildren(...facts.flatMap(([name, text]) => [element("dt", name), element("dd", text)]));
 
   list("troubles", queue.troubled.map(([where, why]) => `${where}: ${why}`));
-  list("waiting", standing.waiting_manifests.map((manifest) =>
+  list("waiting", status.waiting_manifests.map((manifest) =>
     `${manifest.drop}: ${manifest.manifest}: ${manifest.reason} (for ${since(manifest.first_seen)})`));
-  byId("seen").textContent = `as of ${standing.now}`;
+  byId("seen").textContent = `as of ${status.now}`;
 }
 
 async function look() {
   try {
     const answer = await fetch("status.json", { cache: "no-store" });
     if (!answer.ok) throw new Error((await answer.text()).trim());
-    const standing = await answer.json();
-    if (standing !== null) show(standing);
+    const status = await answer.json();
+    if (status !== null) show(status);
   } catch (error) {
     byId("alarms").replaceChildren(element("p", `what stands here is old, the worker gives no answer: ${error.message}`, "alarm"));
   }

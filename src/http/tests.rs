@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::{
     config::{Address, Config, DropConfig, Http},
-    queue::{Queue, WhenStuck},
+    queue::{Queue, WhenStuck, test_support},
     service::Service,
 };
 
@@ -146,14 +146,8 @@ async fn a_full_disk_is_no_health_until_there_is_room() {
     let site = Site::new().await;
     let (queue, room) = (site.service.queue.clone(), Arc::new(AtomicBool::new(false)));
     let theirs = Arc::clone(&room);
-    let writing = tokio::task::spawn_blocking(move || {
-        queue.run_blocking("a_full_disk_is_no_health_until_there_is_room", move |connection| {
-            let pages = if theirs.load(Ordering::Relaxed) { 1_000_000 } else { 1 };
-            connection.pragma_update(None, "max_page_count", pages)?;
-            connection.execute("INSERT OR REPLACE INTO setting VALUES ('large', hex(zeroblob(500000)))", [])?;
-            Ok(())
-        })
-    });
+    let writing =
+        tokio::task::spawn_blocking(move || test_support::write_much(&queue, move || theirs.load(Ordering::Relaxed)));
     let why = site.until("/healthz", 503).await;
     assert!(why.contains("the database cannot be written"), "{why}");
     assert_eq!(site.get("/metrics").await.0, 200, "the numbers can still be read");

@@ -42,6 +42,15 @@ pub fn execute(queue: &Queue, sql: &str) -> usize {
     rusqlite::Connection::open(queue.path()).unwrap().execute(sql, []).unwrap()
 }
 
+/// Writes what only a disk with room takes, and waits for the room.
+pub fn write_much(queue: &Queue, has_room: impl Fn() -> bool + Send + 'static) -> Result<(), super::QueueError> {
+    queue.run_blocking("write_much", move |connection| {
+        connection.pragma_update(None, "max_page_count", if has_room() { 1_000_000 } else { 1 })?;
+        connection.execute("INSERT OR REPLACE INTO setting VALUES ('large', hex(zeroblob(500000)))", [])?;
+        Ok(())
+    })
+}
+
 /// A queue, and the drop that belongs to it.
 pub struct Site {
     folder: tempfile::TempDir,

@@ -9,7 +9,7 @@ use crate::{
     job::{Creation, JobState, Waits},
     problem::Problem,
     queue::{QueueError, Reader, rows},
-    reason::Standing,
+    reason::JobExplanation,
 };
 
 /// One job in a list.
@@ -152,8 +152,8 @@ fn page(connection: &Connection, filter: &Filter, after: i64, size: u32) -> Resu
 impl JobRow {
     /// What the sentence about it depends on: see [`crate::reason::reason`].
     #[must_use]
-    pub fn standing(&self) -> Standing<'_> {
-        Standing {
+    pub fn explanation(&self) -> JobExplanation<'_> {
+        JobExplanation {
             state: self.state,
             waits: self.waits.as_deref().and_then(Waits::parse),
             creation: self.creation,

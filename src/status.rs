@@ -1,4 +1,4 @@
-//! How the queue stands at a moment: what `status --json` writes and the page shows, so that the two cannot differ.
+//! The state of a queue at a moment: what `status --json` writes and the page shows, so that the two cannot differ.
 //!
 //! Values only, and their arithmetic; how they are put into words is for whoever shows them. Costs the same however
 //! many jobs there are.
@@ -23,9 +23,9 @@ const NAMED: u32 = 5;
 /// A rate over less than this says more about chance than about speed.
 const SHORTEST_SPAN: Duration = Duration::from_secs(10);
 
-/// How the queue stands at a moment.
+/// The state of a queue and of whoever works on it, at a moment.
 #[derive(Debug, Serialize)]
-pub struct Standing {
+pub struct QueueStatus {
     /// Where the queue lies.
     pub database: String,
     /// The moment, as RFC 3339.
@@ -60,12 +60,12 @@ pub struct Daemon {
     pub trouble: Option<String>,
 }
 
-/// How the queue stands; `None` where there is no queue yet. Blocks.
+/// `None` where there is no queue yet. Blocks.
 ///
 /// # Errors
 ///
 /// Those of the database.
-pub fn read(database: &Path, now: Timestamp) -> Result<Option<Standing>, QueueError> {
+pub fn read(database: &Path, now: Timestamp) -> Result<Option<QueueStatus>, QueueError> {
     let reader = match Reader::open(database) {
         Err(QueueError::Absent { .. }) => return Ok(None),
         reader => reader?,
@@ -80,7 +80,7 @@ pub fn read(database: &Path, now: Timestamp) -> Result<Option<Standing>, QueueEr
         .iter()
         .filter_map(|state| totals.get(state.as_str()))
         .sum();
-    Ok(Some(Standing {
+    Ok(Some(QueueStatus {
         database: database.display().to_string(),
         now: now.to_string(),
         daemon: Lock::holder(database).map(|holder| Daemon {
