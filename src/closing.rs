@@ -24,7 +24,7 @@ use crate::{
         beneath::Root,
         shelf::{self, ShelfError},
     },
-    queue::{Queue, QueueError, Reader, awaited::NotNow, settle::Ended},
+    queue::{Queue, QueueError, Reader, awaited::NotNow, settle::EndedBatch},
     receipt::{self, BatchStatus, Counts, Header, Line},
 };
 
@@ -80,7 +80,7 @@ pub struct Settled {
 /// # Errors
 ///
 /// [`ClosingError`]; whatever was done by then is not done again.
-pub fn settle(queue: &Queue, reader: &Reader, batch: &Ended) -> Result<Settled, ClosingError> {
+pub fn settle(queue: &Queue, reader: &Reader, batch: &EndedBatch) -> Result<Settled, ClosingError> {
     let counts = reader.counts(batch.id)?;
     let header = Header::new(
         (&batch.drop, &batch.manifest, batch.manifest_sha256),
@@ -98,7 +98,7 @@ pub fn settle(queue: &Queue, reader: &Reader, batch: &Ended) -> Result<Settled, 
 }
 
 /// Writes the receipt under the name that the queue knows, or the next one that is free.
-fn publish(queue: &Queue, reader: &Reader, batch: &Ended, header: &Header) -> Result<PathBuf, ClosingError> {
+fn publish(queue: &Queue, reader: &Reader, batch: &EndedBatch, header: &Header) -> Result<PathBuf, ClosingError> {
     let group = batch.receipt_group.as_deref().map(durable::group_of).transpose();
     let group = group.map_err(|error| ClosingError::Receipt(io::Error::other(error)))?;
     let access = Access { mode: batch.receipt_mode, group };
@@ -142,7 +142,7 @@ fn publish(queue: &Queue, reader: &Reader, batch: &Ended, header: &Header) -> Re
 }
 
 /// The folder of the receipt, made where it is missing, and the receipt's first choice of name.
-fn receipt_place(batch: &Ended, entries: u64, access: Access) -> Result<(Folder, String), ClosingError> {
+fn receipt_place(batch: &EndedBatch, entries: u64, access: Access) -> Result<(Folder, String), ClosingError> {
     let ending = receipt::name("", entries);
     let name = durable::fit(name_of(&batch.manifest), &ending);
     let below = batch.receipts_dir.join(parent_of(&batch.manifest));

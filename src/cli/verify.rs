@@ -25,7 +25,7 @@ use crate::{
     retry::RetryPolicy,
     service::Accounts,
     verify::{
-        Asking, Checked, Ended, NoAnswer,
+        Asking, Checked, NoAnswer, VerifyError,
         compare::{Finding, Sum, What},
     },
 };
@@ -165,7 +165,7 @@ async fn check_all(
                 let read = asking.queue.profiles(filter, after, PAGE);
                 page = VecDeque::from(read.await?);
             }
-            Ok::<_, Ended>(page.pop_front().map(|profile| (profile.clone(), (page, profile))))
+            Ok::<_, VerifyError>(page.pop_front().map(|profile| (profile.clone(), (page, profile))))
         }
     });
     let checks = named
@@ -192,8 +192,8 @@ async fn check_all(
                     tell(News::Checked(part))?;
                 }
             }
-            Some(Err(Ended::NoAnswer(ended))) => return Ok((sum, Some(ended))),
-            Some(Err(Ended::Queue(error))) => return Err(error.into()),
+            Some(Err(VerifyError::NoAnswer(ended))) => return Ok((sum, Some(ended))),
+            Some(Err(VerifyError::Queue(error))) => return Err(error.into()),
         }
     }
     let stopped = asking.stop.is_cancelled().then_some(NoAnswer::Stopped);

@@ -26,7 +26,7 @@ use crate::{
         Queue, Reader,
         files::{Checked, NamedFile},
         identity::path_key,
-        settle::{Ended, Moved},
+        settle::{EndedBatch, Moved},
     },
     receipt::BatchStatus,
 };
@@ -35,7 +35,12 @@ use crate::{
 const AT_ONCE: usize = 256;
 
 /// Moves or deletes the manifest and its files, and closes the batch.
-pub(super) fn put_away(queue: &Queue, reader: &Reader, batch: &Ended, status: BatchStatus) -> Result<(), ClosingError> {
+pub(super) fn put_away(
+    queue: &Queue,
+    reader: &Reader,
+    batch: &EndedBatch,
+    status: BatchStatus,
+) -> Result<(), ClosingError> {
     let well = status == BatchStatus::Done;
     let target = match (well, batch.after_success) {
         (true, AfterSuccess::Delete) => None,
@@ -59,7 +64,7 @@ pub(super) fn put_away(queue: &Queue, reader: &Reader, batch: &Ended, status: Ba
 struct Mover<'a> {
     queue: &'a Queue,
     reader: &'a Reader,
-    batch: &'a Ended,
+    batch: &'a EndedBatch,
     /// The dated folder that files are moved into; `None` where they are removed.
     shelf: Option<&'a Path>,
     /// Folders that were opened.

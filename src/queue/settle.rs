@@ -12,7 +12,7 @@ use crate::{clock::Timestamp, config::AfterSuccess, entry::Sha256, job::Place, p
 
 /// A batch whose jobs have all ended, as whoever settles it needs it.
 #[derive(Debug, Clone)]
-pub struct Ended {
+pub struct EndedBatch {
     /// Its number.
     pub id: i64,
     /// The drop's name.
@@ -57,7 +57,7 @@ pub struct Ended {
     pub lies: Option<Place>,
 }
 
-impl Ended {
+impl EndedBatch {
     /// A path as the folder that is trusted and what lies beneath it, where strangers may have put links.
     #[must_use]
     pub fn place_of(&self, path: &Path) -> Option<Place> {
@@ -88,11 +88,11 @@ const ENDED: &str = "batch.id, drop_folder.name, manifest, manifest_sha256, mani
                      received_at, finished_at, receipt, state, marker, receipt_group,
                      lies_root, lies_path";
 
-fn ended(row: &rusqlite::Row<'_>) -> Result<Ended, QueueError> {
+fn ended(row: &rusqlite::Row<'_>) -> Result<EndedBatch, QueueError> {
     let after: String = row.get(12)?;
     let problems: Option<String> = row.get(13)?;
     let path = |column: usize| row.get::<_, String>(column).map(PathBuf::from);
-    Ok(Ended {
+    Ok(EndedBatch {
         id: row.get(0)?,
         drop: row.get(1)?,
         manifest: row.get(2)?,
@@ -123,7 +123,7 @@ impl Queue {
     /// # Errors
     ///
     /// Those of the database.
-    pub fn to_settle(&self, after: i64, limit: u32) -> Result<Vec<Ended>, QueueError> {
+    pub fn to_settle(&self, after: i64, limit: u32) -> Result<Vec<EndedBatch>, QueueError> {
         self.run_blocking("to_settle", move |connection| {
             let sql = format!(
                 "SELECT {ENDED} FROM batch JOIN drop_folder ON drop_folder.id = batch.drop_id

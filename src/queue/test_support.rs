@@ -43,7 +43,7 @@ pub fn execute(queue: &Queue, sql: &str) -> usize {
 }
 
 /// Writes what only a disk with room takes, and waits for the room.
-pub fn write_much(queue: &Queue, has_room: impl Fn() -> bool + Send + 'static) -> Result<(), super::QueueError> {
+pub fn write_much(queue: &Queue, has_room: impl Fn() -> bool + Send + 'static) -> Result<(), QueueError> {
     queue.run_blocking("write_much", move |connection| {
         connection.pragma_update(None, "max_page_count", if has_room() { 1_000_000 } else { 1 })?;
         connection.execute("INSERT OR REPLACE INTO setting VALUES ('large', hex(zeroblob(500000)))", [])?;

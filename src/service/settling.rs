@@ -12,7 +12,7 @@ use crate::{
     closing::{self, ClosingError},
     dispatch::Signals,
     log_throttle::LogThrottle,
-    queue::{Queue, QueueError, Reader, awaited::NotNow, settle::Ended},
+    queue::{Queue, QueueError, Reader, awaited::NotNow, settle::EndedBatch},
 };
 
 /// Between two tries to settle a batch whose folder or receipt makes trouble.
@@ -78,7 +78,7 @@ impl Closer {
         }
     }
 
-    fn close(&mut self, batch: &Ended) -> Result<bool, QueueError> {
+    fn close(&mut self, batch: &EndedBatch) -> Result<bool, QueueError> {
         match closing::settle(&self.queue, &self.reader, batch) {
             Ok(settled) => {
                 tracing::info!(

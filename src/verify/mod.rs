@@ -51,7 +51,7 @@ pub enum NoAnswer {
 
 /// Why a profile was not checked.
 #[derive(Debug, thiserror::Error)]
-pub enum Ended {
+pub enum VerifyError {
     /// Others would fare no better.
     #[error(transparent)]
     NoAnswer(#[from] NoAnswer),
@@ -102,7 +102,7 @@ impl Asking {
         &self,
         account_of: impl Fn(&str) -> Option<&'a Arc<Account>>,
         profile: &str,
-    ) -> Result<Vec<Checked>, Ended> {
+    ) -> Result<Vec<Checked>, VerifyError> {
         let mut parts: BTreeMap<String, (Option<Arc<Account>>, Vec<Ours>)> = BTreeMap::new();
         for job in self.queue.on_profile(profile).await? {
             let account = account_of(&job.drop);
@@ -127,7 +127,7 @@ impl Asking {
         profile: &str,
         before: Vec<Ours>,
         is_ours: impl Fn(&Ours) -> bool,
-    ) -> Result<Checked, Ended> {
+    ) -> Result<Checked, VerifyError> {
         let unreadable = |why: String| {
             let finding = Finding { finding: What::Unreadable, job: None, reference: None, id: None, detail: why };
             let sum = Sum { unreadable_profiles: 1, ..Sum::default() };
