@@ -119,8 +119,7 @@ fn the_page_shows_what_status_shows() {
 
     let read = || {
         let shown: Value = serde_json::from_str(&get(page, "/status.json").1).unwrap();
-        let told: Value = serde_json::from_str(&site.run(&["status", "--json"]).expect(0).stdout).unwrap();
-        (shown, told)
+        (shown, site.status())
     };
     daemon.wait_until("the two are of the same moment, and equal", || {
         let (mut shown, mut told) = read();

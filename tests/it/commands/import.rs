@@ -5,7 +5,7 @@ use std::{fs, path::Path, time::Duration};
 use passfort_ingest::sandbox::Options;
 use serde_json::{Value, json};
 
-use crate::support::{Builder, Finished, Format, Site, entry, image, profile, read_receipt};
+use crate::support::{Builder, Finished, Format, Site, entry, image, profile, promise, read_receipt};
 
 fn manifest(documents: &[Value]) -> String {
     json!({ "version": 1, "documents": documents }).to_string()
@@ -144,6 +144,9 @@ fn run_again_after_a_kill_it_goes_on() {
 
 #[test]
 fn run_again_after_a_restart_of_the_machine_it_goes_on() {
+    promise!(
+        "A document is created once, however often it is dropped and whatever fails: the process, the machine, the network or the API."
+    );
     let mut site = Site::new();
     for folder in ["jan", "feb"] {
         site.write(&format!("{folder}/a.png"), image(Format::Png, 1));

@@ -1,18 +1,9 @@
-//! Looking at the queue and acting on it, beside a daemon and without one.
+//! Commands that read and change the queue, beside a daemon and without one.
 
 use passfort_ingest::sandbox::Operation;
 use serde_json::{Value, json};
 
 use crate::support::{Builder, Daemon, Format, Site, entry, image, profile, wait_until};
-
-fn as_json(site: &Site, arguments: &[&str]) -> Value {
-    let finished = site.run(arguments).expect(0);
-    serde_json::from_str(&finished.stdout).unwrap_or_else(|error| panic!("{error} in {}", finished.stdout))
-}
-
-fn jobs(site: &Site, state: &str) -> Vec<Value> {
-    as_json(site, &["jobs", "--json", "--state", state]).as_array().unwrap().clone()
-}
 
 /// The number that commands take.
 fn number(job: &Value) -> String {
@@ -25,7 +16,7 @@ fn paused_with(site: &Site, documents: u32) -> Daemon {
     site.run(&["pause"]).expect(0);
     site.put_batch("batch.manifest.json", documents);
     let mut daemon = site.daemon();
-    daemon.wait_until("it is taken in", || jobs(site, "queued,waiting").len() == documents as usize);
+    daemon.wait_until("it is taken in", || site.jobs("queued,waiting").len() == documents as usize);
     daemon
 }
 
@@ -62,7 +53,7 @@ fn one_drop_can_be_paused_alone() {
 
     let mut daemon = site.daemon();
     daemon.wait_until("the other drop's work", || site.at("other/receipts/x.manifest.json.receipt.json").exists());
-    daemon.wait_until("it is taken in", || jobs(&site, "queued,waiting").len() == 2);
+    daemon.wait_until("it is taken in", || site.jobs("queued,waiting").len() == 2);
     assert!(site.ledger().iter().all(|call| call.profile == Some(profile(90))), "the paused one sends nothing");
     site.run(&["resume", "--drop", "partner"]).expect(0);
     daemon.wait_until("it goes on", || site.left().is_empty());
@@ -74,7 +65,7 @@ fn one_drop_can_be_paused_alone() {
 fn a_cancelled_job_is_not_sent_and_its_receipt_says_so() {
     let site = Site::new();
     let mut daemon = paused_with(&site, 3);
-    let number = jobs(&site, "queued,waiting").iter().find(|job| job["reference"] == "document-1").map(number).unwrap();
+    let number = site.jobs("queued,waiting").iter().find(|job| job["reference"] == "document-1").map(number).unwrap();
     site.run(&["cancel", &number]).expect(0);
     site.run(&["resume"]).expect(0);
     daemon.wait_until("it is settled", || site.left().is_empty());
@@ -106,14 +97,14 @@ fn a_job_that_failed_is_sent_by_a_retry_once_the_cause_is_gone() {
     site.put_batch("batch.manifest.json", 3);
     site.run_once().expect(1);
     let known = site.receipt_paths("batch.manifest.json");
-    assert_eq!(jobs(&site, "failed").len(), 1);
+    assert_eq!(site.jobs("failed").len(), 1);
 
     site.faults(&[]);
     site.run(&["retry", "--state", "failed"]).expect(0);
     site.run_once().expect(0);
     assert_eq!(site.summary().documents, 3);
     assert_eq!(site.summary().images, 3, "its image has an ID already");
-    assert_eq!(jobs(&site, "done").len(), 3);
+    assert_eq!(site.jobs("done").len(), 3);
     let receipt = site.newer_receipt("batch.manifest.json", &known);
     assert_eq!(receipt["entries"][1]["status"], "created", "{receipt}");
 }
@@ -139,7 +130,7 @@ fn a_waiting_job_is_retried_at_once_beside_the_daemon() {
     site.faults(&["upload_image=status-before:503"]);
     site.put_batch("batch.manifest.json", 1);
     let mut daemon = site.daemon();
-    daemon.wait_until("it waits", || jobs(&site, "waiting").len() == 1);
+    daemon.wait_until("it waits", || site.jobs("waiting").len() == 1);
     site.faults(&[]);
     site.run(&["retry", "--state", "waiting"]).expect(0);
     daemon.wait_until("it does not wait on", || site.left().is_empty());
@@ -156,7 +147,7 @@ fn a_held_file_is_released_either_way() {
         let files = json!([{ "reference": "f", "profile_id": profile(1), "path": "a.pdf" }]);
         site.put("f.manifest.json", json!({ "version": 1, "files": files }).to_string());
         site.run_once().expect(3);
-        let held = jobs(&site, "held");
+        let held = site.jobs("held");
         assert_eq!(held.len(), 1);
         let number = number(&held[0]);
         let id = site.calls(Operation::UploadFile)[0].id.clone().unwrap();
@@ -189,14 +180,11 @@ fn what_was_done_can_be_looked_up() {
     let lines = site.run(&["export", "--format", "jsonl"]).expect(0).stdout;
     assert!(lines.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "{lines}");
 
-    assert_eq!(jobs(&site, "done").len(), 2);
-    assert_eq!(as_json(&site, &["jobs", "--json", "--reference", "document-1"]).as_array().unwrap().len(), 1);
-    assert_eq!(
-        as_json(&site, &["jobs", "--json", "--profile", &profile(2).to_uppercase()]).as_array().unwrap().len(),
-        1
-    );
+    assert_eq!(site.jobs("done").len(), 2);
+    assert_eq!(site.json(&["jobs", "--json", "--reference", "document-1"]).as_array().unwrap().len(), 1);
+    assert_eq!(site.json(&["jobs", "--json", "--profile", &profile(2).to_uppercase()]).as_array().unwrap().len(), 1);
     site.run(&["jobs", "--state", "finished"]).expect(2);
-    let failed = &jobs(&site, "failed")[0];
+    let failed = &site.jobs("failed")[0];
     let number = number(failed);
     site.run(&["show", &number]).expect(0).says("201").says("document-1");
     site.run(&["show", "999999"]).expect(2);

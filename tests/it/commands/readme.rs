@@ -1,4 +1,4 @@
-//! The README's commands and examples, as they stand there.
+//! The README's commands and examples work as written.
 
 use std::fs;
 

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::support::{Builder, Format, Site, entry, image, profile};
 
@@ -50,10 +50,7 @@ fn busy() -> String {
     site.put_batch("batch.manifest.json", 3);
     site.put_documents("late.manifest.json", &[entry("late", 9, "late.png")]);
     let mut daemon = site.daemon();
-    daemon.wait_until("all are seen", || {
-        let jobs: Value = serde_json::from_str(&site.run(&["jobs", "--json"]).expect(0).stdout).unwrap();
-        jobs.as_array().is_some_and(|jobs| jobs.len() == 3) && status(&site).contains("late.png")
-    });
+    daemon.wait_until("all are seen", || site.jobs("queued").len() == 3 && status(&site).contains("late.png"));
     let text = status(&site);
     daemon.terminate().expect(0);
     text

@@ -13,10 +13,6 @@ fn read(finished: &Finished) -> (Vec<Value>, Value) {
     (lines, sum)
 }
 
-fn status(site: &Site) -> Value {
-    serde_json::from_str(&site.run(&["status", "--json"]).expect(0).stdout).unwrap()
-}
-
 #[test]
 fn leftovers_are_counted_exactly_whatever_the_answers_hid() {
     let site = Site::with_faults(&[
@@ -28,7 +24,7 @@ fn leftovers_are_counted_exactly_whatever_the_answers_hid() {
     site.put_batch("batch.manifest.json", 12);
     site.run_once().expect(0);
     let there = site.summary().orphans;
-    let possible = status(&site)["queue"]["possible_leftovers"].as_u64().unwrap();
+    let possible = site.status()["queue"]["possible_leftovers"].as_u64().unwrap();
     assert!(there > 0 && possible > there, "{possible} possible, {there} there");
 
     let (findings, sum) = read(&site.run(&["verify", "--json"]).expect(0));
@@ -43,7 +39,7 @@ fn leftovers_are_counted_exactly_whatever_the_answers_hid() {
         assert!(!used.iter().any(|used| used == id), "{finding}");
     }
 
-    assert_eq!(status(&site)["queue"]["verified"]["leftover_images"], there);
+    assert_eq!(site.status()["queue"]["verified"]["leftover_images"], there);
     let said = site.run(&["status"]).expect(0).stdout;
     assert!(said.contains(&format!("{there} were there at the `verify` of")), "{said}");
     assert!(site.calls(Operation::ForbiddenReplace).is_empty());

@@ -1,4 +1,4 @@
-//! Ends at any moment, by `kill -9` or by being asked: nothing is lost, nothing is created twice, and it goes on.
+//! The process ends at any moment, by `kill -9` or by SIGTERM: nothing is lost, nothing is created twice, and it goes on.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -223,10 +223,7 @@ fn a_receipt_that_a_kill_left_unfinished_goes_away_though_its_manifest_was_opene
     let site = Site::with_faults(&["upload_image=status-before:422"]);
     site.put("a.png", image(Format::Png, 1));
     site.put_documents("a.manifest.json", &[entry("a", 1, "a.png")]);
-    site.wait_until_settled();
-    let mut command = site.command(&["run", "--once"]);
-    command.env(passfort_ingest::killpoint::VARIABLE, "after.publish.write");
-    assert_eq!(site.finish(command).code, None, "it was killed");
+    site.run_once_killed_at("after.publish.write");
     let unfinished = || site.files().into_iter().filter(|file| file.ends_with(".tmp")).count();
     assert_eq!(unfinished(), 1);
     site.faults(&[]);

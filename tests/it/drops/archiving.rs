@@ -1,5 +1,5 @@
-//! Where files end up: none is taken from a manifest that still needs it, each is found again, and what is purged is what
-//! was put away.
+//! Where files end up: no file is taken from a manifest that still needs it, each is found again, and only archived files are
+//! purged.
 
 use std::{
     fs,
@@ -45,10 +45,7 @@ fn it_stays_across_a_restart_too() {
     site.put("shared.png", image(Format::Png, 1));
     site.put_documents("a.manifest.json", &[of("a", 1, &["shared.png"])]);
     // Ends with the receipt on disk and nothing moved.
-    let mut command = site.command(&["run", "--once"]);
-    command.env("PASSFORT_INGEST_KILL_AT", "after.publish.sync");
-    site.wait_until_settled();
-    assert_eq!(site.finish(command).code, None);
+    site.run_once_killed_at("after.publish.sync");
     site.put_documents("b.manifest.json", &[of("b", 2, &["shared.png", "late.png"])]);
     site.run_once().expect(3);
     assert_eq!(site.left(), ["b.manifest.json", "shared.png"], "known before anything is moved");
@@ -223,9 +220,7 @@ fn a_purge_that_is_killed_goes_on_at_the_next_start() {
     put_away_three(&site);
     days_pass(&site, 31);
     for at in ["before.purge.file:2", "after.purge.file:2", "before.commit.purged", "after.commit.purged"] {
-        let mut command = site.command(&["run", "--once"]);
-        command.env("PASSFORT_INGEST_KILL_AT", at);
-        assert_eq!(site.finish(command).code, None, "{at}");
+        site.run_once_killed_at(at);
     }
     site.run_once().expect(0);
     assert_eq!(fs::read_dir(site.in_drop("done")).unwrap().count(), 0);

@@ -1,4 +1,4 @@
-//! The ground moves while the worker is at it: files change or go, folders are in the way or vanish.
+//! Files change or disappear, and folders are missing or blocked by a file, while the worker runs.
 
 use std::fs;
 
@@ -288,8 +288,7 @@ fn a_file_that_has_become_no_image_is_named_in_the_receipt() {
 #[test]
 fn a_file_that_comes_back_slowly_is_waited_for_until_it_lies_still() {
     let site = Builder { retry: "max = '100ms'".to_owned(), ..Builder::default() }.build();
-    let config = fs::read_to_string(site.at("config.toml")).unwrap();
-    site.write("config.toml", config.replace("settle = '50ms'", "settle = '1s'"));
+    site.edit_config("settle = '50ms'", "settle = '1s'");
     site.run_once().expect(0);
     site.run(&["pause"]).expect(0);
     let content = image(Format::Png, 1);

@@ -1,4 +1,4 @@
-//! Nothing is taken before it is complete: not while somebody writes to it, not where its end is missing.
+//! A file is taken only once it is complete: not while somebody writes to it, and not while its end is missing.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -25,8 +25,7 @@ fn why(site: &Site, path: &str) -> String {
 
 /// What the status lists as waiting.
 fn waiting(site: &Site) -> Value {
-    let status: Value = serde_json::from_str(&site.run(&["status", "--json"]).expect(0).stdout).unwrap();
-    status["waiting_manifests"].clone()
+    site.status()["waiting_manifests"].clone()
 }
 
 #[test]
@@ -173,8 +172,7 @@ fn a_slow_upload_is_never_touched_early() {
 #[test]
 fn an_old_date_is_no_sign_that_a_file_is_complete() {
     let site = Site::new();
-    let config = fs::read_to_string(site.at("config.toml")).unwrap();
-    site.write("config.toml", config.replace("settle = '50ms'", "settle = '1h'"));
+    site.edit_config("settle = '50ms'", "settle = '1h'");
     site.put("a.png", image(Format::Png, 1));
     site.put_documents("a.manifest.json", &[entry("a", 1, "a.png")]);
     for name in ["a.png", "a.manifest.json"] {

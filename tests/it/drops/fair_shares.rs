@@ -1,4 +1,4 @@
-//! Fair shares: what is many does not keep what is few from its turn.
+//! Fair shares: a large delivery does not hold up small ones.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What a drop may hold that nobody should send: always a clear receipt, nothing outside is read, others go on.
+//! Input that nobody should send: each gets a clear receipt, nothing outside the drop is read, and other entries go on.
 
 use std::{fs, os::unix::fs::symlink, process::Command};
 

@@ -6,16 +6,14 @@
 
 use std::{
     fs,
-    path::Path,
     process::Command,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
 
 use crate::support::{
-    Builder, Daemon, Format, Site, assert_sent_once_or_lost, entry, image, metrics, page_in, value, wait_until,
+    Builder, Daemon, Format, Site, assert_sent_once_or_lost, image, metrics, page_in, rename, value, wait_until,
 };
 
 /// How long queues are that are made from now on.
@@ -46,34 +44,17 @@ impl Drop for Sixteen {
 /// A drop that is read in full so rarely that only events can tell in time.
 fn by_events() -> Site {
     let site = Builder { more: "[http]\nlisten = '127.0.0.1:0'".to_owned(), ..Builder::default() }.build();
-    let config = fs::read_to_string(site.at("config.toml")).unwrap();
-    site.write("config.toml", config.replace("rescan_every = '1s'", "rescan_every = '10m'"));
+    site.edit_config("rescan_every = '1s'", "rescan_every = '10m'");
     site
-}
-
-fn status(site: &Site) -> Value {
-    serde_json::from_str(&site.run(&["status", "--json"]).expect(0).stdout).unwrap()
-}
-
-fn watching(site: &Site) -> String {
-    status(site)["queue"]["drops"][0]["watching"].as_str().unwrap_or_default().to_owned()
 }
 
 /// A daemon on a queue that forgets all but sixteen events.
 fn forgetful(site: &Site) -> Daemon {
     let bound = Sixteen::set();
     let mut daemon = site.daemon();
-    daemon.wait_until("events are tried out", || watching(site) == "events");
+    daemon.wait_until("events are tried out", || site.watching() == "events");
     drop(bound);
     daemon
-}
-
-/// Puts a document into this folder of the site.
-fn put(site: &Site, folder: &str, number: u32) {
-    site.write(&format!("{folder}/{number}.png"), image(Format::Png, number));
-    let documents = [entry(&number.to_string(), number, &format!("{number}.png"))];
-    let manifest = serde_json::json!({ "version": 1, "documents": documents });
-    site.write(&format!("{folder}/{number}.manifest.json"), manifest.to_string());
 }
 
 fn documents(site: &Site) -> usize {
@@ -91,11 +72,6 @@ fn assert_each_once(site: &Site, daemon: Daemon, count: u64) {
     assert_eq!(left.count(), 0, "each manifest is put away");
 }
 
-#[expect(clippy::disallowed_methods, reason = "as a sender does it")]
-fn rename(from: &Path, to: &Path) {
-    fs::rename(from, to).unwrap();
-}
-
 #[test]
 #[ignore = "changes a bound of the machine for a moment: `.ci/run` asks for it"]
 fn a_flood_into_new_folders_is_taken_although_most_events_are_lost() {
@@ -106,10 +82,10 @@ fn a_flood_into_new_folders_is_taken_although_most_events_are_lost() {
         for other in 0..40 {
             site.write(&format!("{path}/other-{other}.png"), image(Format::Png, 10_000 + folder * 100 + other));
         }
-        put(&site, &path, folder);
+        site.put_folder(&path, folder);
     }
     for folder in 60..80 {
-        put(&site, &format!("made-{folder}/deep/deeper"), folder);
+        site.put_folder(&format!("made-{folder}/deep/deeper"), folder);
         fs::write(site.at(&format!("made-{folder}/deep/note.txt")), "stays").unwrap();
         rename(&site.at(&format!("made-{folder}")), &site.in_drop(&format!("moved-{folder}")));
     }
@@ -117,10 +93,10 @@ fn a_flood_into_new_folders_is_taken_although_most_events_are_lost() {
 
     // Of folders whose making was never told, too, what comes later must be told.
     for folder in 0..60 {
-        put(&site, &format!("drop/batch-{}/{folder}", folder % 7), 100 + folder);
+        site.put_folder(&format!("drop/batch-{}/{folder}", folder % 7), 100 + folder);
     }
     for folder in 60..80 {
-        put(&site, &format!("drop/moved-{folder}/deep/deeper/new"), 100 + folder);
+        site.put_folder(&format!("drop/moved-{folder}/deep/deeper/new"), 100 + folder);
     }
     daemon.wait_until("all receipts", || documents(&site) == 160);
     assert_each_once(&site, daemon, 160);
@@ -143,13 +119,13 @@ fn folders_that_were_made_while_events_were_lost_are_watched_soon() {
     for folder in 0..40 {
         site.write(&format!("drop/{folder}/deep/other.png"), image(Format::Png, 1000 + folder));
     }
-    put(&site, "drop", 0);
+    site.put_folder("drop", 0);
     kill_process(pid, Signal::CONT).unwrap();
     daemon.wait_until("the receipt", || documents(&site) == 1);
     for folder in [39, 30, 21] {
         // Nothing but the event of the one folder may tell of it.
         wait_until("it is quiet", || is_quiet(&daemon));
-        put(&site, &format!("drop/{folder}/deep"), folder);
+        site.put_folder(&format!("drop/{folder}/deep"), folder);
         daemon.wait_until("the receipt", || site.is_settled(&format!("{folder}/deep/{folder}.manifest.json")));
     }
     assert_each_once(&site, daemon, 4);
@@ -179,19 +155,19 @@ fn more_folders_than_may_be_watched_are_read_again_and_again_and_that_is_said() 
         };
     }
     let mut daemon = Daemon::start(command, &site.at("log"));
-    daemon.wait_until("events are tried out", || watching(&site) == "events");
+    daemon.wait_until("events are tried out", || site.watching() == "events");
     allow_watches(&daemon, 8);
     for folder in 0..20 {
-        put(&site, &format!("drop/{folder}/deep"), folder);
+        site.put_folder(&format!("drop/{folder}/deep"), folder);
         fs::write(site.in_drop(&format!("{folder}/deep/note.txt")), "stays").unwrap();
     }
     daemon.wait_until("all receipts", || documents(&site) == 20);
-    daemon.wait_until("it is said", || watching(&site).contains("max_user_watches"));
+    daemon.wait_until("it is said", || site.watching().contains("max_user_watches"));
     for folder in 0..20 {
-        put(&site, &format!("drop/{folder}/deep"), 100 + folder);
+        site.put_folder(&format!("drop/{folder}/deep"), 100 + folder);
     }
     daemon.wait_until("all receipts", || documents(&site) == 40);
     allow_watches(&daemon, 10_000);
-    daemon.wait_until("it is over", || watching(&site) == "events");
+    daemon.wait_until("it is over", || site.watching() == "events");
     assert_each_once(&site, daemon, 40);
 }

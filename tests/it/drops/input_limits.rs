@@ -1,5 +1,5 @@
-//! Each bound of a drop: what is at it goes on, what is beyond it is refused with the bound, its setting and the cure, and
-//! is lost to nobody.
+//! Each limit of a drop: what is at the limit is accepted; what exceeds it is refused with the limit, its setting and the
+//! cure, and its files are not lost.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,4 @@
-//! The happy path: what is dropped is created, the receipt says so, the files are put away.
+//! Manifests of each format: what is dropped is created, the receipt says so, and the files are archived.
 
 use passfort_ingest::sandbox::Operation;
 use serde_json::{Value, json};

@@ -17,7 +17,8 @@ use passfort_ingest::sandbox::Options;
 use serde_json::Value;
 
 use crate::support::{
-    Builder, Daemon, Format, Site, assert_sent_once_or_lost, entry, image, padded, read_receipt, wait_until,
+    Builder, Daemon, Format, Site, assert_sent_once_or_lost, entry, image, padded, promise, read_receipt, rename,
+    wait_until,
 };
 
 /// What lies between the worker and the files.
@@ -118,22 +119,6 @@ impl Share {
         Self { mount: Mount::new(kind, drop, at), site }
     }
 
-    fn status(&self) -> Value {
-        serde_json::from_str(&self.site.run(&["status", "--json"]).expect(0).stdout).unwrap()
-    }
-
-    fn trouble(&self) -> String {
-        self.status()["queue"]["troubled"].to_string()
-    }
-
-    /// A document's file and manifest, made elsewhere.
-    fn prepare(&self, folder: &str, number: u32) {
-        self.site.write(&format!("{folder}/{number}.png"), image(Format::Png, number));
-        let documents = [entry(&number.to_string(), number, &format!("{number}.png"))];
-        let manifest = serde_json::json!({ "version": 1, "documents": documents });
-        self.site.write(&format!("{folder}/{number}.manifest.json"), manifest.to_string());
-    }
-
     fn wait_until_settled(&self, daemon: &mut Daemon, manifest: &str) {
         daemon.wait_until(&format!("{manifest} is settled"), || self.site.is_settled(manifest));
     }
@@ -155,19 +140,14 @@ impl Share {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "as a sender does it")]
-fn rename(from: &Path, to: &Path) {
-    fs::rename(from, to).unwrap();
-}
-
 /// Everything that comes behind the mount's back is taken once, and put away through the mount.
 fn everything_is_taken(kind: Kind) {
     let share = Share::new(kind);
     let site = &share.site;
-    share.prepare("drop", 1);
+    share.site.put_folder("drop", 1);
     let mut daemon = site.daemon();
     share.wait_until_settled(&mut daemon, "1.manifest.json");
-    let watching = share.status()["queue"]["drops"][0]["watching"].to_string();
+    let watching = share.site.status()["queue"]["drops"][0]["watching"].to_string();
     assert!(watching.contains("read every") && watching.contains("FUSE"), "{watching}");
     assert!(daemon.log().contains("FUSE tells nothing"), "{}", daemon.log());
 
@@ -177,7 +157,7 @@ fn everything_is_taken(kind: Kind) {
     share.wait_until_settled(&mut daemon, "2.manifest.json");
 
     // A folder that is made elsewhere.
-    share.prepare("made/deep/deeper", 3);
+    share.site.put_folder("made/deep/deeper", 3);
     rename(&site.at("made"), &site.in_drop("batch"));
     share.wait_until_settled(&mut daemon, "batch/deep/deeper/3.manifest.json");
 
@@ -187,7 +167,7 @@ fn everything_is_taken(kind: Kind) {
     let content = padded(4, 40_000);
     for end in [10_000, 20_000, 30_000] {
         site.put("4.pdf", &content[..end]);
-        let looks = || share.status()["waiting_manifests"].to_string();
+        let looks = || share.site.status()["waiting_manifests"].to_string();
         daemon.wait_until("the piece was looked at", || looks().contains("truncated"));
         assert_eq!(site.summary().documents, 3, "nothing of a half file is sent");
     }
@@ -216,6 +196,9 @@ fn everything_is_taken_from_sshfs_without_links() {
 
 /// Another drop, on a plain disk, goes on while the mount is away; then all is taken.
 fn a_mount_goes_and_comes_back(kind: Kind, leave: impl FnOnce(&mut Mount)) {
+    promise!(
+        "A full disk, an unreadable folder or a lost mount stops the work that needs it, loses nothing, and is reported."
+    );
     let sandbox = Options { latency: Duration::from_millis(30), ..Options::default() };
     let mut share = Share::on(kind, Builder { sandbox, ..Builder::default() }.build());
     share.site.another_drop("other", "");
@@ -223,17 +206,17 @@ fn a_mount_goes_and_comes_back(kind: Kind, leave: impl FnOnce(&mut Mount)) {
     let mut daemon = share.site.daemon();
     daemon.wait_until("it is in the middle of it", || share.site.summary().documents > 10);
     leave(&mut share.mount);
-    daemon.wait_until("it is said", || share.trouble().contains("partner"));
+    daemon.wait_until("it is said", || share.site.trouble().contains("partner"));
     assert!(share.site.summary().documents < 60, "it went away in the middle");
-    share.prepare("other", 100);
+    share.site.put_folder("other", 100);
     let receipt = share.site.at("other/receipts/100.manifest.json.receipt.json");
     daemon.wait_until("the other drop goes on", || receipt.exists());
-    assert!(share.trouble().contains("partner"), "it is said until it is over");
+    assert!(share.site.trouble().contains("partner"), "it is said until it is over");
     assert!(!share.site.is_settled("all.manifest.json"));
     share.site.run(&["status"]).expect(0).says("partner");
 
     share.mount.come();
-    daemon.wait_until("it is over", || !share.trouble().contains("partner"));
+    daemon.wait_until("it is over", || !share.site.trouble().contains("partner"));
     share.wait_until_settled(&mut daemon, "all.manifest.json");
     daemon.wait_until("everything is put away", || share.site.left().is_empty());
     daemon.terminate().expect(0);
@@ -268,7 +251,7 @@ fn a_mount_whose_server_dies_is_waited_for() {
 #[ignore = "needs root, /dev/fuse and sshfs: `.ci/run` asks for it"]
 fn an_import_from_a_mount_that_comes_back_with_other_numbers_goes_on() {
     let mut share = Share::new(Kind::Ssh);
-    share.prepare("drop", 1);
+    share.site.put_folder("drop", 1);
     let manifest = share.mount.at.join("1.manifest.json");
     let number = || fs::metadata(&manifest).unwrap().ino();
     share.site.stop_api();

@@ -18,7 +18,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::support::{
-    Daemon, Finished, Format, Site, assert_sent_once_or_lost, entry, image, padded, sha256, wait_until,
+    Daemon, Finished, Format, Site, assert_sent_once_or_lost, entry, image, padded, promise, sha256, wait_until,
 };
 
 #[cfg(test)]
@@ -89,8 +89,7 @@ impl Partnership {
         fs::set_permissions(&incoming, fs::Permissions::from_mode(0o2770)).unwrap();
 
         let drop = site.at("drop");
-        let config = fs::read_to_string(site.at("config.toml")).unwrap();
-        site.write("config.toml", config.replace(drop.to_str().unwrap(), incoming.to_str().unwrap()));
+        site.edit_config(drop.to_str().unwrap(), incoming.to_str().unwrap());
         fs::remove_dir(&drop).unwrap();
         std::os::unix::fs::symlink(&incoming, &drop).unwrap();
         let folder = site.at("");
@@ -431,6 +430,9 @@ fn lftp_mirrors_a_tree_with_old_times_and_a_manifest_in_its_middle() {
 #[test]
 #[ignore = "needs root, sshd and lftp: `.ci/run` asks for it"]
 fn lftp_closes_a_folder_to_the_worker_which_says_so_and_goes_on_once_it_is_open() {
+    promise!(
+        "A full disk, an unreadable folder or a lost mount stops the work that needs it, loses nothing, and is reported."
+    );
     let partner = Partnership::new();
     let front = large(7);
     partner.keep("tree/a/front.pdf", &front);

@@ -1,51 +1,24 @@
-//! Everything that comes is noticed, with events or without: floods, folders that are renamed in, drops made anew, drops
-//! that are broken.
+//! New files are found with events and without: bursts of files, folders renamed into the drop, drops that are recreated, and
+//! drops that cannot be read.
 
-use std::{fs, path::Path};
+use std::fs;
 
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
 
-use crate::support::{Builder, Daemon, Format, Site, entry, image, wait_until};
+use crate::support::{Builder, Daemon, Format, Site, entry, image, rename, wait_until};
 
 /// A drop that is read in full so rarely that only events can tell in time.
 fn by_events() -> Site {
     let site = Site::new();
-    let config = fs::read_to_string(site.at("config.toml")).unwrap();
-    site.write("config.toml", config.replace("rescan_every = '1s'", "rescan_every = '1h'"));
+    site.edit_config("rescan_every = '1s'", "rescan_every = '1h'");
     site
-}
-
-fn status(site: &Site) -> Value {
-    serde_json::from_str(&site.run(&["status", "--json"]).expect(0).stdout).unwrap()
-}
-
-fn watching(site: &Site) -> String {
-    status(site)["queue"]["drops"][0]["watching"].as_str().unwrap_or_default().to_owned()
-}
-
-fn trouble(site: &Site) -> String {
-    status(site)["queue"]["troubled"].to_string()
-}
-
-/// A folder with a manifest and its image, made elsewhere.
-fn prepare(site: &Site, folder: &str, number: u32) {
-    site.write(&format!("{folder}/{number}.png"), image(Format::Png, number));
-    let documents = [entry(&number.to_string(), number, &format!("{number}.png"))];
-    let manifest = serde_json::json!({ "version": 1, "documents": documents });
-    site.write(&format!("{folder}/{number}.manifest.json"), manifest.to_string());
-}
-
-#[expect(clippy::disallowed_methods, reason = "as a sender does it")]
-fn rename(from: &Path, to: &Path) {
-    fs::rename(from, to).unwrap();
 }
 
 /// The number that the system gave the daemon.
 fn pid_of(site: &Site, daemon: &mut Daemon) -> Pid {
     let mut pid = None;
     daemon.wait_until("it works on the queue", || {
-        pid = status(site)["daemon"]["pid"].as_i64();
+        pid = site.status()["daemon"]["pid"].as_i64();
         pid.is_some()
     });
     Pid::from_raw(pid.unwrap().try_into().unwrap()).unwrap()
@@ -55,12 +28,12 @@ fn pid_of(site: &Site, daemon: &mut Daemon) -> Pid {
 fn a_drop_tells_how_it_is_watched() {
     let site = by_events();
     let mut daemon = site.daemon();
-    daemon.wait_until("events are tried out", || watching(&site) == "events");
+    daemon.wait_until("events are tried out", || site.watching() == "events");
     daemon.terminate().expect(0);
 
     let site = Builder { drop: "watch = 'poll'".to_owned(), ..Builder::default() }.build();
     let mut daemon = site.daemon();
-    daemon.wait_until("it says so", || watching(&site).contains("poll"));
+    daemon.wait_until("it says so", || site.watching().contains("poll"));
     site.put("a.png", image(Format::Png, 1));
     site.put_documents("a.manifest.json", &[entry("a", 1, "a.png")]);
     daemon.wait_until("the receipt", || site.is_settled("a.manifest.json"));
@@ -72,7 +45,7 @@ fn a_drop_tells_how_it_is_watched() {
 fn a_flood_that_overflows_the_kernels_queue_is_taken_in_full_and_once() {
     let site = by_events();
     let mut daemon = site.daemon();
-    daemon.wait_until("events are tried out", || watching(&site) == "events");
+    daemon.wait_until("events are tried out", || site.watching() == "events");
     let pid = pid_of(&site, &mut daemon);
     // While it stands still, more happens than the kernel remembers.
     kill_process(pid, Signal::STOP).unwrap();
@@ -98,16 +71,16 @@ fn a_flood_that_overflows_the_kernels_queue_is_taken_in_full_and_once() {
 fn folders_that_are_renamed_in_are_taken_with_all_that_is_in_them() {
     let site = by_events();
     let mut daemon = site.daemon();
-    daemon.wait_until("events are tried out", || watching(&site) == "events");
+    daemon.wait_until("events are tried out", || site.watching() == "events");
     for number in 0..3 {
-        prepare(&site, &format!("made-{number}/deep/deeper"), number);
+        site.put_folder(&format!("made-{number}/deep/deeper"), number);
         rename(&site.at(&format!("made-{number}")), &site.in_drop(&format!("batch-{number}")));
         let manifest = format!("batch-{number}/deep/deeper/{number}.manifest.json");
         daemon.wait_until("the receipt", || site.is_settled(&manifest));
     }
     // And what comes into a new folder bit by bit.
     fs::create_dir_all(site.in_drop("new/folder")).unwrap();
-    prepare(&site, "drop/new/folder", 9);
+    site.put_folder("drop/new/folder", 9);
     daemon.wait_until("the receipt", || site.is_settled("new/folder/9.manifest.json"));
     daemon.terminate().expect(0);
     assert_eq!(site.summary().documents, 4);
@@ -118,13 +91,13 @@ fn a_drop_that_is_removed_and_made_again_goes_on() {
     let site = by_events();
     let mut daemon = site.daemon();
     for number in 0..3 {
-        prepare(&site, "drop", number);
+        site.put_folder("drop", number);
         daemon.wait_until("the receipt", || site.is_settled(&format!("{number}.manifest.json")));
         daemon.wait_until("all is put away", || site.left().is_empty());
         fs::remove_dir_all(site.at("drop")).unwrap();
-        daemon.wait_until("it is said", || trouble(&site).contains("partner"));
+        daemon.wait_until("it is said", || site.trouble().contains("partner"));
         fs::create_dir(site.at("drop")).unwrap();
-        daemon.wait_until("it is over", || !trouble(&site).contains("partner"));
+        daemon.wait_until("it is over", || !site.trouble().contains("partner"));
     }
     daemon.terminate().expect(0);
     assert_eq!(site.summary().documents, 3);
@@ -139,18 +112,18 @@ fn one_drop_that_is_not_there_stops_no_other_and_is_said_until_it_is_back() {
         format!("[[drop]]\nname = 'other'\npath = '{}'\nsettle = '50ms'\nrescan_every = '1s'\n", other.display());
     site.write("config.toml", format!("{config}{more}"));
     let mut daemon = site.daemon();
-    daemon.wait_until("it is said", || trouble(&site).contains("other"));
+    daemon.wait_until("it is said", || site.trouble().contains("other"));
     site.run(&["status"]).expect(0).says("other");
-    prepare(&site, "drop", 1);
+    site.put_folder("drop", 1);
     daemon.wait_until("the good one goes on", || site.is_settled("1.manifest.json"));
 
     // A file where a folder should be.
     fs::write(&other, "").unwrap();
-    daemon.wait_until("it is said", || trouble(&site).contains("other"));
+    daemon.wait_until("it is said", || site.trouble().contains("other"));
     fs::remove_file(&other).unwrap();
-    prepare(&site, "other", 2);
+    site.put_folder("other", 2);
     let receipt = site.at("other/receipts/2.manifest.json.receipt.json");
     daemon.wait_until("it is back", || receipt.exists());
-    wait_until("nothing more is said of it", || !trouble(&site).contains("other"));
+    wait_until("nothing more is said of it", || !site.trouble().contains("other"));
     daemon.terminate().expect(0);
 }

@@ -40,10 +40,6 @@ fn daemon(site: &Site) -> Daemon {
     Daemon::start(command, &site.at("log"))
 }
 
-fn status(site: &Site) -> Value {
-    serde_json::from_str(&site.run(&["status", "--json"]).expect(0).stdout).unwrap()
-}
-
 /// Drops one document, and waits until it is taken in: by then the daemon has looked at the clock.
 fn nudge(site: &Site, daemon: &mut Daemon, number: u32) {
     let manifest = format!("nudge-{number}.manifest.json");
@@ -106,8 +102,7 @@ fn an_answer_that_was_lost_is_looked_for_as_long_as_it_may_take() {
         let sandbox = Options { visible_after: Duration::from_secs(4), ..Options::default() };
         let api = "response_timeout = '1s'".to_owned();
         let site = Builder { sandbox, api, retry: "max = '1s'".to_owned(), ..Builder::default() }.build();
-        let config = fs::read_to_string(site.at("config.toml")).unwrap();
-        site.write("config.toml", config.replace("absent_after = '2s'", "absent_after = '8s'"));
+        site.edit_config("absent_after = '2s'", "absent_after = '8s'");
         site.faults(&["create_document=hang-after,first=1"]);
         let mut daemon = daemon(&site);
         site.put_batch("all.manifest.json", 1);
@@ -147,8 +142,7 @@ fn the_hours_documents_are_no_more_whatever_the_clock_says() {
 #[ignore = "needs libfaketime: `.ci/run` asks for it"]
 fn a_file_that_is_being_written_settles_by_the_steady_clock() {
     let site = Site::new();
-    let config = fs::read_to_string(site.at("config.toml")).unwrap();
-    site.write("config.toml", config.replace("settle = '50ms'", "settle = '5s'"));
+    site.edit_config("settle = '50ms'", "settle = '5s'");
     let mut daemon = daemon(&site);
     let mut count = 0;
     for (round, jump) in (0_u32..).zip(["+6h", "-6h", "+10d"]) {
@@ -181,7 +175,7 @@ fn a_file_that_is_under_way_is_waited_for_as_long_as_before() {
     let site = Site::new();
     let mut daemon = daemon(&site);
     site.put_documents("late.manifest.json", &[entry("late", 1, "late.png")]);
-    daemon.wait_until("it is waited for", || status(&site)["waiting_manifests"].to_string().contains("late.png"));
+    daemon.wait_until("it is waited for", || site.status()["waiting_manifests"].to_string().contains("late.png"));
     for (round, jump) in (0_u32..).zip(JUMPS) {
         set_clock(&site, jump);
         // Looked at again at once, since something about it has changed; and before the other, which is younger.
@@ -200,7 +194,7 @@ fn a_file_that_is_under_way_is_waited_for_as_long_as_before() {
 #[test]
 #[ignore = "needs libfaketime: `.ci/run` asks for it"]
 fn a_pause_for_a_spent_quota_ends_when_a_person_says_so_or_its_time_has_passed() {
-    let pauses = |site: &Site| status(site)["queue"]["pauses"].as_array().unwrap().len();
+    let pauses = |site: &Site| site.status()["queue"]["pauses"].as_array().unwrap().len();
     for jump in JUMPS {
         let site = Site::with_faults(&["upload_image=errors200:104"]);
         site.put_batch("all.manifest.json", 3);

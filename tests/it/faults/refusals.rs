@@ -1,4 +1,4 @@
-//! What the API or a check refuses for good: named in the receipt, put under `failed`, and nobody else waits for it.
+//! What the API or a check refuses for good: the receipt names it, its files go to `failed`, and other entries do not wait.
 
 use serde_json::{Value, json};
 
@@ -140,10 +140,7 @@ fn a_large_manifest_is_refused_whole_too_and_across_a_kill() {
         (0..4200).map(|number| entry(&number.to_string(), number, "a.png").to_string()).collect();
     lines.push("{\"reference\": \"bad\"}\n".to_owned());
     site.put("a.manifest.jsonl", lines.join("\n"));
-    site.wait_until_settled();
-    let mut command = site.command(&["run", "--once"]);
-    command.env("PASSFORT_INGEST_KILL_AT", "after.commit.admit_part:3");
-    assert_eq!(site.finish(command).code, None);
+    site.run_once_killed_at("after.commit.admit_part:3");
     site.run_once().expect(1);
     let receipt = site.receipt("a.manifest.jsonl");
     assert_eq!((&receipt["status"], &receipt["counts"]["invalid"]), (&json!("rejected"), &json!(4201)));

@@ -1,4 +1,4 @@
-//! Accounts that are stopped, and what is not stopped with them.
+//! Accounts that are stopped by a refused key, a spent quota or an outage, and the work that goes on beside them.
 
 use serde_json::Value;
 
@@ -8,8 +8,7 @@ use crate::support::{Builder, Format, Site, entry, image, profile};
 
 /// What is stopped; the queue must be there.
 fn pauses(site: &Site) -> Vec<Value> {
-    let said: Value = serde_json::from_str(&site.run(&["status", "--json"]).expect(0).stdout).unwrap();
-    said["queue"]["pauses"].as_array().cloned().unwrap_or_default()
+    site.status()["queue"]["pauses"].as_array().cloned().unwrap_or_default()
 }
 
 #[test]

@@ -25,10 +25,7 @@ fn the_ids_of_images_survive_a_kill_before_their_document_is_sent() {
     promise!("An image or a file whose ID is known is never sent again.");
     let site = Site::new();
     drop_document(&site);
-    site.wait_until_settled();
-    let mut command = site.command(&["run", "--once"]);
-    command.env(passfort_ingest::killpoint::VARIABLE, "before.call.create_document");
-    assert_eq!(site.finish(command).code, None, "it was killed");
+    site.run_once_killed_at("before.call.create_document");
     let mut ids = given(&site);
     assert_eq!(ids.len(), 2);
     site.run_once().expect(0);
@@ -44,10 +41,7 @@ fn the_id_of_a_document_survives_a_kill_before_its_receipt_is_written() {
     promise!("Every ID that the API returns is on disk before the next step relies on it.");
     let site = Site::new();
     drop_document(&site);
-    site.wait_until_settled();
-    let mut command = site.command(&["run", "--once"]);
-    command.env(passfort_ingest::killpoint::VARIABLE, "before.publish.write");
-    assert_eq!(site.finish(command).code, None, "it was killed");
+    site.run_once_killed_at("before.publish.write");
     let calls = site.ledger().len();
     site.run_once().expect(0);
     assert_eq!(site.ledger().len(), calls, "nothing is asked or sent");

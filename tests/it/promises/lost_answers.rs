@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use passfort_ingest::sandbox::{Operation, Options};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::support::{Builder, Format, Site, counted_leftovers, entry, image, leftovers, profile, promise};
 
@@ -24,20 +24,12 @@ fn sent(site: &Site, operation: Operation) -> usize {
     site.calls(operation).len()
 }
 
-fn jobs(site: &Site, state: &str) -> Vec<Value> {
-    let finished = site.run(&["jobs", "--state", state, "--json"]).expect(0);
-    serde_json::from_str(&finished.stdout).unwrap()
-}
-
 #[test]
 fn a_document_that_was_sent_just_before_a_kill_is_read_back() {
     promise!("The intent to create a document is on disk before the document is sent.");
     let site = Site::new();
     drop_document(&site);
-    site.wait_until_settled();
-    let mut command = site.command(&["run", "--once"]);
-    command.env(passfort_ingest::killpoint::VARIABLE, "after.call.create_document");
-    assert_eq!(site.finish(command).code, None, "it was killed before it could write down the answer");
+    site.run_once_killed_at("after.call.create_document");
     assert_eq!((sent(&site, Operation::CreateDocument), sent(&site, Operation::ReadDocuments)), (1, 0));
     site.run_once().expect(0);
     assert_eq!((sent(&site, Operation::CreateDocument), sent(&site, Operation::ReadDocuments)), (1, 1));
@@ -101,7 +93,7 @@ fn a_document_that_cannot_be_read_back_is_held() {
     let site = Site::with_faults(&["create_document=lost,nth=1", "read_documents=status-before:404"]);
     drop_document(&site);
     site.run_once().expect(3);
-    let held = jobs(&site, "held");
+    let held = site.jobs("held");
     assert_eq!(held.len(), 1, "{held:?}");
     assert_eq!(sent(&site, Operation::CreateDocument), 1, "it is not sent again unasked");
     assert!(!site.is_settled("a.manifest.json"));

@@ -53,8 +53,7 @@ fn traps(site: &Site) -> Vec<(std::path::PathBuf, std::path::PathBuf)> {
 fn race(rounds: u32) {
     let site = Builder { drop: "incomplete_after = '1s'".to_owned(), ..Builder::default() }.build();
     // What changes all the time would never count as complete.
-    let config = fs::read_to_string(site.at("config.toml")).unwrap();
-    site.write("config.toml", config.replace("settle = '50ms'", "settle = '0s'"));
+    site.edit_config("settle = '50ms'", "settle = '0s'");
     for folder in ["scans", "done", "failed"] {
         fs::create_dir(site.in_drop(folder)).unwrap();
         fs::create_dir_all(site.at("outside").join(folder)).unwrap();

@@ -1,13 +1,6 @@
 //! The receipt comes before anything is moved or deleted, wherever the process ends.
 
-use crate::support::{Builder, Format, Site, entry, image, promise};
-
-fn run_until_killed_at(site: &Site, place: &str) {
-    site.wait_until_settled();
-    let mut command = site.command(&["run", "--once"]);
-    command.env(passfort_ingest::killpoint::VARIABLE, place);
-    assert_eq!(site.finish(command).code, None, "it was not killed at {place}");
-}
+use crate::support::{Builder, Format, entry, image, promise};
 
 #[test]
 fn files_are_moved_or_deleted_only_once_the_receipt_is_there() {
@@ -22,7 +15,7 @@ fn files_are_moved_or_deleted_only_once_the_receipt_is_there() {
             let site = Builder { drop: format!("after_success = '{after_success}'"), ..Builder::default() }.build();
             site.put("a.png", image(Format::Png, 1));
             site.put_documents("a.manifest.json", &[entry("a", 1, "a.png")]);
-            run_until_killed_at(&site, &place);
+            site.run_once_killed_at(&place);
             assert_eq!(site.is_settled("a.manifest.json"), is_there, "{after_success}, {place}");
             for file in ["a.manifest.json", "a.png"] {
                 assert!(site.in_drop(file).exists(), "{after_success}, {place}: {file} has gone");

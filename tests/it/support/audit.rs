@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use passfort_ingest::sandbox::{LedgerEntry, Operation};
-use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::Site;
@@ -55,7 +54,7 @@ pub(crate) fn leftovers(site: &Site) -> usize {
 
 /// How many of them the program says there may be.
 pub(crate) fn counted_leftovers(site: &Site) -> usize {
-    let status: Value = serde_json::from_str(&site.run(&["status", "--json"]).expect(0).stdout).unwrap();
+    let status = site.status();
     let count = |key: &str| status["queue"][key].as_u64().unwrap();
     usize::try_from(count("possible_leftovers") + count("possible_extra_files")).unwrap()
 }

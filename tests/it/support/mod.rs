@@ -1,6 +1,6 @@
-//! What the tests stand on: a site with folders and a stand-in, processes with deadlines, images, and audits.
+//! The harness: a site with folders and a sandbox, processes with deadlines, images, and audits.
 //!
-//! No test lives here.
+//! No test is in here.
 
 mod audit;
 mod http;
@@ -15,5 +15,5 @@ pub(crate) use self::{
     images::{Format, image, padded},
     process::{Daemon, Finished, wait_until},
     promises::{assert_promised, promise, promises},
-    site::{Builder, Site, entry, profile, read_receipt},
+    site::{Builder, Site, entry, profile, read_receipt, rename},
 };

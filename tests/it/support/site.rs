@@ -12,7 +12,10 @@ use std::{
     time::Duration,
 };
 
-use passfort_ingest::sandbox::{self, DocumentView, LedgerEntry, Operation, Options, Sandbox, Summary};
+use passfort_ingest::{
+    killpoint,
+    sandbox::{self, DocumentView, LedgerEntry, Operation, Options, Sandbox, Summary},
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -160,6 +163,22 @@ impl Site {
         self.put(path, json!({"version": 1, "documents": documents}).to_string());
     }
 
+    /// Writes a document's image and manifest, both named by the number, into a folder of the site.
+    pub(crate) fn put_folder(&self, folder: &str, number: u32) {
+        self.write(&format!("{folder}/{number}.png"), image(Format::Png, number));
+        let documents = [entry(&number.to_string(), number, &format!("{number}.png"))];
+        let manifest = json!({ "version": 1, "documents": documents });
+        self.write(&format!("{folder}/{number}.manifest.json"), manifest.to_string());
+    }
+
+    /// Replaces a part of the configuration.
+    #[track_caller]
+    pub(crate) fn edit_config(&self, from: &str, to: &str) {
+        let config = fs::read_to_string(self.at("config.toml")).unwrap();
+        assert!(config.contains(from), "the configuration has no {from}");
+        self.write("config.toml", config.replace(from, to));
+    }
+
     /// Adds a drop in the site's folder of the same name, with these lines.
     pub(crate) fn another_drop(&self, name: &str, lines: &str) {
         fs::create_dir(self.at(name)).unwrap();
@@ -240,10 +259,47 @@ impl Site {
         self.start(arguments).finish()
     }
 
+    /// What a command prints that is asked for JSON.
+    #[track_caller]
+    pub(crate) fn json(&self, arguments: &[&str]) -> Value {
+        let finished = self.run(arguments).expect(0);
+        serde_json::from_str(&finished.stdout).unwrap_or_else(|error| panic!("{error} in {}", finished.stdout))
+    }
+
+    #[track_caller]
+    pub(crate) fn status(&self) -> Value {
+        self.json(&["status", "--json"])
+    }
+
+    /// How the first drop is watched, as `status` says.
+    pub(crate) fn watching(&self) -> String {
+        self.status()["queue"]["drops"][0]["watching"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// What is wrong with drops, as `status` says.
+    pub(crate) fn trouble(&self) -> String {
+        self.status()["queue"]["troubled"].to_string()
+    }
+
+    /// The jobs in one of these states, divided by commas.
+    #[track_caller]
+    pub(crate) fn jobs(&self, states: &str) -> Vec<Value> {
+        self.json(&["jobs", "--json", "--state", states]).as_array().unwrap().clone()
+    }
+
     /// Takes what lies in the drop, to its end, as soon as it counts as complete.
     pub(crate) fn run_once(&self) -> Finished {
         self.wait_until_settled();
         self.run(&["run", "--once"])
+    }
+
+    /// The same, but the process ends as by `kill -9` when it comes to this place: see `killpoint`.
+    #[track_caller]
+    pub(crate) fn run_once_killed_at(&self, place: &str) {
+        self.wait_until_settled();
+        let mut command = self.command(&["run", "--once"]);
+        command.env(killpoint::VARIABLE, place);
+        assert_eq!(self.finish(command).code, None, "it was not killed at {place}");
     }
 
     /// Takes what lies in the drop until nothing there is waited for any longer.
@@ -451,4 +507,10 @@ fn files(folder: &Path) -> Vec<String> {
     walk(folder, folder, &mut found);
     found.sort();
     found
+}
+
+/// Renames as a sender does, over what is there.
+#[expect(clippy::disallowed_methods, reason = "as a sender does it")]
+pub(crate) fn rename(from: &Path, to: &Path) {
+    fs::rename(from, to).unwrap();
 }
