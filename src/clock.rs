@@ -7,7 +7,7 @@ use std::{
     fmt,
     fs::File,
     os::unix::fs::FileExt,
-    sync::{LazyLock, PoisonError, RwLock},
+    sync::{Arc, LazyLock, Mutex, PoisonError, RwLock},
     time::{Duration, Instant},
 };
 
@@ -31,67 +31,178 @@ fn offset_ms() -> i64 {
     text.and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }
 
-/// What this process believes of the clock, once somebody minds it.
-static BELIEVED: RwLock<Option<Believed>> = RwLock::new(None);
+/// The wall clock, as a value: cheap to clone, and either the process's or one that a test sets.
+///
+/// # Jumps
+///
+/// From the first call of [`Clock::jumped`] on, a clock goes on by the steady clock from what it said then, so that no due
+/// time is written by a clock that has jumped while those written before were not moved along. Whoever has moved them
+/// calls [`Clock::accept`]. All clones share this belief, and all clones of the process's clock are one.
+#[derive(Debug, Clone)]
+pub struct Clock(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    source: Source,
+    believed: RwLock<Option<Believed>>,
+}
+
+#[derive(Debug)]
+enum Source {
+    System { started: Instant },
+    Manual(Mutex<Reading>),
+}
+
+/// What the system's clocks say at one moment.
+#[derive(Debug, Clone, Copy)]
+struct Reading {
+    wall: Timestamp,
+    steady: Duration,
+}
 
 #[derive(Debug, Clone, Copy)]
 struct Believed {
-    /// Where it stood …
-    wall: Timestamp,
-    /// … and when that was.
-    at: Instant,
-    /// By how much it was moved since the process began.
+    at: Reading,
+    /// By how much the clock was moved since the process began.
     moved_ms: i64,
     /// Where it was moved to, the last time.
     moved_to: Option<Timestamp>,
 }
 
-fn believed() -> Option<Believed> {
-    *BELIEVED.read().unwrap_or_else(PoisonError::into_inner)
+impl Believed {
+    fn now(&self, steady: Duration) -> Timestamp {
+        self.at.wall.after(steady.saturating_sub(self.at.steady))
+    }
+}
+
+static PROCESS: LazyLock<Clock> = LazyLock::new(|| Clock::from(Source::System { started: Instant::now() }));
+
+impl Clock {
+    fn from(source: Source) -> Self {
+        Self(Arc::new(Shared { source, believed: RwLock::new(None) }))
+    }
+
+    /// The process's clock.
+    #[must_use]
+    pub fn system() -> Self {
+        PROCESS.clone()
+    }
+
+    /// A clock that stands still until [`Clock::advance`] or [`Clock::jump`] moves it.
+    #[must_use]
+    pub fn manual(wall: Timestamp) -> Self {
+        Self::from(Source::Manual(Mutex::new(Reading { wall, steady: Duration::ZERO })))
+    }
+
+    /// Lets time pass on a manual clock.
+    pub fn advance(&self, passed: Duration) {
+        self.set(|reading| {
+            reading.wall = reading.wall.after(passed);
+            reading.steady = reading.steady.saturating_add(passed);
+        });
+    }
+
+    /// Lets the wall clock of a manual clock jump, forwards where more than nothing.
+    pub fn jump(&self, by_ms: i64) {
+        self.set(|reading| reading.wall.0 = reading.wall.0.saturating_add(by_ms));
+    }
+
+    fn set(&self, change: impl FnOnce(&mut Reading)) {
+        if let Source::Manual(reading) = &self.0.source {
+            change(&mut reading.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+
+    fn read(&self) -> Reading {
+        match &self.0.source {
+            Source::System { started } => Reading { wall: of_system(), steady: started.elapsed() },
+            Source::Manual(reading) => *reading.lock().unwrap_or_else(PoisonError::into_inner),
+        }
+    }
+
+    fn steady(&self) -> Duration {
+        match &self.0.source {
+            Source::System { started } => started.elapsed(),
+            Source::Manual(_) => self.read().steady,
+        }
+    }
+
+    fn believed(&self) -> Option<Believed> {
+        *self.0.believed.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The time now, as this clock believes it.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        match self.believed() {
+            Some(believed) => believed.now(self.steady()),
+            None => self.system_now(),
+        }
+    }
+
+    /// What the system's wall clock says now, believed or not: the kernel dates files by it.
+    #[must_use]
+    pub fn system_now(&self) -> Timestamp {
+        self.read().wall
+    }
+
+    /// By how many milliseconds the system's clock has jumped since it was last believed, if it did; a small change is
+    /// believed at once.
+    #[must_use]
+    pub fn jumped(&self) -> Option<i64> {
+        let reading = self.read();
+        let believed = self.believed();
+        let jump = believed.and_then(|believed| {
+            let wall_ms = reading.wall.0.saturating_sub(believed.at.wall.0);
+            jump(wall_ms, reading.steady.saturating_sub(believed.at.steady))
+        });
+        if jump.is_none() {
+            let (moved_ms, moved_to) = believed.map_or((0, None), |believed| (believed.moved_ms, believed.moved_to));
+            let now = Believed { at: reading, moved_ms, moved_to };
+            *self.0.believed.write().unwrap_or_else(PoisonError::into_inner) = Some(now);
+        }
+        jump
+    }
+
+    /// Believes that the clock was moved by so many milliseconds in all. Idempotent.
+    pub fn accept(&self, in_all_ms: i64) {
+        let steady = self.steady();
+        if let Some(believed) = &mut *self.0.believed.write().unwrap_or_else(PoisonError::into_inner)
+            && believed.moved_ms != in_all_ms
+        {
+            let by_ms = in_all_ms.saturating_sub(believed.moved_ms);
+            believed.at.wall.0 = believed.at.wall.0.saturating_add(by_ms);
+            believed.moved_ms = in_all_ms;
+            believed.moved_to = Some(believed.now(steady));
+        }
+    }
+
+    /// By how many milliseconds the clock was moved since the process began.
+    #[must_use]
+    pub fn moved_ms(&self) -> i64 {
+        self.believed().map_or(0, |believed| believed.moved_ms)
+    }
+
+    /// Where the clock was moved to, the last time; what the system dated before may be of another clock.
+    #[must_use]
+    pub fn moved_to(&self) -> Option<Timestamp> {
+        self.believed().and_then(|believed| believed.moved_to)
+    }
+}
+
+/// [`Clock::moved_ms`] of the process's clock.
+#[must_use]
+pub fn moved_ms() -> i64 {
+    PROCESS.moved_ms()
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the system's clock")]
+fn of_system() -> Timestamp {
+    Timestamp(jiff::Timestamp::now().as_millisecond().saturating_add(offset_ms()))
 }
 
 /// Clocks that are set right by less than this make no difference to anybody who waits.
 const JUMP: Duration = Duration::from_secs(2);
-
-/// By how many milliseconds the system's clock has jumped since it was last believed, if it did; a small change is
-/// believed at once.
-///
-/// From the first call on, this process goes on from what it believed by the steady clock, so that no due time is
-/// written by a clock that has jumped while those before were not moved along: that is for the caller, and [`moved`].
-pub fn jumped() -> Option<i64> {
-    let system = Timestamp::of_system();
-    let since = believed().map(|believed| (system.0.saturating_sub(believed.wall.0), believed.at.elapsed()));
-    let jump = since.and_then(|(wall_ms, steady)| jump(wall_ms, steady));
-    if jump.is_none() {
-        let (moved_ms, moved_to) = believed().map_or((0, None), |believed| (believed.moved_ms, believed.moved_to));
-        let now = Believed { wall: system, at: Instant::now(), moved_ms, moved_to };
-        *BELIEVED.write().unwrap_or_else(PoisonError::into_inner) = Some(now);
-    }
-    jump
-}
-
-/// Believes that the clock was moved by so many milliseconds in all; said again, it changes nothing.
-pub fn moved(in_all_ms: i64) {
-    if let Some(believed) = &mut *BELIEVED.write().unwrap_or_else(PoisonError::into_inner)
-        && believed.moved_ms != in_all_ms
-    {
-        believed.wall.0 = believed.wall.0.saturating_add(in_all_ms.saturating_sub(believed.moved_ms));
-        believed.moved_ms = in_all_ms;
-        believed.moved_to = Some(believed.wall.after(believed.at.elapsed()));
-    }
-}
-
-/// By how many milliseconds the clock was moved since the process began.
-#[must_use]
-pub fn moved_ms() -> i64 {
-    believed().map_or(0, |believed| believed.moved_ms)
-}
-
-/// Where the clock was moved to, the last time; what was dated before by the system may be of another clock.
-#[must_use]
-pub fn moved_to() -> Option<Timestamp> {
-    believed().and_then(|believed| believed.moved_to)
-}
 
 /// By how many milliseconds the wall clock jumped, if it did: forwards where more than nothing.
 fn jump(wall_ms: i64, steady: Duration) -> Option<i64> {
@@ -106,20 +217,10 @@ fn jump(wall_ms: i64, steady: Duration) -> Option<i64> {
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
-    /// The wall clock, now, as this process believes it; see [`jumped`].
+    /// The process's clock, now.
     #[must_use]
     pub fn now() -> Self {
-        match believed() {
-            Some(believed) => believed.wall.after(believed.at.elapsed()),
-            None => Self::of_system(),
-        }
-    }
-
-    /// The system's wall clock, now.
-    #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the system's clock")]
-    pub fn of_system() -> Self {
-        Self(jiff::Timestamp::now().as_millisecond().saturating_add(offset_ms()))
+        PROCESS.now()
     }
 
     /// This moment and so much later.
@@ -167,5 +268,44 @@ mod tests {
         assert_eq!(jump(-3_540_000, minute), Some(-3_600_000), "an hour back");
         assert_eq!(jump(i64::MAX, Duration::MAX), None);
         assert_eq!(jump(i64::MIN, Duration::MAX), Some(i64::MIN));
+    }
+
+    #[test]
+    fn a_jump_is_believed_only_once_it_is_accepted() {
+        let clock = Clock::manual(Timestamp(1_000_000));
+        assert_eq!(clock.jumped(), None, "the first call begins to believe");
+        clock.advance(Duration::from_secs(10));
+        assert_eq!((clock.now(), clock.jumped()), (Timestamp(1_010_000), None));
+
+        clock.jump(3_600_000);
+        assert_eq!((clock.now(), clock.system_now()), (Timestamp(1_010_000), Timestamp(4_610_000)));
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(clock.jumped(), Some(3_600_000));
+        assert_eq!((clock.now(), clock.moved_ms(), clock.moved_to()), (Timestamp(1_011_000), 0, None));
+
+        let (other, now) = (clock.clone(), Timestamp(4_611_000));
+        for _ in 0..2 {
+            other.accept(3_600_000);
+            assert_eq!((clock.now(), clock.moved_ms(), clock.moved_to()), (now, 3_600_000, Some(now)));
+            assert_eq!(clock.jumped(), None);
+        }
+        clock.jump(-3_600_000);
+        assert_eq!(clock.jumped(), Some(-3_600_000));
+        clock.accept(0);
+        assert_eq!(
+            (clock.now(), clock.moved_ms(), clock.moved_to()),
+            (Timestamp(1_011_000), 0, Some(Timestamp(1_011_000)))
+        );
+    }
+
+    #[test]
+    fn a_clock_that_nobody_minds_and_one_that_is_set_a_little_say_what_the_system_says() {
+        let clock = Clock::manual(Timestamp(0));
+        clock.jump(3_600_000);
+        assert_eq!(clock.now(), Timestamp(3_600_000));
+        assert_eq!(clock.jumped(), None);
+        clock.jump(1_500);
+        assert_eq!((clock.now(), clock.jumped()), (Timestamp(3_600_000), None));
+        assert_eq!((clock.now(), clock.moved_ms()), (Timestamp(3_601_500), 0));
     }
 }

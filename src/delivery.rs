@@ -39,7 +39,7 @@ use self::{
 use crate::{
     account::{Account, CallSlot, SendBlocked},
     api::{DocumentRequest, Upload as Sending},
-    clock::{self, Timestamp},
+    clock::Clock,
     entry::EntryKind,
     exchange::Exchange,
     inbox::beneath::Refusal,
@@ -76,6 +76,8 @@ pub struct Delivery {
     paused_drops: Mutex<HashSet<i64>>,
     /// What is counted.
     pub telemetry: Arc<Telemetry>,
+    /// Where the times come from that are written down.
+    pub clock: Clock,
 }
 
 /// A file that was checked again, and the call that found that it must be, if it was a call.
@@ -112,6 +114,7 @@ impl Delivery {
         max_image_bytes: u64,
         stop: CancellationToken,
         telemetry: Arc<Telemetry>,
+        clock: Clock,
     ) -> Self {
         let files = Files::new(queue.seed(), max_image_bytes);
         Self {
@@ -125,6 +128,7 @@ impl Delivery {
             paused: AtomicBool::new(false),
             paused_drops: Mutex::default(),
             telemetry,
+            clock,
         }
     }
 
@@ -182,7 +186,7 @@ impl Delivery {
                     let remote_id = remote_id.ok_or(QueueError::Gone { what: "job", id: job.id })?;
                     return self
                         .queue
-                        .end_try(job.id, End::Created { remote_id }, Evidence::default(), Timestamp::now())
+                        .end_try(job.id, End::Created { remote_id }, Evidence::default(), self.clock.now())
                         .await;
                 }
             }
@@ -224,7 +228,7 @@ impl Delivery {
         }
         if complete && turn.is_some() {
             job.creation = Creation::Intended;
-            (job.sent_at, job.clock_ms) = (Some(Timestamp::now().0), clock::moved_ms());
+            (job.sent_at, job.clock_ms) = (Some(self.clock.now().0), self.clock.moved_ms());
         }
         if !failed.is_empty() {
             // What has changed is found again at the next try.
@@ -286,7 +290,7 @@ impl Delivery {
             Operation::UploadFile => account.client.upload_file(&job.profile_id, job.name.as_deref(), sending).await,
             _ => account.client.upload_image(&job.profile_id, upload.image_type, sending).await,
         };
-        let now = Timestamp::now();
+        let now = self.clock.now();
         let outcome = outcome(&exchange, now);
         let place = match &outcome {
             Outcome::Done(_) | Outcome::Lost(_) => Some(place),
@@ -340,12 +344,12 @@ impl Delivery {
             return self.give_back(job).await;
         }
         if job.creation == Creation::None {
-            let now = Timestamp::now();
+            let now = self.clock.now();
             if self.queue.intend(job.id, now).await? {
                 return self.cancel(job).await;
             }
             job.creation = Creation::Intended;
-            (job.sent_at, job.clock_ms) = (Some(now.0), clock::moved_ms());
+            (job.sent_at, job.clock_ms) = (Some(now.0), self.clock.moved_ms());
         }
         let request = DocumentRequest {
             category: job.category.clone(),
@@ -355,9 +359,9 @@ impl Delivery {
         };
         // The intent may be older by however long the job waited for its turn; the time in which a lost document may
         // still appear begins here.
-        (job.sent_at, job.clock_ms) = (Some(Timestamp::now().0), clock::moved_ms());
+        (job.sent_at, job.clock_ms) = (Some(self.clock.now().0), self.clock.moved_ms());
         let exchange = account.client.create_document(&job.profile_id, &request).await;
-        let now = Timestamp::now();
+        let now = self.clock.now();
         let outcome = outcome(&exchange, now);
         self.learn(account, slot, &exchange, &outcome).await?;
         let attempt = attempt_of(&exchange, &outcome, None);

@@ -31,7 +31,7 @@ use self::{
 };
 use crate::{
     account::Account,
-    clock::{self, Timestamp},
+    clock::{Clock, Timestamp},
     config::Window,
     delivery::{Delivery, profiles::Profiles},
     operation::Operation,
@@ -88,6 +88,7 @@ pub struct Dispatcher {
     signals: Arc<Signals>,
     stop: CancellationToken,
     windows: Vec<Window>,
+    clock: Clock,
     paused_drops: Vec<String>,
     /// Whose turn it is among drops of the same priority.
     turn: usize,
@@ -114,6 +115,7 @@ impl Dispatcher {
         stop: CancellationToken,
         windows: Vec<Window>,
     ) -> Self {
+        let clock = delivery.clock.clone();
         lanes.sort_by_key(|lane| std::cmp::Reverse(lane.priority));
         let mut accounts: Vec<Arc<Account>> = Vec::new();
         let index = |lane: Lane| {
@@ -134,6 +136,7 @@ impl Dispatcher {
             signals,
             stop,
             windows,
+            clock,
             paused_drops: Vec::new(),
             turn: 0,
             tasks: HashMap::new(),
@@ -225,7 +228,7 @@ impl Dispatcher {
             Err(panic) => {
                 tracing::error!(%panic, job, "a worker died of a defect");
                 match job {
-                    Some(job) => self.queue.abandoned(job, Timestamp::now()).await.err(),
+                    Some(job) => self.queue.abandoned(job, self.clock.now()).await.err(),
                     None => None,
                 }
             }
@@ -239,16 +242,16 @@ impl Dispatcher {
         let mut wake = now + POLL_INTERVAL;
         let pauses = self.queue.pauses().await?;
         self.apply(&pauses);
-        if let Some(wait) = window::opens_in(&self.windows, Timestamp::now()) {
+        if let Some(wait) = window::opens_in(&self.windows, self.clock.now()) {
             return Ok(now + wait.min(POLL_INTERVAL));
         }
         if let Some(at) = self.probe_stopped(&pauses).await? {
             wake = wake.min(at);
         }
-        let Ready { drops, next_due } = self.queue.ready(Timestamp::now()).await?;
+        let Ready { drops, next_due } = self.queue.ready(self.clock.now()).await?;
         if let Some(due) = next_due {
             // A wait is at least some milliseconds, so that a due time that the clock says has passed cannot spin.
-            wake = wake.min(now + due.since(Timestamp::now()).max(Duration::from_millis(5)));
+            wake = wake.min(now + due.since(self.clock.now()).max(Duration::from_millis(5)));
         }
         let paused = drops.iter().filter(|(_, name, _)| self.paused_drops.contains(name));
         self.delivery.pause_drops(paused.map(|(id, ..)| *id).collect());
@@ -305,9 +308,10 @@ impl Dispatcher {
 
     /// Moves due times along where the wall clock has jumped since the last call.
     async fn follow_clock(&self) -> Result<(), QueueError> {
-        if let Some(jump_ms) = clock::jumped() {
-            let in_all = clock::moved_ms().saturating_add(jump_ms);
-            let moved = self.queue.clock_jumped(jump_ms, move || clock::moved(in_all)).await?;
+        if let Some(jump_ms) = self.clock.jumped() {
+            let in_all = self.clock.moved_ms().saturating_add(jump_ms);
+            let clock = self.clock.clone();
+            let moved = self.queue.clock_jumped(jump_ms, move || clock.accept(in_all)).await?;
             tracing::warn!(jump_ms, jobs = moved, "the clock jumped; what waits was moved along with it");
         }
         Ok(())
@@ -352,7 +356,7 @@ impl Dispatcher {
     ) -> Result<Instant, QueueError> {
         let now = Instant::now();
         let begin = || {
-            let stopped_for = since.map_or(Duration::ZERO, |since| Timestamp::now().since(since));
+            let stopped_for = since.map_or(Duration::ZERO, |since| self.clock.now().since(since));
             (Probe::new(cause, account.rest(), stopped_for, now), None)
         };
         let (probe, asked) = self.probes.entry(account.scope.clone()).or_insert_with(begin);
@@ -373,12 +377,12 @@ impl Dispatcher {
             Step::Ask => {
                 // In a task: an API that is silent for long holds up neither other accounts nor the stop.
                 let (account, signals) = (Arc::clone(account), Arc::clone(&self.signals));
-                let telemetry = Arc::clone(&self.delivery.telemetry);
+                let (telemetry, clock) = (Arc::clone(&self.delivery.telemetry), self.clock.clone());
                 let (sender, receiver) = oneshot::channel();
                 *asked = Some(receiver);
                 tokio::spawn(async move {
                     // The receiver is gone where a person resumed the account in the meantime.
-                    sender.send(ask(&account, cause, &telemetry).await).ok();
+                    sender.send(ask(&account, cause, &telemetry, &clock).await).ok();
                     signals.work.notify_one();
                 });
                 Ok(now + POLL_INTERVAL)
@@ -395,9 +399,9 @@ impl Dispatcher {
 }
 
 /// Asks a stopped account whose key it has; returns whether sending may go on.
-async fn ask(account: &Account, cause: Cause, telemetry: &Telemetry) -> bool {
+async fn ask(account: &Account, cause: Cause, telemetry: &Telemetry, clock: &Clock) -> bool {
     let exchange = account.client.whoami().await;
-    let answer = outcome(&exchange, Timestamp::now());
+    let answer = outcome(&exchange, clock.now());
     telemetry.called(&exchange, &answer);
     tracing::debug!(account = account.scope, ?answer, operation = Operation::Whoami.as_str(), "probed");
     // Whatever it says, it says something; an API without this call does not refuse the key by that.

@@ -33,7 +33,7 @@ use self::{
 use crate::{
     account::Account,
     api,
-    clock::Timestamp,
+    clock::{Clock, Timestamp},
     closing::{Settled, purge},
     config::{self, Config, DropConfig, LostFile},
     delivery::Delivery,
@@ -139,6 +139,7 @@ impl Service {
             config.api.max_image_bytes,
             stop.clone(),
             Arc::clone(&telemetry),
+            Clock::system(),
         ));
         let dispatcher = Dispatcher::new(
             queue.clone(),
@@ -164,8 +165,13 @@ impl Service {
         for drop in &config.drops {
             let token = self.stop.clone();
             let stopped: Arc<dyn Fn() -> bool + Send + Sync> = Arc::new(move || token.is_cancelled());
-            let inbox =
-                DropScanner::new(drop.clone(), self.queue.clone(), config.api.max_image_bytes, Arc::clone(&stopped))?;
+            let inbox = DropScanner::new(
+                drop.clone(),
+                self.queue.clone(),
+                config.api.max_image_bytes,
+                Clock::system(),
+                Arc::clone(&stopped),
+            )?;
             self.inboxes.push(InboxThread::start(inbox, stopped, Arc::clone(&self.signals), self.stop.clone())?);
         }
         Ok(())

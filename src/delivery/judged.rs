@@ -50,7 +50,7 @@ impl Failed {
 
 impl Delivery {
     pub(super) fn failed(&self, job: &Job, outcome: &Outcome, exchange: &Exchange, attempt: Attempt) -> Failed {
-        let asked = exchange.limits().and_then(|limits| limits.wait_after_failure(Timestamp::now()));
+        let asked = exchange.limits().and_then(|limits| limits.wait_after_failure(self.clock.now()));
         let operation = exchange.operation;
         let patience = Patience { file: job.file_patience, ..self.patience };
         let verdict = judge(operation, outcome, trial_of(job), exchange.took, asked, &patience, jitter());
@@ -65,7 +65,7 @@ impl Delivery {
         if account.stop(cause) {
             tracing::error!(account = account.scope, cause = cause.as_str(), detail, "sending is stopped");
             let (scope, detail) = (account.scope.clone(), Some(detail.to_owned()));
-            self.queue.pause_account(scope, cause, detail, Timestamp::now()).await?;
+            self.queue.pause_account(scope, cause, detail, self.clock.now()).await?;
         }
         Ok(())
     }
@@ -96,7 +96,7 @@ impl Delivery {
 
     async fn ask_for_key(&self, account: &Account) -> bool {
         let exchange = account.client.whoami().await;
-        let answer = outcome(&exchange, Timestamp::now());
+        let answer = outcome(&exchange, self.clock.now());
         self.telemetry.called(&exchange, &answer);
         matches!(answer, Outcome::Done(_))
     }
@@ -135,7 +135,7 @@ impl Delivery {
                 }
             }
         }
-        let now = Timestamp::now();
+        let now = self.clock.now();
         let (end, pause) = end_of(verdict, job, now);
         self.queue.end_try(job.id, end, Evidence { lost, attempts }, now).await?;
         match pause {
@@ -165,7 +165,7 @@ impl Delivery {
 
     /// Puts a job off between two calls.
     pub(super) async fn later(&self, job: &Job, wait: Duration, reason: &str) -> Result<(), QueueError> {
-        let now = Timestamp::now();
+        let now = self.clock.now();
         let put_off = PutOff {
             creation: unsent(job),
             ..put_off(job, Waits::Quota, reason.to_owned(), now.after(wait), trial_of(job))
@@ -176,12 +176,12 @@ impl Delivery {
     /// Gives a job back between two calls.
     pub(super) async fn give_back(&self, job: &Job) -> Result<(), QueueError> {
         let end = End::GiveBack { creation: unsent(job) };
-        self.queue.end_try(job.id, end, Evidence::default(), Timestamp::now()).await
+        self.queue.end_try(job.id, end, Evidence::default(), self.clock.now()).await
     }
 
     /// Ends a job that a person asked to cancel.
     pub(super) async fn cancel(&self, job: &Job) -> Result<(), QueueError> {
-        self.queue.end_try(job.id, End::Cancelled, Evidence::default(), Timestamp::now()).await
+        self.queue.end_try(job.id, End::Cancelled, Evidence::default(), self.clock.now()).await
     }
 }
 

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     account::Account,
-    clock::{self, Timestamp},
+    clock::Timestamp,
     jitter::jitter,
     job::{Creation, Job, Waits},
     operation::Operation,
@@ -30,9 +30,9 @@ impl Delivery {
                 return Ok(false);
             }
         };
-        let asked = Timestamp::now();
+        let asked = self.clock.now();
         let exchange = account.client.read_documents(&job.profile_id).await;
-        let now = Timestamp::now();
+        let now = self.clock.now();
         let outcome = outcome(&exchange, now);
         self.learn(account, slot, &exchange, &outcome).await?;
         let mut attempt = attempt_of(&exchange, &outcome, None);
@@ -65,7 +65,7 @@ impl Delivery {
         let sent = job.sent_at.map_or(asked, Timestamp);
         let patience = self.patience.certainly_absent_after(job.loss_answered);
         // Where the clock was moved meanwhile, the queue knows the time of sending by the new one: it is asked for next time.
-        let waited = if clock::moved_ms() == job.clock_ms { asked.since(sent) } else { Duration::ZERO };
+        let waited = if self.clock.moved_ms() == job.clock_ms { asked.since(sent) } else { Duration::ZERO };
         attempt.outcome = "absent";
         if waited >= patience {
             self.telemetry.read_back(false);

@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::{
-    clock::{self, Timestamp},
+    clock::{Clock, Timestamp},
     config::{AfterSuccess, DropConfig},
     inbox::{
         beneath::{Refusal, Root},
@@ -37,6 +37,7 @@ pub struct DropScanner {
     scan_rules: ScanRules,
     seen: HashMap<String, Seen>,
     stopped: Arc<dyn Fn() -> bool + Send + Sync>,
+    clock: Clock,
     /// What `status` says of the folder: at first, what an earlier process left there.
     trouble: Option<String>,
     /// For looking only: what is known of a manifest costs no commit then.
@@ -74,6 +75,7 @@ impl DropScanner {
         config: DropConfig,
         queue: Queue,
         max_image_bytes: u64,
+        clock: Clock,
         stopped: Arc<dyn Fn() -> bool + Send + Sync>,
     ) -> io::Result<Self> {
         let compile = |texts: &[String]| globs(texts.iter().map(String::as_str)).map_err(io::Error::other);
@@ -96,6 +98,7 @@ impl DropScanner {
             scan_rules,
             seen: HashMap::new(),
             stopped,
+            clock,
             trouble,
             reader,
             writers,
@@ -315,8 +318,8 @@ impl DropScanner {
         match examine::stillness(&opened, root, place, &self.rules, Some(&mut self.writers), &mut name) {
             Ok(stillness) => {
                 let last_change = Timestamp(stillness.last_change_ns.div_euclid(1_000_000));
-                let (now, system_now) = (Timestamp::now(), Timestamp::of_system());
-                let unchanged_for = unchanged_for(last_change, self.own_clock, clock::moved_to(), now, system_now);
+                let (now, system_now) = (self.clock.now(), self.clock.system_now());
+                let unchanged_for = unchanged_for(last_change, self.own_clock, self.clock.moved_to(), now, system_now);
                 (Observed::Files { stillness, unchanged_for }, Some(opened))
             }
             Err(error) => (Observed::Unready(error), None),
@@ -329,7 +332,7 @@ impl DropScanner {
             && known.sha256 != opened.sha256.0
         {
             // Another manifest is in the place of the one that a crash left half taken in.
-            self.queue.end_half_taken(known.batch_id, Timestamp::now())?;
+            self.queue.end_half_taken(known.batch_id, self.clock.now())?;
         }
         let plan = self.plan(path, opened);
         let policy = Policy { on_invalid: self.config.on_invalid, wait_for_files };
@@ -353,7 +356,7 @@ impl DropScanner {
             tracing::warn!(drop = self.config.name, manifest = path, reason, "waits until it can be read");
         }
         let (drop, manifest) = (self.config.name.clone(), path.to_owned());
-        let now = Timestamp::now();
+        let now = self.clock.now();
         let arrival = Arrival { drop, manifest, file: seen.file, reason, missing: files };
         let first_seen = self.queue.note_arrival(arrival, now)?;
         seen.put_off(phase, Instant::now());
@@ -384,7 +387,7 @@ impl DropScanner {
         for (batch_id, manifest) in self.queue.half_taken(&self.config.name)? {
             if !self.seen.contains_key(&manifest) {
                 tracing::warn!(drop = self.config.name, manifest, "gone before it was taken in whole");
-                self.queue.end_half_taken(batch_id, Timestamp::now())?;
+                self.queue.end_half_taken(batch_id, self.clock.now())?;
             }
         }
         Ok(())

@@ -8,7 +8,7 @@ use super::{
     watch::DropScanner,
 };
 use crate::{
-    clock::Timestamp,
+    clock::{Clock, Timestamp},
     closing,
     config::{AfterSuccess, DropConfig, OnInvalid},
     inbox::{beneath::Root, file_type::samples},
@@ -44,7 +44,7 @@ impl Place {
     }
 
     fn drop(&self) -> DropScanner {
-        DropScanner::new(self.config.clone(), self.queue.clone(), 1 << 20, Arc::new(|| false)).unwrap()
+        DropScanner::new(self.config.clone(), self.queue.clone(), 1 << 20, Clock::system(), Arc::new(|| false)).unwrap()
     }
 
     fn put_manifest(&self, name: &str, image: &str) {
@@ -277,7 +277,9 @@ fn a_manifest_that_goes_between_a_scan_and_its_turn_is_waited_for_by_nobody() {
         }
         false
     };
-    let mut drop = DropScanner::new(place.config.clone(), place.queue.clone(), 1 << 20, Arc::new(stopped)).unwrap();
+    let mut drop =
+        DropScanner::new(place.config.clone(), place.queue.clone(), 1 << 20, Clock::system(), Arc::new(stopped))
+            .unwrap();
     let looked = drop.scan(0).unwrap();
     assert_eq!((looked.taken, looked.waiting), (0, 0), "{looked:?}");
     assert_eq!(place.value("SELECT count(*) FROM arrival"), Some(0));

@@ -205,7 +205,7 @@ mod tests {
             assert!(asked.fetch_add(1, Ordering::Relaxed) < 1, "a defect, as this test wants it");
             false
         });
-        let inbox = Inbox::new(config, queue.clone(), 1, Arc::clone(&stopped)).unwrap();
+        let inbox = Inbox::new(config, queue.clone(), 1, crate::clock::Clock::system(), Arc::clone(&stopped)).unwrap();
         let InboxThread { shared, thread } =
             InboxThread::start(inbox, stopped, Arc::default(), CancellationToken::new()).unwrap();
         shared.hint();
