@@ -136,11 +136,7 @@ impl Queue {
 
 impl Reader {
     /// The same in whichever folder the drop is or was.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub fn known_manifest(&self, drop: &str, manifest: &str) -> Result<Option<Known>, QueueError> {
+    pub(crate) fn known_manifest(&self, drop: &str, manifest: &str) -> Result<Option<Known>, QueueError> {
         known(&self.connection, drop, None, manifest)
     }
 }

@@ -33,11 +33,7 @@ const ENTRIES: u32 = 256;
 impl Reader {
     /// Calls `each` with every file that a batch names, some at a time; memory stays flat, and nothing is kept open
     /// meanwhile. A file that several entries name may come several times.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database, and of `each`.
-    pub fn files<E: From<QueueError>>(
+    pub(crate) fn files<E: From<QueueError>>(
         &self,
         batch_id: i64,
         mut each: impl FnMut(Vec<NamedFile>) -> Result<(), E>,
@@ -59,11 +55,12 @@ impl Reader {
 
     /// Whether this file, which is where it was named to be or at `lies`, is named by a batch other than `batch_id` that
     /// is not closed.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub fn is_still_named(&self, batch_id: i64, path_key: i64, lies: Option<&Place>) -> Result<bool, QueueError> {
+    pub(crate) fn is_still_named(
+        &self,
+        batch_id: i64,
+        path_key: i64,
+        lies: Option<&Place>,
+    ) -> Result<bool, QueueError> {
         let (root, path) = parts(lies);
         Ok(self
             .connection

@@ -420,17 +420,17 @@ fn a_pause_keeps_its_time_and_its_cause() {
 }
 
 #[test]
-fn a_glance_counts_what_was_created_and_names_the_newest_error() {
+fn an_overview_counts_what_was_created_and_names_the_newest_error() {
     let place = Place::new();
     let site = &place.site;
     site.admit("a.manifest.json", &["one", "two", "three"]);
     site.create(site.job("one"), "doc-1");
     site.put_off(site.job("two"), Waits::Retry, Creation::None, LATER);
     site.hold(site.job("three"), Creation::Unknown);
-    let glance = |now| site.reader().overview(now).unwrap();
-    let seen = glance(NOW);
+    let overview = |now| site.reader().overview(now).unwrap();
+    let seen = overview(NOW);
     assert_eq!((seen.ended_lately, seen.lately_since), (1, Some(NOW)));
     assert_eq!(seen.last_error, Some((site.job("two"), "try_again: HTTP 503".into())));
     assert_eq!((seen.next_due, seen.possible_leftovers), (Some(LATER), 1));
-    assert_eq!(glance(NOW.after(Duration::from_secs(601))).ended_lately, 0);
+    assert_eq!(overview(NOW.after(Duration::from_secs(601))).ended_lately, 0);
 }

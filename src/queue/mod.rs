@@ -37,7 +37,7 @@ pub mod settle;
 #[cfg(test)]
 pub(crate) mod test_support;
 mod transition;
-pub mod views;
+pub(crate) mod views;
 pub mod writer;
 
 use std::{

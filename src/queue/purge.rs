@@ -32,11 +32,12 @@ pub struct Purgeable {
 
 impl Reader {
     /// The next batch after number `after` that ended before this moment, of those whose files may be purged.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub fn next_purgeable(&self, drop: &str, before: Timestamp, after: i64) -> Result<Option<Purgeable>, QueueError> {
+    pub(crate) fn next_purgeable(
+        &self,
+        drop: &str,
+        before: Timestamp,
+        after: i64,
+    ) -> Result<Option<Purgeable>, QueueError> {
         let mut statement = self.connection.prepare_cached(
             "SELECT id, manifest, manifest_sha256, lies_root, lies_path, marker, shelf, done_dir, image_root, image_folder,
                     problems IS NOT NULL
@@ -62,11 +63,7 @@ impl Reader {
     }
 
     /// Whether another batch has this file too, and is not purged yet.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub fn is_unpurged_elsewhere(&self, batch_id: i64, path_key: i64, lies: &Place) -> Result<bool, QueueError> {
+    pub(crate) fn is_unpurged_elsewhere(&self, batch_id: i64, path_key: i64, lies: &Place) -> Result<bool, QueueError> {
         let needed = self
             .connection
             .prepare_cached(

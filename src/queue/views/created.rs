@@ -16,19 +16,14 @@ use crate::{
 /// A job that has put something onto a profile, or may have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ours {
-    /// Its number.
     pub job: i64,
-    /// The drop that it came from.
     pub drop: String,
     /// The sender's key.
     pub reference: Option<String>,
-    /// Whether it is about a document or a file.
     pub kind: EntryKind,
-    /// Where it stands.
     pub state: JobState,
     /// The document's or file's ID, where it is known.
     pub remote_id: Option<String>,
-    /// The IDs of its images that are known.
     pub images: Vec<String>,
     /// How many answers to uploads of images were lost.
     pub lost: u64,
@@ -39,9 +34,7 @@ pub struct Ours {
 /// One try to upload an image, that has not come to an end which the queue knows of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Sending {
-    /// Whose image it is.
     pub job: i64,
-    /// Which of its images.
     pub position: i64,
     /// How many answers were lost before: once this one is, it is another try.
     pub lost: i64,
@@ -54,11 +47,7 @@ const HAS_PUT: &str = "job.state <> 'duplicate'
 
 impl Reader {
     /// The next profiles after this one onto which jobs that the filter means have put something, so many at most.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub fn profiles(&self, filter: &Filter, after: &str, most: u32) -> Result<Vec<String>, QueueError> {
+    pub(crate) fn profiles(&self, filter: &Filter, after: &str, most: u32) -> Result<Vec<String>, QueueError> {
         let (meant, mut values) = filter.job_conditions();
         values.push(Box::new(after.to_owned()));
         // In the order of the index, so that a page costs what is on it, and not all jobs that there are.
@@ -75,11 +64,7 @@ impl Reader {
     }
 
     /// What was put onto a profile, and what a worker may be putting there.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub fn on_profile(&self, profile: &str) -> Result<Vec<Ours>, QueueError> {
+    pub(crate) fn on_profile(&self, profile: &str) -> Result<Vec<Ours>, QueueError> {
         self.snapshot(|connection| {
             let mut statement = connection.prepare_cached(&format!(
                 "SELECT job.id, drop_folder.name, job.reference, job.kind, job.state, job.remote_id
@@ -134,20 +119,12 @@ fn add_images(connection: &Connection, ours: &mut Ours) -> Result<(), QueueError
 
 impl AsyncReader {
     /// The next profiles after this one onto which jobs that the filter means have put something, so many at most.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub async fn profiles(&self, filter: Filter, after: String, most: u32) -> Result<Vec<String>, QueueError> {
+    pub(crate) async fn profiles(&self, filter: Filter, after: String, most: u32) -> Result<Vec<String>, QueueError> {
         self.ask(move |reader| reader.profiles(&filter, &after, most)).await
     }
 
     /// What was put onto a profile, and what a worker may be putting there.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub async fn on_profile(&self, profile: &str) -> Result<Vec<Ours>, QueueError> {
+    pub(crate) async fn on_profile(&self, profile: &str) -> Result<Vec<Ours>, QueueError> {
         let profile = profile.to_owned();
         self.ask(move |reader| reader.on_profile(&profile)).await
     }
@@ -158,7 +135,6 @@ impl AsyncReader {
 pub struct Verified {
     /// When it ended, as RFC 3339.
     pub at: String,
-    /// Profiles that were looked at.
     pub profiles: u64,
     /// Documents that do not stand any more as they were created.
     pub amiss: u64,

@@ -22,7 +22,6 @@ use crate::{
 /// One image or file, and what it became.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Crossing {
-    /// The drop.
     pub drop: String,
     /// The manifest, relative to the drop.
     pub manifest: String,
@@ -34,11 +33,8 @@ pub struct Crossing {
     pub kind: String,
     /// The sender's key.
     pub reference: Option<String>,
-    /// The profile.
     pub profile_id: Option<String>,
-    /// Of a document.
     pub category: Option<String>,
-    /// Of a document.
     pub document_type: Option<String>,
     /// As in a receipt; of a job that has not ended, its state.
     pub status: &'static str,
@@ -52,13 +48,9 @@ pub struct Crossing {
     pub path: Option<String>,
     /// Which side it shows.
     pub image_type: Option<String>,
-    /// The image's ID.
     pub image_id: Option<String>,
-    /// Its digest.
     pub sha256: Option<String>,
-    /// Its size.
     pub bytes: Option<i64>,
-    /// When the entry ended.
     #[serde(serialize_with = "rows::optional_moment")]
     pub ended_at: Option<Timestamp>,
     /// Why it was not created.
@@ -67,11 +59,7 @@ pub struct Crossing {
 
 impl Reader {
     /// Calls `each` with every image and file of the entries that a filter means.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database, and of `each`.
-    pub fn crosswalk<E: From<QueueError>>(
+    pub(crate) fn crosswalk<E: From<QueueError>>(
         &self,
         filter: &Filter,
         mut each: impl FnMut(Crossing) -> Result<(), E>,

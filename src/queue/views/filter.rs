@@ -11,11 +11,9 @@ pub struct Filter {
     pub ids: Vec<i64>,
     /// In one of these states; empty for any.
     pub states: Vec<JobState>,
-    /// Of this drop.
     pub drop: Option<String>,
     /// For this profile, in any letter case.
     pub profile: Option<String>,
-    /// With this reference.
     pub reference: Option<String>,
     /// Of a manifest whose whole path is this, or ends in it after a slash.
     pub manifest: Option<String>,

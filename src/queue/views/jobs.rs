@@ -15,34 +15,24 @@ use crate::{
 /// One job in a list.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct JobRow {
-    /// Its number.
     pub id: i64,
-    /// Its drop.
     pub drop: String,
-    /// Its manifest, relative to the drop.
     pub manifest: String,
     /// Its place in the manifest.
     pub index: i64,
     /// `document` or `file`.
     pub kind: String,
-    /// The profile it goes to.
     pub profile_id: String,
     /// The sender's key.
     pub reference: Option<String>,
-    /// Of a document.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub category: String,
-    /// Of a document.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub document_type: String,
-    /// Of a file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Where it stands.
     pub state: JobState,
-    /// What a waiting one waits for.
     pub waits: Option<String>,
-    /// Why it stands there.
     pub reason: Option<String>,
     /// Until when it waits.
     #[serde(serialize_with = "rows::optional_moment")]
@@ -55,12 +45,9 @@ pub struct JobRow {
     pub remote_id: Option<String>,
     /// The job that created it, or creates it, instead of this one.
     pub twin_of: Option<i64>,
-    /// Why it failed.
     pub problems: Vec<Problem>,
-    /// When it was taken in.
     #[serde(serialize_with = "rows::optional_moment")]
     pub created_at: Option<Timestamp>,
-    /// When it ended.
     #[serde(serialize_with = "rows::optional_moment")]
     pub ended_at: Option<Timestamp>,
 }
@@ -74,11 +61,7 @@ const JOBS: &str =
 
 impl Reader {
     /// Calls `each` with the jobs that a filter means, oldest first; with a limit, the newest of them. Memory stays flat.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database, and of `each`.
-    pub fn jobs<E: From<QueueError>>(
+    pub(crate) fn jobs<E: From<QueueError>>(
         &self,
         filter: &Filter,
         mut each: impl FnMut(JobRow) -> Result<(), E>,
@@ -100,11 +83,7 @@ impl Reader {
     }
 
     /// All about one job, or `None` where there is no such job.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub fn job(&self, id: i64) -> Result<Option<JobDetail>, QueueError> {
+    pub(crate) fn job(&self, id: i64) -> Result<Option<JobDetail>, QueueError> {
         self.snapshot(|connection| {
             let filter = Filter { ids: vec![id], ..Filter::default() };
             let Some(job) = page(connection, &filter, i64::MIN, 1)?.pop() else { return Ok(None) };
@@ -202,49 +181,36 @@ pub struct UploadRow {
     pub path: String,
     /// Which side it shows.
     pub image_type: Option<String>,
-    /// Its size.
     pub bytes: i64,
-    /// Its digest.
     pub sha256: String,
-    /// Its ID, once it has one.
     pub remote_id: Option<String>,
-    /// How often its answer was lost.
     pub lost_answers: i64,
 }
 
 /// One call to the API.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AttemptRow {
-    /// When.
     #[serde(serialize_with = "rows::optional_moment")]
     pub at: Option<Timestamp>,
-    /// Which call.
     pub operation: String,
-    /// Of an upload: which.
     pub position: Option<i64>,
-    /// How it came out.
     pub outcome: String,
     /// What the API or the network said.
     pub detail: Option<String>,
-    /// In milliseconds.
     pub took_ms: i64,
-    /// How much of the body went out.
     pub sent_bytes: i64,
 }
 
 /// All about one job.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct JobDetail {
-    /// As in a list.
     #[serde(flatten)]
     pub job: JobRow,
     /// The drop's folder, or where its files were moved to.
     pub root: String,
     /// The receipt of its manifest, once it has a name.
     pub receipt: Option<String>,
-    /// Its images, or its file.
     pub uploads: Vec<UploadRow>,
-    /// Every call that was made for it.
     pub calls: Vec<AttemptRow>,
 }
 

@@ -18,23 +18,17 @@ use crate::{
 /// What monitoring wants to know of a queue.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Numbers {
-    /// Jobs by drop and state.
     pub drops: Vec<Tally>,
-    /// What is stopped.
     pub pauses: Vec<Pause>,
     /// Since when the oldest manifest with open jobs has been there.
     pub oldest_waiting: Option<Timestamp>,
-    /// Images that may lie at the API unused, because an answer was lost.
+    /// Images that the API may hold unused, because an answer was lost.
     pub leftover_images: u64,
 }
 
 impl Reader {
     /// What monitoring wants to know.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub fn numbers(&self) -> Result<Numbers, QueueError> {
+    pub(crate) fn numbers(&self) -> Result<Numbers, QueueError> {
         self.snapshot(numbers)
     }
 }

@@ -1,5 +1,7 @@
 //! The whole queue in one view, for `status` and the page.
 
+use std::collections::BTreeMap;
+
 use rusqlite::{Connection, OptionalExtension};
 use serde::Serialize;
 
@@ -13,13 +15,12 @@ use crate::{
 /// How many jobs a drop has in each state.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Tally {
-    /// The drop.
     pub drop: String,
     /// Jobs by state; states without any are left out.
-    pub jobs: std::collections::BTreeMap<String, i64>,
+    pub jobs: BTreeMap<String, i64>,
     /// Batches that are not settled.
     pub open_batches: i64,
-    /// Manifests that lie in the drop and are not taken in.
+    /// Manifests in the drop that are not taken in.
     pub waiting_manifests: i64,
     /// How changes in its folder are noticed: `events`, or why it is read again and again.
     pub watching: Option<String>,
@@ -52,9 +53,7 @@ pub(super) fn tallies(connection: &Connection) -> Result<Vec<Tally>, QueueError>
 /// The whole queue in numbers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Overview {
-    /// By drop.
     pub drops: Vec<Tally>,
-    /// What is stopped.
     pub pauses: Vec<control::Pause>,
     /// Since when the oldest job that is not ended has been there.
     #[serde(serialize_with = "rows::optional_moment")]
@@ -69,33 +68,28 @@ pub struct Overview {
     pub next_due: Option<Timestamp>,
     /// The newest failure that is still of interest: its job and the reason.
     pub last_error: Option<(i64, String)>,
-    /// When that was.
     #[serde(serialize_with = "rows::optional_moment")]
     pub last_error_at: Option<Timestamp>,
-    /// Images that may lie at the API without a document, because an answer was lost.
+    /// Images that the API may hold without a document, because an answer was lost.
     pub possible_leftovers: i64,
-    /// Files that may stand at the API without a job that knows of it, because an answer was lost.
+    /// Files that the API may hold and no job knows of, because an answer was lost.
     pub possible_extra_files: i64,
-    /// What the last `verify` of everything came to.
     pub verified: Option<created::Verified>,
     /// Drops that cannot be read and batches that cannot be settled, and why.
     pub troubled: Vec<(String, String)>,
 }
 
-/// How far back the rate in a [`Overview`] looks.
+/// Over what time the rate in an [`Overview`] is taken.
 pub const LATELY: std::time::Duration = std::time::Duration::from_secs(600);
 
-/// A manifest that lies in a drop and is not taken in.
+/// A manifest in a drop that is not taken in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ArrivalRow {
-    /// The drop.
     pub drop: String,
-    /// Its path relative to the drop.
     pub manifest: String,
     /// Since when it is there.
     #[serde(serialize_with = "rows::optional_moment")]
     pub first_seen: Option<Timestamp>,
-    /// What it waits for.
     pub reason: String,
     /// The first of the files that it waits for.
     pub missing: Vec<String>,
@@ -103,38 +97,22 @@ pub struct ArrivalRow {
 
 impl Reader {
     /// The whole queue in numbers.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub fn overview(&self, now: Timestamp) -> Result<Overview, QueueError> {
+    pub(crate) fn overview(&self, now: Timestamp) -> Result<Overview, QueueError> {
         self.snapshot(|connection| overview(connection, now))
     }
 
     /// The jobs of every drop by state. Costs the same however many there are.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub fn tallies(&self) -> Result<Vec<Tally>, QueueError> {
+    pub(crate) fn tallies(&self) -> Result<Vec<Tally>, QueueError> {
         self.snapshot(tallies)
     }
 
     /// Everything that is paused.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub fn pauses(&self) -> Result<Vec<control::Pause>, QueueError> {
+    pub(crate) fn pauses(&self) -> Result<Vec<control::Pause>, QueueError> {
         control::pauses(&self.connection)
     }
 
     /// The manifests that are not taken in yet, oldest first.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub fn arrivals(&self, limit: u32) -> Result<Vec<ArrivalRow>, QueueError> {
+    pub(crate) fn arrivals(&self, limit: u32) -> Result<Vec<ArrivalRow>, QueueError> {
         let rows = self
             .connection
             .prepare_cached(

@@ -1,6 +1,6 @@
 //! How far the work is, for commands that wait for its end.
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::Connection;
 
 use super::receipt;
 use crate::{
@@ -32,61 +32,27 @@ pub struct Left {
 
 impl Reader {
     /// What is left to do for these drops.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub fn left(&self, drops: &[&str]) -> Result<Left, QueueError> {
+    pub(crate) fn left(&self, drops: &[&str]) -> Result<Left, QueueError> {
         self.snapshot(|connection| left(connection, drops))
     }
 
     /// Whether everything of these drops that has not ended, and that nobody holds or has paused, waits for a file.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub fn only_files_are_awaited(&self, drops: &[&str]) -> Result<bool, QueueError> {
+    pub(crate) fn only_files_are_awaited(&self, drops: &[&str]) -> Result<bool, QueueError> {
         self.snapshot(|connection| only_files_are_awaited(connection, drops))
     }
 
-    /// How far a batch is.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub fn batch_progress(&self, id: i64) -> Result<BatchProgress, QueueError> {
+    pub(crate) fn batch_progress(&self, id: i64) -> Result<BatchProgress, QueueError> {
         batch_progress(&self.connection, id)
     }
 
     /// How many jobs of each batch only a person can bring on: held ones, and those that wait for one.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub fn held_by_batch(&self) -> Result<Vec<(i64, u64)>, QueueError> {
+    pub(crate) fn held_by_batch(&self) -> Result<Vec<(i64, u64)>, QueueError> {
         held_by_batch(&self.connection)
     }
 
     /// How a batch ended. Reads all of its rows.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub fn batch_end(&self, id: i64) -> Result<BatchEnd, QueueError> {
+    pub(crate) fn batch_end(&self, id: i64) -> Result<BatchEnd, QueueError> {
         self.snapshot(|connection| batch_end(connection, id))
-    }
-
-    /// The state of a batch, or `None` where there is no such batch.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub fn batch_state(&self, id: i64) -> Result<Option<String>, QueueError> {
-        Ok(self
-            .connection
-            .prepare_cached("SELECT state FROM batch WHERE id = ?1")?
-            .query_row([id], |row| row.get(0))
-            .optional()?)
     }
 }
 
@@ -222,7 +188,6 @@ fn held_by_batch(connection: &Connection) -> Result<Vec<(i64, u64)>, QueueError>
 pub struct BatchEnd {
     /// How its entries ended; those that have not count as failed.
     pub counts: Counts,
-    /// Whether the manifest was unusable.
     pub rejected: bool,
     /// Its receipt, once it is written.
     pub receipt: Option<std::path::PathBuf>,

@@ -10,11 +10,7 @@ use crate::{
 
 impl Reader {
     /// Calls `each` with every entry of a batch in the manifest's order; memory stays flat.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database, and of `each`.
-    pub fn entries<E: From<QueueError>>(
+    pub(crate) fn entries<E: From<QueueError>>(
         &self,
         batch_id: i64,
         each: impl FnMut(EntryResult) -> Result<(), E>,
@@ -23,11 +19,7 @@ impl Reader {
     }
 
     /// How the entries of a batch ended; those that have not count as failed.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub fn counts(&self, batch_id: i64) -> Result<Counts, QueueError> {
+    pub(crate) fn counts(&self, batch_id: i64) -> Result<Counts, QueueError> {
         self.snapshot(|connection| counts(connection, batch_id))
     }
 }

@@ -20,11 +20,8 @@ const ENOUGH: u32 = 20;
 /// A manifest that was taken in.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct BatchRow {
-    /// Its number.
     pub batch: i64,
-    /// The drop.
     pub drop: String,
-    /// Its path relative to the drop.
     pub manifest: String,
     /// `admitting`, `open`, `ended`, `published` or `closed`.
     pub state: String,
@@ -32,17 +29,13 @@ pub struct BatchRow {
     pub problems: Vec<Problem>,
     /// What keeps it from being settled.
     pub trouble: Option<String>,
-    /// When it was taken in.
     #[serde(serialize_with = "rows::optional_moment")]
     pub received_at: Option<Timestamp>,
-    /// When its last job ended.
     #[serde(serialize_with = "rows::optional_moment")]
     pub finished_at: Option<Timestamp>,
     /// The folder that its files were moved into.
     pub moved_to: Option<String>,
-    /// The receipt's path.
     pub receipt: Option<String>,
-    /// Its jobs by state.
     pub jobs: Vec<(String, i64)>,
     /// Entries that were not good enough to become jobs.
     pub invalid: i64,
@@ -51,9 +44,7 @@ pub struct BatchRow {
 /// An entry that was not good enough to become a job.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct InvalidRow {
-    /// The drop.
     pub drop: String,
-    /// Its manifest, relative to the drop.
     pub manifest: String,
     /// Its place in the manifest.
     pub index: i64,
@@ -63,20 +54,14 @@ pub struct InvalidRow {
     pub profile_id: Option<String>,
     /// The sender's key, where that was readable.
     pub reference: Option<String>,
-    /// Everything that is wrong.
     pub problems: Vec<Problem>,
-    /// When its manifest was taken in.
     #[serde(serialize_with = "rows::optional_moment")]
     pub received_at: Option<Timestamp>,
 }
 
 impl Reader {
     /// The manifests whose path, or whose receipt's path, is this one or ends in it; the newest first.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub fn batches_at(&self, path: &str) -> Result<Vec<BatchRow>, QueueError> {
+    pub(crate) fn batches_at(&self, path: &str) -> Result<Vec<BatchRow>, QueueError> {
         let wanted = path.trim_start_matches('/');
         let mut batches: Vec<BatchRow> = self
             .connection
@@ -119,11 +104,7 @@ impl Reader {
     }
 
     /// The jobs that name this file, newest first; `path` is absolute. A file that was moved away is found at either place.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub fn jobs_at(&self, path: &Path) -> Result<Vec<i64>, QueueError> {
+    pub(crate) fn jobs_at(&self, path: &Path) -> Result<Vec<i64>, QueueError> {
         let places: Vec<(String, String, Option<String>)> = self
             .connection
             .prepare_cached("SELECT DISTINCT root, image_root, shelf FROM batch")?
@@ -153,11 +134,7 @@ impl Reader {
     }
 
     /// The jobs that name a file whose path is this one or ends in it, newest first. Reads every path that there is.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub fn jobs_named(&self, path: &str) -> Result<Vec<i64>, QueueError> {
+    pub(crate) fn jobs_named(&self, path: &str) -> Result<Vec<i64>, QueueError> {
         let jobs = self
             .connection
             .prepare_cached(
@@ -170,11 +147,7 @@ impl Reader {
     }
 
     /// The refused entries in whose problems a file of this path, or one that ends in it, is named; newest first.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub fn invalid_entries_with(&self, path: &str) -> Result<Vec<InvalidRow>, QueueError> {
+    pub(crate) fn invalid_entries_with(&self, path: &str) -> Result<Vec<InvalidRow>, QueueError> {
         let name = path.rsplit('/').next().unwrap_or(path);
         // As it stands within the JSON, without its quotes.
         let written = serde_json::to_string(name).unwrap_or_default();
@@ -199,11 +172,7 @@ impl Reader {
     }
 
     /// What kept a drop's folder from being read when somebody last looked into it.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub fn drop_trouble(&self, drop: &str) -> Result<Option<String>, QueueError> {
+    pub(crate) fn drop_trouble(&self, drop: &str) -> Result<Option<String>, QueueError> {
         let mut select = self.connection.prepare_cached("SELECT trouble FROM drop_folder WHERE name = ?1")?;
         Ok(select.query_row([drop], |row| row.get(0)).optional()?.flatten())
     }
