@@ -68,29 +68,16 @@ impl Refill {
         // In that case the rate is a lower bound, which does not contradict a higher one.
         let is_weaker = later < 1.0 && self.by_reset.is_some_and(|(before, _)| rate < before);
         if !is_weaker && self.by_reset.is_none_or(|(_, weight)| taken >= weight / 2.0) {
-            let weight = self.by_reset.map_or(taken, |(_, weight)| taken.max(weight * 0.99));
-            self.by_reset = Some((rate, weight));
+            self.by_reset = Some((rate, taken));
         }
     }
 
     /// A call was refused, so the observations so far do not hold any more; the next call fits after `retry_after`.
-    pub(super) fn on_refused(&mut self, retry_after: Option<Duration>, reset: Option<Duration>) {
-        let fullest = self.reference.take().map(|full| full.remaining + 1.0);
-        self.growth_from = None;
+    pub(super) fn on_refused(&mut self, retry_after: Option<Duration>) {
         // The rate is kept until little evidence replaces it. Growth may have come in one step, so it counts no more.
         let rate = self.by_reset.map(|(rate, _)| rate).or(self.by_growth);
-        self.by_reset = rate.map(|rate| (rate, 1.0));
-        self.by_growth = None;
-        let retry_after = retry_after.map(|wait| wait.as_secs_f64()).filter(|wait| *wait > 0.0);
-        if let Some(retry_after) = retry_after
-            && self.by_reset.is_none()
-        {
-            // The wait is rounded up to seconds, which hides a fast refill. A full bucket over the time that it takes to
-            // fill is more exact, unless that time is as short.
-            let reset = reset.map(|reset| reset.as_secs_f64()).filter(|reset| *reset >= 2.0);
-            let by_bucket = fullest.zip(reset).map_or(0.0, |(fullest, reset)| fullest / reset);
-            self.by_reset = Some(((1.0 / retry_after).max(by_bucket), 1.0));
-        }
+        let by_wait = || retry_after.map(|wait| 1.0 / wait.as_secs_f64()).filter(|rate| rate.is_finite());
+        *self = Self { by_reset: rate.or_else(by_wait).map(|rate| (rate, 1.0)), ..Self::default() };
     }
 
     fn measure_growth(&mut self, remaining: f64, now: Duration) {
@@ -108,7 +95,7 @@ impl Refill {
                 .map_or(found, |before| if found > before { found } else { before * 0.98 + found * 0.02 });
             self.by_growth = Some(rate);
         }
-        if span >= GROWTH_SPAN && (grown >= GROWTH_CALLS || span >= GROWTH_SPAN * 12) {
+        if span >= GROWTH_SPAN {
             self.growth_from = Some((remaining, now, 0.0));
         }
     }

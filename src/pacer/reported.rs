@@ -94,7 +94,7 @@ impl Reported {
         if seen.report.remaining.is_some() {
             let seen = Observation { report: LimitReport { remaining: Some(0), ..seen.report }, ..*seen };
             self.on_report(&seen, now);
-            self.refill.on_refused(retry_after, seen.report.reset);
+            self.refill.on_refused(retry_after);
         } else {
             self.set_remaining(0.0, now);
             self.full_at = None;

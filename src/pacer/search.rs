@@ -7,25 +7,17 @@
 /// A rate this close below a refused one is near enough.
 const NEAR: f64 = 1.02;
 
-/// The largest step up, and the first one after a rate that was once refused has passed.
+/// The largest step up, and the one beside a rate that was refused.
 const STEP: f64 = 0.25;
-const FIRST_STEP: f64 = 0.01;
+const SMALL_STEP: f64 = 0.01;
 
 /// Bounds of a rate, in calls a second.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Search {
     /// The highest rate at which a run of calls passed.
     passed: Option<f64>,
     /// The rate at which a call was last refused.
     refused: Option<f64>,
-    /// The next step up where no rate is known to be too high.
-    step: f64,
-}
-
-impl Default for Search {
-    fn default() -> Self {
-        Self { passed: None, refused: None, step: STEP }
-    }
 }
 
 impl Search {
@@ -46,15 +38,11 @@ impl Search {
             Some(refused) if rate > refused => {
                 // The limit was raised, or the refusal had another reason.
                 self.refused = None;
-                self.step = FIRST_STEP;
-                rate * (1.0 + FIRST_STEP)
+                rate * (1.0 + SMALL_STEP)
             }
-            Some(_) if self.is_near(rate) => rate * (1.0 + FIRST_STEP),
+            Some(_) if self.is_near(rate) => rate * (1.0 + SMALL_STEP),
             Some(refused) => (rate * (1.0 + STEP)).min(f64::midpoint(rate, refused)),
-            None => {
-                self.step = (self.step * 2.0).min(STEP);
-                rate * (1.0 + self.step)
-            }
+            None => rate * (1.0 + STEP),
         }
     }
 
