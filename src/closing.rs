@@ -24,7 +24,7 @@ use crate::{
         beneath::Root,
         shelf::{self, ShelfError},
     },
-    queue::{Queue, QueueError, Reader, awaited::NotNow, settle::EndedBatch},
+    queue::{Queue, QueueError, Reader, awaited::NotNow, batch::EndedBatch},
     receipt::{self, BatchStatus, Counts, Header, Line},
 };
 
@@ -89,7 +89,7 @@ pub fn settle(queue: &Queue, reader: &Reader, batch: &EndedBatch) -> Result<Sett
         batch.problems.as_deref(),
     );
     let receipt = if batch.published {
-        batch.receipts_dir.join(batch.receipt.as_deref().unwrap_or_default())
+        batch.policy.receipts_dir.join(batch.receipt.as_deref().unwrap_or_default())
     } else {
         publish(queue, reader, batch, &header)?
     };
@@ -99,9 +99,9 @@ pub fn settle(queue: &Queue, reader: &Reader, batch: &EndedBatch) -> Result<Sett
 
 /// Writes the receipt under the name that the queue knows, or the next one that is free.
 fn publish(queue: &Queue, reader: &Reader, batch: &EndedBatch, header: &Header) -> Result<PathBuf, ClosingError> {
-    let group = batch.receipt_group.as_deref().map(durable::group_of).transpose();
+    let group = batch.policy.receipt_group.as_deref().map(durable::group_of).transpose();
     let group = group.map_err(|error| ClosingError::Receipt(io::Error::other(error)))?;
-    let access = Access { mode: batch.receipt_mode, group };
+    let access = Access { mode: batch.policy.receipt_mode, group };
     let (folder, name) = receipt_place(batch, header.counts.entries, access)?;
     let relative = |name: &str| join(parent_of(&batch.manifest), name);
     let mut chosen = batch.receipt.as_deref().map(|path| name_of(path).to_owned());
@@ -145,12 +145,12 @@ fn publish(queue: &Queue, reader: &Reader, batch: &EndedBatch, header: &Header) 
 fn receipt_place(batch: &EndedBatch, entries: u64, access: Access) -> Result<(Folder, String), ClosingError> {
     let ending = receipt::name("", entries);
     let name = durable::fit(name_of(&batch.manifest), &ending);
-    let below = batch.receipts_dir.join(parent_of(&batch.manifest));
-    let folder = match Root::open(&batch.root) {
+    let below = batch.policy.receipts_dir.join(parent_of(&batch.manifest));
+    let folder = match Root::open(&batch.policy.root) {
         Ok(root) => shelf::folder_for(&root, &below, access),
         // The drop may be gone for good; a receipt that lies elsewhere can still be written.
-        Err(_) if !below.starts_with(&batch.root) => Folder::create_for(&below, access),
-        Err(source) => return Err(ClosingError::Folder { path: batch.root.clone(), source }),
+        Err(_) if !below.starts_with(&batch.policy.root) => Folder::create_for(&below, access),
+        Err(source) => return Err(ClosingError::Folder { path: batch.policy.root.clone(), source }),
     };
     Ok((folder.map_err(ClosingError::Receipt)?, name))
 }

@@ -49,7 +49,7 @@ use crate::{
     outcome::{Outcome, PauseCause, Reply, outcome},
     queue::{
         Queue, QueueError,
-        admit::CheckedFile,
+        admission::CheckedFile,
         attempt::{End, Evidence},
         control::Cause,
         handed_over::{HandedOver, Place, Try},

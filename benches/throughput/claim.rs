@@ -13,7 +13,11 @@ use passfort_ingest::{
     clock::Timestamp,
     config::AfterSuccess,
     entry::{Content, Entry, ImageSource, ImageType, ProfileId, RelativePath, Sha256, Source},
-    queue::{Queue, QueueError, WhenStuck, admit},
+    queue::{
+        Queue, WhenStuck,
+        admission::{Admission, CheckedFile},
+        batch::{BatchPolicy, Plan},
+    },
 };
 use tokio::runtime::Runtime;
 
@@ -30,10 +34,6 @@ const FEW: u32 = 1_000;
 /// Jobs taken into a queue in one transaction. Identities lie scattered in their index, so that each transaction writes
 /// most of its pages anew: few and large ones fill a queue several times faster.
 const CHUNK: u32 = 10_000;
-
-/// For a queue that is being filled, which is then opened anew with its own settings. SQLite walks a journal of
-/// statements that lies in memory once for each statement, so that a large transaction takes quadratic time.
-const FILLING: &str = "PRAGMA cache_size = -1048576; PRAGMA temp_store = 1";
 
 /// How many jobs a claim takes, and how many such claims a round has; never more than the small queue holds.
 const CLAIMS: [(usize, usize); 2] = [(1, 600), (16, 60)];
@@ -123,11 +123,7 @@ struct Filled {
 impl Filled {
     /// Makes a queue with so many ready jobs.
     fn ready(path: &Path, jobs: u32) -> Result<Self> {
-        let queue = Queue::open(path, WhenStuck::Fail)?;
-        queue.run_blocking("ready", |connection| Ok(connection.execute_batch(FILLING)?))?;
-        let batch_id = queue.run_blocking("ready", begin)?;
-        fill(&queue, batch_id, 0..jobs)?;
-        drop(queue);
+        fill(path, 0..jobs)?;
         Self::open(path)
     }
 
@@ -135,24 +131,19 @@ impl Filled {
     fn finished(&self, path: &Path, jobs: std::ops::Range<u32>) -> Result<Self> {
         let copy = path.to_str().context("the path is not UTF-8")?;
         rusqlite::Connection::open(self.queue.path())?.execute("VACUUM INTO ?1", [copy])?;
-        let queue = Queue::open(path, WhenStuck::Fail)?;
-        let batch_id = queue.run_blocking("finished", |connection| {
-            connection.execute_batch(FILLING)?;
-            // It is back when the queue is opened the next time.
-            connection.execute_batch("DROP TRIGGER job_transition")?;
-            connection.execute("UPDATE job SET state = 'done', remote_id = profile_id, ended_at = created_at", [])?;
-            Ok(connection.query_row("SELECT id FROM batch", [], |row| row.get(0))?)
-        })?;
-        fill(&queue, batch_id, jobs)?;
-        drop(queue);
+        // The trigger is back when the queue is opened.
+        rusqlite::Connection::open(path)?.execute_batch(
+            "PRAGMA cache_size = -1048576; PRAGMA temp_store = 1; DROP TRIGGER job_transition;
+             UPDATE job SET state = 'done', remote_id = profile_id, ended_at = created_at",
+        )?;
+        fill(path, jobs)?;
         Self::open(path)
     }
 
     fn open(path: &Path) -> Result<Self> {
         let queue = Queue::open(path, WhenStuck::Fail)?;
-        let drop_id = queue.run_blocking("open", |connection| {
-            Ok(connection.query_row("SELECT id FROM drop_folder", [], |row| row.get(0))?)
-        })?;
+        let outside = rusqlite::Connection::open(path)?;
+        let drop_id = outside.query_row("SELECT id FROM drop_folder", [], |row| row.get(0))?;
         let filled = Self { queue, drop_id };
         filled.empty_log()?;
         Ok(filled)
@@ -168,10 +159,8 @@ impl Filled {
 
     /// Undoes the claims, so that every round claims the same.
     fn ready_again(&self) -> Result<()> {
-        self.queue.run_blocking("ready_again", |connection| {
-            connection.execute("UPDATE job SET state = 'queued', holder = NULL WHERE state = 'running'", [])?;
-            Ok(())
-        })?;
+        let outside = rusqlite::Connection::open(self.queue.path())?;
+        outside.execute("UPDATE job SET state = 'queued', holder = NULL WHERE state = 'running'", [])?;
         self.empty_log()
     }
 
@@ -182,37 +171,42 @@ impl Filled {
     }
 }
 
-fn begin(connection: &rusqlite::Connection) -> Result<i64, QueueError> {
-    let plan = admit::Plan {
+fn plan() -> Plan {
+    Plan {
         drop: "bench".to_owned(),
         manifest: "bench.manifest.jsonl".to_owned(),
         manifest_sha256: Sha256([0; 32]),
         manifest_file: "bench".to_owned(),
-        root: "/bench".into(),
-        image_root: "/bench".into(),
-        image_folder: String::new(),
-        receipts_dir: "/bench/receipts".into(),
-        receipt_mode: 0o640,
-        receipt_group: None,
-        done_dir: None,
-        failed_dir: None,
-        marker: None,
-        after_success: AfterSuccess::Keep,
-    };
-    Ok(admit::begin(connection, &plan, Timestamp::now())?.batch_id)
+        policy: BatchPolicy {
+            root: "/bench".into(),
+            image_root: "/bench".into(),
+            image_folder: String::new(),
+            receipts_dir: "/bench/receipts".into(),
+            receipt_mode: 0o640,
+            receipt_group: None,
+            done_dir: None,
+            failed_dir: None,
+            marker: None,
+            after_success: AfterSuccess::Keep,
+        },
+    }
 }
 
-fn fill(queue: &Queue, batch_id: i64, numbers: std::ops::Range<u32>) -> Result<()> {
+/// Takes so many entries into the one batch of a queue.
+fn fill(path: &Path, numbers: std::ops::Range<u32>) -> Result<()> {
+    let queue = Queue::open(path, WhenStuck::Fail)?;
+    queue.prepare_bulk_load()?;
+    let mut batch = queue.admission(plan())?;
     for start in numbers.clone().step_by(CHUNK as usize) {
         let chunk: Option<Vec<_>> = (start..numbers.end.min(start + CHUNK)).map(admission).collect();
         let chunk = chunk.context("an entry of the benchmark is not well formed")?;
-        queue.run_blocking("fill", move |connection| admit::take_in(connection, batch_id, &chunk, Timestamp::now()))?;
+        batch.admit_part(chunk, Timestamp::now())?;
     }
     Ok(())
 }
 
 /// A document of two images, on one of a quarter as many profiles.
-fn admission(number: u32) -> Option<admit::Admission> {
+fn admission(number: u32) -> Option<Admission> {
     let mut digest = [0; 32];
     digest.iter_mut().zip(number.to_be_bytes()).for_each(|(byte, of_number)| *byte = of_number);
     let image = |name: &str, image_type| {
@@ -232,6 +226,6 @@ fn admission(number: u32) -> Option<admit::Admission> {
             images: vec![image("front", ImageType::Front)?, image("back", ImageType::Back)?],
         },
     };
-    let file = admit::CheckedFile { bytes: 50_000, sha256: Sha256(digest), checksum: number.into(), seen: None };
-    Some(admit::Admission::Take { entry, files: vec![file; 2] })
+    let file = CheckedFile { bytes: 50_000, sha256: Sha256(digest), checksum: number.into(), seen: None };
+    Some(Admission::Take { entry, files: vec![file; 2] })
 }

@@ -27,7 +27,7 @@ use crate::{
     intake::examine::{Found, Rules, Unready, examine_all, folder_of, open},
     nearest::nearest,
     problem::Problem,
-    queue::admit::Admission,
+    queue::admission::Admission,
 };
 
 use self::{

@@ -130,7 +130,7 @@ mod tests {
         entry::EntryKind,
         problem::Problem,
         queue::{
-            admit::Admission,
+            admission::Admission,
             test_support::{NOW, Site, document, take},
         },
     };

@@ -7,7 +7,7 @@ use crate::{
     cli::output::tests::capture,
     entry::EntryKind,
     queue::{
-        admit::Admission,
+        admission::Admission,
         arrivals::Arrival,
         test_support::{self, DROP, NOW, Site, document, take},
     },

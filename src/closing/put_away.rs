@@ -24,9 +24,9 @@ use crate::{
     killpoint,
     queue::{
         Queue, Reader,
-        files::{Checked, NamedFile},
+        batch::EndedBatch,
+        files::{Checked, Moved, NamedFile},
         identity::path_key,
-        settle::{EndedBatch, Moved},
     },
     receipt::BatchStatus,
 };
@@ -42,13 +42,13 @@ pub(super) fn put_away(
     status: BatchStatus,
 ) -> Result<(), ClosingError> {
     let well = status == BatchStatus::Done;
-    let target = match (well, batch.after_success) {
+    let target = match (well, batch.policy.after_success) {
         (true, AfterSuccess::Delete) => None,
         (true, AfterSuccess::Keep) => return Ok(queue.batch_closed(batch.id, None, None, Vec::new())?),
-        (true, AfterSuccess::Archive) => batch.done_dir.as_ref(),
-        (false, _) => batch.failed_dir.as_ref(),
+        (true, AfterSuccess::Archive) => batch.policy.done_dir.as_ref(),
+        (false, _) => batch.policy.failed_dir.as_ref(),
     };
-    if target.is_none() && !(well && batch.after_success == AfterSuccess::Delete) {
+    if target.is_none() && !(well && batch.policy.after_success == AfterSuccess::Delete) {
         return Ok(queue.batch_closed(batch.id, None, None, Vec::new())?);
     }
     let shelf = target.map(|folder| folder.join(batch.finished_at.date()));
@@ -94,7 +94,7 @@ impl Mover<'_> {
     /// Puts some of the files away, those excepted that others need.
     fn files(&mut self, files: &[NamedFile]) -> Result<(), ClosingError> {
         let batch = self.batch;
-        let key = |file: &NamedFile| path_key(&batch.image_root, &batch.image_folder, &file.path);
+        let key = |file: &NamedFile| path_key(&batch.policy.image_root, &batch.policy.image_folder, &file.path);
         let keys = files.iter().map(key).collect::<Vec<_>>();
         // In this order: what is being taken in meanwhile is either known here already or in the queue below.
         let moving = self.queue.awaited().about_to_move(&batch.drop, &keys).map_err(ClosingError::NotNow)?;
@@ -119,10 +119,10 @@ impl Mover<'_> {
 
     fn file(&mut self, file: &NamedFile, key: i64, touched: &mut BTreeSet<PathBuf>) -> Result<(), ClosingError> {
         let (batch, seed, shelf) = (self.batch, self.queue.seed(), self.shelf);
-        let own_path = join(&batch.image_folder, &file.path);
+        let own_path = join(&batch.policy.image_folder, &file.path);
         let (folder, path) = match &file.lies {
             Some(place) => (Path::new(&place.root), place.path.as_str()),
-            None => (batch.image_root.as_path(), own_path.as_str()),
+            None => (batch.policy.image_root.as_path(), own_path.as_str()),
         };
         let root = self.root(folder)?;
         let expected = match &file.checked {
@@ -169,10 +169,10 @@ impl Mover<'_> {
     /// Puts the done marker away. Before the manifest: a marker that stayed would speak for the next one of this name.
     fn marker(&mut self) -> Result<(), ClosingError> {
         let (batch, shelf) = (self.batch, self.shelf);
-        let Some(marker) = &batch.marker else { return Ok(()) };
+        let Some(marker) = &batch.policy.marker else { return Ok(()) };
         let path = format!("{}{marker}", batch.manifest);
         let mut touched = BTreeSet::new();
-        let root = self.root(&batch.root)?;
+        let root = self.root(&batch.policy.root)?;
         if is_for_the_next(root, &batch.manifest, kept::read(&batch.manifest_file).as_ref(), &path) {
             return Ok(());
         }
@@ -189,7 +189,7 @@ impl Mover<'_> {
         let expected = kept::read(&batch.manifest_file);
         let (folder, path) = match &batch.lies {
             Some(place) => (Path::new(&place.root), place.path.as_str()),
-            None => (batch.root.as_path(), batch.manifest.as_str()),
+            None => (batch.policy.root.as_path(), batch.manifest.as_str()),
         };
         let root = self.root(folder)?;
         let Some(shelf) = shelf else {

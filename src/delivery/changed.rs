@@ -14,7 +14,7 @@ use crate::{
     jitter::jitter,
     job::{Job, Upload, Waits},
     problem::Problem,
-    queue::{QueueError, admit::CheckedFile, attempt::Attempt},
+    queue::{QueueError, admission::CheckedFile, attempt::Attempt},
     verdict::{Patience, Trial, Verdict, wait_for_file},
 };
 

@@ -26,7 +26,7 @@ use crate::{
     },
     job::{Job, Upload},
     problem::Problem,
-    queue::admit::CheckedFile,
+    queue::admission::CheckedFile,
 };
 
 pub(super) const CHANGED: &str = "the file is not the one that was checked when its manifest was taken in";

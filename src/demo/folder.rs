@@ -129,7 +129,7 @@ mod tests {
         inbox::beneath::Root,
         intake::examine::{Rules, examine_all, open},
         manifest,
-        queue::admit::Admission,
+        queue::admission::Admission,
         sandbox::FaultRule,
     };
 

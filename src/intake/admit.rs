@@ -10,7 +10,8 @@ use crate::{
     problem::Problem,
     queue::{
         Queue, QueueError,
-        admit::{self, Admission, Plan},
+        admission::{Admission, BatchAdmission},
+        batch::Plan,
     },
 };
 
@@ -70,24 +71,21 @@ pub struct Policy {
 /// [`AdmitError`]; what was taken in by then stays, and the next call goes on behind it.
 pub fn admit(
     queue: &Queue,
-    plan: &Plan,
+    plan: Plan,
     opened: &mut Opened,
     images: &Root,
     rules: &Rules,
     policy: Policy,
     stopped: &dyn Fn() -> bool,
 ) -> Result<Admitted, AdmitError> {
-    let folder = plan.image_folder.as_str();
-    let half = {
-        let plan = plan.clone();
-        queue.run_blocking("admit", move |connection| admit::half_taken(connection, &plan))?
-    };
+    let batch = queue.admission(plan)?;
+    let is_begun = batch.batch_id().is_some();
     // A manifest whose bad entries spoil it whole, or whose files may still come, is read to its end before any of it
     // is taken in, unless a part is in already.
     let mut first_look = Look::default();
-    let rejects = policy.on_invalid == OnInvalid::Reject && may_reject(queue, half)?;
-    if rejects || (half.is_none() && policy.wait_for_files) {
-        first_look = look(opened, images, folder, rules, policy, stopped)?;
+    let rejects = policy.on_invalid == OnInvalid::Reject && !batch.has_jobs()?;
+    if rejects || (!is_begun && policy.wait_for_files) {
+        first_look = look(opened, images, &batch.plan().policy.image_folder, rules, policy, stopped)?;
         if let Some(held) = first_look.later.take() {
             return Err(AdmitError::Later(held));
         }
@@ -101,19 +99,9 @@ pub fn admit(
             "mend the entries that are listed, then drop the manifest again; or set on_invalid = \"skip\"",
         )
     });
-    if let (Some(kept), None) = (first_look.kept.take(), half) {
-        return at_once(queue, plan, first_look.examined, kept, rejected);
-    }
-    in_parts(queue, plan, opened, images, rules, (half, rejected, policy.wait_for_files), stopped)
-}
-
-/// Whether a manifest may still be refused whole: nothing of it has become a job yet.
-fn may_reject(queue: &Queue, half: Option<admit::Admitting>) -> Result<bool, QueueError> {
-    match half {
-        None => Ok(true),
-        Some(half) => {
-            Ok(!queue.run_blocking("may_reject", move |connection| admit::has_jobs(connection, half.batch_id))?)
-        }
+    match first_look.kept.take() {
+        Some(kept) if !is_begun => at_once(batch, first_look.examined, kept, rejected),
+        _ => in_parts(batch, opened, images, rules, (rejected, policy.wait_for_files), stopped),
     }
 }
 
@@ -192,8 +180,7 @@ fn with_line(found: Found) -> Admission {
 }
 
 fn at_once(
-    queue: &Queue,
-    plan: &Plan,
+    batch: BatchAdmission,
     examined: Examined,
     kept: Vec<Admission>,
     rejected: Option<Problem>,
@@ -205,41 +192,24 @@ fn at_once(
         kept = kept.into_iter().map(refused).collect();
     }
     let unusable = examined.unusable.or_else(|| rejected.map(|problem| vec![problem]));
-    let batch_id = store(queue, plan, kept, unusable.clone())?;
+    let batch_id = batch.admit_whole(kept, unusable.clone(), Timestamp::now())?;
     Ok(Admitted { batch_id, entries: examined.entries, invalid, unusable })
 }
 
-/// One transaction: the batch and all that is in it.
-fn store(
-    queue: &Queue,
-    plan: &Plan,
-    admissions: Vec<Admission>,
-    unusable: Option<Vec<Problem>>,
-) -> Result<i64, QueueError> {
-    let (plan, now) = (plan.clone(), Timestamp::now());
-    queue.run_blocking("admit_whole", move |connection| {
-        let begun = admit::begin(connection, &plan, now)?;
-        admit::take_in(connection, begun.batch_id, &admissions, now)?;
-        admit::seal(connection, begun.batch_id, unusable.as_deref(), now)?;
-        Ok(begun.batch_id)
-    })
-}
-
 fn in_parts(
-    queue: &Queue,
-    plan: &Plan,
+    mut batch: BatchAdmission,
     opened: &mut Opened,
     images: &Root,
     rules: &Rules,
-    (half, rejected, wait_for_files): (Option<admit::Admitting>, Option<Problem>, bool),
+    (rejected, wait_for_files): (Option<Problem>, bool),
     stopped: &dyn Fn() -> bool,
 ) -> Result<Admitted, AdmitError> {
-    let mut batch = half;
     let (mut part, mut bytes) = (Vec::new(), 0);
     let mut invalid = 0;
     let mut failure = None;
-    let skip = half.map_or(0, |half| half.admitted);
-    let examined = examine::examine_all(opened, images, &plan.image_folder, rules, skip, &mut |found| {
+    let skip = batch.admitted();
+    let folder = batch.plan().policy.image_folder.clone();
+    let examined = examine::examine_all(opened, images, &folder, rules, skip, &mut |found| {
         if stopped() {
             failure = Some(AdmitError::Stopped);
             return ControlFlow::Break(());
@@ -257,7 +227,7 @@ fn in_parts(
             return ControlFlow::Continue(());
         }
         bytes = 0;
-        match take_part(queue, plan, &mut batch, std::mem::take(&mut part)) {
+        match batch.admit_part(std::mem::take(&mut part), Timestamp::now()) {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {
                 failure = Some(error.into());
@@ -272,29 +242,8 @@ fn in_parts(
     if examined.unusable.is_some() {
         part.clear();
     }
-    take_part(queue, plan, &mut batch, part)?;
-    let batch_id = batch.map(|batch| batch.batch_id).unwrap_or_default();
+    batch.admit_part(part, Timestamp::now())?;
     let unusable = examined.unusable.or_else(|| rejected.map(|problem| vec![problem]));
-    let (problems, now) = (unusable.clone(), Timestamp::now());
-    queue.run_blocking("seal", move |connection| admit::seal(connection, batch_id, problems.as_deref(), now))?;
+    let batch_id = batch.seal(unusable.clone(), Timestamp::now())?;
     Ok(Admitted { batch_id, entries: examined.entries, invalid, unusable })
-}
-
-fn take_part(
-    queue: &Queue,
-    plan: &Plan,
-    batch: &mut Option<admit::Admitting>,
-    part: Vec<Admission>,
-) -> Result<(), QueueError> {
-    let (plan, known, now) = (plan.clone(), *batch, Timestamp::now());
-    let begun = queue.run_blocking("admit_part", move |connection| {
-        let begun = match known {
-            Some(begun) => begun,
-            None => admit::begin(connection, &plan, now)?,
-        };
-        admit::take_in(connection, begun.batch_id, &part, now)?;
-        Ok(begun)
-    })?;
-    *batch = Some(begun);
-    Ok(())
 }

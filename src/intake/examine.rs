@@ -24,7 +24,7 @@ use crate::{
     manifest::{self, Format, ReadError, Reading},
     problem::Problem,
     queue::{
-        admit::{Admission, CheckedFile},
+        admission::{Admission, CheckedFile},
         scratch::TemporaryStore,
     },
 };

@@ -26,7 +26,12 @@ use crate::{
         examine::{self, Opened, Rules, folder_of},
         step::{ManifestPhase, Observed, RETRY_MAX, Seen, Settings, Step, Wait, unchanged_for},
     },
-    queue::{Queue, QueueError, Reader, admit::Plan, arrivals::Arrival, identity::path_key},
+    queue::{
+        Queue, QueueError, Reader,
+        arrivals::Arrival,
+        batch::{BatchPolicy, Plan},
+        identity::path_key,
+    },
 };
 
 /// A drop that is looked into.
@@ -336,7 +341,7 @@ impl DropScanner {
         }
         let plan = self.plan(path, opened);
         let policy = Policy { on_invalid: self.config.on_invalid, wait_for_files };
-        let admitted = admit(&self.queue, &plan, opened, root, &self.rules, policy, &*self.stopped)?;
+        let admitted = admit(&self.queue, plan, opened, root, &self.rules, policy, &*self.stopped)?;
         tracing::info!(
             drop = self.config.name,
             manifest = path,
@@ -369,16 +374,18 @@ impl DropScanner {
             manifest: path.to_owned(),
             manifest_sha256: opened.sha256,
             manifest_file: kept::write(&opened.identity),
-            root: self.config.path.clone(),
-            image_root: self.config.path.clone(),
-            image_folder: folder_of(path).to_owned(),
-            receipts_dir: self.config.receipts_folder(),
-            receipt_mode: self.config.receipt_mode,
-            receipt_group: self.config.receipt_group.clone(),
-            done_dir: Some(self.config.done_folder()),
-            failed_dir: Some(self.config.failed_folder()),
-            after_success: self.config.after_success,
-            marker: self.config.done_marker.clone(),
+            policy: BatchPolicy {
+                root: self.config.path.clone(),
+                image_root: self.config.path.clone(),
+                image_folder: folder_of(path).to_owned(),
+                receipts_dir: self.config.receipts_folder(),
+                receipt_mode: self.config.receipt_mode,
+                receipt_group: self.config.receipt_group.clone(),
+                done_dir: Some(self.config.done_folder()),
+                failed_dir: Some(self.config.failed_folder()),
+                after_success: self.config.after_success,
+                marker: self.config.done_marker.clone(),
+            },
         }
     }
 

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::{
-    admit::Admission,
+    admission::Admission,
     attempt::{End, Evidence},
     claim::Recovered,
     handed_over::{Left, Try},
-    test_support::{DROP, NOW, Site, attempt, document, take},
+    test_support::{DROP, NOW, Site, attempt, document, execute, take},
 };
 use crate::job::{Creation, JobState, Waits};
 
@@ -78,11 +78,7 @@ fn settle(site: &Site, batch: i64, shelf: Option<&str>) {
 fn a_job_that_is_retried_after_its_files_were_moved_finds_them_wherever_they_lay() {
     let site = Site::new();
     let batch = site.admit("a.manifest.json", &["one"]);
-    site.queue
-        .run_blocking("a_job_that_is_retried_after_its_files_were_moved_finds_them_wherever_they_lay", |connection| {
-            Ok(connection.execute("UPDATE batch SET image_root = '/archive/scans'", [])?)
-        })
-        .unwrap();
+    execute(&site.queue, "UPDATE batch SET image_root = '/archive/scans'");
     let one = site.job("one");
     site.fail(one, "no");
     settle(&site, batch, Some("/archive/failed/2026-11-23"));

@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
     Queue, QueueError,
-    admit::{CheckedFile, signed},
+    admission::CheckedFile,
     identity::{Asked, Owner, digest_of, key_of, own, owner},
     rows,
     transition::one_job,
@@ -49,7 +49,7 @@ fn take(connection: &Connection, job_id: i64, holder: &str, files: &[(u32, Check
             .execute(params![
                 job_id,
                 position,
-                signed(file.bytes),
+                rows::signed(file.bytes),
                 file.sha256.0,
                 file.checksum.cast_signed(),
                 file.seen.map(|identity| identity.in_full()),

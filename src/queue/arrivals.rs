@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
     Queue, QueueError, Reader,
-    admit::{drop_id, text},
+    rows::{drop_id, text},
 };
 use crate::{clock::Timestamp, inbox::kept::Present};
 

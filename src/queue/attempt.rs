@@ -5,7 +5,7 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
-    Queue, QueueError, admit,
+    Queue, QueueError, rows,
     transition::{self, Change, Expected, one_job},
 };
 use crate::{
@@ -324,8 +324,8 @@ fn note(connection: &Connection, job_id: i64, attempt: &Attempt) -> Result<(), Q
             attempt.position,
             attempt.outcome,
             attempt.detail,
-            admit::signed(attempt.took_ms),
-            admit::signed(attempt.sent_bytes),
+            rows::signed(attempt.took_ms),
+            rows::signed(attempt.sent_bytes),
         ])?;
     Ok(())
 }

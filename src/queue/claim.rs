@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, params};
 
 use super::{
-    Queue, QueueError, admit,
+    Queue, QueueError,
     attempt::count_lost,
     handed_over::{Left, Try},
     rows, transition,
@@ -154,7 +154,7 @@ fn claim(connection: &Connection, holder: &str, drop_id: i64, limit: usize) -> R
         )?;
         sql.push_str(rows::JOB);
         let mut statement = connection.prepare_cached(&sql)?;
-        let mut found = statement.query(params![holder, drop_id, admit::signed(limit as u64)])?;
+        let mut found = statement.query(params![holder, drop_id, rows::signed(limit as u64)])?;
         while let Some(row) = found.next()? {
             claimed.push(rows::job(row)?);
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{Queue, QueueError, admit};
+use super::{Queue, QueueError, rows};
 use crate::clock::Timestamp;
 
 /// No wait for a quota is longer: the longest that a header can ask for.
@@ -127,7 +127,7 @@ fn created_since(
         .collect::<Result<_, _>>()?;
     let oldest = since.0.saturating_sub(i64::try_from(OUT_OF_ORDER.as_millis()).unwrap_or(i64::MAX));
     // A document rarely takes more than a handful of calls, so that a walk much longer than that is not worth it.
-    let longest = admit::signed(most.saturating_mul(64));
+    let longest = rows::signed(most.saturating_mul(64));
     let most = usize::try_from(most).unwrap_or(usize::MAX);
     let mut statement = connection.prepare(
         "SELECT id, at, operation = 'create_document' AND outcome IN ('done', 'lost'),

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, params};
 
-use super::{QueueError, Reader, rows, settle::parts};
+use super::{Queue, QueueError, Reader, rows};
 use crate::job::Place;
 
 /// A file that a batch names.
@@ -25,6 +25,21 @@ pub struct Checked {
     pub checksum: u64,
     /// Its identity, where that alone tells that it is unchanged.
     pub seen: Option<String>,
+}
+
+/// A file that was put away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Moved {
+    /// Where it was named to be: see [`path_key`](super::identity::path_key).
+    pub key: i64,
+    /// Its size when it was checked.
+    pub bytes: u64,
+    /// Its checksum when it was checked.
+    pub checksum: u64,
+    /// Where it lay, if not where it was named to be.
+    pub from: Option<Place>,
+    /// Where it lies now.
+    pub to: Place,
 }
 
 /// Entries whose files are read at once.
@@ -99,4 +114,33 @@ fn named_files(connection: &Connection, sql: &str, range: (i64, i64, i64)) -> Re
         files.push(NamedFile { path: row.get(0)?, checked, lies: rows::place(row, 4)? });
     }
     Ok(files)
+}
+
+impl Queue {
+    /// Records where files are now.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn files_moved(&self, moved: Vec<Moved>) -> Result<(), QueueError> {
+        self.run_blocking("files_moved", move |connection| record_moves(connection, &moved))
+    }
+}
+
+/// Records where files are now, for every batch that names them.
+pub(super) fn record_moves(connection: &Connection, moved: &[Moved]) -> Result<(), QueueError> {
+    let mut statement = connection.prepare_cached(
+        "UPDATE upload SET lies_root = ?1, lies_path = ?2
+          WHERE path_key = ?3 AND bytes = ?4 AND checksum = ?5 AND lies_root IS ?6 AND lies_path IS ?7",
+    )?;
+    for Moved { key, bytes, checksum, from, to } in moved {
+        let (root, path) = parts(from.as_ref());
+        let bytes = rows::signed(*bytes);
+        statement.execute(params![to.root, to.path, key, bytes, checksum.cast_signed(), root, path])?;
+    }
+    Ok(())
+}
+
+pub(super) fn parts(place: Option<&Place>) -> (Option<&str>, Option<&str>) {
+    place.map(|place| (place.root.as_str(), place.path.as_str())).unzip()
 }

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    admit::{self, Admission},
+    admission::Admission,
     attempt::{End, Evidence},
     control::{Cause, Release, Wish},
     test_support::{NOW, Site, attempt, created, document, evidence, put_off, take},
@@ -102,28 +102,14 @@ fn an_empty_or_wholly_invalid_manifest_ends_when_it_is_sealed() {
 fn a_batch_does_not_end_while_it_is_still_taken_in() {
     let place = Place::new();
     let site = &place.site;
-    let batch = site.begin("a.manifest.json");
-    let part = vec![with("one", 1, false)];
-    site.queue
-        .run_blocking("a_batch_does_not_end_while_it_is_still_taken_in", move |connection| {
-            admit::take_in(connection, batch, &part, NOW)
-        })
-        .unwrap();
+    let mut first = site.begin("a.manifest.json");
+    first.admit_part(vec![with("one", 1, false)], NOW).unwrap();
+    let batch = first.batch_id().unwrap();
     site.create(site.job("one"), "doc-1");
     assert_eq!(site.batch_state(batch), "admitting");
-    let plan = site.plan("a.manifest.json");
-    let again = site
-        .queue
-        .run_blocking("a_batch_does_not_end_while_it_is_still_taken_in", move |connection| {
-            admit::begin(connection, &plan, NOW)
-        })
-        .unwrap();
-    assert_eq!((again.batch_id, again.admitted), (batch, 1));
-    site.queue
-        .run_blocking("a_batch_does_not_end_while_it_is_still_taken_in", move |connection| {
-            admit::seal(connection, batch, None, NOW)
-        })
-        .unwrap();
+    let again = site.begin("a.manifest.json");
+    assert_eq!((again.batch_id(), again.admitted()), (Some(batch), 1));
+    again.seal(None, NOW).unwrap();
     assert_eq!(site.batch_state(batch), "ended");
 }
 

@@ -10,13 +10,14 @@
 //!
 //! Not here: what to do next with a job ([`crate::job`]), or how.
 
-pub mod admit;
+pub mod admission;
 #[cfg(test)]
 mod again_tests;
 mod anew;
 pub mod arrivals;
 pub mod attempt;
 pub mod awaited;
+pub mod batch;
 pub mod claim;
 pub mod clocks;
 pub mod control;
@@ -33,7 +34,6 @@ mod reader;
 mod rows;
 mod schema;
 pub mod scratch;
-pub mod settle;
 #[cfg(test)]
 pub(crate) mod test_support;
 mod transition;
@@ -127,7 +127,19 @@ impl Queue {
         self.writer.give_up_when_stuck();
     }
 
-    /// `step` names the commit in [`killpoint`](crate::killpoint).
+    /// Gives the writer's connection the memory that filling an empty queue with very many jobs takes; for benchmarks.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn prepare_bulk_load(&self) -> Result<(), QueueError> {
+        // SQLite walks a journal of statements that is in memory once for each statement, so that a large transaction
+        // would take quadratic time.
+        let pragmas = "PRAGMA cache_size = -1048576; PRAGMA temp_store = 1";
+        self.run_blocking("prepare_bulk_load", move |connection| Ok(connection.execute_batch(pragmas)?))
+    }
+
+    /// Runs one transaction on the writer's thread; `step` names the commit in [`killpoint`](crate::killpoint).
     async fn run<T: Send + 'static>(
         &self,
         step: &'static str,
@@ -136,12 +148,8 @@ impl Queue {
         self.writer.run(step, command).await.map_err(|error| error.about(&self.path))
     }
 
-    /// Runs a command from a thread that may block; several changes in one closure are one transaction.
-    ///
-    /// # Errors
-    ///
-    /// The closure's own, or the commit's.
-    pub fn run_blocking<T: Send + 'static>(
+    /// The same for a thread that may block.
+    fn run_blocking<T: Send + 'static>(
         &self,
         step: &'static str,
         command: impl FnMut(&Connection) -> Result<T, QueueError> + Send + 'static,

@@ -1,6 +1,6 @@
 //! Between rows and the types of [`crate::job`].
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use rusqlite::{Connection, Row};
 
@@ -115,4 +115,22 @@ pub(super) fn uploads(connection: &Connection, job_id: i64) -> Result<Vec<Upload
         });
     }
     Ok(uploads)
+}
+
+pub(super) fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+pub(super) fn json(problems: &[Problem]) -> String {
+    serde_json::to_string(problems).unwrap_or_else(|_| "[]".to_owned())
+}
+
+pub(super) fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+/// The number of a drop, made at its first use.
+pub(super) fn drop_id(connection: &Connection, name: &str) -> Result<i64, QueueError> {
+    connection.prepare_cached("INSERT OR IGNORE INTO drop_folder (name) VALUES (?1)")?.execute([name])?;
+    Ok(connection.prepare_cached("SELECT id FROM drop_folder WHERE name = ?1")?.query_row([name], |row| row.get(0))?)
 }

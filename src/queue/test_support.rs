@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use super::{
     Queue, QueueError, Reader, WhenStuck,
-    admit::{self, Admission, CheckedFile, Plan},
+    admission::{Admission, BatchAdmission, CheckedFile},
     attempt::{Attempt, End, Evidence, PutOff},
+    batch::{BatchPolicy, Plan},
     views::{Filter, jobs::JobDetail},
 };
 use crate::{
@@ -92,19 +93,11 @@ impl Site {
     }
 
     pub fn admit_entries(&self, manifest: &str, entries: Vec<Admission>) -> i64 {
-        let batch = self.begin(manifest);
-        self.queue
-            .run_blocking("admit_entries", move |connection| {
-                admit::take_in(connection, batch, &entries, NOW)?;
-                admit::seal(connection, batch, None, NOW)
-            })
-            .unwrap();
-        batch
+        self.begin(manifest).admit_whole(entries, None, NOW).unwrap()
     }
 
-    pub fn begin(&self, manifest: &str) -> i64 {
-        let plan = self.plan(manifest);
-        self.queue.run_blocking("begin", move |connection| admit::begin(connection, &plan, NOW)).unwrap().batch_id
+    pub fn begin(&self, manifest: &str) -> BatchAdmission {
+        self.queue.admission(self.plan(manifest)).unwrap()
     }
 
     pub fn plan(&self, manifest: &str) -> Plan {
@@ -115,22 +108,24 @@ impl Site {
             manifest: manifest.into(),
             manifest_sha256: Sha256([7; 32]),
             manifest_file: "1:2:3".into(),
-            image_root: root.clone(),
-            image_folder,
-            receipts_dir: root.join("receipts"),
-            receipt_mode: 0o640,
-            receipt_group: None,
-            done_dir: Some(root.join("done")),
-            failed_dir: Some(root.join("failed")),
-            marker: None,
-            after_success: AfterSuccess::Archive,
-            root,
+            policy: BatchPolicy {
+                image_root: root.clone(),
+                image_folder,
+                receipts_dir: root.join("receipts"),
+                receipt_mode: 0o640,
+                receipt_group: None,
+                done_dir: Some(root.join("done")),
+                failed_dir: Some(root.join("failed")),
+                marker: None,
+                after_success: AfterSuccess::Archive,
+                root,
+            },
         }
     }
 
     /// What is noted when the image `img/NAME` was moved into a folder.
-    pub fn moved_to(&self, shelf: &str, name: &str) -> super::settle::Moved {
-        super::settle::Moved {
+    pub fn moved_to(&self, shelf: &str, name: &str) -> super::files::Moved {
+        super::files::Moved {
             key: super::identity::path_key(&self.drop_path(), "", &format!("img/{name}")),
             bytes: 81_234,
             checksum: 0,

@@ -14,7 +14,7 @@
 
 use rusqlite::{Connection, OptionalExtension, ToSql, params, params_from_iter};
 
-use super::{QueueError, admit};
+use super::{QueueError, rows};
 use crate::{
     clock::Timestamp,
     job::{Creation, JobEvent, JobState, Waits},
@@ -176,16 +176,16 @@ pub(super) fn apply(
                 reason,
                 due,
                 attempts,
-                &admit::signed(*tried_ms),
-                &admit::signed(*file_ms),
+                &rows::signed(*tried_ms),
+                &rows::signed(*file_ms),
                 &creation.as_str(),
                 sent_at,
                 loss_answered,
             ],
         ),
         Change::GaveBack { creation } => write(GAVE_BACK, &[&creation.as_str()]),
-        Change::Refused { reason, problems } => write(ENDED_WITHOUT, &[reason, &admit::json(problems), &now.0]),
-        Change::Cancelled => write(ENDED_WITHOUT, &[&CANCELLED, &admit::json(&[]), &now.0]),
+        Change::Refused { reason, problems } => write(ENDED_WITHOUT, &[reason, &rows::json(problems), &now.0]),
+        Change::Cancelled => write(ENDED_WITHOUT, &[&CANCELLED, &rows::json(&[]), &now.0]),
         Change::Held { reason, creation } => write(HELD, &[reason, &creation.map(Creation::as_str)]),
         Change::Retried { is_absent } => write(RETRIED, &[is_absent]),
         Change::TwinCreated { remote_id } => write(TWIN_CREATED, &[remote_id, &now.0]),

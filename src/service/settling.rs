@@ -12,7 +12,7 @@ use crate::{
     closing::{self, ClosingError},
     dispatch::Signals,
     log_throttle::LogThrottle,
-    queue::{Queue, QueueError, Reader, awaited::NotNow, settle::EndedBatch},
+    queue::{Queue, QueueError, Reader, awaited::NotNow, batch::EndedBatch},
 };
 
 /// Between two tries to settle a batch whose folder or receipt makes trouble.

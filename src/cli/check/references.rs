@@ -11,7 +11,7 @@ use crate::{
     entry::Entry,
     manifest::Scratch,
     problem::Problem,
-    queue::{admit::CheckedFile, identity::content_of, scratch::TemporaryStore},
+    queue::{admission::CheckedFile, identity::content_of, scratch::TemporaryStore},
 };
 
 /// What an entry lays claim to.

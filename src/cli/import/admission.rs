@@ -20,7 +20,10 @@ use crate::{
         admit::{AdmitError, Policy, admit},
         examine::{self, Rules, folder_of},
     },
-    queue::{Queue, admit::Plan},
+    queue::{
+        Queue,
+        batch::{BatchPolicy, Plan},
+    },
 };
 
 /// While a large manifest is taken in, how often workers are notified that there may be more of it.
@@ -128,16 +131,18 @@ impl Importer {
             manifest: target.manifest.clone(),
             manifest_sha256: opened.sha256,
             manifest_file: kept::write(&opened.identity),
-            root: target.root.clone(),
-            image_root: image_root.clone(),
-            image_folder,
-            receipts_dir,
-            receipt_mode: self.receipt_mode,
-            receipt_group: self.receipt_group.clone(),
-            done_dir: self.archive_to.as_ref().map(|folder| folder.join("done")),
-            failed_dir: self.archive_to.as_ref().map(|folder| folder.join("failed")),
-            marker: None,
-            after_success: if self.archive_to.is_some() { AfterSuccess::Archive } else { AfterSuccess::Keep },
+            policy: BatchPolicy {
+                root: target.root.clone(),
+                image_root: image_root.clone(),
+                image_folder,
+                receipts_dir,
+                receipt_mode: self.receipt_mode,
+                receipt_group: self.receipt_group.clone(),
+                done_dir: self.archive_to.as_ref().map(|folder| folder.join("done")),
+                failed_dir: self.archive_to.as_ref().map(|folder| folder.join("failed")),
+                marker: None,
+                after_success: if self.archive_to.is_some() { AfterSuccess::Archive } else { AfterSuccess::Keep },
+            },
         };
         let images = Root::open(&image_root)?;
         let policy = Policy { on_invalid: self.on_invalid, wait_for_files: false };
@@ -150,7 +155,7 @@ impl Importer {
             }
             stopped()
         };
-        match admit(queue, &plan, &mut opened, &images, &self.rules, policy, &nudge) {
+        match admit(queue, plan, &mut opened, &images, &self.rules, policy, &nudge) {
             Ok(admitted) => {
                 tracing::info!(
                     manifest = target.manifest,

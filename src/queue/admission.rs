@@ -3,56 +3,23 @@
 //! A small manifest is one transaction. A large one comes in parts, each a transaction, and the batch remembers how
 //! far it came, so that a crash in the middle neither loses nor doubles an entry.
 
-use std::path::{Path, PathBuf};
+use std::{path::Path, sync::Arc};
 
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
     Queue, QueueError,
+    batch::{self, Plan},
     identity::{Fate, content_of, fate, key_of, own, owner, path_key},
-    transition,
+    rows::{drop_id, json, signed, text},
 };
 use crate::{
     clock::Timestamp,
-    config::AfterSuccess,
     entry::{Content, Entry, EntryKind, Sha256},
     inbox::beneath::Identity,
     job::{Declared, JobState},
     problem::Problem,
 };
-
-/// A manifest that is to be taken in, and how it will be settled.
-#[derive(Debug, Clone)]
-pub struct Plan {
-    /// The drop's name.
-    pub drop: String,
-    /// The manifest's path, relative to `root`.
-    pub manifest: String,
-    /// Its digest.
-    pub manifest_sha256: Sha256,
-    /// The identity of its file, as text: see [`crate::inbox::kept`].
-    pub manifest_file: String,
-    /// The drop's folder.
-    pub root: PathBuf,
-    /// The folder beneath which images are opened; the same as `root` unless an import says otherwise.
-    pub image_root: PathBuf,
-    /// Where the manifest's paths start, relative to `image_root`; empty for the root itself.
-    pub image_folder: String,
-    /// Where the receipt goes.
-    pub receipts_dir: PathBuf,
-    /// The receipt's permissions.
-    pub receipt_mode: u32,
-    /// The group that the receipt is for, where it is for another one than the process's.
-    pub receipt_group: Option<String>,
-    /// Where files go when all is well; `None` leaves them.
-    pub done_dir: Option<PathBuf>,
-    /// Where files go when something is not well; `None` leaves them.
-    pub failed_dir: Option<PathBuf>,
-    /// What becomes of the files when all is well.
-    pub after_success: AfterSuccess,
-    /// What is added to the manifest's name to name its done marker, where the drop has one.
-    pub marker: Option<String>,
-}
 
 /// What was found out about one file of an entry.
 #[derive(Debug, Clone, Copy)]
@@ -94,111 +61,120 @@ pub enum Admission {
     },
 }
 
-/// A batch that is being taken in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Admitting {
-    /// Its number.
-    pub batch_id: i64,
-    /// How many of its entries are in already.
-    pub admitted: u64,
+/// A manifest on its way into the queue, at once or in parts; see [`Queue::admission`].
+pub struct BatchAdmission {
+    queue: Queue,
+    plan: Arc<Plan>,
+    /// Its number, and how many of its entries are in, once the first part is.
+    begun: Option<(i64, u64)>,
 }
 
-/// The number of a drop, made at its first use.
-pub(super) fn drop_id(connection: &Connection, name: &str) -> Result<i64, QueueError> {
-    connection.prepare_cached("INSERT OR IGNORE INTO drop_folder (name) VALUES (?1)")?.execute([name])?;
-    Ok(connection.prepare_cached("SELECT id FROM drop_folder WHERE name = ?1")?.query_row([name], |row| row.get(0))?)
-}
-
-/// Starts a batch, or finds the one that a crash left half taken in.
-///
-/// # Errors
-///
-/// Those of the database.
-pub fn begin(connection: &Connection, plan: &Plan, now: Timestamp) -> Result<Admitting, QueueError> {
-    if let Some(half) = half_taken(connection, plan)? {
-        return Ok(half);
+impl BatchAdmission {
+    /// What is taken in, and how.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        &self.plan
     }
-    let drop_id = drop_id(connection, &plan.drop)?;
-    connection
-        .prepare_cached(
-            "INSERT INTO batch (drop_id, manifest, manifest_sha256, manifest_file, root, image_root, image_folder,
-                                receipts_dir, receipt_mode, done_dir, failed_dir, after_success, state, received_at,
-                                marker, receipt_group)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, 'admitting', ?13, ?14, ?15)",
-        )?
-        .execute(params![
-            drop_id,
-            plan.manifest,
-            plan.manifest_sha256.0,
-            plan.manifest_file,
-            text(&plan.root),
-            text(&plan.image_root),
-            plan.image_folder,
-            text(&plan.receipts_dir),
-            plan.receipt_mode,
-            plan.done_dir.as_deref().map(text),
-            plan.failed_dir.as_deref().map(text),
-            plan.after_success.as_str(),
-            now.0,
-            plan.marker,
-            plan.receipt_group,
-        ])?;
-    let batch_id = connection.last_insert_rowid();
-    connection
-        .prepare_cached("DELETE FROM arrival WHERE drop_id = ?1 AND manifest = ?2")?
-        .execute(params![drop_id, plan.manifest])?;
-    Ok(Admitting { batch_id, admitted: 0 })
+
+    /// The batch, where a part is in.
+    #[must_use]
+    pub fn batch_id(&self) -> Option<i64> {
+        self.begun.map(|(batch_id, _)| batch_id)
+    }
+
+    /// How many of the manifest's entries are in.
+    #[must_use]
+    pub fn admitted(&self) -> u64 {
+        self.begun.map_or(0, |(_, admitted)| admitted)
+    }
+
+    /// Whether any of its entries has become a job.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn has_jobs(&self) -> Result<bool, QueueError> {
+        let Some(batch_id) = self.batch_id() else { return Ok(false) };
+        self.queue.run_blocking("has_jobs", move |connection| {
+            Ok(connection
+                .prepare_cached("SELECT EXISTS (SELECT 1 FROM job WHERE batch_id = ?1)")?
+                .query_row([batch_id], |row| row.get(0))?)
+        })
+    }
+
+    /// Takes the next entries in; the first part makes the batch.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn admit_part(&mut self, part: Vec<Admission>, now: Timestamp) -> Result<(), QueueError> {
+        let (plan, begun) = (Arc::clone(&self.plan), self.begun);
+        let begun = self.queue.run_blocking("admit_part", move |connection| {
+            let (batch_id, admitted) = match begun {
+                Some(begun) => begun,
+                None => (batch::begin(connection, &plan, now)?, 0),
+            };
+            take_in(connection, batch_id, &part, now)?;
+            Ok((batch_id, admitted + part.len() as u64))
+        })?;
+        self.begun = Some(begun);
+        Ok(())
+    }
+
+    /// Ends the taking in: all of the manifest's entries are in, or `problems` says why none is. Returns the batch.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database; [`QueueError::Gone`] where no part is in.
+    pub fn seal(self, problems: Option<Vec<Problem>>, now: Timestamp) -> Result<i64, QueueError> {
+        let batch_id = self.batch_id().ok_or(QueueError::Gone { what: "batch", id: 0 })?;
+        self.queue
+            .run_blocking("seal", move |connection| batch::seal(connection, batch_id, problems.as_deref(), now))?;
+        Ok(batch_id)
+    }
+
+    /// Takes in a whole manifest of which nothing is in yet, and seals it, in one transaction. Returns the batch.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn admit_whole(
+        self,
+        entries: Vec<Admission>,
+        problems: Option<Vec<Problem>>,
+        now: Timestamp,
+    ) -> Result<i64, QueueError> {
+        let plan = self.plan;
+        self.queue.run_blocking("admit_whole", move |connection| {
+            let batch_id = batch::begin(connection, &plan, now)?;
+            take_in(connection, batch_id, &entries, now)?;
+            batch::seal(connection, batch_id, problems.as_deref(), now)?;
+            Ok(batch_id)
+        })
+    }
 }
 
 /// The batch of this very manifest that a crash left half taken in, if there is one.
-///
-/// # Errors
-///
-/// Those of the database.
-pub fn half_taken(connection: &Connection, plan: &Plan) -> Result<Option<Admitting>, QueueError> {
+fn half_taken(connection: &Connection, plan: &Plan) -> Result<Option<(i64, u64)>, QueueError> {
     Ok(connection
         .prepare_cached(
             "SELECT batch.id, admitted FROM batch JOIN drop_folder ON drop_folder.id = drop_id
               WHERE name = ?1 AND manifest = ?2 AND manifest_sha256 = ?3 AND root = ?4 AND state = 'admitting'",
         )?
-        .query_row(params![plan.drop, plan.manifest, plan.manifest_sha256.0, text(&plan.root)], |row| {
-            Ok(Admitting { batch_id: row.get(0)?, admitted: row.get::<_, i64>(1)?.try_into().unwrap_or(0) })
+        .query_row(params![plan.drop, plan.manifest, plan.manifest_sha256.0, text(&plan.policy.root)], |row| {
+            Ok((row.get(0)?, row.get::<_, i64>(1)?.try_into().unwrap_or(0)))
         })
         .optional()?)
 }
 
-/// Whether anything of a batch has become a job.
-///
-/// # Errors
-///
-/// Those of the database.
-pub fn has_jobs(connection: &Connection, batch_id: i64) -> Result<bool, QueueError> {
-    Ok(connection
-        .prepare_cached("SELECT EXISTS (SELECT 1 FROM job WHERE batch_id = ?1)")?
-        .query_row([batch_id], |row| row.get(0))?)
-}
-
-pub(super) fn text(path: &Path) -> String {
-    path.to_string_lossy().into_owned()
-}
-
-/// Takes entries into a batch, in order. Run in one transaction.
-///
-/// # Errors
-///
-/// Those of the database.
-pub fn take_in(
-    connection: &Connection,
-    batch_id: i64,
-    admissions: &[Admission],
-    now: Timestamp,
-) -> Result<(), QueueError> {
+/// Takes entries into a batch, in order.
+fn take_in(connection: &Connection, batch_id: i64, admissions: &[Admission], now: Timestamp) -> Result<(), QueueError> {
     let (drop_id, image_root, image_folder) = connection
         .prepare_cached("SELECT drop_id, image_root, image_folder FROM batch WHERE id = ?1 AND state = 'admitting'")?
         .query_row([batch_id], |row| Ok((row.get(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?)))
         .optional()?
         .ok_or(QueueError::Gone { what: "batch", id: batch_id })?;
-    let place = Place { batch_id, drop_id, image_root: Path::new(&image_root), image_folder: &image_folder };
+    let place = Context { batch_id, drop_id, image_root: Path::new(&image_root), image_folder: &image_folder };
     let mut open = 0_i64;
     for admission in admissions {
         match admission {
@@ -230,7 +206,7 @@ pub fn take_in(
     if changed == 1 { Ok(()) } else { Err(QueueError::Gone { what: "batch", id: batch_id }) }
 }
 
-struct Place<'a> {
+struct Context<'a> {
     batch_id: i64,
     drop_id: i64,
     image_root: &'a Path,
@@ -240,7 +216,7 @@ struct Place<'a> {
 /// Makes the job of one entry; returns whether it is still to be worked on.
 fn insert(
     connection: &Connection,
-    place: &Place<'_>,
+    place: &Context<'_>,
     entry: &Entry,
     files: &[CheckedFile],
     now: Timestamp,
@@ -328,35 +304,19 @@ fn insert(
     Ok(!state.has_ended())
 }
 
-pub(super) fn signed(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-pub(super) fn json(problems: &[Problem]) -> String {
-    serde_json::to_string(problems).unwrap_or_else(|_| "[]".to_owned())
-}
-
-/// Ends the taking in: all of the manifest's entries are in the batch, or `problems` says why none is.
-///
-/// # Errors
-///
-/// Those of the database.
-pub fn seal(
-    connection: &Connection,
-    batch_id: i64,
-    problems: Option<&[Problem]>,
-    now: Timestamp,
-) -> Result<(), QueueError> {
-    let changed = connection
-        .prepare_cached("UPDATE batch SET state = 'open', problems = ?2 WHERE id = ?1 AND state = 'admitting'")?
-        .execute(params![batch_id, problems.map(json)])?;
-    if changed != 1 {
-        return Err(QueueError::Gone { what: "batch", id: batch_id });
-    }
-    transition::end_batch_if_empty(connection, batch_id, now)
-}
-
 impl Queue {
+    /// Begins to take a manifest in, or to go on where a crash cut that off. Nothing is changed yet.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn admission(&self, plan: Plan) -> Result<BatchAdmission, QueueError> {
+        let plan = Arc::new(plan);
+        let theirs = Arc::clone(&plan);
+        let begun = self.run_blocking("half_taken", move |connection| half_taken(connection, &theirs))?;
+        Ok(BatchAdmission { queue: self.clone(), plan, begun })
+    }
+
     /// The batches of a drop that a crash left half taken in, with their manifests.
     ///
     /// # Errors
@@ -395,7 +355,7 @@ impl Queue {
                 paths: Vec::new(),
             };
             take_in(connection, batch_id, &[rest], now)?;
-            seal(connection, batch_id, None, now)
+            batch::seal(connection, batch_id, None, now)
         })
     }
 }

@@ -1,0 +1,284 @@
+//! The life of a batch: taken in, open, ended, its receipt published, its files moved, closed.
+//!
+//! Each step is recorded when it is done, and the receipt's name before it is written, so that a crash between any two
+//! of them is finished at the next start and done once.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, Row, params, params_from_iter, types::Value};
+
+use super::{
+    Queue, QueueError,
+    files::{self, Moved},
+    rows::{self, text},
+    transition,
+};
+use crate::{clock::Timestamp, config::AfterSuccess, entry::Sha256, job::Place, problem::Problem};
+
+/// Where a batch's files are and how it is settled: fixed when it is taken in, so that a process with another configuration
+/// settles it alike.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchPolicy {
+    /// The drop's folder.
+    pub root: PathBuf,
+    /// The folder beneath which images are opened; the same as `root` unless an import says otherwise.
+    pub image_root: PathBuf,
+    /// Where the manifest's paths start, relative to `image_root`; empty for the root itself.
+    pub image_folder: String,
+    /// Where the receipt goes.
+    pub receipts_dir: PathBuf,
+    /// The receipt's permissions.
+    pub receipt_mode: u32,
+    /// The group that the receipt is for, where it is for another one than the process's.
+    pub receipt_group: Option<String>,
+    /// Where files go when all is well; `None` leaves them.
+    pub done_dir: Option<PathBuf>,
+    /// Where files go when something is not well; `None` leaves them.
+    pub failed_dir: Option<PathBuf>,
+    /// What becomes of the files when all is well.
+    pub after_success: AfterSuccess,
+    /// What is added to the manifest's name to name its done marker, where the drop has one.
+    pub marker: Option<String>,
+}
+
+/// The columns of [`BatchPolicy`], in the order of [`BatchPolicy::read`] and [`BatchPolicy::values`].
+const POLICY: &str = "root, image_root, image_folder, receipts_dir, receipt_mode, receipt_group, done_dir, failed_dir, \
+                      after_success, marker";
+
+impl BatchPolicy {
+    fn read(row: &Row<'_>, first: usize) -> Result<Self, QueueError> {
+        let path = |column: usize| row.get::<_, String>(first + column).map(PathBuf::from);
+        let folder =
+            |column: usize| Ok::<_, QueueError>(row.get::<_, Option<String>>(first + column)?.map(PathBuf::from));
+        let after: String = row.get(first + 8)?;
+        Ok(Self {
+            root: path(0)?,
+            image_root: path(1)?,
+            image_folder: row.get(first + 2)?,
+            receipts_dir: path(3)?,
+            receipt_mode: row.get(first + 4)?,
+            receipt_group: row.get(first + 5)?,
+            done_dir: folder(6)?,
+            failed_dir: folder(7)?,
+            after_success: AfterSuccess::parse(&after).ok_or_else(|| rows::unreadable("after_success", &after))?,
+            marker: row.get(first + 9)?,
+        })
+    }
+
+    fn values(&self) -> [Value; 10] {
+        let folder = |folder: &Option<PathBuf>| folder.as_deref().map(text).into();
+        [
+            text(&self.root).into(),
+            text(&self.image_root).into(),
+            self.image_folder.clone().into(),
+            text(&self.receipts_dir).into(),
+            self.receipt_mode.into(),
+            self.receipt_group.clone().into(),
+            folder(&self.done_dir),
+            folder(&self.failed_dir),
+            self.after_success.as_str().to_owned().into(),
+            self.marker.clone().into(),
+        ]
+    }
+}
+
+/// A manifest that is to be taken in, and how it will be settled.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The drop's name.
+    pub drop: String,
+    /// The manifest's path, relative to the policy's root.
+    pub manifest: String,
+    /// Its digest.
+    pub manifest_sha256: Sha256,
+    /// The identity of its file, as text: see [`crate::inbox::kept`].
+    pub manifest_file: String,
+    /// How it will be settled.
+    pub policy: BatchPolicy,
+}
+
+/// A batch whose jobs have all ended, as whoever settles it needs it.
+#[derive(Debug, Clone)]
+pub struct EndedBatch {
+    /// Its number.
+    pub id: i64,
+    /// The drop's name.
+    pub drop: String,
+    /// The manifest's path relative to the policy's root.
+    pub manifest: String,
+    /// The manifest's digest.
+    pub manifest_sha256: Sha256,
+    /// The identity of the manifest's file.
+    pub manifest_file: String,
+    /// How it is settled.
+    pub policy: BatchPolicy,
+    /// Why the manifest itself is unusable, if it is.
+    pub problems: Option<Vec<Problem>>,
+    /// When it was taken in.
+    pub received_at: Timestamp,
+    /// When its last job ended.
+    pub finished_at: Timestamp,
+    /// The receipt's name, once it is chosen.
+    pub receipt: Option<String>,
+    /// Whether the receipt is published.
+    pub published: bool,
+    /// Where the manifest is, if it was put away and its batch opened again.
+    pub lies: Option<Place>,
+}
+
+impl EndedBatch {
+    /// A path as the folder that is trusted and what lies beneath it, where strangers may have put links.
+    #[must_use]
+    pub fn place_of(&self, path: &Path) -> Option<Place> {
+        let BatchPolicy { root, image_root, done_dir, failed_dir, .. } = &self.policy;
+        let folders = [Some(root), Some(image_root), done_dir.as_ref(), failed_dir.as_ref()];
+        let (root, beneath) =
+            folders.into_iter().flatten().find_map(|root| Some((root, path.strip_prefix(root).ok()?)))?;
+        Some(Place { root: root.to_str()?.to_owned(), path: beneath.to_str()?.to_owned() })
+    }
+}
+
+const ENDED: &str = "batch.id, drop_folder.name, manifest, manifest_sha256, manifest_file, problems, received_at, \
+                     finished_at, receipt, state, lies_root, lies_path";
+
+fn ended(row: &Row<'_>) -> Result<EndedBatch, QueueError> {
+    let problems: Option<String> = row.get(5)?;
+    Ok(EndedBatch {
+        id: row.get(0)?,
+        drop: row.get(1)?,
+        manifest: row.get(2)?,
+        manifest_sha256: rows::digest(&row.get::<_, Vec<u8>>(3)?)?,
+        manifest_file: row.get(4)?,
+        problems: problems.map(|text| rows::problems(&text)),
+        received_at: Timestamp(row.get(6)?),
+        finished_at: Timestamp(row.get::<_, Option<i64>>(7)?.unwrap_or_default()),
+        receipt: row.get(8)?,
+        published: row.get::<_, String>(9)? == "published",
+        lies: rows::place(row, 10)?,
+        policy: BatchPolicy::read(row, 12)?,
+    })
+}
+
+/// Makes the batch of a manifest that is about to be taken in, and returns its number.
+pub(super) fn begin(connection: &Connection, plan: &Plan, now: Timestamp) -> Result<i64, QueueError> {
+    let drop_id = rows::drop_id(connection, &plan.drop)?;
+    let sql = format!(
+        "INSERT INTO batch (state, drop_id, manifest, manifest_sha256, manifest_file, received_at, {POLICY})
+         VALUES ('admitting', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    );
+    let own: [Value; 5] = [
+        drop_id.into(),
+        plan.manifest.clone().into(),
+        plan.manifest_sha256.0.to_vec().into(),
+        plan.manifest_file.clone().into(),
+        now.0.into(),
+    ];
+    connection.prepare_cached(&sql)?.execute(params_from_iter(own.into_iter().chain(plan.policy.values())))?;
+    let batch_id = connection.last_insert_rowid();
+    connection
+        .prepare_cached("DELETE FROM arrival WHERE drop_id = ?1 AND manifest = ?2")?
+        .execute(params![drop_id, plan.manifest])?;
+    Ok(batch_id)
+}
+
+/// Ends the taking in: all of the manifest's entries are in the batch, or `problems` says why none is.
+pub(super) fn seal(
+    connection: &Connection,
+    batch_id: i64,
+    problems: Option<&[Problem]>,
+    now: Timestamp,
+) -> Result<(), QueueError> {
+    let sql = "UPDATE batch SET state = 'open', problems = ?2 WHERE id = ?1 AND state = 'admitting'";
+    change(connection, batch_id, sql, &problems.map(rows::json))?;
+    transition::end_batch_if_empty(connection, batch_id, now)
+}
+
+impl Queue {
+    /// Up to `limit` batches that are to be settled, oldest first, after number `after`.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn to_settle(&self, after: i64, limit: u32) -> Result<Vec<EndedBatch>, QueueError> {
+        self.run_blocking("to_settle", move |connection| {
+            let sql = format!(
+                "SELECT {ENDED}, {POLICY} FROM batch JOIN drop_folder ON drop_folder.id = batch.drop_id
+                  WHERE state IN ('ended', 'published') AND state <> 'closed' AND batch.id > ?1
+                  ORDER BY batch.id LIMIT ?2"
+            );
+            let mut statement = connection.prepare_cached(&sql)?;
+            let mut found = statement.query(params![after, limit])?;
+            let mut batches = Vec::new();
+            while let Some(row) = found.next()? {
+                batches.push(ended(row)?);
+            }
+            Ok(batches)
+        })
+    }
+
+    /// Notes the name that a receipt will have, before it is written.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn name_receipt(&self, batch_id: i64, name: String) -> Result<(), QueueError> {
+        self.run_blocking("name_receipt", move |connection| {
+            change(connection, batch_id, "UPDATE batch SET receipt = ?2 WHERE id = ?1 AND state = 'ended'", &name)
+        })
+    }
+
+    /// Notes that the receipt is on disk.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn receipt_published(&self, batch_id: i64) -> Result<(), QueueError> {
+        self.run_blocking("receipt_published", move |connection| {
+            let sql = "UPDATE batch SET state = 'published', trouble = ?2 WHERE id = ?1 AND state = 'ended'";
+            change(connection, batch_id, sql, &None::<String>)
+        })
+    }
+
+    /// Notes that the files are where they belong: `shelf` is the dated folder that they were moved into, if any,
+    /// `manifest` where the manifest lies in it, and `moved` are the files whose new place is not noted yet.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn batch_closed(
+        &self,
+        batch_id: i64,
+        shelf: Option<String>,
+        manifest: Option<Place>,
+        moved: Vec<Moved>,
+    ) -> Result<(), QueueError> {
+        self.run_blocking("batch_closed", move |connection| {
+            files::record_moves(connection, &moved)?;
+            let (root, path) = files::parts(manifest.as_ref());
+            let changed = connection
+                .prepare_cached(
+                    "UPDATE batch SET state = 'closed', trouble = NULL, shelf = ?2, lies_root = ?3, lies_path = ?4
+                      WHERE id = ?1 AND state = 'published'",
+                )?
+                .execute(params![batch_id, shelf, root, path])?;
+            if changed == 1 { Ok(()) } else { Err(QueueError::Gone { what: "batch", id: batch_id }) }
+        })
+    }
+
+    /// Notes what keeps a batch from being settled, for `status` and `why`.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn batch_trouble(&self, batch_id: i64, trouble: String) -> Result<(), QueueError> {
+        self.run_blocking("batch_trouble", move |connection| {
+            let sql = "UPDATE batch SET trouble = ?2 WHERE id = ?1 AND state <> 'closed'";
+            change(connection, batch_id, sql, &trouble)
+        })
+    }
+}
+
+fn change(connection: &Connection, batch_id: i64, sql: &str, value: &dyn rusqlite::ToSql) -> Result<(), QueueError> {
+    let changed = connection.prepare_cached(sql)?.execute(params![batch_id, value])?;
+    if changed == 1 { Ok(()) } else { Err(QueueError::Gone { what: "batch", id: batch_id }) }
+}
