@@ -71,7 +71,7 @@ pub struct Settled {
     pub status: BatchStatus,
     /// How its entries ended.
     pub counts: Counts,
-    /// Where its receipt lies.
+    /// Where its receipt is.
     pub receipt: PathBuf,
 }
 
@@ -148,7 +148,7 @@ fn receipt_place(batch: &EndedBatch, entries: u64, access: Access) -> Result<(Fo
     let below = batch.policy.receipts_dir.join(parent_of(&batch.manifest));
     let folder = match Root::open(&batch.policy.root) {
         Ok(root) => shelf::folder_for(&root, &below, access),
-        // The drop may be gone for good; a receipt that lies elsewhere can still be written.
+        // The drop may be gone for good; a receipt elsewhere can still be written.
         Err(_) if !below.starts_with(&batch.policy.root) => Folder::create_for(&below, access),
         Err(source) => return Err(ClosingError::Folder { path: batch.policy.root.clone(), source }),
     };

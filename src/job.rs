@@ -252,8 +252,8 @@ pub struct Upload {
     pub remote_id: Option<String>,
     /// How often its answer was lost.
     pub lost: u32,
-    /// Where the file lies, if it was put away and is to be sent after all.
-    pub lies: Option<Place>,
+    /// Where the file is, if it was moved and is to be sent after all.
+    pub moved_to: Option<Place>,
 }
 
 /// What a manifest declares of a file, so that no other content may take its place.
@@ -279,7 +279,7 @@ impl Declared {
     }
 }
 
-/// Where a file lies that was put away.
+/// Where a file is that was moved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     /// An absolute folder that is trusted.
@@ -439,7 +439,7 @@ mod tests {
             checksum: 0,
             remote_id: remote_id.map(str::to_owned),
             lost: 0,
-            lies: None,
+            moved_to: None,
             declared: Declared::default(),
         }
     }

@@ -388,7 +388,7 @@ mod tests {
                 checksum: 0,
                 remote_id: Some("5d1c".into()),
                 lost: 0,
-                lies: None,
+                moved_to: None,
                 declared: crate::job::Declared::default(),
             }],
         }

@@ -93,7 +93,7 @@ fn one(queue: &Queue, reader: &Reader, batch: &Purgeable) -> Result<Option<u64>,
     let mut removed = 0;
     reader.files(batch.id, |files| {
         for file in files {
-            let (Some(place), Some(checked)) = (&file.lies, &file.checked) else { continue };
+            let (Some(place), Some(checked)) = (&file.moved_to, &file.checked) else { continue };
             let key = path_key(Path::new(&batch.image_root), &batch.image_folder, &file.path);
             if is_in_done(place) && !reader.is_unpurged_elsewhere(batch.id, key, place)? {
                 // Read it, whatever its times say.
@@ -108,7 +108,7 @@ fn one(queue: &Queue, reader: &Reader, batch: &Purgeable) -> Result<Option<u64>,
         }
         Ok::<_, ClosingError>(())
     })?;
-    if let Some(place) = batch.manifest_lies.as_ref().filter(|place| is_in_done(place)) {
+    if let Some(place) = batch.manifest_moved_to.as_ref().filter(|place| is_in_done(place)) {
         if let Some(marker) = &batch.marker {
             let place = Place { path: format!("{}{marker}", place.path), ..place.clone() };
             removed += u64::from(remove(&place, &batch.done_dir, |root| {

@@ -100,8 +100,8 @@ impl Mover<'_> {
         let moving = self.queue.awaited().about_to_move(&batch.drop, &keys).map_err(ClosingError::NotNow)?;
         let mut touched = BTreeSet::new();
         for (file, key) in files.iter().zip(keys) {
-            let is_named = (file.lies.is_none() && moving.is_named(key))
-                || self.reader.is_still_named(batch.id, key, file.lies.as_ref())?;
+            let is_named = (file.moved_to.is_none() && moving.is_named(key))
+                || self.reader.is_still_named(batch.id, key, file.moved_to.as_ref())?;
             if !is_named {
                 self.file(file, key, &mut touched)?;
             }
@@ -120,7 +120,7 @@ impl Mover<'_> {
     fn file(&mut self, file: &NamedFile, key: i64, touched: &mut BTreeSet<PathBuf>) -> Result<(), ClosingError> {
         let (batch, seed, shelf) = (self.batch, self.queue.seed(), self.shelf);
         let own_path = join(&batch.policy.image_folder, &file.path);
-        let (folder, path) = match &file.lies {
+        let (folder, path) = match &file.moved_to {
             Some(place) => (Path::new(&place.root), place.path.as_str()),
             None => (batch.policy.image_root.as_path(), own_path.as_str()),
         };
@@ -163,7 +163,7 @@ impl Mover<'_> {
     fn moved(&self, file: &NamedFile, key: i64, to: &Path) -> Option<Moved> {
         let checked = file.checked.as_ref()?;
         let to = self.batch.place_of(to)?;
-        Some(Moved { key, bytes: checked.bytes, checksum: checked.checksum, from: file.lies.clone(), to })
+        Some(Moved { key, bytes: checked.bytes, checksum: checked.checksum, from: file.moved_to.clone(), to })
     }
 
     /// Puts the done marker away. Before the manifest: a marker that stayed would speak for the next one of this name.
@@ -187,7 +187,7 @@ impl Mover<'_> {
     fn manifest(&mut self) -> Result<Option<Place>, ClosingError> {
         let (batch, shelf) = (self.batch, self.shelf);
         let expected = kept::read(&batch.manifest_file);
-        let (folder, path) = match &batch.lies {
+        let (folder, path) = match &batch.moved_to {
             Some(place) => (Path::new(&place.root), place.path.as_str()),
             None => (batch.policy.root.as_path(), batch.manifest.as_str()),
         };
@@ -205,7 +205,7 @@ impl Mover<'_> {
             PutAway::Moved { to } => batch.place_of(&to),
             // A crash came between the moving and its record; the name that it was to get is nearly always the one.
             PutAway::Missing => batch.place_of(&shelf.join(&batch.manifest)),
-            PutAway::Replaced => batch.lies.clone(),
+            PutAway::Replaced => batch.moved_to.clone(),
         })
     }
 }

@@ -219,7 +219,7 @@ fn first(problems: Vec<Problem>, path: &str, say: impl FnOnce(Problem) -> Anew) 
 
 /// The folder that a file lies beneath, and the way to it.
 fn place_of(job: &Job, upload: &Upload) -> (PathBuf, String) {
-    match &upload.lies {
+    match &upload.moved_to {
         Some(place) => (PathBuf::from(&place.root), place.path.clone()),
         None => (PathBuf::from(&job.image_root), join(&job.image_folder, &upload.path)),
     }
@@ -248,7 +248,7 @@ mod tests {
             declared,
             remote_id: None,
             lost: 0,
-            lies: None,
+            moved_to: None,
         };
         Job {
             id: 1,

@@ -83,8 +83,8 @@ fn a_job_that_is_retried_after_its_files_were_moved_finds_them_wherever_they_lay
     site.fail(one, "no");
     settle(&site, batch, Some("/archive/failed/2026-11-23"));
     assert!(site.queue.retry(one, NOW).unwrap().done);
-    let lies = site.claim(one).uploads.remove(0).lies.unwrap();
-    assert_eq!((lies.root.as_str(), lies.path.as_str()), ("/archive/failed/2026-11-23", "img/one.png"));
+    let place = site.claim(one).uploads.remove(0).moved_to.unwrap();
+    assert_eq!((place.root.as_str(), place.path.as_str()), ("/archive/failed/2026-11-23", "img/one.png"));
 }
 
 #[test]

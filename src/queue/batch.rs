@@ -123,7 +123,7 @@ pub struct EndedBatch {
     /// Whether the receipt is published.
     pub published: bool,
     /// Where the manifest is, if it was put away and its batch opened again.
-    pub lies: Option<Place>,
+    pub moved_to: Option<Place>,
 }
 
 impl EndedBatch {
@@ -154,7 +154,7 @@ fn ended(row: &Row<'_>) -> Result<EndedBatch, QueueError> {
         finished_at: Timestamp(row.get::<_, Option<i64>>(7)?.unwrap_or_default()),
         receipt: row.get(8)?,
         published: row.get::<_, String>(9)? == "published",
-        lies: rows::place(row, 10)?,
+        moved_to: rows::place(row, 10)?,
         policy: BatchPolicy::read(row, 12)?,
     })
 }

@@ -12,8 +12,8 @@ pub struct NamedFile {
     pub path: String,
     /// What it was when it was checked; `None` of an entry that never became a job.
     pub checked: Option<Checked>,
-    /// Where it lies, if it was put away and its batch opened again.
-    pub lies: Option<Place>,
+    /// Where it is, if it was moved and its batch opened again.
+    pub moved_to: Option<Place>,
 }
 
 /// What a file was when it was checked.
@@ -27,7 +27,7 @@ pub struct Checked {
     pub seen: Option<String>,
 }
 
-/// A file that was put away.
+/// A file that was moved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Moved {
     /// Where it was named to be: see [`path_key`](super::identity::path_key).
@@ -36,9 +36,9 @@ pub struct Moved {
     pub bytes: u64,
     /// Its checksum when it was checked.
     pub checksum: u64,
-    /// Where it lay, if not where it was named to be.
+    /// Where it was, if not where it was named to be.
     pub from: Option<Place>,
-    /// Where it lies now.
+    /// Where it is now.
     pub to: Place,
 }
 
@@ -68,15 +68,15 @@ impl Reader {
         Ok(())
     }
 
-    /// Whether this file, which is where it was named to be or at `lies`, is named by a batch other than `batch_id` that
+    /// Whether this file, which is where it was named to be or at `moved_to`, is named by a batch other than `batch_id` that
     /// is not closed.
     pub(crate) fn is_still_named(
         &self,
         batch_id: i64,
         path_key: i64,
-        lies: Option<&Place>,
+        moved_to: Option<&Place>,
     ) -> Result<bool, QueueError> {
-        let (root, path) = parts(lies);
+        let (root, path) = parts(moved_to);
         Ok(self
             .connection
             .prepare_cached(
@@ -111,7 +111,7 @@ fn named_files(connection: &Connection, sql: &str, range: (i64, i64, i64)) -> Re
         let checked = bytes.and_then(|bytes| bytes.try_into().ok()).zip(checksum.map(i64::cast_unsigned));
         let seen = row.get(3)?;
         let checked = checked.map(|(bytes, checksum)| Checked { bytes, checksum, seen });
-        files.push(NamedFile { path: row.get(0)?, checked, lies: rows::place(row, 4)? });
+        files.push(NamedFile { path: row.get(0)?, checked, moved_to: rows::place(row, 4)? });
     }
     Ok(files)
 }

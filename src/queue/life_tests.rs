@@ -242,8 +242,8 @@ fn retry_opens_the_batch_again_where_its_files_are_now() {
     assert_eq!(site.batch_state(batch), "open");
     place.check();
     let claimed = site.claim(two);
-    let lies = claimed.uploads[0].lies.clone().unwrap();
-    assert_eq!((lies.root, lies.path.as_str(), claimed.attempts), (shelf, "img/two.png", 0));
+    let place = claimed.uploads[0].moved_to.clone().unwrap();
+    assert_eq!((place.root, place.path.as_str(), claimed.attempts), (shelf, "img/two.png", 0));
     assert_eq!(claimed.image_root, site.drop_path().display().to_string(), "the batch is still that of its drop");
     site.wait(site.queue.upload_stored(two, 0, "i".into(), true, attempt("upload_image", "done"), NOW)).unwrap();
     site.end_try(two, created("doc-2"), Evidence::default()).unwrap();

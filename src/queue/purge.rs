@@ -1,4 +1,4 @@
-//! What lies in done folders, for whoever purges them.
+//! What is in done folders, for whoever purges them.
 
 use rusqlite::{OptionalExtension, params};
 
@@ -14,8 +14,8 @@ pub struct Purgeable {
     pub manifest: String,
     /// Its manifest's digest.
     pub manifest_sha256: Sha256,
-    /// Where its manifest lies now.
-    pub manifest_lies: Option<Place>,
+    /// Where its manifest is now.
+    pub manifest_moved_to: Option<Place>,
     /// What its done marker's name ends in, where it had one.
     pub marker: Option<String>,
     /// The dated folder that its files were moved into.
@@ -52,7 +52,7 @@ impl Reader {
             id: row.get(0)?,
             manifest: row.get(1)?,
             manifest_sha256: rows::digest(&row.get::<_, Vec<u8>>(2)?)?,
-            manifest_lies: rows::place(row, 3)?,
+            manifest_moved_to: rows::place(row, 3)?,
             marker: row.get(5)?,
             shelf: row.get(6)?,
             done_dir: row.get(7)?,
@@ -63,7 +63,12 @@ impl Reader {
     }
 
     /// Whether another batch has this file too, and is not purged yet.
-    pub(crate) fn is_unpurged_elsewhere(&self, batch_id: i64, path_key: i64, lies: &Place) -> Result<bool, QueueError> {
+    pub(crate) fn is_unpurged_elsewhere(
+        &self,
+        batch_id: i64,
+        path_key: i64,
+        place: &Place,
+    ) -> Result<bool, QueueError> {
         let needed = self
             .connection
             .prepare_cached(
@@ -71,7 +76,7 @@ impl Reader {
                   WHERE upload.path_key = ?1 AND upload.lies_root = ?2 AND upload.lies_path = ?3
                     AND batch.id <> ?4 AND batch.purged_at IS NULL LIMIT 1",
             )?
-            .query_row(params![path_key, lies.root, lies.path, batch_id], |_| Ok(()))
+            .query_row(params![path_key, place.root, place.path, batch_id], |_| Ok(()))
             .optional()?;
         Ok(needed.is_some())
     }

@@ -110,7 +110,7 @@ pub(super) fn uploads(connection: &Connection, job_id: i64) -> Result<Vec<Upload
             checksum: row.get::<_, i64>(5)?.cast_unsigned(),
             remote_id: row.get(6)?,
             lost: row.get(7)?,
-            lies: place(row, 8)?,
+            moved_to: place(row, 8)?,
             declared: Declared::of_bits(row.get(10)?),
         });
     }

@@ -1,7 +1,7 @@
 //! A temporary database without a name, for what does not fit into memory.
 //!
 //! *Durability*: none, and none is wanted: only this process can reach the file, and it is gone when the value is dropped,
-//! in whatever way. `SQLITE_TMPDIR` or `TMPDIR` says where it lies. Memory stays within the page cache that is set here.
+//! in whatever way. `SQLITE_TMPDIR` or `TMPDIR` says where it is made. Memory stays within the page cache that is set here.
 
 use std::{cell::OnceCell, io};
 

@@ -183,7 +183,7 @@ fn held_by_batch(connection: &Connection) -> Result<Vec<(i64, u64)>, QueueError>
         .collect::<Result<_, _>>()?)
 }
 
-/// How a batch ended: its counts, whether its manifest was unusable, and where its receipt lies.
+/// How a batch ended: its counts, whether its manifest was unusable, and where its receipt is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BatchEnd {
     /// How its entries ended; those that have not count as failed.
