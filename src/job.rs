@@ -253,7 +253,7 @@ pub struct Upload {
     /// How often its answer was lost.
     pub lost: u32,
     /// Where the file is, if it was moved and is to be sent after all.
-    pub moved_to: Option<Place>,
+    pub moved_to: Option<FileLocation>,
 }
 
 /// What a manifest declares of a file, so that no other content may take its place.
@@ -281,7 +281,7 @@ impl Declared {
 
 /// Where a file is that was moved.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct FileLocation {
     /// An absolute folder that is trusted.
     pub root: String,
     /// The way beneath it, on which no link is followed.

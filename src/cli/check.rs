@@ -31,7 +31,7 @@ use crate::{
 };
 
 use self::{
-    references::{Claim, Place, References},
+    references::{Claim, EntryPosition, References},
     report::{Printer, Status, Subject, Sum},
 };
 
@@ -244,7 +244,7 @@ fn judge(
         }
     };
     if let Some(claim) = claim {
-        let place = Place { manifest, index: subject.index.unwrap_or_default() };
+        let place = EntryPosition { manifest, index: subject.index.unwrap_or_default() };
         if let Some(earlier) = references.claim(&claim, place)? {
             problems.push(earlier.problem(&claim, place, &|manifest| {
                 all.get(manifest).map_or_else(PathBuf::new, |target| target.root.join(&target.manifest))

@@ -23,7 +23,7 @@ use crate::{
         beneath::{Refusal, Root},
         shelf::{self, Removal, ShelfError},
     },
-    job::Place,
+    job::FileLocation,
     killpoint,
     queue::{Queue, QueueError, Reader, files::Checked, identity::path_key, purge::Purgeable},
     receipt::BatchStatus,
@@ -84,7 +84,7 @@ pub fn pass(
 /// Removes the files of one batch; `None` where it is none of those that are purged.
 fn one(queue: &Queue, reader: &Reader, batch: &Purgeable) -> Result<Option<u64>, ClosingError> {
     let done = Path::new(&batch.done_dir);
-    let is_in_done = |place: &Place| Path::new(&place.root).join(&place.path).starts_with(done);
+    let is_in_done = |place: &FileLocation| Path::new(&place.root).join(&place.path).starts_with(done);
     // What failed lies elsewhere, and somebody may still want to look at it.
     let all_is_well = reader.counts(batch.id)?.status(batch.unusable) == BatchStatus::Done;
     if !all_is_well || !Path::new(&batch.shelf).starts_with(done) {
@@ -110,7 +110,7 @@ fn one(queue: &Queue, reader: &Reader, batch: &Purgeable) -> Result<Option<u64>,
     })?;
     if let Some(place) = batch.manifest_moved_to.as_ref().filter(|place| is_in_done(place)) {
         if let Some(marker) = &batch.marker {
-            let place = Place { path: format!("{}{marker}", place.path), ..place.clone() };
+            let place = FileLocation { path: format!("{}{marker}", place.path), ..place.clone() };
             removed += u64::from(remove(&place, &batch.done_dir, |root| {
                 // What a marker holds was never looked at, so only an empty one is known to be nothing else.
                 Ok(opened(root, &place.path)?.map(|opened| opened.identity).filter(|identity| identity.bytes == 0))
@@ -123,7 +123,7 @@ fn one(queue: &Queue, reader: &Reader, batch: &Purgeable) -> Result<Option<u64>,
 
 /// Removes a file that `identify` knows, and the folders that are empty without it; returns whether it went.
 fn remove(
-    place: &Place,
+    place: &FileLocation,
     done: &str,
     identify: impl FnOnce(&Root) -> Result<Option<crate::inbox::beneath::Identity>, ClosingError>,
 ) -> Result<bool, ClosingError> {
@@ -156,7 +156,7 @@ fn opened(root: &Root, path: &str) -> Result<Option<crate::inbox::beneath::Opene
 /// The manifest's identity, if it is the one that was taken in.
 fn manifest(
     root: &Root,
-    place: &Place,
+    place: &FileLocation,
     expected: Sha256,
 ) -> Result<Option<crate::inbox::beneath::Identity>, ClosingError> {
     let Some(mut opened) = opened(root, &place.path)? else { return Ok(None) };

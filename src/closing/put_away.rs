@@ -20,7 +20,7 @@ use crate::{
         kept,
         shelf::{self, PutAway, ShelfError},
     },
-    job::Place,
+    job::FileLocation,
     killpoint,
     queue::{
         Queue, Reader,
@@ -184,7 +184,7 @@ impl Mover<'_> {
     }
 
     /// Puts the manifest away, if it is still the one that was taken in; returns where it lies now.
-    fn manifest(&mut self) -> Result<Option<Place>, ClosingError> {
+    fn manifest(&mut self) -> Result<Option<FileLocation>, ClosingError> {
         let (batch, shelf) = (self.batch, self.shelf);
         let expected = kept::read(&batch.manifest_file);
         let (folder, path) = match &batch.moved_to {

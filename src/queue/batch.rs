@@ -13,7 +13,7 @@ use super::{
     rows::{self, text},
     transition,
 };
-use crate::{clock::Timestamp, config::AfterSuccess, entry::Sha256, job::Place, problem::Problem};
+use crate::{clock::Timestamp, config::AfterSuccess, entry::Sha256, job::FileLocation, problem::Problem};
 
 /// Where a batch's files are and how it is settled: fixed when it is taken in, so that a process with another configuration
 /// settles it alike.
@@ -123,18 +123,18 @@ pub struct EndedBatch {
     /// Whether the receipt is published.
     pub published: bool,
     /// Where the manifest is, if it was put away and its batch opened again.
-    pub moved_to: Option<Place>,
+    pub moved_to: Option<FileLocation>,
 }
 
 impl EndedBatch {
     /// A path as the folder that is trusted and what lies beneath it, where strangers may have put links.
     #[must_use]
-    pub fn place_of(&self, path: &Path) -> Option<Place> {
+    pub fn place_of(&self, path: &Path) -> Option<FileLocation> {
         let BatchPolicy { root, image_root, done_dir, failed_dir, .. } = &self.policy;
         let folders = [Some(root), Some(image_root), done_dir.as_ref(), failed_dir.as_ref()];
         let (root, beneath) =
             folders.into_iter().flatten().find_map(|root| Some((root, path.strip_prefix(root).ok()?)))?;
-        Some(Place { root: root.to_str()?.to_owned(), path: beneath.to_str()?.to_owned() })
+        Some(FileLocation { root: root.to_str()?.to_owned(), path: beneath.to_str()?.to_owned() })
     }
 }
 
@@ -249,7 +249,7 @@ impl Queue {
         &self,
         batch_id: i64,
         shelf: Option<String>,
-        manifest: Option<Place>,
+        manifest: Option<FileLocation>,
         moved: Vec<Moved>,
     ) -> Result<(), QueueError> {
         self.run_blocking("batch_closed", move |connection| {

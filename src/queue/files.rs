@@ -3,7 +3,7 @@
 use rusqlite::{Connection, params};
 
 use super::{Queue, QueueError, Reader, rows};
-use crate::job::Place;
+use crate::job::FileLocation;
 
 /// A file that a batch names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub struct NamedFile {
     /// What it was when it was checked; `None` of an entry that never became a job.
     pub checked: Option<Checked>,
     /// Where it is, if it was moved and its batch opened again.
-    pub moved_to: Option<Place>,
+    pub moved_to: Option<FileLocation>,
 }
 
 /// What a file was when it was checked.
@@ -37,9 +37,9 @@ pub struct Moved {
     /// Its checksum when it was checked.
     pub checksum: u64,
     /// Where it was, if not where it was named to be.
-    pub from: Option<Place>,
+    pub from: Option<FileLocation>,
     /// Where it is now.
-    pub to: Place,
+    pub to: FileLocation,
 }
 
 /// Entries whose files are read at once.
@@ -74,7 +74,7 @@ impl Reader {
         &self,
         batch_id: i64,
         path_key: i64,
-        moved_to: Option<&Place>,
+        moved_to: Option<&FileLocation>,
     ) -> Result<bool, QueueError> {
         let (root, path) = parts(moved_to);
         Ok(self
@@ -141,6 +141,6 @@ pub(super) fn record_moves(connection: &Connection, moved: &[Moved]) -> Result<(
     Ok(())
 }
 
-pub(super) fn parts(place: Option<&Place>) -> (Option<&str>, Option<&str>) {
+pub(super) fn parts(place: Option<&FileLocation>) -> (Option<&str>, Option<&str>) {
     place.map(|place| (place.root.as_str(), place.path.as_str())).unzip()
 }

@@ -3,7 +3,7 @@
 use rusqlite::{OptionalExtension, params};
 
 use super::{Queue, QueueError, Reader, rows};
-use crate::{clock::Timestamp, entry::Sha256, job::Place};
+use crate::{clock::Timestamp, entry::Sha256, job::FileLocation};
 
 /// A settled batch whose files were moved away and not purged.
 #[derive(Debug, Clone)]
@@ -15,7 +15,7 @@ pub struct Purgeable {
     /// Its manifest's digest.
     pub manifest_sha256: Sha256,
     /// Where its manifest is now.
-    pub manifest_moved_to: Option<Place>,
+    pub manifest_moved_to: Option<FileLocation>,
     /// What its done marker's name ends in, where it had one.
     pub marker: Option<String>,
     /// The dated folder that its files were moved into.
@@ -67,7 +67,7 @@ impl Reader {
         &self,
         batch_id: i64,
         path_key: i64,
-        place: &Place,
+        place: &FileLocation,
     ) -> Result<bool, QueueError> {
         let needed = self
             .connection

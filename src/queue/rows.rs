@@ -8,7 +8,7 @@ use super::QueueError;
 use crate::{
     clock::{self, Timestamp},
     entry::{EntryKind, ImageType, ProfileId, Sha256},
-    job::{Creation, Declared, Job, Place, Upload},
+    job::{Creation, Declared, FileLocation, Job, Upload},
     problem::Problem,
 };
 
@@ -42,9 +42,9 @@ pub(super) fn problems(text: &str) -> Vec<Problem> {
 }
 
 /// Reads a place from two columns.
-pub(super) fn place(row: &Row<'_>, column: usize) -> Result<Option<Place>, rusqlite::Error> {
+pub(super) fn place(row: &Row<'_>, column: usize) -> Result<Option<FileLocation>, rusqlite::Error> {
     let (root, path): (Option<String>, Option<String>) = (row.get(column)?, row.get(column + 1)?);
-    Ok(root.zip(path).map(|(root, path)| Place { root, path }))
+    Ok(root.zip(path).map(|(root, path)| FileLocation { root, path }))
 }
 
 pub(super) fn kind(word: &str) -> Result<EntryKind, QueueError> {

@@ -130,7 +130,7 @@ impl Site {
             bytes: 81_234,
             checksum: 0,
             from: None,
-            to: crate::job::Place { root: shelf.into(), path: format!("img/{name}") },
+            to: crate::job::FileLocation { root: shelf.into(), path: format!("img/{name}") },
         }
     }
 

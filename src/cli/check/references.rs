@@ -47,9 +47,9 @@ fn key(reference: &str) -> [u8; 32] {
     sha2::Sha256::new().chain_update(b"reference\0").chain_update(reference).finalize().into()
 }
 
-/// Where an entry stands.
+/// Which entry of the manifests that are checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct EntryPosition {
     /// The manifest's number among those that are checked.
     pub(super) manifest: usize,
     /// The entry's place in it.
@@ -59,14 +59,14 @@ pub(super) struct Place {
 /// An entry with the same claim that came before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Earlier {
-    place: Place,
+    place: EntryPosition,
     /// Whether it asks for the same; `None` where one of the two is bad, so that this is not known.
     same: Option<bool>,
 }
 
 impl Earlier {
     /// What to say about the later entry; `path` gives a manifest's path by its number.
-    pub(super) fn problem(self, claim: &Claim, here: Place, path: &dyn Fn(usize) -> PathBuf) -> Problem {
+    pub(super) fn problem(self, claim: &Claim, here: EntryPosition, path: &dyn Fn(usize) -> PathBuf) -> Problem {
         let mut other = format!("index {}", self.place.index);
         if self.place.manifest != here.manifest {
             other.push_str(&format!(" of {}", path(self.place.manifest).display()));
@@ -103,7 +103,7 @@ pub(super) struct References {
 
 impl References {
     /// Lays a claim; returns the earlier entry with the same one, if that is worth a word.
-    pub(super) fn claim(&mut self, claim: &Claim, here: Place) -> io::Result<Option<Earlier>> {
+    pub(super) fn claim(&mut self, claim: &Claim, here: EntryPosition) -> io::Result<Option<Earlier>> {
         let earlier = match self.store.get(&claim.key)? {
             Some(known) => {
                 let (place, theirs) = unpack(&known).ok_or(io::ErrorKind::InvalidData)?;
@@ -119,16 +119,16 @@ impl References {
     }
 }
 
-fn pack(place: Place, content: Option<[u8; 32]>) -> Vec<u8> {
+fn pack(place: EntryPosition, content: Option<[u8; 32]>) -> Vec<u8> {
     let manifest = u64::try_from(place.manifest).unwrap_or(u64::MAX);
     [&manifest.to_be_bytes()[..], &place.index.to_be_bytes(), content.as_ref().map_or(&[], |content| content)].concat()
 }
 
-fn unpack(packed: &[u8]) -> Option<(Place, Option<[u8; 32]>)> {
+fn unpack(packed: &[u8]) -> Option<(EntryPosition, Option<[u8; 32]>)> {
     let (manifest, rest) = packed.split_first_chunk()?;
     let (index, content) = rest.split_first_chunk()?;
     let manifest = usize::try_from(u64::from_be_bytes(*manifest)).ok()?;
-    Some((Place { manifest, index: u64::from_be_bytes(*index) }, content.try_into().ok()))
+    Some((EntryPosition { manifest, index: u64::from_be_bytes(*index) }, content.try_into().ok()))
 }
 
 #[cfg(test)]
@@ -140,7 +140,7 @@ mod tests {
     }
 
     fn said(references: &mut References, claim: &Claim, manifest: usize, index: u64) -> Option<(bool, String)> {
-        let here = Place { manifest, index };
+        let here = EntryPosition { manifest, index };
         let earlier = references.claim(claim, here).unwrap()?;
         let problem = earlier.problem(claim, here, &|number| PathBuf::from(format!("/m/{number}.json")));
         Some((problem.is_error(), problem.reason))
