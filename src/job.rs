@@ -162,7 +162,7 @@ pub struct IllegalTransition {
 /// What a waiting job waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Waits {
+pub enum WaitReason {
     /// The next try after a failed one.
     Retry,
     /// The API's or our own limit.
@@ -175,7 +175,7 @@ pub enum Waits {
     Twin,
 }
 
-impl Waits {
+impl WaitReason {
     /// Every cause.
     pub const ALL: [Self; 5] = [Self::Retry, Self::Quota, Self::File, Self::ReadBack, Self::Twin];
 
@@ -420,8 +420,8 @@ mod tests {
         for state in JobState::ALL {
             assert_eq!(JobState::parse(state.as_str()), Some(state));
         }
-        for waits in Waits::ALL {
-            assert_eq!(Waits::parse(waits.as_str()), Some(waits));
+        for waits in WaitReason::ALL {
+            assert_eq!(WaitReason::parse(waits.as_str()), Some(waits));
         }
         for creation in Creation::ALL {
             assert_eq!(Creation::parse(creation.as_str()), Some(creation));

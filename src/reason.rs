@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::{
     clock::Timestamp,
-    job::{Creation, JobState, Waits},
+    job::{Creation, JobState, WaitReason},
 };
 
 /// What the sentence depends on.
@@ -16,7 +16,7 @@ pub struct JobExplanation<'a> {
     /// Where the job stands.
     pub state: JobState,
     /// What a waiting one waits for.
-    pub waits: Option<Waits>,
+    pub waits: Option<WaitReason>,
     /// How far the creation of its document has come.
     pub creation: Creation,
     /// Until when it waits.
@@ -67,13 +67,13 @@ fn waiting(job: &JobExplanation<'_>, now: Timestamp) -> String {
         None => "until a person sends it on".to_owned(),
     };
     match job.waits {
-        Some(Waits::Retry) => format!("waiting for a retry: {due}, try {}", job.attempts.saturating_add(1)),
-        Some(Waits::Quota) => format!("waiting for a quota: {due}"),
-        Some(Waits::File) => format!("waiting for a file: looked at again, {due}"),
-        Some(Waits::ReadBack) => {
+        Some(WaitReason::Retry) => format!("waiting for a retry: {due}, try {}", job.attempts.saturating_add(1)),
+        Some(WaitReason::Quota) => format!("waiting for a quota: {due}"),
+        Some(WaitReason::File) => format!("waiting for a file: looked at again, {due}"),
+        Some(WaitReason::ReadBack) => {
             format!("waiting to ask the API whether the document stands, because its answer was lost: {due}")
         }
-        Some(Waits::Twin) => match job.twin_of {
+        Some(WaitReason::Twin) => match job.twin_of {
             Some(twin) => format!("waiting for job {twin}, which asks for the same"),
             None => "waiting for another job that asks for the same".to_owned(),
         },
@@ -107,7 +107,7 @@ mod tests {
 
     const NOW: Timestamp = Timestamp(1_000_000);
 
-    fn explanation(state: JobState, waits: Option<Waits>, creation: Creation) -> JobExplanation<'static> {
+    fn explanation(state: JobState, waits: Option<WaitReason>, creation: Creation) -> JobExplanation<'static> {
         let due_at = Some(Timestamp(NOW.0 + 14_000));
         JobExplanation {
             state,
@@ -123,10 +123,10 @@ mod tests {
 
     #[test]
     fn every_state_and_wait_has_a_sentence_of_its_own() {
-        let mut sentences: HashMap<String, (JobState, Option<Waits>)> = HashMap::new();
+        let mut sentences: HashMap<String, (JobState, Option<WaitReason>)> = HashMap::new();
         for state in JobState::ALL {
             let waits = match state {
-                JobState::Waiting => Waits::ALL.map(Some).to_vec(),
+                JobState::Waiting => WaitReason::ALL.map(Some).to_vec(),
                 _ => vec![None],
             };
             for waits in waits {
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn waits_say_until_when() {
-        let mut job = explanation(JobState::Waiting, Some(Waits::Retry), Creation::None);
+        let mut job = explanation(JobState::Waiting, Some(WaitReason::Retry), Creation::None);
         assert_eq!(reason(&job, NOW), "waiting for a retry: due in 14 s, try 3");
         job.stored = Some("HTTP 503");
         assert_eq!(reason(&job, NOW), "waiting for a retry: due in 14 s, try 3: HTTP 503");

@@ -343,7 +343,7 @@ mod tests {
     use super::*;
     use crate::{
         exchange::{Answer, Ending, LimitHeaders},
-        job::Waits,
+        job::WaitReason,
         outcome::Reason,
         queue::views::overview::Tally,
         verdict::Trial,
@@ -382,7 +382,7 @@ mod tests {
 
     fn wait() -> Verdict {
         let trial = Trial { attempts: 1, ..Trial::default() };
-        Verdict::Wait { waits: Waits::Retry, delay: Duration::ZERO, reason: String::new(), trial }
+        Verdict::Wait { waits: WaitReason::Retry, delay: Duration::ZERO, reason: String::new(), trial }
     }
 
     fn hold() -> Verdict {

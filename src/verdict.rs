@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::{
     config::LostFile,
-    job::Waits,
+    job::WaitReason,
     operation::Operation,
     outcome::{Outcome, PauseCause, Reason},
     pacer::SHORTEST_WAIT,
@@ -61,7 +61,7 @@ pub enum Verdict {
     /// Later.
     Wait {
         /// What for.
-        waits: Waits,
+        waits: WaitReason,
         /// How long.
         delay: Duration,
         /// Why, for a person.
@@ -87,7 +87,7 @@ impl Verdict {
     /// How much a verdict outweighs others of the same job: what ends it first, then what stops everything.
     const fn weight(&self) -> u8 {
         match self {
-            Self::Wait { waits: Waits::Quota, .. } => 1,
+            Self::Wait { waits: WaitReason::Quota, .. } => 1,
             Self::Wait { .. } => 2,
             Self::PauseAccount { .. } => 3,
             Self::Hold { .. } => 4,
@@ -114,7 +114,7 @@ pub fn judge(
     patience: &Patience,
     jitter: f64,
 ) -> Option<Verdict> {
-    let again = |reason: &Reason, waits: Waits| {
+    let again = |reason: &Reason, waits: WaitReason| {
         let tried = trial.tried.saturating_add(took);
         let attempts = trial.attempts.saturating_add(1);
         match patience.retry.delay(attempts, tried, asked, jitter) {
@@ -132,7 +132,7 @@ pub fn judge(
         Outcome::Refused(reason) => refuse(operation, reason),
         // Nothing but patience is used up by a limit.
         Outcome::Throttled { wait, reason } => Verdict::Wait {
-            waits: Waits::Quota,
+            waits: WaitReason::Quota,
             delay: wait
                 .map(|wait| wait.max(SHORTEST_WAIT))
                 .unwrap_or_else(|| patience.retry.delay(1, Duration::ZERO, None, jitter).unwrap_or(patience.retry.max)),
@@ -140,7 +140,7 @@ pub fn judge(
             trial,
         },
         Outcome::Paused { cause, reason } => Verdict::PauseAccount { cause: *cause, reason: text(operation, reason) },
-        Outcome::TryAgain(reason) => again(reason, Waits::Retry),
+        Outcome::TryAgain(reason) => again(reason, WaitReason::Retry),
         Outcome::Lost(reason) => match (operation, patience.lost_file) {
             (Operation::UploadFile, LostFile::Hold) => Verdict::Hold {
                 reason: format!(
@@ -148,12 +148,12 @@ pub fn judge(
                     text(operation, reason)
                 ),
             },
-            (Operation::CreateDocument, _) => match again(reason, Waits::ReadBack) {
+            (Operation::CreateDocument, _) => match again(reason, WaitReason::ReadBack) {
                 // Whether it stands is not known, so it can be neither sent again nor given up.
                 Verdict::Refuse { reason, .. } => Verdict::Hold { reason },
                 verdict => verdict,
             },
-            _ => again(reason, Waits::Retry),
+            _ => again(reason, WaitReason::Retry),
         },
         Outcome::SourceChanged(reason) => Verdict::Refuse {
             reason: text(operation, reason),
@@ -187,7 +187,7 @@ pub fn wait_for_file(reason: &str, trial: Trial, took: Duration, patience: &Pati
     let policy = RetryPolicy { give_up_after: patience.file, ..patience.retry };
     let delay = policy.delay(waits, waited, None, jitter)?;
     let trial = Trial { file: waited.saturating_add(delay), ..trial };
-    Some(Verdict::Wait { waits: Waits::File, delay, reason: reason.to_owned(), trial })
+    Some(Verdict::Wait { waits: WaitReason::File, delay, reason: reason.to_owned(), trial })
 }
 
 fn refuse(operation: Operation, reason: &Reason) -> Verdict {
@@ -209,7 +209,7 @@ pub fn forbidden(profile: &str, said: &str, trial: Trial, took: Duration, patien
     let reason = format!("the key works, but is refused for the profile {profile}: {said}");
     match patience.retry.delay(attempts, tried, None, jitter) {
         Some(delay) => Verdict::Wait {
-            waits: Waits::Retry,
+            waits: WaitReason::Retry,
             delay,
             reason,
             trial: Trial { attempts, tried: tried.saturating_add(delay), file: Duration::ZERO },
@@ -271,7 +271,9 @@ mod tests {
     #[test]
     fn what_failed_is_tried_again_until_the_time_is_used_up() {
         let verdict = judged(Operation::UploadImage, &Outcome::TryAgain(reason()), Duration::ZERO);
-        let Verdict::Wait { waits: Waits::Retry, delay, trial, reason: said } = verdict else { panic!("{verdict:?}") };
+        let Verdict::Wait { waits: WaitReason::Retry, delay, trial, reason: said } = verdict else {
+            panic!("{verdict:?}")
+        };
         assert_eq!(delay, Duration::from_secs(4));
         assert_eq!(trial, Trial { attempts: 3, tried: Duration::from_secs(6), file: Duration::ZERO });
         assert_eq!(said, "upload_image: HTTP 503: busy");
@@ -291,7 +293,7 @@ mod tests {
     fn a_lost_document_is_read_back_and_never_given_up_as_failed() {
         let lost = Outcome::Lost(reason());
         let verdict = judged(Operation::CreateDocument, &lost, Duration::ZERO);
-        assert!(matches!(verdict, Verdict::Wait { waits: Waits::ReadBack, .. }));
+        assert!(matches!(verdict, Verdict::Wait { waits: WaitReason::ReadBack, .. }));
         let verdict = judged(Operation::CreateDocument, &lost, Duration::from_secs(3600));
         assert!(matches!(verdict, Verdict::Hold { .. }));
     }
@@ -300,9 +302,9 @@ mod tests {
     fn a_lost_image_is_sent_again_and_a_lost_file_as_configured() {
         let lost = Outcome::Lost(reason());
         let sent = judged(Operation::UploadImage, &lost, Duration::ZERO);
-        assert!(matches!(sent, Verdict::Wait { waits: Waits::Retry, .. }));
+        assert!(matches!(sent, Verdict::Wait { waits: WaitReason::Retry, .. }));
         let sent = judged(Operation::UploadFile, &lost, Duration::ZERO);
-        assert!(matches!(sent, Verdict::Wait { waits: Waits::Retry, .. }));
+        assert!(matches!(sent, Verdict::Wait { waits: WaitReason::Retry, .. }));
         let careful = Patience { lost_file: LostFile::Hold, ..PATIENCE };
         let held = judge(Operation::UploadFile, &lost, Trial::default(), Duration::ZERO, None, &careful, 0.0).unwrap();
         assert!(matches!(held, Verdict::Hold { .. }));
@@ -316,7 +318,7 @@ mod tests {
             judge(Operation::UploadImage, &away, trial, Duration::ZERO, None, &PATIENCE, 1.0).unwrap()
         };
         let waiting = waited(Duration::from_secs(7200));
-        assert!(matches!(waiting, Verdict::Wait { waits: Waits::File, .. }), "{waiting:?}");
+        assert!(matches!(waiting, Verdict::Wait { waits: WaitReason::File, .. }), "{waiting:?}");
         let ended = waited(Duration::from_secs(86_400));
         assert!(matches!(ended, Verdict::Refuse { .. }), "{ended:?}");
     }
@@ -355,7 +357,7 @@ mod tests {
     fn a_limit_and_a_refused_key_use_up_no_try() {
         let throttled = Outcome::Throttled { wait: Some(Duration::from_secs(40)), reason: reason() };
         let verdict = judged(Operation::CreateDocument, &throttled, Duration::from_secs(3600));
-        let Verdict::Wait { waits: Waits::Quota, delay, trial, .. } = verdict else { panic!("{verdict:?}") };
+        let Verdict::Wait { waits: WaitReason::Quota, delay, trial, .. } = verdict else { panic!("{verdict:?}") };
         assert_eq!((delay, trial.attempts), (Duration::from_secs(40), 2));
         let paused = Outcome::Paused { cause: PauseCause::KeyRefused, reason: reason() };
         assert!(matches!(

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    job::{JobState, Waits},
+    job::{JobState, WaitReason},
     queue::{
         Queue, QueueError, Reader, WhenStuck,
         control::{Answer, Cause, Pause, Release, Wish},
@@ -231,7 +231,7 @@ fn selected(reader: &Reader, filter: &Filter, wish: &Wish) -> Result<Vec<i64>, Q
     let mut ids = Vec::new();
     reader.jobs(filter, |job| {
         // One that waits for another job has nothing to retry; by its number it is told so.
-        let twin = job.waits.as_deref() == Some(Waits::Twin.as_str());
+        let twin = job.waits.as_deref() == Some(WaitReason::Twin.as_str());
         if !(twin && *wish == Wish::Retry) {
             ids.push(job.id);
         }
@@ -418,7 +418,12 @@ mod tests {
         let site = Site::new();
         site.admit("a.manifest.json", &["failed", "waits", "done", "held", "bystander"]);
         site.fail(site.job("failed"), "HTTP 403");
-        site.put_off(site.job("waits"), Waits::Retry, Creation::None, NOW.after(std::time::Duration::from_secs(60)));
+        site.put_off(
+            site.job("waits"),
+            WaitReason::Retry,
+            Creation::None,
+            NOW.after(std::time::Duration::from_secs(60)),
+        );
         site.create(site.job("done"), "doc");
         site.hold(site.job("held"), Creation::Unknown);
         let bystander = site.everything(site.job("bystander"));

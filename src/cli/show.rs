@@ -145,7 +145,7 @@ mod tests {
     use super::*;
     use crate::{
         cli::output::tests::capture,
-        job::{Creation, Waits},
+        job::{Creation, WaitReason},
         queue::{
             control::Cause,
             test_support::{NOW, Site},
@@ -160,7 +160,7 @@ mod tests {
     fn a_waiting_job_says_what_for_and_lists_its_calls() {
         let site = Site::new();
         site.admit("a.manifest.json", &["one", "evil\u{202e}"]);
-        site.put_off(site.job("one"), Waits::Retry, Creation::None, NOW.after(Duration::from_secs(14)));
+        site.put_off(site.job("one"), WaitReason::Retry, Creation::None, NOW.after(Duration::from_secs(14)));
         site.queue.pause("", Cause::Operator, None, NOW).unwrap();
         site.queue.pause("drop:other", Cause::Operator, None, NOW).unwrap();
         let (exit, out, _) = shown(&site, site.job("one"), false);

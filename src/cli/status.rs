@@ -212,7 +212,7 @@ mod tests {
     use super::*;
     use crate::{
         cli::output::tests::capture,
-        job::{Creation, Waits},
+        job::{Creation, WaitReason},
         queue::{
             arrivals::Arrival,
             control::Cause,
@@ -236,7 +236,7 @@ mod tests {
         site.admit("a.manifest.json", &["done", "failed", "waits", "held", "queued"]);
         site.create(site.job("done"), "doc");
         site.fail(site.job("failed"), "HTTP 403: no");
-        site.put_off(site.job("waits"), Waits::Retry, Creation::None, NOW.after(Duration::from_secs(14)));
+        site.put_off(site.job("waits"), WaitReason::Retry, Creation::None, NOW.after(Duration::from_secs(14)));
         site.hold(site.job("held"), Creation::Unknown);
         site
     }

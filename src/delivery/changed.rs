@@ -12,7 +12,7 @@ use crate::{
     account::Account,
     inbox::beneath::Refusal,
     jitter::jitter,
-    job::{Job, Upload, Waits},
+    job::{Job, Upload, WaitReason},
     problem::Problem,
     queue::{QueueError, admission::CheckedFile, attempt::Attempt},
     verdict::{Patience, Trial, Verdict, wait_for_file},
@@ -37,7 +37,7 @@ impl Delivery {
     /// What it means that a file is not the one that was checked.
     pub(super) async fn changed(&self, job: &Job, upload: &Upload, attempt: Option<Attempt>) -> Uploaded {
         let waits = |delay: Duration, reason: String, trial: Trial, attempt| {
-            let verdict = Verdict::Wait { waits: Waits::File, delay, reason, trial };
+            let verdict = Verdict::Wait { waits: WaitReason::File, delay, reason, trial };
             Failed { verdict, attempt, lost: None, place: None }
         };
         match self.files.check_anew(job, upload, Instant::now()).await {

@@ -14,7 +14,7 @@ use crate::{
     entry::EntryKind,
     exchange::Exchange,
     jitter::jitter,
-    job::{Creation, Job, Upload, Waits},
+    job::{Creation, Job, Upload, WaitReason},
     outcome::{Outcome, PauseCause, outcome},
     queue::{
         QueueError,
@@ -82,7 +82,7 @@ impl Delivery {
         match forbidden(profile, &said, trial_of(job), took, &self.patience, jitter()) {
             // Whether its document stands is still not known.
             Verdict::Wait { delay, reason, trial, .. } if job.creation == Creation::Unknown => {
-                Verdict::Wait { waits: Waits::ReadBack, delay, reason, trial }
+                Verdict::Wait { waits: WaitReason::ReadBack, delay, reason, trial }
             }
             Verdict::Refuse { reason, .. } if job.creation == Creation::Unknown => Verdict::Hold { reason },
             other => other,
@@ -130,7 +130,7 @@ impl Delivery {
             Verdict::PauseAccount { .. } => {}
             Verdict::Wait { waits, delay, reason, .. } => {
                 tracing::debug!(job = job.id, waits = waits.as_str(), delay_ms = delay.as_millis(), reason, "put off");
-                if *waits == Waits::File {
+                if *waits == WaitReason::File {
                     self.say_of_files(job, reason);
                 }
             }
@@ -168,7 +168,7 @@ impl Delivery {
         let now = self.clock.now();
         let put_off = PutOff {
             creation: unsent(job),
-            ..put_off(job, Waits::Quota, reason.to_owned(), now.after(wait), trial_of(job))
+            ..put_off(job, WaitReason::Quota, reason.to_owned(), now.after(wait), trial_of(job))
         };
         self.queue.end_try(job.id, End::PutOff(put_off), Evidence::default(), now).await
     }
@@ -205,7 +205,7 @@ fn end_of(verdict: Verdict, job: &Job, now: Timestamp) -> (End, Option<(Cause, S
     }
 }
 
-fn put_off(job: &Job, waits: Waits, reason: String, due: Timestamp, trial: Trial) -> PutOff {
+fn put_off(job: &Job, waits: WaitReason, reason: String, due: Timestamp, trial: Trial) -> PutOff {
     let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     PutOff {
         waits,

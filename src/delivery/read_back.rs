@@ -10,7 +10,7 @@ use crate::{
     account::Account,
     clock::Timestamp,
     jitter::jitter,
-    job::{Creation, Job, Waits},
+    job::{Creation, Job, WaitReason},
     operation::Operation,
     outcome::{Outcome, Reply, StandingDocument, outcome},
     queue::{
@@ -45,8 +45,8 @@ impl Delivery {
                 Verdict::Refuse { reason, .. } => {
                     Verdict::Hold { reason: format!("cannot find out whether the document stands: {reason}") }
                 }
-                Verdict::Wait { waits: Waits::Retry, delay, reason, trial } => {
-                    Verdict::Wait { waits: Waits::ReadBack, delay, reason, trial }
+                Verdict::Wait { waits: WaitReason::Retry, delay, reason, trial } => {
+                    Verdict::Wait { waits: WaitReason::ReadBack, delay, reason, trial }
                 }
                 other => other,
             };
@@ -80,7 +80,7 @@ impl Delivery {
         let reason = "the answer to its creation was lost, and it is not among the profile's documents yet".to_owned();
         let trial = Trial { attempts, tried, ..trial };
         let failed = Failed {
-            verdict: Verdict::Wait { waits: Waits::ReadBack, delay, reason, trial },
+            verdict: Verdict::Wait { waits: WaitReason::ReadBack, delay, reason, trial },
             attempt: Some(attempt),
             lost: None,
             place: None,

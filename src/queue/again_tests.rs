@@ -9,7 +9,7 @@ use super::{
     handed_over::{Left, Try},
     test_support::{DROP, NOW, Site, attempt, document, execute, take},
 };
-use crate::job::{Creation, JobState, Waits};
+use crate::job::{Creation, JobState, WaitReason};
 
 const LATER: crate::clock::Timestamp = crate::clock::Timestamp(NOW.0 + 60_000);
 
@@ -129,7 +129,7 @@ fn a_crash_loses_the_answers_to_what_was_handed_over_and_to_nothing_else() {
     let mut entries = vec![take(file, 1)];
     entries.extend((1_u8..).zip(others).map(|(at, reference)| take(document(at.into(), reference), at + 1)));
     site.admit_entries("a.manifest.json", entries);
-    site.put_off(site.job("waiting"), Waits::Quota, Creation::None, LATER);
+    site.put_off(site.job("waiting"), WaitReason::Quota, Creation::None, LATER);
     for job in ["file", "sent", "not sent", "sent before"] {
         site.claim(site.job(job));
     }

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     clock::{self, Timestamp},
-    job::{Creation, Waits},
+    job::{Creation, WaitReason},
     problem::Problem,
 };
 
@@ -79,7 +79,7 @@ pub enum End {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PutOff {
     /// What it waits for.
-    pub waits: Waits,
+    pub waits: WaitReason,
     /// The same for a person, with the API's own words where there are any.
     pub reason: String,
     /// Until when.

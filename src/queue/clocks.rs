@@ -156,7 +156,7 @@ fn created_since(
 mod tests {
     use super::*;
     use crate::{
-        job::{Creation, JobState, Waits},
+        job::{Creation, JobState, WaitReason},
         queue::{
             attempt::{Attempt, End, Evidence},
             test_support::{DROP, NOW, Site, attempt, put_off},
@@ -168,7 +168,7 @@ mod tests {
         let site = Site::new();
         site.admit("a.manifest.json", &["waiting", "running", "queued", "done"]);
         let job = |reference: &str| site.job(reference);
-        site.put_off(job("waiting"), Waits::Quota, Creation::None, NOW.after(Duration::from_secs(60)));
+        site.put_off(job("waiting"), WaitReason::Quota, Creation::None, NOW.after(Duration::from_secs(60)));
         site.create(job("done"), "doc");
         site.claim(job("running"));
         site.wait(site.queue.intend(job("running"), NOW)).unwrap();
@@ -189,7 +189,7 @@ mod tests {
         assert_eq!(site.state(job("waiting")), JobState::Queued);
 
         // A worker that lets go of a job knows the time of sending from before the jump; the moved one stands.
-        let mut later = put_off(Waits::ReadBack, Creation::Unknown, back);
+        let mut later = put_off(WaitReason::ReadBack, Creation::Unknown, back);
         (later.sent_at, later.clock_ms) = (Some(NOW.0), 3_600_000);
         site.end_try(job("running"), End::PutOff(later), Evidence::default()).unwrap();
         assert_eq!(number("sent_at", "running"), back.0);
@@ -208,7 +208,7 @@ mod tests {
         site.claim(job);
         site.wait(site.queue.intend(job, NOW)).unwrap();
         let sent = NOW.after(Duration::from_secs(70));
-        let mut lost = put_off(Waits::ReadBack, Creation::Unknown, sent.after(Duration::from_secs(1)));
+        let mut lost = put_off(WaitReason::ReadBack, Creation::Unknown, sent.after(Duration::from_secs(1)));
         lost.sent_at = Some(sent.0);
         site.end_try(job, End::PutOff(lost), Evidence::default()).unwrap();
         assert_eq!(site.value("SELECT sent_at FROM job"), sent.0.to_string());
@@ -219,12 +219,12 @@ mod tests {
         let site = Site::new();
         site.admit("a.manifest.json", &["near", "far", "lost"]);
         let (year, quarter) = (Duration::from_secs(365 * 86_400), Duration::from_secs(900));
-        site.put_off(site.job("near"), Waits::Quota, Creation::None, NOW.after(LONGEST_WAIT));
-        site.put_off(site.job("far"), Waits::Quota, Creation::None, NOW.after(year));
+        site.put_off(site.job("near"), WaitReason::Quota, Creation::None, NOW.after(LONGEST_WAIT));
+        site.put_off(site.job("far"), WaitReason::Quota, Creation::None, NOW.after(year));
         // An hour is a day's quota, but no retry.
         let hour = NOW.after(Duration::from_secs(3600));
         site.claim(site.job("lost"));
-        let mut lost = put_off(Waits::ReadBack, Creation::Unknown, hour);
+        let mut lost = put_off(WaitReason::ReadBack, Creation::Unknown, hour);
         lost.sent_at = Some(hour.0);
         site.end_try(site.job("lost"), End::PutOff(lost), Evidence::default()).unwrap();
         assert_eq!(site.wait(site.queue.cap_due(NOW, quarter)).unwrap(), 2);

@@ -11,7 +11,7 @@ use super::{
     views::jobs::JobDetail,
 };
 use crate::{
-    job::{Creation, JobState, Waits},
+    job::{Creation, JobState, WaitReason},
     problem::Problem,
 };
 
@@ -302,7 +302,7 @@ fn a_crash_loses_nothing_and_asks_before_it_creates_again() {
     let site = &place.site;
     site.admit("a.manifest.json", &["uploading", "creating", "cancelling", "waiting"]);
     let id = |reference| site.job(reference);
-    site.put_off(id("waiting"), Waits::Quota, Creation::None, LATER);
+    site.put_off(id("waiting"), WaitReason::Quota, Creation::None, LATER);
     let waiting = site.everything(id("waiting"));
     site.claim(id("uploading"));
     site.claim(id("creating"));
@@ -337,11 +337,11 @@ fn a_job_that_is_cancelled_under_way_ends_when_its_worker_lets_go() {
         assert!(site.queue.cancel(site.job(reference), NOW).unwrap().done);
         assert_eq!(site.state(site.job(reference)), JobState::Running);
     }
-    let later = put_off(Waits::Retry, Creation::None, LATER);
+    let later = put_off(WaitReason::Retry, Creation::None, LATER);
     site.end_try(site.job("put off"), End::PutOff(later), Evidence::default()).unwrap();
     let given_back = End::GiveBack { creation: Creation::None };
     site.end_try(site.job("given back"), given_back, Evidence::default()).unwrap();
-    let unknown = put_off(Waits::ReadBack, Creation::Unknown, LATER);
+    let unknown = put_off(WaitReason::ReadBack, Creation::Unknown, LATER);
     site.end_try(site.job("asked after"), End::PutOff(unknown), Evidence::default()).unwrap();
     assert_eq!(site.state(site.job("put off")), JobState::Cancelled);
     assert_eq!(site.state(site.job("given back")), JobState::Cancelled);
@@ -363,7 +363,7 @@ fn a_step_of_a_job_that_is_elsewhere_is_refused_and_changes_nothing() {
     let refused = End::Refused { reason: "no".into(), problems: vec![] };
     assert!(site.end_try(one, refused, evidence()).is_err());
     assert!(site.wait(site.queue.intend(one, NOW)).is_err());
-    let put_off = End::PutOff(put_off(Waits::Retry, Creation::None, LATER));
+    let put_off = End::PutOff(put_off(WaitReason::Retry, Creation::None, LATER));
     assert!(site.end_try(one, put_off, evidence()).is_err());
     assert_eq!(site.everything(one), before);
     site.create(one, "doc");
@@ -411,7 +411,7 @@ fn an_overview_counts_what_was_created_and_names_the_newest_error() {
     let site = &place.site;
     site.admit("a.manifest.json", &["one", "two", "three"]);
     site.create(site.job("one"), "doc-1");
-    site.put_off(site.job("two"), Waits::Retry, Creation::None, LATER);
+    site.put_off(site.job("two"), WaitReason::Retry, Creation::None, LATER);
     site.hold(site.job("three"), Creation::Unknown);
     let overview = |now| site.reader().overview(now).unwrap();
     let seen = overview(NOW);

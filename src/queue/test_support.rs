@@ -17,7 +17,7 @@ use crate::{
     config::{AfterSuccess, Config, DropConfig},
     entry::{Content, Entry, ImageSource, ProfileId, RelativePath, Sha256, Source},
     inbox::{beneath::Root, kept::Present},
-    job::{Creation, Job, JobState, Waits},
+    job::{Creation, Job, JobState, WaitReason},
     problem::Problem,
 };
 
@@ -221,7 +221,7 @@ impl Site {
     }
 
     /// Lets a queued job wait.
-    pub fn put_off(&self, job: i64, waits: Waits, creation: Creation, due: Timestamp) {
+    pub fn put_off(&self, job: i64, waits: WaitReason, creation: Creation, due: Timestamp) {
         self.claim(job);
         let end = End::PutOff(put_off(waits, creation, due));
         self.end_try(job, end, evidence(&[], &[attempt("upload_image", "try_again")])).unwrap();
@@ -243,7 +243,7 @@ pub fn evidence(lost: &[u32], attempts: &[Attempt]) -> Evidence {
     Evidence { lost: lost.to_vec(), attempts: attempts.to_vec() }
 }
 
-pub fn put_off(waits: Waits, creation: Creation, due: Timestamp) -> PutOff {
+pub fn put_off(waits: WaitReason, creation: Creation, due: Timestamp) -> PutOff {
     PutOff {
         waits,
         reason: "HTTP 503".into(),

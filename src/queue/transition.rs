@@ -17,7 +17,7 @@ use rusqlite::{Connection, OptionalExtension, ToSql, params, params_from_iter};
 use super::{QueueError, rows};
 use crate::{
     clock::Timestamp,
-    job::{Creation, JobEvent, JobState, Waits},
+    job::{Creation, JobEvent, JobState, WaitReason},
     problem::Problem,
 };
 
@@ -48,7 +48,7 @@ pub(super) enum Change<'a> {
         remote_id: &'a str,
     },
     PutOff {
-        waits: Waits,
+        waits: WaitReason,
         reason: &'a str,
         due: i64,
         attempts: u32,

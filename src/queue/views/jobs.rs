@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::{Filter, filter::Conditions};
 use crate::{
     clock::Timestamp,
-    job::{Creation, JobState, Waits},
+    job::{Creation, JobState, WaitReason},
     problem::Problem,
     queue::{QueueError, Reader, rows},
     reason::JobExplanation,
@@ -134,7 +134,7 @@ impl JobRow {
     pub fn explanation(&self) -> JobExplanation<'_> {
         JobExplanation {
             state: self.state,
-            waits: self.waits.as_deref().and_then(Waits::parse),
+            waits: self.waits.as_deref().and_then(WaitReason::parse),
             creation: self.creation,
             due_at: self.due_at,
             attempts: self.attempts,
