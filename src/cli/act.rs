@@ -14,7 +14,7 @@ use crate::{
     job::{JobState, WaitReason},
     queue::{
         Queue, QueueError, Reader, WhenStuck,
-        control::{Answer, Cause, Pause, Release, Wish},
+        control::{Answer, Cause, JobCommand, Pause, Release},
         doorbell,
         views::Filter,
     },
@@ -118,7 +118,7 @@ pub fn retry(args: &RetryArgs, context: &Context) -> anyhow::Result<Exit> {
 
 fn retry_on(args: &RetryArgs, context: &Context, now: Timestamp, output: &mut Output<'_>) -> anyhow::Result<Exit> {
     let asked = Asked { targets: &args.targets, all: args.all, states: &[JobState::Waiting, JobState::Failed] };
-    act(&asked, &Wish::Retry, context, now, output)
+    act(&asked, &JobCommand::Retry, context, now, output)
 }
 
 /// Stops jobs.
@@ -133,7 +133,7 @@ pub fn cancel(args: &CancelArgs, context: &Context) -> anyhow::Result<Exit> {
 fn cancel_on(args: &CancelArgs, context: &Context, now: Timestamp, output: &mut Output<'_>) -> anyhow::Result<Exit> {
     let states = [JobState::Queued, JobState::Running, JobState::Waiting, JobState::Held];
     let asked = Asked { targets: &args.targets, all: args.all, states: &states };
-    act(&asked, &Wish::Cancel, context, now, output)
+    act(&asked, &JobCommand::Cancel, context, now, output)
 }
 
 /// Settles held jobs.
@@ -155,7 +155,7 @@ fn release_on(args: &ReleaseArgs, context: &Context, now: Timestamp, output: &mu
         None => Release::SendAgain,
     };
     let asked = Asked { targets: &args.targets, all: false, states: &[JobState::Held] };
-    act(&asked, &Wish::Release(wish), context, now, output)
+    act(&asked, &JobCommand::Release(wish), context, now, output)
 }
 
 struct Asked<'a> {
@@ -170,7 +170,7 @@ const AT_ONCE: usize = 200;
 
 fn act(
     asked: &Asked<'_>,
-    wish: &Wish,
+    wish: &JobCommand,
     context: &Context,
     now: Timestamp,
     output: &mut Output<'_>,
@@ -206,7 +206,7 @@ fn act(
     let mut answers = Vec::with_capacity(ids.len());
     let mut broke = None;
     for some in ids.chunks(AT_ONCE) {
-        match queue.wish(some.to_vec(), wish.clone(), now) {
+        match queue.command(some.to_vec(), wish.clone(), now) {
             Ok(some) => answers.extend(some),
             Err(error) => {
                 broke = Some(error);
@@ -227,12 +227,12 @@ fn act(
     }
 }
 
-fn selected(reader: &Reader, filter: &Filter, wish: &Wish) -> Result<Vec<i64>, QueueError> {
+fn selected(reader: &Reader, filter: &Filter, wish: &JobCommand) -> Result<Vec<i64>, QueueError> {
     let mut ids = Vec::new();
     reader.jobs(filter, |job| {
         // One that waits for another job has nothing to retry; by its number it is told so.
         let twin = job.waits.as_deref() == Some(WaitReason::Twin.as_str());
-        if !(twin && *wish == Wish::Retry) {
+        if !(twin && *wish == JobCommand::Retry) {
             ids.push(job.id);
         }
         Ok::<_, QueueError>(())

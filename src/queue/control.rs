@@ -82,7 +82,7 @@ pub(super) fn pauses(connection: &Connection) -> Result<Vec<Pause>, QueueError> 
     Ok(pauses)
 }
 
-/// What became of a person's wish for one job.
+/// What became of a command for one job.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Answer {
     /// The job.
@@ -102,9 +102,9 @@ pub enum Release {
     SendAgain,
 }
 
-/// What a person wants of jobs.
+/// A person's command for jobs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Wish {
+pub enum JobCommand {
     /// As [`Queue::retry`].
     Retry,
     /// As [`Queue::cancel`].
@@ -199,12 +199,12 @@ impl Queue {
     /// # Errors
     ///
     /// Those of the database: then nothing was done to any of them.
-    pub fn wish(&self, job_ids: Vec<i64>, wish: Wish, now: Timestamp) -> Result<Vec<Answer>, QueueError> {
+    pub fn command(&self, job_ids: Vec<i64>, command: JobCommand, now: Timestamp) -> Result<Vec<Answer>, QueueError> {
         self.run_blocking("wish", move |connection| {
-            let one = |id: &i64| match &wish {
-                Wish::Retry => retry_one(connection, *id, now),
-                Wish::Cancel => cancel_one(connection, *id, now),
-                Wish::Release(release) => release_one(connection, *id, release, now),
+            let one = |id: &i64| match &command {
+                JobCommand::Retry => retry_one(connection, *id, now),
+                JobCommand::Cancel => cancel_one(connection, *id, now),
+                JobCommand::Release(release) => release_one(connection, *id, release, now),
             };
             job_ids.iter().map(one).collect()
         })

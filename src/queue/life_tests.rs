@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use super::{
     admission::Admission,
     attempt::{End, Evidence},
-    control::{Cause, Release, Wish},
+    control::{Cause, JobCommand, Release},
     test_support::{NOW, Site, attempt, created, document, evidence, put_off, take},
     views::jobs::JobDetail,
 };
@@ -380,10 +380,10 @@ fn wishes_are_answered_one_by_one_in_their_order() {
     site.admit("a.manifest.json", &["done", "queued"]);
     let (done, queued) = (site.job("done"), site.job("queued"));
     site.create(done, "doc");
-    let answers = site.queue.wish(vec![queued, done, 999], Wish::Cancel, NOW).unwrap();
+    let answers = site.queue.command(vec![queued, done, 999], JobCommand::Cancel, NOW).unwrap();
     let seen: Vec<(i64, bool)> = answers.iter().map(|answer| (answer.job, answer.done)).collect();
     assert_eq!(seen, [(queued, true), (done, false), (999, false)]);
-    let again = site.queue.wish(vec![queued], Wish::Retry, NOW).unwrap();
+    let again = site.queue.command(vec![queued], JobCommand::Retry, NOW).unwrap();
     assert!(again[0].done);
     assert_eq!(site.state(queued), JobState::Queued);
 }
