@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::{
     Queue, QueueError,
     batch::{self, Plan},
-    identity::{Fate, content_of, fate, key_of, own, owner, path_key},
+    identity::{DedupDecision, content_of, decide, key_of, own, owner, path_key},
     rows::{drop_id, json, signed, text},
 };
 use crate::{
@@ -226,12 +226,12 @@ fn insert(
     let owner = owner(connection, place.drop_id, &key, &content)?;
     // Whom this one takes the identity from, to give it back if it comes to nothing.
     let replaces = owner.job_id();
-    let fate = fate(owner, entry.replace);
-    let (state, remote_id, twin_of, problems) = match &fate {
-        Fate::Queue => (JobState::Queued, None, replaces, None),
-        Fate::Duplicate { of, remote_id } => (JobState::Duplicate, Some(remote_id.as_str()), Some(*of), None),
-        Fate::Twin { of } => (JobState::Waiting, None, Some(*of), None),
-        Fate::Refuse(problem) => (JobState::Failed, None, None, Some(json(std::slice::from_ref(problem)))),
+    let decision = decide(owner, entry.replace);
+    let (state, remote_id, twin_of, problems) = match &decision {
+        DedupDecision::Queue => (JobState::Queued, None, replaces, None),
+        DedupDecision::Duplicate { of, remote_id } => (JobState::Duplicate, Some(remote_id.as_str()), Some(*of), None),
+        DedupDecision::Twin { of } => (JobState::Waiting, None, Some(*of), None),
+        DedupDecision::Refuse(problem) => (JobState::Failed, None, None, Some(json(std::slice::from_ref(problem)))),
     };
     let (category, document_type, extracted_data, name) = match &entry.content {
         Content::Document { category, document_type, extracted_data, .. } => {
@@ -240,11 +240,11 @@ fn insert(
         }
         Content::File { name, .. } => ("", "", None, name.as_deref()),
     };
-    let reason = match &fate {
-        Fate::Duplicate { of, .. } => Some(format!("created before by job {of}")),
-        Fate::Twin { of } => Some(format!("job {of} creates the same")),
-        Fate::Refuse(problem) => Some(problem.reason.clone()),
-        Fate::Queue => None,
+    let reason = match &decision {
+        DedupDecision::Duplicate { of, .. } => Some(format!("created before by job {of}")),
+        DedupDecision::Twin { of } => Some(format!("job {of} creates the same")),
+        DedupDecision::Refuse(problem) => Some(problem.reason.clone()),
+        DedupDecision::Queue => None,
     };
     connection
         .prepare_cached(
@@ -276,7 +276,7 @@ fn insert(
             state.has_ended().then_some(now.0),
         ])?;
     let job_id = connection.last_insert_rowid();
-    if fate == Fate::Queue {
+    if decision == DedupDecision::Queue {
         own(connection, place.drop_id, &key, job_id)?;
     }
     let mut statement = connection.prepare_cached(

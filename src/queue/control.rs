@@ -320,13 +320,13 @@ fn retry(
         let owner = identity::owner(connection, drop_id, &key, &content)?;
         // What was allowed to replace a job at first may replace the same one still.
         let replace = replaces.is_some() && owner.job_id() == replaces;
-        match identity::fate(owner, replace) {
-            identity::Fate::Queue => identity::own(connection, drop_id, &key, job_id)?,
-            identity::Fate::Duplicate { of, .. } | identity::Fate::Twin { of } => {
+        match identity::decide(owner, replace) {
+            identity::DedupDecision::Queue => identity::own(connection, drop_id, &key, job_id)?,
+            identity::DedupDecision::Duplicate { of, .. } | identity::DedupDecision::Twin { of } => {
                 let message = format!("job {of} has, or creates, the same: nothing to retry");
                 return Ok(Answer { job: job_id, done: false, message });
             }
-            identity::Fate::Refuse(problem) => {
+            identity::DedupDecision::Refuse(problem) => {
                 return Ok(Answer {
                     job: job_id,
                     done: false,

@@ -114,7 +114,7 @@ impl Owner {
 
 /// What becomes of an entry.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Fate {
+pub enum DedupDecision {
     /// It is created.
     Queue,
     /// It exists already.
@@ -135,13 +135,13 @@ pub enum Fate {
 
 /// Decides by an entry's identity what becomes of it.
 #[must_use]
-pub fn fate(owner: Owner, replace: bool) -> Fate {
+pub fn decide(owner: Owner, replace: bool) -> DedupDecision {
     match owner {
-        Owner::Nobody => Fate::Queue,
-        Owner::Created { job_id, remote_id, same: true } => Fate::Duplicate { of: job_id, remote_id },
-        Owner::UnderWay { job_id, same: true } => Fate::Twin { of: job_id },
-        Owner::Created { .. } | Owner::UnderWay { .. } if replace => Fate::Queue,
-        Owner::Created { job_id, .. } | Owner::UnderWay { job_id, .. } => Fate::Refuse(
+        Owner::Nobody => DedupDecision::Queue,
+        Owner::Created { job_id, remote_id, same: true } => DedupDecision::Duplicate { of: job_id, remote_id },
+        Owner::UnderWay { job_id, same: true } => DedupDecision::Twin { of: job_id },
+        Owner::Created { .. } | Owner::UnderWay { .. } if replace => DedupDecision::Queue,
+        Owner::Created { job_id, .. } | Owner::UnderWay { job_id, .. } => DedupDecision::Refuse(
             Problem::error(
                 format!("job {job_id}, an earlier entry, has the same reference with other content"),
                 "give this entry a reference of its own, or say \"replace\": true to create it as well",

@@ -1,6 +1,6 @@
 //! Which references, and which contents without one, were seen in the manifests that are checked together.
 //!
-//! Decides as taking in does ([`crate::queue::identity::fate`]), but knows only what is checked now. Kept in a temporary
+//! Decides as taking in does ([`crate::queue::identity::decide`]), but knows only what is checked now. Kept in a temporary
 //! store on disk, so that memory stays bounded.
 
 use std::{io, path::PathBuf};
