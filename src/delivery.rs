@@ -81,7 +81,7 @@ pub struct Delivery {
 }
 
 /// A file that was checked again, and the call that found that it must be, if it was a call.
-struct CheckedAnew {
+struct Rechecked {
     position: u32,
     file: CheckedFile,
     failed: Failed,
@@ -99,7 +99,7 @@ enum Uploaded {
     Ended,
     Failed(Box<Failed>),
     /// Nothing was sent of it, or not its end: the file has changed, and this is what it is now.
-    Changed(Box<CheckedAnew>),
+    Changed(Box<Rechecked>),
     Blocked(SendBlocked),
     Stopped,
 }
@@ -237,7 +237,7 @@ impl Delivery {
             return Ok(false);
         }
         if !anew.is_empty() {
-            self.take_anew(account, job, anew).await?;
+            self.take_rechecked(account, job, anew).await?;
             return Ok(false);
         }
         if cancelled {

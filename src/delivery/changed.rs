@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    CheckedAnew, Delivery, Uploaded,
-    files::{Anew, CHANGED},
+    Delivery, Rechecked, Uploaded,
+    files::{CHANGED, Recheck},
     judged::{Failed, trial_of},
 };
 use crate::{
@@ -40,28 +40,28 @@ impl Delivery {
             let verdict = Verdict::Wait { waits: WaitReason::File, delay, reason, trial };
             Failed { verdict, attempt, lost: None, place: None }
         };
-        match self.files.check_anew(job, upload, Instant::now()).await {
-            Anew::NotYet(problem) => self.wait_for(problem, attempt, job, upload),
+        match self.files.recheck(job, upload, Instant::now()).await {
+            Recheck::NotYet(problem) => self.wait_for(problem, attempt, job, upload),
             // However long that takes: what is taken from under a writer is lost to both.
-            Anew::BeingWritten => {
+            Recheck::BeingWritten => {
                 let reason = format!("{}: the file is still open for writing", upload.path);
                 Uploaded::Failed(Box::new(waits(WRITER, reason, trial_of(job), attempt)))
             }
-            Anew::Bad(problem) => {
+            Recheck::Bad(problem) => {
                 let reason = format!("{CHANGED}, and now: {}", problem.reason);
                 refused(Problem { reason, ..problem }, attempt, job, upload)
             }
-            Anew::Good(_) if trial_of(job).file >= job.file_patience => {
+            Recheck::Good(_) if trial_of(job).file >= job.file_patience => {
                 let problem = Problem::error("the file keeps changing", "drop it once it is as it shall be, and retry");
                 refused(problem, attempt, job, upload)
             }
-            Anew::Good(file) => {
+            Recheck::Good(file) => {
                 let reason = format!(
                     "{}: the file has changed since its manifest was taken in, and was checked anew",
                     upload.path
                 );
                 let failed = waits(AT_ONCE, reason, trial_of(job), attempt);
-                Uploaded::Changed(Box::new(CheckedAnew { position: upload.position, file, failed }))
+                Uploaded::Changed(Box::new(Rechecked { position: upload.position, file, failed }))
             }
         }
     }
@@ -79,15 +79,15 @@ impl Delivery {
 
     /// Goes on with files that were checked anew; refuses the job where that would make another entry of it, which exists
     /// already or which others wait for.
-    pub(super) async fn take_anew(
+    pub(super) async fn take_rechecked(
         &self,
         account: &Account,
         job: &Job,
-        anew: Vec<CheckedAnew>,
+        anew: Vec<Rechecked>,
     ) -> Result<(), QueueError> {
         let files: Vec<(u32, CheckedFile)> = anew.iter().map(|changed| (changed.position, changed.file)).collect();
         let mut failed: Vec<Failed> = anew.into_iter().map(|changed| changed.failed).collect();
-        if self.queue.check_anew(job.id, files).await? {
+        if self.queue.recheck(job.id, files).await? {
             tracing::info!(job = job.id, files = failed.len(), "files that have changed were checked anew");
         } else {
             let problem = Problem::error(

@@ -46,7 +46,7 @@ const MOST_LOOKS: usize = 10_000;
 
 /// What a file that has changed turned out to be.
 #[derive(Debug)]
-pub(super) enum Anew {
+pub(super) enum Recheck {
     /// It lies still and is good: this is what it is now.
     Good(CheckedFile),
     /// Its sender is not done with it, or it cannot be read now.
@@ -108,18 +108,20 @@ impl Files {
     }
 
     /// Checks a file that has changed, at this moment.
-    pub(super) async fn check_anew(&self, job: &Job, upload: &Upload, now: Instant) -> Anew {
+    pub(super) async fn recheck(&self, job: &Job, upload: &Upload, now: Instant) -> Recheck {
         let (root, path) = place_of(job, upload);
         let opened = match self.roots.open(&root, &path).await {
             Ok(opened) => opened,
-            Err(refusal @ Refusal::Unsafe(_)) => return Anew::Bad(refusal.problem(&upload.path)),
-            Err(refusal) => return Anew::NotYet(refusal.problem(&upload.path)),
+            Err(refusal @ Refusal::Unsafe(_)) => return Recheck::Bad(refusal.problem(&upload.path)),
+            Err(refusal) => return Recheck::NotYet(refusal.problem(&upload.path)),
         };
         if !self.lies_still(job, upload, &opened.identity, now) {
-            return Anew::NotYet(written_again(&upload.path));
+            return Recheck::NotYet(written_again(&upload.path));
         }
         let Ok(path) = RelativePath::parse(&upload.path) else {
-            return Anew::Bad(Problem::error("the path is none", "drop the manifest again").path(upload.path.as_str()));
+            return Recheck::Bad(
+                Problem::error("the path is none", "drop the manifest again").path(upload.path.as_str()),
+            );
         };
         let source = Source {
             path,
@@ -131,7 +133,7 @@ impl Files {
             EntryKind::File => Purpose::File,
         };
         let away = || {
-            Anew::NotYet(
+            Recheck::NotYet(
                 Problem::error("its folder does not answer", "look at the folder's disk or mount")
                     .path(upload.path.as_str()),
             )
@@ -146,7 +148,7 @@ impl Files {
             check(opened, &source, purpose, max_bytes, seed, was)
         });
         let Ok(Ok(anew)) = timeout(READ_WITHIN, checking).await else { return away() };
-        if matches!(anew, Anew::Good(_) | Anew::Bad(_)) {
+        if matches!(anew, Recheck::Good(_) | Recheck::Bad(_)) {
             self.looks.lock().unwrap_or_else(PoisonError::into_inner).remove(&(job.id, upload.position));
         }
         anew
@@ -176,45 +178,45 @@ fn written_again(path: &str) -> Problem {
 }
 
 /// What a file is that lies still and had so many bytes before.
-fn check(mut opened: Opened, source: &Source, purpose: Purpose, max_bytes: u64, seed: u64, was: u64) -> Anew {
+fn check(mut opened: Opened, source: &Source, purpose: Purpose, max_bytes: u64, seed: u64, was: u64) -> Recheck {
     let path = source.path.as_str();
     let examined = examine(&mut opened, source, purpose, max_bytes, seed, &mut Vec::new());
     if lease::ask(&opened.file) == Answer::Writer {
-        return Anew::BeingWritten;
+        return Recheck::BeingWritten;
     }
     match examined {
         Ok((examined, _)) => match examined.truncated {
-            Some(why) => Anew::NotYet(
+            Some(why) => Recheck::NotYet(
                 Problem::error(format!("truncated: {why}"), "send the file again in full; it may still be under way")
                     .path(path),
             ),
-            None => Anew::Good(CheckedFile {
+            None => Recheck::Good(CheckedFile {
                 bytes: examined.bytes,
                 sha256: examined.sha256,
                 checksum: examined.checksum,
                 seen: Some(examined.identity),
             }),
         },
-        Err(Examining::Bad(problems)) => first(problems, path, Anew::Bad),
+        Err(Examining::Bad(problems)) => first(problems, path, Recheck::Bad),
         // One that contradicts what is declared of it is another file, unless the rest of it may be under way.
         Err(Examining::Held(problems)) => {
             let shorter = opened.identity.bytes < was;
             first(problems, path, |problem| match problem.field {
-                Some(_) if !shorter => Anew::Bad(problem),
-                _ => Anew::NotYet(problem),
+                Some(_) if !shorter => Recheck::Bad(problem),
+                _ => Recheck::NotYet(problem),
             })
         }
-        Err(Examining::Changed) => Anew::NotYet(written_again(path)),
-        Err(Examining::Io(error)) => Anew::NotYet(
+        Err(Examining::Changed) => Recheck::NotYet(written_again(path)),
+        Err(Examining::Io(error)) => Recheck::NotYet(
             Problem::error(format!("the file cannot be read: {error}"), "look at the folder's disk or mount")
                 .path(path),
         ),
     }
 }
 
-fn first(problems: Vec<Problem>, path: &str, say: impl FnOnce(Problem) -> Anew) -> Anew {
+fn first(problems: Vec<Problem>, path: &str, say: impl FnOnce(Problem) -> Recheck) -> Recheck {
     let error = problems.into_iter().find(Problem::is_error);
-    error.map_or_else(|| Anew::NotYet(written_again(path)), say)
+    error.map_or_else(|| Recheck::NotYet(written_again(path)), say)
 }
 
 /// The folder that a file lies beneath, and the way to it.
@@ -286,19 +288,19 @@ mod tests {
         let job = job(place.path(), 60, Declared::default(), b"what it was");
         let files = Files::new(7, 1 << 20);
         let began = Instant::now();
-        let look = async |seconds| files.check_anew(&job, &job.uploads[0], began + Duration::from_secs(seconds)).await;
+        let look = async |seconds| files.recheck(&job, &job.uploads[0], began + Duration::from_secs(seconds)).await;
         let path = place.path().join("a.pdf");
         fs::write(&path, &PDF[..20]).unwrap();
-        assert!(matches!(look(0).await, Anew::NotYet(_)));
-        assert!(matches!(look(59).await, Anew::NotYet(_)));
+        assert!(matches!(look(0).await, Recheck::NotYet(_)));
+        assert!(matches!(look(59).await, Recheck::NotYet(_)));
         // Its sender goes on, and has all the time again.
         fs::write(&path, PDF).unwrap();
-        assert!(matches!(look(61).await, Anew::NotYet(_)));
-        assert!(matches!(look(120).await, Anew::NotYet(_)));
-        let Anew::Good(file) = look(121).await else { panic!("it has lain still for a minute") };
+        assert!(matches!(look(61).await, Recheck::NotYet(_)));
+        assert!(matches!(look(120).await, Recheck::NotYet(_)));
+        let Recheck::Good(file) = look(121).await else { panic!("it has lain still for a minute") };
         assert_eq!((file.bytes, file.sha256), (PDF.len() as u64, digest(PDF)));
         // The next time is another one.
-        assert!(matches!(look(122).await, Anew::NotYet(_)));
+        assert!(matches!(look(122).await, Recheck::NotYet(_)));
     }
 
     #[tokio::test]
@@ -309,8 +311,8 @@ mod tests {
         fs::write(place.path().join("a.pdf"), PDF).unwrap();
         let began = Instant::now();
         for (after, good) in [(0, false), (4, false), (5, true)] {
-            let anew = files.check_anew(&job, &job.uploads[0], began + Duration::from_secs(after)).await;
-            assert_eq!(matches!(anew, Anew::Good(_)), good, "{anew:?} after {after} s");
+            let anew = files.recheck(&job, &job.uploads[0], began + Duration::from_secs(after)).await;
+            assert_eq!(matches!(anew, Recheck::Good(_)), good, "{anew:?} after {after} s");
         }
     }
 
@@ -324,14 +326,14 @@ mod tests {
         let end = async |content: &[u8]| {
             let files = Files::new(7, 1 << 20);
             fs::write(&path, content).unwrap();
-            files.check_anew(&job, &job.uploads[0], began).await;
-            files.check_anew(&job, &job.uploads[0], began + Duration::from_secs(60)).await
+            files.recheck(&job, &job.uploads[0], began).await;
+            files.recheck(&job, &job.uploads[0], began + Duration::from_secs(60)).await
         };
-        assert!(matches!(end(PDF).await, Anew::Good(_)), "it was only written again");
+        assert!(matches!(end(PDF).await, Recheck::Good(_)), "it was only written again");
         let other = [PDF, b"% another\n%%EOF\n"].concat();
-        let Anew::Bad(problem) = end(&other).await else { panic!("it is another file") };
+        let Recheck::Bad(problem) = end(&other).await else { panic!("it is another file") };
         assert!(problem.reason.contains("declared"), "{problem:?}");
-        let Anew::NotYet(problem) = end(&PDF[..30]).await else { panic!("the rest may come") };
+        let Recheck::NotYet(problem) = end(&PDF[..30]).await else { panic!("the rest may come") };
         assert!(problem.cure.contains("send the file again"), "{problem:?}");
     }
 
@@ -344,9 +346,9 @@ mod tests {
         fs::write(&path, PDF).unwrap();
         let writer = fs::File::options().append(true).open(&path).unwrap();
         let began = Instant::now();
-        files.check_anew(&job, &job.uploads[0], began).await;
-        let anew = files.check_anew(&job, &job.uploads[0], began + Duration::from_secs(60)).await;
-        assert!(matches!(anew, Anew::BeingWritten), "{anew:?}");
+        files.recheck(&job, &job.uploads[0], began).await;
+        let anew = files.recheck(&job, &job.uploads[0], began + Duration::from_secs(60)).await;
+        assert!(matches!(anew, Recheck::BeingWritten), "{anew:?}");
         drop(writer);
     }
 }

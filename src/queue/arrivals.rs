@@ -1,4 +1,4 @@
-//! What lies in a drop and is not taken in yet, and what is known of manifests that were.
+//! What is in a drop and is not taken in yet, and what is known of manifests that were.
 
 use std::path::Path;
 
@@ -40,7 +40,7 @@ impl Queue {
                 .query_row(params![drop_id, arrival.manifest], |row| row.get(0))
                 .optional()?;
             let is_the_same = noted.is_some_and(|noted| arrival.file.is_kept_as(&noted));
-            // Another file under the same name is another arrival, so its time starts anew. A first time that is still to
+            // Another file under the same name is another arrival, so its time starts again. A first time that is still to
             // come was told by a clock that has been set right since.
             let first = connection
                 .prepare_cached(

@@ -127,7 +127,7 @@ pub struct EndedBatch {
 }
 
 impl EndedBatch {
-    /// A path as the folder that is trusted and what lies beneath it, where strangers may have put links.
+    /// A path as the folder that is trusted and the way beneath it, where strangers may have put links.
     #[must_use]
     pub fn place_of(&self, path: &Path) -> Option<FileLocation> {
         let BatchPolicy { root, image_root, done_dir, failed_dir, .. } = &self.policy;
@@ -240,7 +240,7 @@ impl Queue {
     }
 
     /// Notes that the files are where they belong: `shelf` is the dated folder that they were moved into, if any,
-    /// `manifest` where the manifest lies in it, and `moved` are the files whose new place is not noted yet.
+    /// `manifest` where the manifest is in it, and `moved` are the files whose move is not recorded yet.
     ///
     /// # Errors
     ///

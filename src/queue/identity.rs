@@ -68,7 +68,7 @@ pub(super) fn key_of(reference: Option<&str>, content: &[u8; 32]) -> [u8; 32] {
     digest.finalize().into()
 }
 
-/// A hash of where a file lies, for finding other batches that name it. Collisions only keep a file a little longer.
+/// A hash of where a file is, for finding other batches that name it. Collisions only keep a file a little longer.
 #[must_use]
 pub fn path_key(image_root: &Path, image_folder: &str, path: &str) -> i64 {
     let mut hash = xxhash_rust::xxh3::Xxh3::new();

@@ -13,7 +13,6 @@
 pub mod admission;
 #[cfg(test)]
 mod again_tests;
-mod anew;
 pub mod arrivals;
 pub mod attempt;
 pub mod awaited;
@@ -31,6 +30,7 @@ mod life_tests;
 pub mod lock;
 pub mod purge;
 mod reader;
+mod recheck;
 mod rows;
 mod schema;
 pub mod scratch;
@@ -91,7 +91,7 @@ impl Queue {
         })
     }
 
-    /// Where the database lies.
+    /// Where the database is.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path

@@ -125,7 +125,7 @@ fn untouched_while<T>(connection: &Connection, check: impl FnOnce() -> Result<T,
 }
 
 /// Has a statement planned once, whatever is bound to it. Without this, cached statements with a bound value in a
-/// comparison are parsed and planned anew at nearly every use: half of the writer's time.
+/// comparison are parsed and planned again at nearly every use: half of the writer's time.
 fn steady_plans(connection: &Connection) -> Result<(), QueueError> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     Ok(())

@@ -318,7 +318,7 @@ fn reopen(connection: &Connection, job_id: i64) -> Result<(), QueueError> {
 const TRIGGER: &str = "job_transition";
 
 /// The trigger that refuses what [`JobState::after`] refuses, and a running job without a holder. Plain comparisons: a
-/// list after `IN` is built anew each time that a trigger runs.
+/// list after `IN` is built again each time that a trigger runs.
 fn trigger() -> String {
     let is_legal = |from: JobState, to: JobState| JobEvent::ALL.into_iter().any(|event| from.after(event) == Ok(to));
     let legal = JobState::ALL.into_iter().filter_map(|from| {

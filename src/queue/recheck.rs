@@ -18,13 +18,13 @@ impl Queue {
     /// # Errors
     ///
     /// Those of the database.
-    pub async fn check_anew(&self, job_id: i64, files: Vec<(u32, CheckedFile)>) -> Result<bool, QueueError> {
+    pub async fn recheck(&self, job_id: i64, files: Vec<(u32, CheckedFile)>) -> Result<bool, QueueError> {
         let holder = self.holder();
-        self.run("check_anew", move |connection| {
+        self.run("recheck", move |connection| {
             // Undone as a whole where the job may not become what its files are now.
-            connection.execute_batch("SAVEPOINT anew")?;
+            connection.execute_batch("SAVEPOINT recheck")?;
             let taken = take(connection, job_id, &holder, &files)?;
-            connection.execute_batch(if taken { "RELEASE anew" } else { "ROLLBACK TO anew; RELEASE anew" })?;
+            connection.execute_batch(if taken { "RELEASE recheck" } else { "ROLLBACK TO recheck; RELEASE recheck" })?;
             Ok(taken)
         })
         .await
