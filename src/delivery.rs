@@ -52,7 +52,7 @@ use crate::{
         admission::CheckedFile,
         attempt::{End, Evidence},
         control::Cause,
-        handed_over::{HandedOver, Place, Try},
+        in_doubt::{Entry, InDoubtLog, Slot},
     },
     telemetry::{InFlightGuard, Telemetry},
     verdict::{Patience, text},
@@ -61,7 +61,7 @@ use crate::{
 /// What all jobs share.
 pub struct Delivery {
     queue: Queue,
-    handed_over: HandedOver,
+    in_doubt: InDoubtLog,
     patience: Patience,
     files: Files,
     /// For files that cannot be read.
@@ -109,7 +109,7 @@ impl Delivery {
     #[must_use]
     pub fn new(
         queue: Queue,
-        handed_over: HandedOver,
+        in_doubt: InDoubtLog,
         patience: Patience,
         max_image_bytes: u64,
         stop: CancellationToken,
@@ -119,7 +119,7 @@ impl Delivery {
         let files = Files::new(queue.seed(), max_image_bytes);
         Self {
             queue,
-            handed_over,
+            in_doubt,
             patience,
             files,
             log_throttle: Mutex::default(),
@@ -273,11 +273,11 @@ impl Delivery {
         if self.is_stopped(job) {
             return Ok(Uploaded::Stopped);
         }
-        let place = self.handed_over.place(Try { job_id: job.id, position: upload.position, lost: upload.lost });
+        let in_doubt = self.in_doubt.slot(Entry { job_id: job.id, position: upload.position, lost: upload.lost });
         let sending = match self.files.open(job, upload).await {
-            Ok(sending) => Sending { before_last: Some(Box::new(place.pen())), ..sending },
+            Ok(sending) => Sending { before_last: Some(Box::new(in_doubt.mark_sent())), ..sending },
             Err(refusal) => {
-                place.take_back();
+                in_doubt.discard();
                 // Not while it keeps a place from other calls.
                 drop(slot);
                 return Ok(match refusal {
@@ -292,11 +292,11 @@ impl Delivery {
         };
         let now = self.clock.now();
         let outcome = outcome(&exchange, now);
-        let place = match &outcome {
-            Outcome::Done(_) | Outcome::Lost(_) => Some(place),
+        let in_doubt = match &outcome {
+            Outcome::Done(_) | Outcome::Lost(_) => Some(in_doubt),
             // Every other outcome says that nothing was created.
             _ => {
-                place.take_back();
+                in_doubt.discard();
                 None
             }
         };
@@ -312,7 +312,7 @@ impl Delivery {
                 let intend = last.turn.lock().unwrap_or_else(PoisonError::into_inner).is_some();
                 let stored =
                     self.queue.upload_stored(job.id, upload.position, id.clone(), intend, attempt, now).await?;
-                place.into_iter().for_each(Place::recorded);
+                in_doubt.into_iter().for_each(Slot::settle);
                 Ok(Uploaded::Stored {
                     position: upload.position,
                     remote_id: id,
@@ -322,14 +322,14 @@ impl Delivery {
             }
             Outcome::Done(Reply::File { id }) => {
                 self.queue.file_created(job.id, upload.position, id.clone(), attempt, now).await?;
-                place.into_iter().for_each(Place::recorded);
+                in_doubt.into_iter().for_each(Slot::settle);
                 Ok(Uploaded::Ended)
             }
             Outcome::SourceChanged(_) => Ok(self.changed(job, upload, Some(attempt)).await),
             other => {
                 let mut failed = self.failed(job, other, &exchange, attempt);
                 failed.lost = failed.lost.map(|_| upload.position);
-                failed.place = place;
+                failed.in_doubt = in_doubt;
                 Ok(Uploaded::Failed(Box::new(failed.about(upload, job.kind))))
             }
         }

@@ -42,9 +42,9 @@ use crate::{
     operation::Operation,
     queue::{
         Queue, QueueError,
-        claim::Recovered,
-        doorbell::Doorbell,
-        handed_over::{self, HandedOver},
+        claim::RecoveredJobs,
+        in_doubt::{self, InDoubtLog},
+        wake::WakeSocket,
     },
     retry::RetryPolicy,
     telemetry::Telemetry,
@@ -131,10 +131,10 @@ impl Service {
         };
         let telemetry = Arc::new(Telemetry::new());
         telemetry.limit_in_flight(calls_at_once(config));
-        let handed_over = recover(&config.retry, &queue, &telemetry).await?;
+        let in_doubt = recover(&config.retry, &queue, &telemetry).await?;
         let delivery = Arc::new(Delivery::new(
             queue.clone(),
-            handed_over,
+            in_doubt,
             patience,
             config.api.max_image_bytes,
             stop.clone(),
@@ -253,8 +253,8 @@ impl Service {
 }
 
 /// Puts into order what an earlier process left; returns where to note what is handed over from now on.
-async fn recover(retry: &config::Retry, queue: &Queue, telemetry: &Telemetry) -> Result<HandedOver, ServiceError> {
-    let left = Arc::new(handed_over::left(queue.path()));
+async fn recover(retry: &config::Retry, queue: &Queue, telemetry: &Telemetry) -> Result<InDoubtLog, ServiceError> {
+    let left = Arc::new(in_doubt::read(queue.path()));
     if retry.lost_file == LostFile::Hold {
         let held = queue.hold_files(Arc::clone(&left)).await?;
         if held > 0 {
@@ -267,7 +267,7 @@ async fn recover(retry: &config::Retry, queue: &Queue, telemetry: &Telemetry) ->
     }
     let recovered = queue.recover(left, Timestamp::now()).await?;
     if recovered.jobs > 0 {
-        let Recovered { jobs, images, files } = recovered;
+        let RecoveredJobs { jobs, images, files } = recovered;
         tracing::info!(jobs, images, files, "taken up again where an earlier process left off");
         telemetry.killed(Operation::UploadImage, images, false);
         telemetry.killed(Operation::UploadFile, files, false);
@@ -279,7 +279,7 @@ async fn recover(retry: &config::Retry, queue: &Queue, telemetry: &Telemetry) ->
             "waited for a moment further ahead than any wait lasts, so the clock was wrong; they wait no longer than that"
         );
     }
-    Ok(HandedOver::begin(queue.path()))
+    Ok(InDoubtLog::create(queue.path()))
 }
 
 /// So many calls at once: the configured number, or what the memory allows.
@@ -289,11 +289,11 @@ fn calls_at_once(config: &Config) -> usize {
 }
 
 async fn listen(database: PathBuf, signals: Arc<Signals>, stop: CancellationToken) {
-    match Doorbell::hang(&database) {
-        Ok(bell) => loop {
+    match WakeSocket::bind(&database) {
+        Ok(socket) => loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = bell.rung() => {
+                () = socket.notified() => {
                     signals.work.notify_one();
                     signals.ended.notify_one();
                 }

@@ -15,8 +15,8 @@ use crate::{
     queue::{
         Queue, QueueError, Reader, WhenStuck,
         control::{Answer, Cause, JobCommand, Pause, Release},
-        doorbell,
         views::Filter,
+        wake,
     },
 };
 
@@ -214,7 +214,7 @@ fn act(
             }
         }
     }
-    doorbell::ring(&context.database);
+    wake::notify(&context.database);
     tell(&answers, output)?;
     match broke {
         Some(error) => Err(anyhow::Error::from(error).context(format!(
@@ -308,7 +308,7 @@ fn switch(
             }
         }
     }
-    doorbell::ring(&context.database);
+    wake::notify(&context.database);
     let pauses = reader.pauses()?;
     if pauses.is_empty() {
         writeln!(output.out, "nothing is paused")?;

@@ -29,7 +29,7 @@ use crate::{
     config::{Config, parse_duration},
     dispatch::is_open,
     inbox::beneath::Root,
-    queue::{Queue, QueueError, Reader, WhenStuck, doorbell, lock::Lock},
+    queue::{Queue, QueueError, Reader, WhenStuck, lock::Lock, wake},
     receipt::Counts,
     service::{IMPORT, OnSettled, Service},
 };
@@ -121,7 +121,7 @@ async fn work(
                     signals.work.notify_one();
                     signals.ended.notify_one();
                 }
-                None => doorbell::ring(queue.path()),
+                None => wake::notify(queue.path()),
             };
             importer.import(&targets, &queue, &intake, &|| token.is_cancelled(), &notify);
             intake.finished.store(true, Ordering::Release);

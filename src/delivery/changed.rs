@@ -38,7 +38,7 @@ impl Delivery {
     pub(super) async fn changed(&self, job: &Job, upload: &Upload, attempt: Option<Attempt>) -> Uploaded {
         let waits = |delay: Duration, reason: String, trial: Trial, attempt| {
             let verdict = Verdict::Wait { waits: WaitReason::File, delay, reason, trial };
-            Failed { verdict, attempt, lost: None, place: None }
+            Failed { verdict, attempt, lost: None, in_doubt: None }
         };
         match self.files.recheck(job, upload, Instant::now()).await {
             Recheck::NotYet(problem) => self.wait_for(problem, attempt, job, upload),
@@ -74,7 +74,7 @@ impl Delivery {
             let reason = format!("waited for in vain; the last: {}", problem.reason);
             return refused(Problem { reason, ..problem }, attempt, job, upload);
         };
-        Uploaded::Failed(Box::new(Failed { verdict, attempt, lost: None, place: None }))
+        Uploaded::Failed(Box::new(Failed { verdict, attempt, lost: None, in_doubt: None }))
     }
 
     /// Goes on with files that were checked anew; refuses the job where that would make another entry of it, which exists
@@ -95,7 +95,7 @@ impl Delivery {
                 "do not change files after their manifest is there; drop the manifest and its files again",
             );
             let verdict = Verdict::Refuse { reason: problem.reason.clone(), problem };
-            failed.push(Failed { verdict, attempt: None, lost: None, place: None });
+            failed.push(Failed { verdict, attempt: None, lost: None, in_doubt: None });
         }
         self.act(account, job, failed).await
     }
@@ -103,6 +103,6 @@ impl Delivery {
 
 fn refused(problem: Problem, attempt: Option<Attempt>, job: &Job, upload: &Upload) -> Uploaded {
     let verdict = Verdict::Refuse { reason: format!("{}: {}", upload.path, problem.reason), problem };
-    let failed = Failed { verdict, attempt, lost: None, place: None };
+    let failed = Failed { verdict, attempt, lost: None, in_doubt: None };
     Uploaded::Failed(Box::new(failed.about(upload, job.kind)))
 }

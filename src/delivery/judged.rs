@@ -20,7 +20,7 @@ use crate::{
         QueueError,
         attempt::{Attempt, End, Evidence, PutOff},
         control::Cause,
-        handed_over::Place,
+        in_doubt::Slot,
     },
     verdict::{Patience, Trial, Verdict, forbidden, judge},
 };
@@ -31,7 +31,7 @@ pub(super) struct Failed {
     pub(super) attempt: Option<Attempt>,
     pub(super) lost: Option<u32>,
     /// Of an upload whose answer was lost: where that is written down until the database has it.
-    pub(super) place: Option<Place>,
+    pub(super) in_doubt: Option<Slot>,
 }
 
 impl Failed {
@@ -58,7 +58,12 @@ impl Delivery {
             let reason = format!("{}: the answer is not one to this call", operation.as_str());
             Verdict::Hold { reason }
         });
-        Failed { verdict, attempt: Some(attempt), lost: matches!(outcome, Outcome::Lost(_)).then_some(0), place: None }
+        Failed {
+            verdict,
+            attempt: Some(attempt),
+            lost: matches!(outcome, Outcome::Lost(_)).then_some(0),
+            in_doubt: None,
+        }
     }
 
     pub(super) async fn pause(&self, account: &Account, cause: Cause, detail: &str) -> Result<(), QueueError> {
@@ -103,9 +108,9 @@ impl Delivery {
 
     /// Does what the weightiest of several verdicts says.
     pub(super) async fn act(&self, account: &Account, job: &Job, mut failed: Vec<Failed>) -> Result<(), QueueError> {
-        let places: Vec<Place> = failed.iter_mut().filter_map(|failure| failure.place.take()).collect();
+        let in_doubt: Vec<Slot> = failed.iter_mut().filter_map(|failure| failure.in_doubt.take()).collect();
         self.record(account, job, failed).await?;
-        places.into_iter().for_each(Place::recorded);
+        in_doubt.into_iter().for_each(Slot::settle);
         Ok(())
     }
 

@@ -83,7 +83,7 @@ impl Delivery {
             verdict: Verdict::Wait { waits: WaitReason::ReadBack, delay, reason, trial },
             attempt: Some(attempt),
             lost: None,
-            place: None,
+            in_doubt: None,
         };
         self.act(account, job, vec![failed]).await?;
         Ok(false)

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::{
     admission::Admission,
     attempt::{End, Evidence},
-    claim::Recovered,
-    handed_over::{Left, Try},
+    claim::RecoveredJobs,
+    sidecar::in_doubt::{Entry, Recovered},
     test_support::{DROP, NOW, Site, attempt, document, execute, take},
 };
 use crate::job::{Creation, JobState, WaitReason};
@@ -133,12 +133,12 @@ fn a_crash_loses_the_answers_to_what_was_handed_over_and_to_nothing_else() {
     for job in ["file", "sent", "not sent", "sent before"] {
         site.claim(site.job(job));
     }
-    let of = |job: &str, lost| Try { job_id: site.job(job), position: 0, lost };
-    let left = Arc::new(Left::Exactly(vec![of("sent", 0), of("sent before", 7), of("waiting", 0)]));
+    let of = |job: &str, lost| Entry { job_id: site.job(job), position: 0, lost };
+    let left = Arc::new(Recovered::Exactly(vec![of("sent", 0), of("sent before", 7), of("waiting", 0)]));
 
     assert_eq!(site.wait(site.next_process().hold_files(Arc::clone(&left))).unwrap(), 0);
     let recovered = site.wait(site.next_process().recover(left, LATER)).unwrap();
-    assert_eq!(recovered, Recovered { jobs: 4, images: 1, files: 0 });
+    assert_eq!(recovered, RecoveredJobs { jobs: 4, images: 1, files: 0 });
     let lost = |job: &str| site.detail(site.job(job)).uploads[0].lost_answers;
     assert_eq!(["file", "sent", "not sent", "sent before", "waiting"].map(lost), [0, 1, 0, 0, 0]);
     assert_eq!(site.state(site.job("file")), JobState::Queued, "it was not sent, so nobody need decide");

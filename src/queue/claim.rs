@@ -7,8 +7,9 @@ use rusqlite::{Connection, params};
 use super::{
     Queue, QueueError,
     attempt::count_lost,
-    handed_over::{Left, Try},
-    rows, transition,
+    rows,
+    sidecar::in_doubt::{Entry, Recovered},
+    transition,
 };
 use crate::{
     clock::Timestamp,
@@ -27,7 +28,7 @@ pub struct Ready {
 
 /// What was taken back from earlier holders.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Recovered {
+pub struct RecoveredJobs {
     /// Jobs that go on, or wait for a read-back.
     pub jobs: usize,
     /// Images that the API may have received, and whose answers were not recorded.
@@ -82,7 +83,7 @@ impl Queue {
     /// # Errors
     ///
     /// Those of the database.
-    pub async fn hold_files(&self, left: Arc<Left>) -> Result<usize, QueueError> {
+    pub async fn hold_files(&self, left: Arc<Recovered>) -> Result<usize, QueueError> {
         let holder = self.holder();
         self.run("hold_files", move |connection| {
             let lost = lost(connection, &holder, &left, EntryKind::File)?;
@@ -111,7 +112,7 @@ impl Queue {
     /// # Errors
     ///
     /// Those of the database.
-    pub async fn recover(&self, left: Arc<Left>, now: Timestamp) -> Result<Recovered, QueueError> {
+    pub async fn recover(&self, left: Arc<Recovered>, now: Timestamp) -> Result<RecoveredJobs, QueueError> {
         let holder = self.holder();
         self.run("recover", move |connection| {
             let images = lost(connection, &holder, &left, EntryKind::Document)?;
@@ -136,7 +137,7 @@ impl Queue {
             for job_id in cancelled {
                 transition::cancel_if_asked(connection, job_id, JobState::Queued, now)?;
             }
-            Ok(Recovered { jobs: unknown + others, images: images.len(), files: files.len() })
+            Ok(RecoveredJobs { jobs: unknown + others, images: images.len(), files: files.len() })
         })
         .await
     }
@@ -170,17 +171,17 @@ fn claim(connection: &Connection, holder: &str, drop_id: i64, limit: usize) -> R
 }
 
 /// The uploads of other holders' running jobs that the API may have received, and whose IDs are not known.
-fn lost(connection: &Connection, holder: &str, left: &Left, kind: EntryKind) -> Result<Vec<Try>, QueueError> {
+fn lost(connection: &Connection, holder: &str, left: &Recovered, kind: EntryKind) -> Result<Vec<Entry>, QueueError> {
     let mut statement = connection.prepare(
         "SELECT job_id, position, lost FROM job JOIN upload ON job_id = id
           WHERE state = 'running' AND holder <> ?2 AND kind = ?1 AND upload.remote_id IS NULL",
     )?;
-    let row = |row: &rusqlite::Row<'_>| Ok(Try { job_id: row.get(0)?, position: row.get(1)?, lost: row.get(2)? });
-    let mut found: Vec<Try> = statement.query_map([kind.as_str(), holder], row)?.collect::<Result<_, _>>()?;
+    let row = |row: &rusqlite::Row<'_>| Ok(Entry { job_id: row.get(0)?, position: row.get(1)?, lost: row.get(2)? });
+    let mut found: Vec<Entry> = statement.query_map([kind.as_str(), holder], row)?.collect::<Result<_, _>>()?;
     found.retain(|upload| left.may_have(upload));
     Ok(found)
 }
 
-fn count(connection: &Connection, lost: &[Try]) -> Result<(), QueueError> {
+fn count(connection: &Connection, lost: &[Entry]) -> Result<(), QueueError> {
     lost.iter().try_for_each(|upload| count_lost(connection, upload.job_id, &[upload.position]))
 }

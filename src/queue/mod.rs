@@ -20,20 +20,18 @@ pub mod batch;
 pub mod claim;
 pub mod clocks;
 pub mod control;
-pub mod doorbell;
 mod error;
 pub mod files;
-pub mod handed_over;
 pub mod identity;
 #[cfg(test)]
 mod life_tests;
-pub mod lock;
 pub mod purge;
 mod reader;
 mod recheck;
 mod rows;
 mod schema;
 pub mod scratch;
+pub mod sidecar;
 #[cfg(test)]
 pub(crate) mod test_support;
 mod transition;
@@ -50,6 +48,7 @@ use rusqlite::Connection;
 use awaited::Awaited;
 pub use error::{Fault, QueueError};
 pub use reader::{AsyncReader, Reader};
+pub use sidecar::{in_doubt, lock, wake};
 pub use writer::WhenStuck;
 use writer::Writer;
 

@@ -556,9 +556,9 @@ fn an_upload_is_counted_as_lost_where_it_was_handed_over_and_nowhere_else() {
     for (place, lost) in [
         ("after.commit.claim", 0),
         ("before.call.upload_image", 0),
-        ("before.note.handed_over", 0),
+        ("before.note.in_doubt", 0),
         // Whether the last piece left this process cannot be known.
-        ("after.note.handed_over", 1),
+        ("after.note.in_doubt", 1),
         ("after.call.upload_image", 1),
         ("before.commit.upload_stored", 1),
         ("after.commit.upload_stored", 0),
@@ -571,7 +571,7 @@ fn an_upload_is_counted_as_lost_where_it_was_handed_over_and_nowhere_else() {
         once(&site, "").expect(0);
         let (counted, found) = (counted_leftovers(&site), leftovers(&site));
         assert_eq!(counted, lost, "{place}");
-        assert!(found == counted || place == "after.note.handed_over", "{place}: {counted} counted, {found} found");
+        assert!(found == counted || place == "after.note.in_doubt", "{place}: {counted} counted, {found} found");
     }
 }
 

@@ -1,6 +1,6 @@
-//! How another process tells the worker that it changed the queue: a datagram socket beside the database.
+//! How another process wakes the worker after it changed the queue: a datagram socket beside the database.
 //!
-//! The ring is only a hint to look; a worker that misses one looks again by itself after a while.
+//! A notification is only a hint; a worker that misses one polls the queue after a while.
 
 use std::{
     fs, io,
@@ -16,30 +16,30 @@ fn beside(database: &Path) -> PathBuf {
     name.into()
 }
 
-/// Tells the worker on this database, if there is one, that something changed.
-pub fn ring(database: &Path) {
-    let rung = net::UnixDatagram::unbound().and_then(|socket| {
+/// Wakes the worker on this database, if there is one.
+pub fn notify(database: &Path) {
+    let sent = net::UnixDatagram::unbound().and_then(|socket| {
         socket.set_nonblocking(true)?;
         socket.send_to(b"!", beside(database))
     });
-    if let Err(error) = rung {
-        tracing::trace!(%error, "nobody hears the doorbell");
+    if let Err(error) = sent {
+        tracing::trace!(%error, "no worker listens");
     }
 }
 
-/// The worker's end.
+/// The worker's end of the socket.
 #[derive(Debug)]
-pub struct Doorbell {
+pub struct WakeSocket {
     socket: UnixDatagram,
 }
 
-impl Doorbell {
+impl WakeSocket {
     /// Listens beside the database; whoever holds its lock may do so.
     ///
     /// # Errors
     ///
     /// Where the socket cannot be made, e.g. because the path is longer than the 107 bytes that a socket's may have.
-    pub fn hang(database: &Path) -> io::Result<Self> {
+    pub fn bind(database: &Path) -> io::Result<Self> {
         let path = beside(database);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -48,11 +48,11 @@ impl Doorbell {
         Ok(Self { socket: UnixDatagram::bind(path)? })
     }
 
-    /// Returns when somebody rang; several rings may count as one. Safe to drop.
-    pub async fn rung(&self) {
+    /// Returns when somebody notified; several notifications may count as one. Cancel safe.
+    pub async fn notified(&self) {
         let mut byte = [0; 8];
         if let Err(error) = self.socket.recv(&mut byte).await {
-            tracing::warn!(%error, "the doorbell is broken");
+            tracing::warn!(%error, "the wake socket is broken");
             std::future::pending::<()>().await;
         }
         while self.socket.try_recv(&mut byte).is_ok() {}
@@ -64,15 +64,15 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_ring_is_heard_and_rings_without_a_worker_are_nothing() {
+    async fn a_notification_wakes_the_worker_and_without_one_is_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let database = folder.path().join("queue.db");
-        ring(&database);
-        let bell = Doorbell::hang(&database).unwrap();
-        ring(&database);
-        ring(&database);
-        bell.rung().await;
-        drop(bell);
-        assert!(Doorbell::hang(&database).is_ok());
+        notify(&database);
+        let socket = WakeSocket::bind(&database).unwrap();
+        notify(&database);
+        notify(&database);
+        socket.notified().await;
+        drop(socket);
+        assert!(WakeSocket::bind(&database).is_ok());
     }
 }

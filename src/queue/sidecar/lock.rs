@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::QueueError;
+use crate::queue::{QueueError, make_folder_of};
 
 /// The right to work on a database; given back when dropped.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ impl Lock {
     ///
     /// Where the file beside the database cannot be made.
     pub fn take(database: &Path, command: &str) -> Result<Result<Self, Holder>, QueueError> {
-        super::make_folder_of(database)?;
+        make_folder_of(database)?;
         let path = beside(database);
         let mut file = open(&path)?;
         match file.try_lock() {
