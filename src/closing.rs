@@ -7,8 +7,8 @@
 //!
 //! Everything here blocks.
 
+mod files;
 pub mod purge;
-mod put_away;
 
 use std::{
     io::{self, Read, Write},
@@ -21,8 +21,8 @@ use crate::{
     delivery::join,
     durable::{self, Access, Folder},
     inbox::{
+        archive::{self, ArchiveError},
         beneath::Root,
-        shelf::{self, ShelfError},
     },
     queue::{Queue, QueueError, Reader, awaited::NotNow, batch::EndedBatch},
     receipt::{self, BatchStatus, Counts, Header, Line},
@@ -47,7 +47,7 @@ pub enum ClosingError {
     },
     /// A file could not be moved or removed.
     #[error("a file cannot be put away: {0}")]
-    Shelf(#[from] ShelfError),
+    Archive(#[from] ArchiveError),
     /// Another manifest must be looked at first, since it may name the same files.
     #[error("its files are put away once {} is taken in, which may name them too", what_first(.0))]
     NotNow(NotNow),
@@ -93,7 +93,7 @@ pub fn settle(queue: &Queue, reader: &Reader, batch: &EndedBatch) -> Result<Sett
     } else {
         publish(queue, reader, batch, &header)?
     };
-    put_away::put_away(queue, reader, batch, header.status)?;
+    files::archive(queue, reader, batch, header.status)?;
     Ok(Settled { batch_id: batch.id, manifest: batch.manifest.clone(), status: header.status, counts, receipt })
 }
 
@@ -147,7 +147,7 @@ fn receipt_place(batch: &EndedBatch, entries: u64, access: Access) -> Result<(Fo
     let name = durable::fit(name_of(&batch.manifest), &ending);
     let below = batch.policy.receipts_dir.join(parent_of(&batch.manifest));
     let folder = match Root::open(&batch.policy.root) {
-        Ok(root) => shelf::folder_for(&root, &below, access),
+        Ok(root) => archive::folder_for(&root, &below, access),
         // The drop may be gone for good; a receipt elsewhere can still be written.
         Err(_) if !below.starts_with(&batch.policy.root) => Folder::create_for(&below, access),
         Err(source) => return Err(ClosingError::Folder { path: batch.policy.root.clone(), source }),

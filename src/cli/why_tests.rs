@@ -69,14 +69,14 @@ fn a_file_that_was_moved_is_found_where_it_went() {
     let site = Site::new();
     let batch = site.admit("a.manifest.json", &["one"]);
     site.create(site.job("one"), "doc-1");
-    let shelf = site.drop_path().join("done/2026-11-22");
+    let archive = site.drop_path().join("done/2026-11-22");
     site.queue.name_receipt(batch, "a.manifest.json.receipt.json".into()).unwrap();
     site.queue.receipt_published(batch).unwrap();
-    site.queue.batch_closed(batch, Some(shelf.display().to_string()), None, Vec::new()).unwrap();
-    let (_, out, _) = ask(&site, &shelf.join("img/one.png").display().to_string());
+    site.queue.batch_closed(batch, Some(archive.display().to_string()), None, Vec::new()).unwrap();
+    let (_, out, _) = ask(&site, &archive.join("img/one.png").display().to_string());
     assert!(out.contains("belongs to job 1"), "{out}");
     let receipt = site.drop_path().join("receipts/a.manifest.json.receipt.json");
-    for path in [shelf.join("a.manifest.json"), receipt, "a.manifest.json".into()] {
+    for path in [archive.join("a.manifest.json"), receipt, "a.manifest.json".into()] {
         let (_, out, _) = ask(&site, &path.display().to_string());
         assert!(out.contains("its entries: 1 done; it is settled; receipt: "), "{}: {out}", path.display());
         assert!(out.contains("done/2026-11-22"), "{out}");

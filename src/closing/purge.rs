@@ -12,16 +12,17 @@ use std::{
 use sha2::Digest as _;
 
 use super::{
-    ClosingError, parent_of,
-    put_away::{Still, as_checked},
+    ClosingError,
+    files::{Still, as_checked},
+    parent_of,
 };
 use crate::{
     clock::Timestamp,
     config::DropConfig,
     entry::Sha256,
     inbox::{
+        archive::{self, ArchiveError, Removal},
         beneath::{Refusal, Root},
-        shelf::{self, Removal, ShelfError},
     },
     job::FileLocation,
     killpoint,
@@ -87,7 +88,7 @@ fn one(queue: &Queue, reader: &Reader, batch: &Purgeable) -> Result<Option<u64>,
     let is_in_done = |place: &FileLocation| Path::new(&place.root).join(&place.path).starts_with(done);
     // What failed lies elsewhere, and somebody may still want to look at it.
     let all_is_well = reader.counts(batch.id)?.status(batch.unusable) == BatchStatus::Done;
-    if !all_is_well || !Path::new(&batch.shelf).starts_with(done) {
+    if !all_is_well || !Path::new(&batch.archive).starts_with(done) {
         return Ok(None);
     }
     let mut removed = 0;
@@ -134,14 +135,14 @@ fn remove(
     let removed = match identify(&root)? {
         Some(identity) => {
             killpoint::before("purge", "file");
-            let removal = shelf::remove(&root, &place.path, Some(&identity))?;
+            let removal = archive::remove(&root, &place.path, Some(&identity))?;
             killpoint::after("purge", "file");
             removal == Removal::Removed
         }
         None => false,
     };
     let floor = Path::new(done).strip_prefix(root.path()).ok().and_then(Path::to_str).unwrap_or_default();
-    shelf::prune_empty(&root, parent_of(&place.path), floor)?;
+    archive::prune_empty(&root, parent_of(&place.path), floor)?;
     Ok(removed)
 }
 
@@ -149,7 +150,7 @@ fn opened(root: &Root, path: &str) -> Result<Option<crate::inbox::beneath::Opene
     match root.open_file(path) {
         Ok(opened) => Ok(Some(opened)),
         Err(Refusal::Missing | Refusal::Unsafe(_)) => Ok(None),
-        Err(Refusal::Io(error)) => Err(ShelfError::Io(error).into()),
+        Err(Refusal::Io(error)) => Err(ArchiveError::Io(error).into()),
     }
 }
 
@@ -167,7 +168,7 @@ fn manifest(
             Ok(0) => break,
             Ok(read) => digest.update(piece.get(..read).unwrap_or_default()),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(ShelfError::Io(error).into()),
+            Err(error) => return Err(ArchiveError::Io(error).into()),
         }
     }
     Ok((Sha256(digest.finalize().into()) == expected).then_some(opened.identity))

@@ -5,6 +5,7 @@
 
 pub mod beneath;
 
+pub mod archive;
 pub mod examine;
 pub mod file_system;
 pub mod file_type;
@@ -12,7 +13,6 @@ pub mod kept;
 pub mod lease;
 mod mount;
 pub mod scan;
-pub mod shelf;
 mod tiff;
 pub mod watch;
 pub mod whole;

@@ -65,12 +65,12 @@ fn a_drop_that_a_person_paused_is_all_that_is_left_once_the_others_are_done() {
 }
 
 /// Lets a batch be settled as far as asked for.
-fn settle(site: &Site, batch: i64, shelf: Option<&str>) {
+fn settle(site: &Site, batch: i64, archive: Option<&str>) {
     site.queue.name_receipt(batch, "a.receipt.json".into()).unwrap();
     site.queue.receipt_published(batch).unwrap();
-    if let Some(shelf) = shelf {
-        let moved = vec![site.moved_to(shelf, "one.png")];
-        site.queue.batch_closed(batch, Some(shelf.into()), None, moved).unwrap();
+    if let Some(archive) = archive {
+        let moved = vec![site.moved_to(archive, "one.png")];
+        site.queue.batch_closed(batch, Some(archive.into()), None, moved).unwrap();
     }
 }
 

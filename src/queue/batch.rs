@@ -239,7 +239,7 @@ impl Queue {
         })
     }
 
-    /// Notes that the files are where they belong: `shelf` is the dated folder that they were moved into, if any,
+    /// Notes that the files are where they belong: `archive` is the dated folder that they were moved into, if any,
     /// `manifest` where the manifest is in it, and `moved` are the files whose move is not recorded yet.
     ///
     /// # Errors
@@ -248,7 +248,7 @@ impl Queue {
     pub fn batch_closed(
         &self,
         batch_id: i64,
-        shelf: Option<String>,
+        archive: Option<String>,
         manifest: Option<FileLocation>,
         moved: Vec<Moved>,
     ) -> Result<(), QueueError> {
@@ -260,7 +260,7 @@ impl Queue {
                     "UPDATE batch SET state = 'closed', trouble = NULL, shelf = ?2, lies_root = ?3, lies_path = ?4
                       WHERE id = ?1 AND state = 'published'",
                 )?
-                .execute(params![batch_id, shelf, root, path])?;
+                .execute(params![batch_id, archive, root, path])?;
             if changed == 1 { Ok(()) } else { Err(QueueError::Gone { what: "batch", id: batch_id }) }
         })
     }

@@ -19,7 +19,7 @@ pub struct Purgeable {
     /// What its done marker's name ends in, where it had one.
     pub marker: Option<String>,
     /// The dated folder that its files were moved into.
-    pub shelf: String,
+    pub archive: String,
     /// The folder of what is done.
     pub done_dir: String,
     /// Beneath which its images lay.
@@ -54,7 +54,7 @@ impl Reader {
             manifest_sha256: rows::digest(&row.get::<_, Vec<u8>>(2)?)?,
             manifest_moved_to: rows::place(row, 3)?,
             marker: row.get(5)?,
-            shelf: row.get(6)?,
+            archive: row.get(6)?,
             done_dir: row.get(7)?,
             image_root: row.get(8)?,
             image_folder: row.get(9)?,

@@ -124,13 +124,13 @@ impl Site {
     }
 
     /// What is noted when the image `img/NAME` was moved into a folder.
-    pub fn moved_to(&self, shelf: &str, name: &str) -> super::files::Moved {
+    pub fn moved_to(&self, archive: &str, name: &str) -> super::files::Moved {
         super::files::Moved {
             key: super::identity::path_key(&self.drop_path(), "", &format!("img/{name}")),
             bytes: 81_234,
             checksum: 0,
             from: None,
-            to: crate::job::FileLocation { root: shelf.into(), path: format!("img/{name}") },
+            to: crate::job::FileLocation { root: archive.into(), path: format!("img/{name}") },
         }
     }
 

@@ -111,9 +111,9 @@ impl Reader {
             .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
             .collect::<Result<_, _>>()?;
         let mut keys = BTreeSet::new();
-        for (root, image_root, shelf) in &places {
+        for (root, image_root, archive) in &places {
             for (lies_in, hashed) in
-                [(Some(image_root), image_root), (shelf.as_ref(), image_root), (Some(root), image_root)]
+                [(Some(image_root), image_root), (archive.as_ref(), image_root), (Some(root), image_root)]
             {
                 let relative = lies_in.and_then(|folder| path.strip_prefix(folder).ok()).and_then(Path::to_str);
                 if let Some(relative) = relative.filter(|relative| !relative.is_empty()) {

@@ -1,4 +1,4 @@
-//! Moves or removes files that are settled.
+//! The archive: moves files that are settled into the done and failed folders, or removes them.
 //!
 //! Nothing is replaced, neither in the drop nor where files are put: a taken name gets a number, and a file that is not
 //! the one that was settled stays where it is. No link is followed below the drop or the target. Every call can be
@@ -27,12 +27,12 @@ use crate::{
     entry::RelativePath,
 };
 
-/// The permission bits of a copy: owner and group may read it, as with everything that is put away.
+/// The permission bits of a copy: owner and group may read it, as with everything that is archived.
 const COPY_MODE: u32 = 0o640;
 
-/// Why a file could not be put away. It stays where it was.
+/// Why a file could not be archived. It stays where it was.
 #[derive(Debug, thiserror::Error)]
-pub enum ShelfError {
+pub enum ArchiveError {
     /// The path is not one that may be touched.
     #[error("'{path}' is left alone: {reason}")]
     Unsafe {
@@ -48,7 +48,7 @@ pub enum ShelfError {
 
 /// Where a file is now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PutAway {
+pub enum Archived {
     /// Here.
     Moved {
         /// Its new path, with the number that was added to it, if any.
@@ -81,33 +81,33 @@ type Rename<'a> = &'a dyn Fn(BorrowedFd<'_>, &str, BorrowedFd<'_>, &str) -> Resu
 ///
 /// # Errors
 ///
-/// See [`ShelfError`].
-pub fn put_away(
+/// See [`ArchiveError`].
+pub fn put(
     root: &Root,
     relative: &str,
     expected: Option<&Identity>,
     target_dir: &Path,
     target_relative: &str,
-) -> Result<PutAway, ShelfError> {
-    let shelf = Shelf { root, rename: &rename_without_replacing, sync: true };
-    shelf.put_away(relative, expected, target_dir, target_relative)
+) -> Result<Archived, ArchiveError> {
+    let archive = Archive { root, rename: &rename_without_replacing, sync: true };
+    archive.put(relative, expected, target_dir, target_relative)
 }
 
-/// Like [`put_away`], but the move may be lost in a crash until [`sync_dir`](crate::durable::sync_dir) was called for
+/// Like [`put`], but the move may be lost in a crash until [`sync_dir`](crate::durable::sync_dir) was called for
 /// the folder that it was moved to and for the one that it came from: for settling many files at once.
 ///
 /// # Errors
 ///
-/// See [`ShelfError`].
-pub fn put_away_unsynced(
+/// See [`ArchiveError`].
+pub fn put_unsynced(
     root: &Root,
     relative: &str,
     expected: Option<&Identity>,
     target_dir: &Path,
     target_relative: &str,
-) -> Result<PutAway, ShelfError> {
-    let shelf = Shelf { root, rename: &rename_without_replacing, sync: false };
-    shelf.put_away(relative, expected, target_dir, target_relative)
+) -> Result<Archived, ArchiveError> {
+    let archive = Archive { root, rename: &rename_without_replacing, sync: false };
+    archive.put(relative, expected, target_dir, target_relative)
 }
 
 /// The folder `path`, made where it is missing. The part of it that lies in the drop is followed without links, because
@@ -134,8 +134,8 @@ pub fn folder_for(root: &Root, path: &Path, access: Access) -> io::Result<Folder
 ///
 /// # Errors
 ///
-/// See [`ShelfError`].
-pub fn remove(root: &Root, relative: &str, expected: Option<&Identity>) -> Result<Removal, ShelfError> {
+/// See [`ArchiveError`].
+pub fn remove(root: &Root, relative: &str, expected: Option<&Identity>) -> Result<Removal, ArchiveError> {
     let Some(source) = Source::find(root, relative)? else { return Ok(Removal::Missing) };
     if expected.is_some_and(|expected| !root.is_as_it_was(expected, &source.identity)) {
         return Ok(Removal::Replaced);
@@ -150,8 +150,8 @@ pub fn remove(root: &Root, relative: &str, expected: Option<&Identity>) -> Resul
 ///
 /// # Errors
 ///
-/// See [`ShelfError`]; a folder that is not empty is no error.
-pub fn prune_empty(root: &Root, relative: &str, floor: &str) -> Result<u32, ShelfError> {
+/// See [`ArchiveError`]; a folder that is not empty is no error.
+pub fn prune_empty(root: &Root, relative: &str, floor: &str) -> Result<u32, ArchiveError> {
     let mut path = relative.to_owned();
     let mut gone = 0;
     while !path.is_empty() && path != floor {
@@ -172,27 +172,27 @@ pub fn prune_empty(root: &Root, relative: &str, floor: &str) -> Result<u32, Shel
     Ok(gone)
 }
 
-struct Shelf<'a> {
+struct Archive<'a> {
     root: &'a Root,
     rename: Rename<'a>,
     sync: bool,
 }
 
-impl Shelf<'_> {
-    fn put_away(
+impl Archive<'_> {
+    fn put(
         &self,
         relative: &str,
         expected: Option<&Identity>,
         target_dir: &Path,
         target_relative: &str,
-    ) -> Result<PutAway, ShelfError> {
-        let Some(source) = Source::find(self.root, relative)? else { return Ok(PutAway::Missing) };
+    ) -> Result<Archived, ArchiveError> {
+        let Some(source) = Source::find(self.root, relative)? else { return Ok(Archived::Missing) };
         let settled = *expected.unwrap_or(&source.identity);
         if !self.root.is_as_it_was(&settled, &source.identity) {
-            return Ok(PutAway::Replaced);
+            return Ok(Archived::Replaced);
         }
         let target = RelativePath::parse(target_relative)
-            .map_err(|reason| ShelfError::Unsafe { path: target_relative.to_owned(), reason })?;
+            .map_err(|reason| ArchiveError::Unsafe { path: target_relative.to_owned(), reason })?;
         let (folders, name) = target.as_str().rsplit_once('/').unwrap_or(("", target.as_str()));
         let target = folder_for(self.root, target_dir, Access::of_mode(0))?.child(folders)?;
 
@@ -210,16 +210,16 @@ impl Shelf<'_> {
             }
             Err(Errno::XDEV) => match self.copy(&source, relative, &settled, &target, name)? {
                 Some(to) => to,
-                None => return Ok(PutAway::Replaced),
+                None => return Ok(Archived::Replaced),
             },
-            Err(Errno::NOENT) => return Ok(PutAway::Missing),
+            Err(Errno::NOENT) => return Ok(Archived::Missing),
             Err(error) => return Err(because("move away", &source.path)(error).into()),
         };
         if self.sync {
             target.sync()?;
             source.sync()?;
         }
-        Ok(PutAway::Moved { to })
+        Ok(Archived::Moved { to })
     }
 
     /// Whether what was moved is what was looked at before: a new file may have come under the name in between.
@@ -230,10 +230,10 @@ impl Shelf<'_> {
     }
 
     /// Puts a file that came meanwhile back under its name.
-    fn take_back(&self, source: &Source, target: &Folder, name: &str) -> Result<PutAway, ShelfError> {
+    fn take_back(&self, source: &Source, target: &Folder, name: &str) -> Result<Archived, ArchiveError> {
         rename_without_replacing(target.as_fd(), name, source.folder.as_fd(), &source.name)
             .map_err(because("move back", &target.path().join(name)))?;
-        Ok(PutAway::Replaced)
+        Ok(Archived::Replaced)
     }
 
     /// Copies across file systems, then removes the original. `None` where the original is another file by now.
@@ -244,7 +244,7 @@ impl Shelf<'_> {
         settled: &Identity,
         target: &Folder,
         name: &str,
-    ) -> Result<Option<PathBuf>, ShelfError> {
+    ) -> Result<Option<PathBuf>, ArchiveError> {
         let opened = match self.root.open_file(relative) {
             Ok(opened) if self.root.is_as_it_was(settled, &opened.identity) => opened,
             Ok(_) | Err(Refusal::Missing) => return Ok(None),
@@ -297,7 +297,7 @@ struct Source {
 }
 
 impl Source {
-    fn find(root: &Root, relative: &str) -> Result<Option<Self>, ShelfError> {
+    fn find(root: &Root, relative: &str) -> Result<Option<Self>, ArchiveError> {
         let path = root.path().join(relative);
         let (folder, name) = match root.open_parent(relative) {
             Ok(found) => found,
@@ -308,7 +308,7 @@ impl Source {
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(because("look at", &path)(error).into()),
             Ok(stat) if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile => {
-                Err(ShelfError::Unsafe { path: relative.to_owned(), reason: "it is no regular file" })
+                Err(ArchiveError::Unsafe { path: relative.to_owned(), reason: "it is no regular file" })
             }
             Ok(stat) => Ok(Some(Self { folder, name, path, stat, identity: Identity::of(&stat) })),
         }
@@ -330,9 +330,9 @@ impl Source {
     }
 }
 
-fn refused(refusal: Refusal, root: &Root, relative: &str) -> ShelfError {
+fn refused(refusal: Refusal, root: &Root, relative: &str) -> ArchiveError {
     match refusal {
-        Refusal::Unsafe(reason) => ShelfError::Unsafe { path: relative.to_owned(), reason },
+        Refusal::Unsafe(reason) => ArchiveError::Unsafe { path: relative.to_owned(), reason },
         Refusal::Missing => because("open", &root.path().join(relative))(Errno::NOENT).into(),
         Refusal::Io(error) => because("open", &root.path().join(relative))(error).into(),
     }
@@ -375,21 +375,21 @@ mod tests {
             self.root.open_file(relative).unwrap().identity
         }
 
-        fn put_away(&self, relative: &str, expected: Option<&Identity>) -> Result<PutAway, ShelfError> {
-            put_away(&self.root, relative, expected, &self.at("done"), &format!("2026-11-22/{relative}"))
+        fn put(&self, relative: &str, expected: Option<&Identity>) -> Result<Archived, ArchiveError> {
+            put(&self.root, relative, expected, &self.at("done"), &format!("2026-11-22/{relative}"))
         }
 
-        fn put_away_by(&self, relative: &str, target: &Path, rename: Rename<'_>) -> Result<PutAway, ShelfError> {
+        fn put_away_by(&self, relative: &str, target: &Path, rename: Rename<'_>) -> Result<Archived, ArchiveError> {
             let expected = self.identity(relative);
-            Shelf { root: &self.root, rename, sync: true }.put_away(relative, Some(&expected), target, relative)
+            Archive { root: &self.root, rename, sync: true }.put(relative, Some(&expected), target, relative)
         }
 
-        fn moved(&self, relative: &str) -> Result<PutAway, ShelfError> {
-            Ok(PutAway::Moved { to: self.at(relative) })
+        fn moved(&self, relative: &str) -> Result<Archived, ArchiveError> {
+            Ok(Archived::Moved { to: self.at(relative) })
         }
     }
 
-    fn same(one: Result<PutAway, ShelfError>, other: Result<PutAway, ShelfError>) {
+    fn same(one: Result<Archived, ArchiveError>, other: Result<Archived, ArchiveError>) {
         assert_eq!(one.unwrap(), other.unwrap());
     }
 
@@ -404,19 +404,19 @@ mod tests {
     fn a_settled_file_moves_and_the_second_call_finds_it_gone() {
         let place = Place::with(&["17/front.jpg"]);
         let expected = place.identity("17/front.jpg");
-        same(place.put_away("17/front.jpg", Some(&expected)), place.moved("done/2026-11-22/17/front.jpg"));
+        same(place.put("17/front.jpg", Some(&expected)), place.moved("done/2026-11-22/17/front.jpg"));
         assert_eq!(place.read("done/2026-11-22/17/front.jpg"), "17/front.jpg");
         assert!(!place.at("17/front.jpg").exists());
-        same(place.put_away("17/front.jpg", Some(&expected)), Ok(PutAway::Missing));
+        same(place.put("17/front.jpg", Some(&expected)), Ok(Archived::Missing));
     }
 
     #[test]
     fn a_taken_name_gets_a_number() {
         let place = Place::with(&["a.manifest.json", "done/2026-11-22/a.manifest.json"]);
-        same(place.put_away("a.manifest.json", None), place.moved("done/2026-11-22/a.manifest.1.json"));
+        same(place.put("a.manifest.json", None), place.moved("done/2026-11-22/a.manifest.1.json"));
         assert_eq!(place.read("done/2026-11-22/a.manifest.json"), "done/2026-11-22/a.manifest.json");
         fs::write(place.at("a.manifest.json"), "third").unwrap();
-        same(place.put_away("a.manifest.json", None), place.moved("done/2026-11-22/a.manifest.2.json"));
+        same(place.put("a.manifest.json", None), place.moved("done/2026-11-22/a.manifest.2.json"));
     }
 
     #[test]
@@ -426,7 +426,7 @@ mod tests {
         fs::write(place.at("new"), "another one").unwrap();
         fs::remove_file(place.at("a.jpg")).unwrap();
         fs::hard_link(place.at("new"), place.at("a.jpg")).unwrap();
-        same(place.put_away("a.jpg", Some(&expected)), Ok(PutAway::Replaced));
+        same(place.put("a.jpg", Some(&expected)), Ok(Archived::Replaced));
         assert_eq!(remove(&place.root, "a.jpg", Some(&expected)).unwrap(), Removal::Replaced);
         assert_eq!(place.read("a.jpg"), "another one");
     }
@@ -436,7 +436,7 @@ mod tests {
         let place = Place::with(&["a.jpg"]);
         let expected = place.identity("a.jpg");
         fs::File::options().append(true).open(place.at("a.jpg")).unwrap().write_all(b"more").unwrap();
-        same(place.put_away("a.jpg", Some(&expected)), Ok(PutAway::Replaced));
+        same(place.put("a.jpg", Some(&expected)), Ok(Archived::Replaced));
         assert_eq!(place.read("a.jpg"), "a.jpgmore");
     }
 
@@ -448,7 +448,7 @@ mod tests {
             fs::write(place.at("a.jpg"), "the late one").unwrap();
             rename_without_replacing(from, old, to, new)
         };
-        same(place.put_away_by("a.jpg", &place.at("done"), &late), Ok(PutAway::Replaced));
+        same(place.put_away_by("a.jpg", &place.at("done"), &late), Ok(Archived::Replaced));
         assert_eq!(place.read("a.jpg"), "the late one");
         assert!(names(&place.at("done")).is_empty());
     }
@@ -473,8 +473,8 @@ mod tests {
         let place = Place::with(&["a.jpg"]);
         let Ok(shared) = tempfile::tempdir_in("/dev/shm") else { return };
         let target = shared.path().join("done");
-        let result = put_away(&place.root, "a.jpg", None, &target, "2026-11-22/a.jpg");
-        same(result, Ok(PutAway::Moved { to: target.join("2026-11-22/a.jpg") }));
+        let result = put(&place.root, "a.jpg", None, &target, "2026-11-22/a.jpg");
+        same(result, Ok(Archived::Moved { to: target.join("2026-11-22/a.jpg") }));
         assert_eq!(names(&target.join("2026-11-22")), ["a.jpg"]);
         assert_eq!(fs::read(target.join("2026-11-22/a.jpg")).unwrap(), b"a.jpg");
         assert!(!place.at("a.jpg").exists());
@@ -487,7 +487,7 @@ mod tests {
             fs::write(place.at("a.jpg"), "the late one").unwrap();
             Err(Errno::XDEV)
         };
-        same(place.put_away_by("a.jpg", &place.at("done"), &late), Ok(PutAway::Replaced));
+        same(place.put_away_by("a.jpg", &place.at("done"), &late), Ok(Archived::Replaced));
         assert_eq!(place.read("a.jpg"), "the late one");
         assert!(names(&place.at("done")).is_empty());
     }
@@ -497,7 +497,7 @@ mod tests {
         let place = Place::with(&["a.jpg"]);
         let full = |_: BorrowedFd<'_>, _: &str, _: BorrowedFd<'_>, _: &str| Err(Errno::NOSPC);
         let error = place.put_away_by("a.jpg", &place.at("done"), &full).unwrap_err();
-        assert!(matches!(&error, ShelfError::Io(io) if io.kind() == io::ErrorKind::StorageFull), "{error:?}");
+        assert!(matches!(&error, ArchiveError::Io(io) if io.kind() == io::ErrorKind::StorageFull), "{error:?}");
         assert!(error.to_string().contains("a.jpg"), "{error}");
         assert_eq!(place.read("a.jpg"), "a.jpg");
     }
@@ -510,13 +510,13 @@ mod tests {
         symlink(outside.at("c.jpg"), place.at("link.jpg")).unwrap();
         symlink(outside.drop.path(), place.at("done")).unwrap();
         for path in ["out/c.jpg", "link.jpg", "../x", "in"] {
-            let result = put_away(&place.root, path, None, &place.at("kept"), "x.jpg");
-            assert!(matches!(result, Err(ShelfError::Unsafe { .. })), "{path}: {result:?}");
+            let result = put(&place.root, path, None, &place.at("kept"), "x.jpg");
+            assert!(matches!(result, Err(ArchiveError::Unsafe { .. })), "{path}: {result:?}");
             let result = remove(&place.root, path, None);
-            assert!(matches!(result, Err(ShelfError::Unsafe { .. })), "{path}: {result:?}");
+            assert!(matches!(result, Err(ArchiveError::Unsafe { .. })), "{path}: {result:?}");
         }
-        assert!(place.put_away("a.jpg", None).is_err());
-        assert!(put_away(&place.root, "a.jpg", None, &place.at("kept"), "../a.jpg").is_err());
+        assert!(place.put("a.jpg", None).is_err());
+        assert!(put(&place.root, "a.jpg", None, &place.at("kept"), "../a.jpg").is_err());
         assert_eq!(names(outside.drop.path()), ["c.jpg"]);
         assert_eq!(place.read("a.jpg"), "a.jpg");
     }

@@ -16,9 +16,9 @@ use crate::{
     delivery::join,
     durable,
     inbox::{
+        archive::{self, ArchiveError, Archived},
         beneath::{Identity, Refusal, Root},
         kept,
-        shelf::{self, PutAway, ShelfError},
     },
     job::FileLocation,
     killpoint,
@@ -35,7 +35,7 @@ use crate::{
 const AT_ONCE: usize = 256;
 
 /// Moves or deletes the manifest and its files, and closes the batch.
-pub(super) fn put_away(
+pub(super) fn archive(
     queue: &Queue,
     reader: &Reader,
     batch: &EndedBatch,
@@ -51,14 +51,14 @@ pub(super) fn put_away(
     if target.is_none() && !(well && batch.policy.after_success == AfterSuccess::Delete) {
         return Ok(queue.batch_closed(batch.id, None, None, Vec::new())?);
     }
-    let shelf = target.map(|folder| folder.join(batch.finished_at.date()));
-    let mut mover = Mover { queue, reader, batch, shelf: shelf.as_deref(), roots: Vec::new(), moved: Vec::new() };
+    let archive = target.map(|folder| folder.join(batch.finished_at.date()));
+    let mut mover = Mover { queue, reader, batch, archive: archive.as_deref(), roots: Vec::new(), moved: Vec::new() };
     reader.files(batch.id, |files| mover.files(&files))?;
     mover.marker()?;
     let manifest = mover.manifest()?;
     let moved = std::mem::take(&mut mover.moved);
-    let shelf = shelf.map(|shelf| shelf.to_string_lossy().into_owned());
-    Ok(queue.batch_closed(batch.id, shelf, manifest, moved)?)
+    let archive = archive.map(|archive| archive.to_string_lossy().into_owned());
+    Ok(queue.batch_closed(batch.id, archive, manifest, moved)?)
 }
 
 struct Mover<'a> {
@@ -66,7 +66,7 @@ struct Mover<'a> {
     reader: &'a Reader,
     batch: &'a EndedBatch,
     /// The dated folder that files are moved into; `None` where they are removed.
-    shelf: Option<&'a Path>,
+    archive: Option<&'a Path>,
     /// Folders that were opened.
     roots: Vec<(PathBuf, Root)>,
     /// What has moved and is not recorded yet.
@@ -91,7 +91,7 @@ impl Mover<'_> {
         }
     }
 
-    /// Puts some of the files away, those excepted that others need.
+    /// Archives or removes some of the files, those excepted that others need.
     fn files(&mut self, files: &[NamedFile]) -> Result<(), ClosingError> {
         let batch = self.batch;
         let key = |file: &NamedFile| path_key(&batch.policy.image_root, &batch.policy.image_folder, &file.path);
@@ -108,7 +108,7 @@ impl Mover<'_> {
         }
         drop(moving);
         for folder in touched {
-            durable::sync_dir(&folder).map_err(ShelfError::Io)?;
+            durable::sync_dir(&folder).map_err(ArchiveError::Io)?;
             killpoint::after("move", "sync");
         }
         if self.moved.len() >= AT_ONCE {
@@ -118,7 +118,7 @@ impl Mover<'_> {
     }
 
     fn file(&mut self, file: &NamedFile, key: i64, touched: &mut BTreeSet<PathBuf>) -> Result<(), ClosingError> {
-        let (batch, seed, shelf) = (self.batch, self.queue.seed(), self.shelf);
+        let (batch, seed, archive) = (self.batch, self.queue.seed(), self.archive);
         let own_path = join(&batch.policy.image_folder, &file.path);
         let (folder, path) = match &file.moved_to {
             Some(place) => (Path::new(&place.root), place.path.as_str()),
@@ -130,23 +130,23 @@ impl Mover<'_> {
                 Still::There(identity) => Some(identity),
                 Still::Other => return Ok(()),
                 Still::Gone => {
-                    let found = shelf.and_then(|shelf| self.gone_to(shelf, &own_path, file));
+                    let found = archive.and_then(|archive| self.gone_to(archive, &own_path, file));
                     self.moved.extend(found.and_then(|to| self.moved(file, key, &to)));
                     return Ok(());
                 }
             },
             None => None,
         };
-        if let Some(to) = dispose(root, path, expected.as_ref(), shelf, &own_path, touched)? {
+        if let Some(to) = dispose(root, path, expected.as_ref(), archive, &own_path, touched)? {
             self.moved.extend(self.moved(file, key, &to));
         }
         Ok(())
     }
 
     /// Where an earlier try, cut short by a crash, put a file that is no longer in its place.
-    fn gone_to(&self, shelf: &Path, own_path: &str, file: &NamedFile) -> Option<PathBuf> {
+    fn gone_to(&self, archive: &Path, own_path: &str, file: &NamedFile) -> Option<PathBuf> {
         let checked = file.checked.as_ref()?;
-        let place = self.batch.place_of(&shelf.join(own_path))?;
+        let place = self.batch.place_of(&archive.join(own_path))?;
         let root = Root::open(Path::new(&place.root)).ok()?;
         let (parent, name) = place.path.rsplit_once('/').unwrap_or(("", &place.path));
         for number in 0..1000 {
@@ -166,9 +166,9 @@ impl Mover<'_> {
         Some(Moved { key, bytes: checked.bytes, checksum: checked.checksum, from: file.moved_to.clone(), to })
     }
 
-    /// Puts the done marker away. Before the manifest: a marker that stayed would speak for the next one of this name.
+    /// Archives the done marker. Before the manifest: a marker that stayed would speak for the next one of this name.
     fn marker(&mut self) -> Result<(), ClosingError> {
-        let (batch, shelf) = (self.batch, self.shelf);
+        let (batch, archive) = (self.batch, self.archive);
         let Some(marker) = &batch.policy.marker else { return Ok(()) };
         let path = format!("{}{marker}", batch.manifest);
         let mut touched = BTreeSet::new();
@@ -176,36 +176,36 @@ impl Mover<'_> {
         if is_for_the_next(root, &batch.manifest, kept::read(&batch.manifest_file).as_ref(), &path) {
             return Ok(());
         }
-        dispose(root, &path, None, shelf, &path, &mut touched)?;
+        dispose(root, &path, None, archive, &path, &mut touched)?;
         for folder in touched {
-            durable::sync_dir(&folder).map_err(ShelfError::Io)?;
+            durable::sync_dir(&folder).map_err(ArchiveError::Io)?;
         }
         Ok(())
     }
 
-    /// Puts the manifest away, if it is still the one that was taken in; returns where it lies now.
+    /// Archives the manifest, if it is still the one that was taken in; returns where it is now.
     fn manifest(&mut self) -> Result<Option<FileLocation>, ClosingError> {
-        let (batch, shelf) = (self.batch, self.shelf);
+        let (batch, archive) = (self.batch, self.archive);
         let expected = kept::read(&batch.manifest_file);
         let (folder, path) = match &batch.moved_to {
             Some(place) => (Path::new(&place.root), place.path.as_str()),
             None => (batch.policy.root.as_path(), batch.manifest.as_str()),
         };
         let root = self.root(folder)?;
-        let Some(shelf) = shelf else {
+        let Some(archive) = archive else {
             killpoint::before("remove", "manifest");
-            shelf::remove(root, path, expected.as_ref())?;
+            archive::remove(root, path, expected.as_ref())?;
             killpoint::after("remove", "manifest");
             return Ok(None);
         };
         killpoint::before("move", "manifest");
-        let moved = shelf::put_away(root, path, expected.as_ref(), shelf, &batch.manifest)?;
+        let moved = archive::put(root, path, expected.as_ref(), archive, &batch.manifest)?;
         killpoint::after("move", "manifest");
         Ok(match moved {
-            PutAway::Moved { to } => batch.place_of(&to),
+            Archived::Moved { to } => batch.place_of(&to),
             // A crash came between the moving and its record; the name that it was to get is nearly always the one.
-            PutAway::Missing => batch.place_of(&shelf.join(&batch.manifest)),
-            PutAway::Replaced => batch.moved_to.clone(),
+            Archived::Missing => batch.place_of(&archive.join(&batch.manifest)),
+            Archived::Replaced => batch.moved_to.clone(),
         })
     }
 }
@@ -242,17 +242,17 @@ pub(super) fn as_checked(root: &Root, path: &str, checked: &Checked, seed: u64) 
             tracing::warn!(path, "left where it is: it may not be read any more");
             return Ok(Still::Other);
         }
-        Err(Refusal::Io(error)) => return Err(ShelfError::Io(error).into()),
+        Err(Refusal::Io(error)) => return Err(ArchiveError::Io(error).into()),
     };
     if checked.seen.as_deref() == Some(opened.identity.in_full().as_str()) {
         return Ok(Still::There(opened.identity));
     }
     let mut hash = Checksum(xxhash_rust::xxh3::Xxh3::with_seed(seed));
-    let copied = io::copy(&mut opened.file, &mut hash).map_err(ShelfError::Io)?;
+    let copied = io::copy(&mut opened.file, &mut hash).map_err(ArchiveError::Io)?;
     if copied != checked.bytes {
         // Neither the file nor another one: what is read of it is less than there is.
         let reason = format!("'{path}' ends after {copied} of {} bytes", checked.bytes);
-        return Err(ShelfError::Io(io::Error::new(io::ErrorKind::UnexpectedEof, reason)).into());
+        return Err(ArchiveError::Io(io::Error::new(io::ErrorKind::UnexpectedEof, reason)).into());
     }
     Ok(if hash.0.digest() == checked.checksum { Still::There(opened.identity) } else { Still::Other })
 }
@@ -278,25 +278,25 @@ fn dispose(
     root: &Root,
     path: &str,
     expected: Option<&Identity>,
-    shelf: Option<&Path>,
+    archive: Option<&Path>,
     target: &str,
     touched: &mut BTreeSet<PathBuf>,
 ) -> Result<Option<PathBuf>, ClosingError> {
-    let step = if shelf.is_some() { "move" } else { "remove" };
+    let step = if archive.is_some() { "move" } else { "remove" };
     killpoint::before(step, "file");
-    let moved = match shelf {
-        None => shelf::remove(root, path, expected).map(|_| None),
-        Some(shelf) => shelf::put_away_unsynced(root, path, expected, shelf, target).map(Some),
+    let moved = match archive {
+        None => archive::remove(root, path, expected).map(|_| None),
+        Some(archive) => archive::put_unsynced(root, path, expected, archive, target).map(Some),
     };
     killpoint::after(step, "file");
     match moved {
-        Ok(Some(PutAway::Moved { to })) => {
+        Ok(Some(Archived::Moved { to })) => {
             touched.extend(to.parent().map(Path::to_owned));
             touched.insert(root.path().join(parent_of(path)));
             Ok(Some(to))
         }
         Ok(_) => Ok(None),
-        Err(ShelfError::Unsafe { path, reason }) => {
+        Err(ArchiveError::Unsafe { path, reason }) => {
             tracing::warn!(path, reason, "left where it is");
             Ok(None)
         }
