@@ -1,4 +1,4 @@
-//! Says in one sentence why a job stands where it stands, for `show`, `jobs`, `why`, and the page.
+//! Says in one sentence why a job is in its state, for `show`, `jobs`, `why`, and the page.
 //!
 //! Pure: the moment is an argument. Every state has a sentence, also those that no release writes. What the queue stored
 //! as the reason is part of the sentence, and may hold hostile names: whoever prints it for people escapes it.
@@ -10,10 +10,10 @@ use crate::{
     job::{Creation, JobState, WaitReason},
 };
 
-/// What the sentence depends on.
+/// What the sentence about a job depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct JobExplanation<'a> {
-    /// Where the job stands.
+    /// The state of the job.
     pub state: JobState,
     /// What a waiting one waits for.
     pub waits: Option<WaitReason>,
@@ -31,7 +31,7 @@ pub struct JobExplanation<'a> {
     pub stored: Option<&'a str>,
 }
 
-/// One sentence without a full stop: why the job stands there.
+/// One sentence without a full stop: why the job is in its state.
 #[must_use]
 pub fn reason(job: &JobExplanation<'_>, now: Timestamp) -> String {
     let asks = job.creation == Creation::Unknown;

@@ -32,7 +32,7 @@ pub struct Targets {
     pub filter: FilterArgs,
 }
 
-/// What `retry` is told.
+/// The arguments of `retry`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "E.g. everything that the API refused since this morning:\n  \
                         passfort-ingest retry --state failed --since 2026-11-22 --error 'HTTP 403'")]
@@ -46,7 +46,7 @@ pub struct RetryArgs {
     pub all: bool,
 }
 
-/// What `cancel` is told.
+/// The arguments of `cancel`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "E.g. whatever is left of one manifest:\n  \
                         passfort-ingest cancel --manifest batch-7.manifest.json")]
@@ -60,7 +60,7 @@ pub struct CancelArgs {
     pub all: bool,
 }
 
-/// What `release` is told.
+/// The arguments of `release`.
 #[derive(Debug, clap::Args)]
 #[command(
     group = ArgGroup::new("settled").required(true).args(["as_created", "send_again"]),
@@ -82,7 +82,7 @@ pub struct ReleaseArgs {
     pub send_again: bool,
 }
 
-/// What `pause` is told.
+/// The arguments of `pause`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Nothing new is sent until `resume`, also after a restart. E.g. for one drop only:\n  \
                         passfort-ingest pause --drop partner-a")]
@@ -92,7 +92,7 @@ pub struct PauseArgs {
     pub drop: Option<String>,
 }
 
-/// What `resume` is told.
+/// The arguments of `resume`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Takes back what `pause` did; pauses of single drops stay. E.g.:\n  \
                         passfort-ingest resume --drop partner-a")]
@@ -230,7 +230,7 @@ fn act(
 fn selected(reader: &Reader, filter: &Filter, wish: &JobCommand) -> Result<Vec<i64>, QueueError> {
     let mut ids = Vec::new();
     reader.jobs(filter, |job| {
-        // One that waits for another job has nothing to retry; by its number it is told so.
+        // One that waits for another job has nothing to retry; asked for by its number, it says so.
         let twin = job.waits.as_deref() == Some(WaitReason::Twin.as_str());
         if !(twin && *wish == JobCommand::Retry) {
             ids.push(job.id);

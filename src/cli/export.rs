@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// What `export` is told.
+/// The arguments of `export`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "E.g. the IDs of everything that one partner sent:\n  \
                         passfort-ingest export --drop partner-a --state done,duplicate > partner-a.csv")]

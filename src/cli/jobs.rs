@@ -15,7 +15,7 @@ use crate::{
     reason::reason,
 };
 
-/// What `jobs` is told.
+/// The arguments of `jobs`.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "E.g. what failed in the last day, with the reason:\n  passfort-ingest jobs --state failed --since 1d"

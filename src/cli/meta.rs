@@ -9,7 +9,7 @@ use clap_mangen::Man;
 
 use super::output::{self, Exit, Output};
 
-/// What `completions` is told.
+/// The arguments of `completions`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "E.g.:\n  passfort-ingest completions bash > /etc/bash_completion.d/passfort-ingest")]
 pub struct CompletionsArgs {
@@ -18,7 +18,7 @@ pub struct CompletionsArgs {
     pub shell: Shell,
 }
 
-/// What `man` is told.
+/// The arguments of `man`.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "E.g.:\n  passfort-ingest man | man -l -\n  passfort-ingest man --dir /usr/local/share/man/man1"
@@ -29,7 +29,7 @@ pub struct ManArgs {
     pub dir: Option<PathBuf>,
 }
 
-/// What `schema` is told.
+/// The arguments of `schema`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "E.g.:\n  passfort-ingest schema manifest > manifest.schema.json")]
 pub struct SchemaArgs {

@@ -44,7 +44,7 @@ says: everything (the default: the API's own headers), retry-after (that header 
 
 While it runs: curl --data-binary 'any=5/1' http://127.0.0.1:PORT/_sandbox/limits";
 
-/// What `sandbox` is told.
+/// The arguments of `sandbox`.
 #[derive(Debug, clap::Args)]
 pub struct SandboxArgs {
     /// Where to listen: loopback only; port 0 takes a free one. E.g. --listen 127.0.0.1:8040

@@ -14,7 +14,7 @@ use crate::{
     reason::reason,
 };
 
-/// What `show` is told.
+/// The arguments of `show`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "E.g.:\n  passfort-ingest show 17")]
 pub struct ShowArgs {

@@ -13,7 +13,7 @@ use crate::{
     status::{self, Daemon, QueueStatus},
 };
 
-/// What `status` is told.
+/// The arguments of `status`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "E.g. every second until Ctrl-C:\n  passfort-ingest status --watch")]
 pub struct StatusArgs {

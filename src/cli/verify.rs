@@ -30,7 +30,7 @@ use crate::{
     },
 };
 
-/// What `verify` is told.
+/// The arguments of `verify`.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Reads only: two calls a profile. Every finding is a line as it is made, the sum comes last. Files are \

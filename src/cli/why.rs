@@ -27,7 +27,7 @@ use crate::{
     reason::{in_words, reason},
 };
 
-/// What `why` is told.
+/// The arguments of `why`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "E.g.:\n  passfort-ingest why /srv/sftp/partner-a/incoming/batch-7.manifest.json\n  \
                         passfort-ingest why 17/front.jpg")]

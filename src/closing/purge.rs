@@ -86,7 +86,7 @@ pub fn pass(
 fn one(queue: &Queue, reader: &Reader, batch: &Purgeable) -> Result<Option<u64>, ClosingError> {
     let done = Path::new(&batch.done_dir);
     let is_in_done = |place: &FileLocation| Path::new(&place.root).join(&place.path).starts_with(done);
-    // What failed lies elsewhere, and somebody may still want to look at it.
+    // What failed is elsewhere, and somebody may still want to examine it.
     let all_is_well = reader.counts(batch.id)?.status(batch.unusable) == BatchStatus::Done;
     if !all_is_well || !Path::new(&batch.archive).starts_with(done) {
         return Ok(None);

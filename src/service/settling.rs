@@ -93,7 +93,7 @@ impl Closer {
                 (self.on_settled)(&settled);
                 Ok(true)
             }
-            // The first look into its drop rings when it is over.
+            // The first scan of its drop notifies when it is over.
             Err(ClosingError::NotNow(NotNow::Unknown)) => Ok(false),
             // Trying again cures what is the disk's; a defect or damage would only be met again.
             Err(ClosingError::Queue(error)) if error.is_final() => Err(error),
