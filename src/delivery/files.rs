@@ -1,9 +1,9 @@
 //! The files of jobs: opened as they were checked, and checked anew where one has changed since.
 //!
-//! A file that is not the one that was checked is never sent to its end. Once it lies still it is checked again, by the
+//! A file that is not the one that was checked is never sent to its end. Once it no longer changes it is checked again, by the
 //! rules of the first time, and its job goes on with what it is now; what its manifest declares of it still holds.
 //!
-//! That it lies still is seen from here, by two looks, so that no clock but the steady one matters.
+//! Two observations show that it no longer changes, so that no clock but the steady one matters.
 
 use std::{
     collections::HashMap,
@@ -31,29 +31,29 @@ use crate::{
 
 pub(super) const CHANGED: &str = "the file is not the one that was checked when its manifest was taken in";
 
-/// A file that was replaced must lie still for so long at least, however short the drop's `settle` is: long enough for a
+/// A file that was replaced must be unchanged for at least this, however short the drop's `settle` is: long enough for a
 /// sender that pauses.
 const LEAST: Duration = Duration::from_secs(5);
 
 /// Files that are checked anew at the same time; each takes a thread for as long as its folder does not answer.
 const AT_ONCE: usize = 4;
 
-/// A folder that has not let a file be read for so long does not answer. The largest image takes a slow share a minute.
+/// A folder in which reading a file takes longer does not answer. The largest image takes a slow share a minute.
 const READ_WITHIN: Duration = Duration::from_secs(180);
 
-/// Looks that are remembered; those of jobs that have ended since are forgotten first.
+/// Observations that are remembered; those of jobs that have ended since are forgotten first.
 const MOST_LOOKS: usize = 10_000;
 
 /// What a file that has changed turned out to be.
 #[derive(Debug)]
 pub(super) enum Recheck {
-    /// It lies still and is good: this is what it is now.
+    /// It no longer changes and is good: this is what it is now.
     Good(CheckedFile),
     /// Its sender is not done with it, or it cannot be read now.
     NotYet(Problem),
     /// Somebody has it open for writing.
     BeingWritten,
-    /// It lies still, and is not what its manifest asks for.
+    /// It no longer changes, and is not what its manifest asks for.
     Bad(Problem),
 }
 
@@ -67,7 +67,8 @@ pub(super) struct Files {
     looks: Mutex<HashMap<(i64, u32), (State, Instant)>>,
 }
 
-/// What tells that a file has not changed between two looks. Not its number, which some file systems give anew.
+/// What shows that a file has not changed between two observations. Not its inode number, which some file systems
+/// assign again.
 type State = (u64, i64, i64);
 
 fn state_of(identity: &Identity) -> State {
@@ -115,7 +116,7 @@ impl Files {
             Err(refusal @ Refusal::Unsafe(_)) => return Recheck::Bad(refusal.problem(&upload.path)),
             Err(refusal) => return Recheck::NotYet(refusal.problem(&upload.path)),
         };
-        if !self.lies_still(job, upload, &opened.identity, now) {
+        if !self.is_unchanged(job, upload, &opened.identity, now) {
             return Recheck::NotYet(written_again(&upload.path));
         }
         let Ok(path) = RelativePath::parse(&upload.path) else {
@@ -155,7 +156,7 @@ impl Files {
     }
 
     /// Whether a file has been the same for as long as it must be.
-    fn lies_still(&self, job: &Job, upload: &Upload, identity: &Identity, now: Instant) -> bool {
+    fn is_unchanged(&self, job: &Job, upload: &Upload, identity: &Identity, now: Instant) -> bool {
         let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
         if looks.len() >= MOST_LOOKS {
             let oldest = now.checked_sub(job.file_patience.min(Duration::from_secs(86_400)));
@@ -177,7 +178,7 @@ fn written_again(path: &str) -> Problem {
     .path(path)
 }
 
-/// What a file is that lies still and had so many bytes before.
+/// What a file is that no longer changes and had `was` bytes before.
 fn check(mut opened: Opened, source: &Source, purpose: Purpose, max_bytes: u64, seed: u64, was: u64) -> Recheck {
     let path = source.path.as_str();
     let examined = examine(&mut opened, source, purpose, max_bytes, seed, &mut Vec::new());
@@ -219,7 +220,7 @@ fn first(problems: Vec<Problem>, path: &str, say: impl FnOnce(Problem) -> Rechec
     error.map_or_else(|| Recheck::NotYet(written_again(path)), say)
 }
 
-/// The folder that a file lies beneath, and the way to it.
+/// The folder that a file is in, and its path there.
 fn place_of(job: &Job, upload: &Upload) -> (PathBuf, String) {
     match &upload.moved_to {
         Some(place) => (PathBuf::from(&place.root), place.path.clone()),

@@ -1,7 +1,7 @@
-//! The opened folders that images lie beneath, and how files in them are opened while all calls share one thread.
+//! The opened folders that images are in, and how files in them are opened while all calls share one thread.
 //!
 //! On a local disk a file is found in microseconds, so it is opened in place. A network mount may not answer for minutes,
-//! so whatever lies there, or took long before, is opened on a thread that may block. A folder that does not answer
+//! so whatever is there, or took long before, is opened on a thread that may block. A folder that does not answer
 //! holds a few such threads and nobody else.
 
 use std::{
@@ -20,30 +20,30 @@ use crate::inbox::{
 };
 
 /// So long a folder is taken to be where it was.
-const ROOT_LASTS: Duration = Duration::from_secs(1);
+const ROOT_TTL: Duration = Duration::from_secs(1);
 
 /// A file that took so long to open says that its folder is not as quick as it should be.
 const SLOW: Duration = Duration::from_millis(50);
 
 /// Threads that one folder may hold. Files are opened one after the other anyway, as calls end.
-const AT_ONCE: usize = 4;
+const MAX_THREADS: usize = 4;
 
 /// A folder that does not answer for so long is taken to be away, and nobody else waits for it until it answers; its jobs
 /// wait like those whose file is missing.
-const PATIENCE: Duration = Duration::from_secs(10);
+const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Opens a file beneath a folder, and says whether the folder is one where that never takes long. Blocks.
 type Open = dyn Fn(&Roots, &Path, &str) -> (Result<Opened, Refusal>, bool) + Send + Sync;
 
 /// The opened folders. No lock is held while a file system is asked.
 pub(super) struct Roots {
-    places: Mutex<HashMap<PathBuf, Place>>,
+    folders: Mutex<HashMap<PathBuf, Folder>>,
     open: Box<Open>,
     patience: Duration,
 }
 
 /// What is known of a folder.
-struct Place {
+struct Folder {
     root: Option<(Arc<Root>, Instant)>,
     quick: bool,
     turns: Arc<Semaphore>,
@@ -55,23 +55,24 @@ struct Place {
 
 impl Default for Roots {
     fn default() -> Self {
-        Self { places: Mutex::default(), open: Box::new(open), patience: PATIENCE }
+        Self { folders: Mutex::default(), open: Box::new(open), patience: OPEN_TIMEOUT }
     }
 }
 
 impl Roots {
-    fn places(&self) -> MutexGuard<'_, HashMap<PathBuf, Place>> {
-        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    fn folders(&self) -> MutexGuard<'_, HashMap<PathBuf, Folder>> {
+        self.folders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn change<T>(&self, folder: &Path, change: impl FnOnce(&mut Place) -> T) -> T {
-        let mut places = self.places();
-        if let Some(place) = places.get_mut(folder) {
+    fn change<T>(&self, folder: &Path, change: impl FnOnce(&mut Folder) -> T) -> T {
+        let mut folders = self.folders();
+        if let Some(place) = folders.get_mut(folder) {
             return change(place);
         }
         // Nothing is known of it yet, so it may be slow.
-        let place = Place { root: None, quick: false, turns: Arc::new(Semaphore::new(AT_ONCE)), held: 0, away: false };
-        change(places.entry(folder.to_owned()).or_insert(place))
+        let place =
+            Folder { root: None, quick: false, turns: Arc::new(Semaphore::new(MAX_THREADS)), held: 0, away: false };
+        change(folders.entry(folder.to_owned()).or_insert(place))
     }
 
     /// Opens a file beneath a folder, and never holds up other jobs for longer than a local disk takes.
@@ -123,7 +124,7 @@ impl Roots {
     fn root(&self, folder: &Path) -> io::Result<Arc<Root>> {
         let known = self.change(folder, |place| place.root.clone());
         let root = match known {
-            Some((root, looked)) if looked.elapsed() < ROOT_LASTS => return Ok(root),
+            Some((root, looked)) if looked.elapsed() < ROOT_TTL => return Ok(root),
             Some((root, _)) if root.still_there()? => root,
             _ => Arc::new(Root::open(folder)?),
         };
@@ -185,7 +186,7 @@ mod tests {
                 tokio::spawn(async move { roots.open(Path::new("/hung"), "a.png").await.map(drop) })
             })
             .collect();
-        while held.load(Ordering::Relaxed) < AT_ONCE {
+        while held.load(Ordering::Relaxed) < MAX_THREADS {
             tokio::task::yield_now().await;
         }
         assert!(roots.open(well.path(), "a.png").await.is_ok(), "another drop goes on meanwhile");
@@ -193,7 +194,7 @@ mod tests {
             let refusal = opening.await.unwrap().unwrap_err();
             assert!(refusal.to_string().contains("/hung does not answer"), "{refusal}");
         }
-        assert_eq!(held.load(Ordering::Relaxed), AT_ONCE, "no more threads wait for it than may");
+        assert_eq!(held.load(Ordering::Relaxed), MAX_THREADS, "no more threads wait for it than may");
         assert!(roots.open(Path::new("/hung"), "a.png").await.is_err(), "it is known to be away");
         *hung.0.lock().unwrap() = false;
         hung.1.notify_all();

@@ -1,111 +1,30 @@
-//! What did not work, and what it means for the job: recorded, put off, given back, or ended.
+//! How a try ends that did not end the job as it should: recorded, put off, given back, held or refused.
 
 use std::{
     sync::PoisonError,
     time::{Duration, Instant},
 };
 
-use tokio::time::Instant as Moment;
-
-use super::Delivery;
+use super::{
+    Delivery,
+    judge::{Failed, trial_of},
+};
 use crate::{
     account::{Account, SendBlocked},
     clock::Timestamp,
-    entry::EntryKind,
-    exchange::Exchange,
     jitter::jitter,
-    job::{Creation, Job, Upload, WaitReason},
-    outcome::{Outcome, PauseCause, outcome},
+    job::{Creation, Job, WaitReason},
+    outcome::PauseCause,
     queue::{
         QueueError,
         attempt::{Attempt, End, Evidence, PutOff},
         control::Cause,
         in_doubt::Slot,
     },
-    verdict::{Patience, Trial, Verdict, forbidden, judge},
+    verdict::{Trial, Verdict},
 };
 
-/// A call that did not work, with what it means.
-pub(super) struct Failed {
-    pub(super) verdict: Verdict,
-    pub(super) attempt: Option<Attempt>,
-    pub(super) lost: Option<u32>,
-    /// Of an upload whose answer was lost: where that is written down until the database has it.
-    pub(super) in_doubt: Option<Slot>,
-}
-
-impl Failed {
-    /// Says in the problem, if it is one, which of the job's files it is about.
-    pub(super) fn about(mut self, upload: &Upload, kind: EntryKind) -> Self {
-        if let Verdict::Refuse { problem, .. } = &mut self.verdict {
-            problem.path.get_or_insert_with(|| upload.path.clone());
-            problem.field.get_or_insert_with(|| match kind {
-                EntryKind::Document => format!("images[{}].path", upload.position),
-                EntryKind::File => "path".to_owned(),
-            });
-        }
-        self
-    }
-}
-
 impl Delivery {
-    pub(super) fn failed(&self, job: &Job, outcome: &Outcome, exchange: &Exchange, attempt: Attempt) -> Failed {
-        let asked = exchange.limits().and_then(|limits| limits.wait_after_failure(self.clock.now()));
-        let operation = exchange.operation;
-        let patience = Patience { file: job.file_patience, ..self.patience };
-        let verdict = judge(operation, outcome, trial_of(job), exchange.took, asked, &patience, jitter());
-        let verdict = verdict.unwrap_or_else(|| {
-            let reason = format!("{}: the answer is not one to this call", operation.as_str());
-            Verdict::Hold { reason }
-        });
-        Failed {
-            verdict,
-            attempt: Some(attempt),
-            lost: matches!(outcome, Outcome::Lost(_)).then_some(0),
-            in_doubt: None,
-        }
-    }
-
-    pub(super) async fn pause(&self, account: &Account, cause: Cause, detail: &str) -> Result<(), QueueError> {
-        if account.stop(cause) {
-            tracing::error!(account = account.scope, cause = cause.as_str(), detail, "sending is stopped");
-            let (scope, detail) = (account.scope.clone(), Some(detail.to_owned()));
-            self.queue.pause_account(scope, cause, detail, self.clock.now()).await?;
-        }
-        Ok(())
-    }
-
-    /// Tells a key that is refused from one that is refused for a profile only: the latter stops nobody else.
-    fn whose_refusal(&self, account: &Account, job: &Job, said: String, attempts: &[Attempt]) -> Verdict {
-        let refused = attempts.iter().filter(|attempt| attempt.outcome == "paused");
-        let took = Duration::from_millis(refused.map(|attempt| attempt.took_ms).max().unwrap_or(0));
-        // That was found out when the answer came.
-        if account.paused() == Some(Cause::KeyRefused) {
-            return Verdict::PauseAccount { cause: PauseCause::KeyRefused, reason: said };
-        }
-        let profile = job.profile_id.as_str();
-        match forbidden(profile, &said, trial_of(job), took, &self.patience, jitter()) {
-            // Whether its document stands is still not known.
-            Verdict::Wait { delay, reason, trial, .. } if job.creation == Creation::Unknown => {
-                Verdict::Wait { waits: WaitReason::ReadBack, delay, reason, trial }
-            }
-            Verdict::Refuse { reason, .. } if job.creation == Creation::Unknown => Verdict::Hold { reason },
-            other => other,
-        }
-    }
-
-    /// Whether the key works although a call has just been refused for it.
-    pub(super) async fn key_works(&self, account: &Account) -> bool {
-        account.key_works_since(Moment::now(), || self.ask_for_key(account)).await
-    }
-
-    async fn ask_for_key(&self, account: &Account) -> bool {
-        let exchange = account.client.whoami().await;
-        let answer = outcome(&exchange, self.clock.now());
-        self.telemetry.called(&exchange, &answer);
-        matches!(answer, Outcome::Done(_))
-    }
-
     /// Does what the weightiest of several verdicts says.
     pub(super) async fn act(&self, account: &Account, job: &Job, mut failed: Vec<Failed>) -> Result<(), QueueError> {
         let in_doubt: Vec<Slot> = failed.iter_mut().filter_map(|failure| failure.in_doubt.take()).collect();
@@ -122,7 +41,8 @@ impl Delivery {
         let Some(verdict) = verdicts.into_iter().reduce(Verdict::or) else { return Ok(()) };
         let verdict = match verdict {
             Verdict::PauseAccount { cause: PauseCause::KeyRefused, reason } => {
-                self.whose_refusal(account, job, reason, &attempts)
+                let stopped = account.paused() == Some(Cause::KeyRefused);
+                self.judge.refused_key(job, reason, &attempts, stopped, jitter())
             }
             other => other,
         };
@@ -231,29 +151,5 @@ const fn unsent(job: &Job) -> Creation {
     match job.creation {
         Creation::None | Creation::Intended => Creation::None,
         Creation::Unknown => Creation::Unknown,
-    }
-}
-
-pub(super) const fn trial_of(job: &Job) -> Trial {
-    Trial {
-        attempts: job.attempts,
-        tried: Duration::from_millis(job.tried_ms),
-        file: Duration::from_millis(job.file_ms),
-    }
-}
-
-pub(super) fn attempt_of(exchange: &Exchange, outcome: &Outcome, position: Option<u32>) -> Attempt {
-    Attempt {
-        at: exchange.started,
-        operation: exchange.operation.as_str(),
-        position,
-        outcome: outcome.as_str(),
-        detail: outcome.reason().map(|reason| match (reason.status, reason.code) {
-            (Some(status), Some(code)) => format!("HTTP {status}, code {code}: {}", reason.message),
-            (Some(status), None) => format!("HTTP {status}: {}", reason.message),
-            (None, _) => reason.message.clone(),
-        }),
-        took_ms: u64::try_from(exchange.took.as_millis()).unwrap_or(u64::MAX),
-        sent_bytes: exchange.sent_bytes,
     }
 }
