@@ -88,7 +88,7 @@ impl Clock {
         PROCESS.clone()
     }
 
-    /// A clock that stands still until [`Clock::advance`] or [`Clock::jump`] moves it.
+    /// A clock that does not move until [`Clock::advance`] or [`Clock::jump`] moves it.
     #[must_use]
     pub fn manual(wall: Timestamp) -> Self {
         Self::from(Source::Manual(Mutex::new(Reading { wall, steady: Duration::ZERO })))

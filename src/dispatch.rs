@@ -1,4 +1,4 @@
-//! Hands jobs to workers: claims what is ready, drop by drop, and keeps so many under way.
+//! Hands jobs to workers: claims what is ready, drop by drop, and keeps a fixed number of jobs in flight.
 //!
 //! # Stopping
 //!
@@ -63,7 +63,7 @@ pub struct Lane {
     pub priority: i64,
     /// How long its jobs may wait for a file that is away.
     pub file_patience: Duration,
-    /// How long a file must lie still to count as complete.
+    /// How long a file must be unchanged to count as complete.
     pub settle: Duration,
 }
 

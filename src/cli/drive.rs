@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::{act, output::Exit};
 use crate::queue::{QueueError, Reader, control::Cause, views::progress::Left};
 
-/// For so long a receipt or a move that fails is tried again before it is left for the next run.
+/// How long a receipt or a move that fails is tried again before it is left for the next run.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// What is left of the work that a command waits for.
@@ -151,7 +151,7 @@ pub(super) fn conclude(end: End, unusable: Option<String>, reader: &Reader, drop
     Ok(Exit::WorkLeft)
 }
 
-/// Says why no call has worked for these drops for so long.
+/// Says why no call has worked for these drops.
 fn give_up(reader: &Reader, drops: &[&str]) -> anyhow::Result<Exit> {
     let mut pauses = reader.pauses()?;
     pauses.retain(|pause| pause.cause != Cause::Operator);

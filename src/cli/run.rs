@@ -97,10 +97,10 @@ async fn work(args: &RunArgs, config: &Config, lock: &Lock) -> anyhow::Result<Ex
     let ours = queue.clone();
     let stop = CancellationToken::new();
     let unwell = Arc::new(AtomicBool::new(false));
-    let told = Arc::clone(&unwell);
+    let flag = Arc::clone(&unwell);
     let on_settled: OnSettled = Arc::new(move |settled| {
         if settled.status != BatchStatus::Done {
-            told.store(true, Ordering::Relaxed);
+            flag.store(true, Ordering::Relaxed);
         }
     });
     // What an import left or handed over is worked on as well.
@@ -135,7 +135,7 @@ async fn work(args: &RunArgs, config: &Config, lock: &Lock) -> anyhow::Result<Ex
     }
     match service.finish().await {
         Ok(()) => {}
-        // It was told to stop, and does; the next start goes on.
+        // It was asked to stop, and does; the next start goes on.
         Err(error) if signalled => tracing::error!(%error, "stopped with work left"),
         Err(error) => failure = Some(error.into()),
     }
@@ -168,7 +168,7 @@ fn receipts_can_be_given(drop: &DropConfig) -> anyhow::Result<()> {
 
 fn notify_systemd(state: sd_notify::NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
-        tracing::debug!(%error, "systemd was not told");
+        tracing::debug!(%error, "systemd could not be notified");
     }
 }
 

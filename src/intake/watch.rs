@@ -211,7 +211,7 @@ impl DropScanner {
         };
         seen.scan = number;
         if matches!(seen.phase, ManifestPhase::Queued | ManifestPhase::Behind) {
-            // A manifest that was overwritten while its batch was under way is looked at again when that is closed.
+            // A manifest that was overwritten while its batch was in progress is examined again when that is closed.
             if !self.is_open(&path)? {
                 seen.phase = self.phase_in_queue(root, &path, &file)?;
             }
@@ -254,7 +254,7 @@ impl DropScanner {
             return Ok(if file.is_kept_as(&known.file) { ManifestPhase::Queued } else { ManifestPhase::Behind });
         }
         // A settled manifest that was to stay is the same as long as its content is; elsewhere it was moved away, so
-        // whatever lies here now is new.
+        // whatever is here now is new.
         if known.moved || self.config.after_success != AfterSuccess::Keep {
             return Ok(ManifestPhase::Settling);
         }
