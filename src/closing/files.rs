@@ -25,7 +25,7 @@ use crate::{
     queue::{
         Queue, Reader,
         batch::EndedBatch,
-        files::{Checked, Moved, NamedFile},
+        files::{Checked, MovedFile, NamedFile},
         identity::path_key,
     },
     receipt::BatchStatus,
@@ -70,7 +70,7 @@ struct Mover<'a> {
     /// Folders that were opened.
     roots: Vec<(PathBuf, Root)>,
     /// What has moved and is not recorded yet.
-    moved: Vec<Moved>,
+    moved: Vec<MovedFile>,
 }
 
 impl Mover<'_> {
@@ -160,10 +160,10 @@ impl Mover<'_> {
         None
     }
 
-    fn moved(&self, file: &NamedFile, key: i64, to: &Path) -> Option<Moved> {
+    fn moved(&self, file: &NamedFile, key: i64, to: &Path) -> Option<MovedFile> {
         let checked = file.checked.as_ref()?;
         let to = self.batch.place_of(to)?;
-        Some(Moved { key, bytes: checked.bytes, checksum: checked.checksum, from: file.moved_to.clone(), to })
+        Some(MovedFile { key, bytes: checked.bytes, checksum: checked.checksum, from: file.moved_to.clone(), to })
     }
 
     /// Archives the done marker. Before the manifest: a marker that stayed would speak for the next one of this name.

@@ -72,7 +72,7 @@ pub struct BatchAdmission {
 impl BatchAdmission {
     /// What is taken in, and how.
     #[must_use]
-    pub fn plan(&self) -> &Plan {
+    pub(crate) fn plan(&self) -> &Plan {
         &self.plan
     }
 
@@ -89,11 +89,7 @@ impl BatchAdmission {
     }
 
     /// Whether any of its entries has become a job.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub fn has_jobs(&self) -> Result<bool, QueueError> {
+    pub(crate) fn has_jobs(&self) -> Result<bool, QueueError> {
         let Some(batch_id) = self.batch_id() else { return Ok(false) };
         self.queue.run_blocking("has_jobs", move |connection| {
             Ok(connection
@@ -318,11 +314,7 @@ impl Queue {
     }
 
     /// The batches of a drop that a crash left half taken in, with their manifests.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub fn half_taken(&self, drop: &str) -> Result<Vec<(i64, String)>, QueueError> {
+    pub(crate) fn half_taken(&self, drop: &str) -> Result<Vec<(i64, String)>, QueueError> {
         let drop = drop.to_owned();
         self.run_blocking("half_taken", move |connection| {
             let drop_id = drop_id(connection, &drop)?;
@@ -334,11 +326,7 @@ impl Queue {
     }
 
     /// Ends the taking in of a batch whose manifest is gone, with a word about that in its receipt.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub fn end_half_taken(&self, batch_id: i64, now: Timestamp) -> Result<(), QueueError> {
+    pub(crate) fn end_half_taken(&self, batch_id: i64, now: Timestamp) -> Result<(), QueueError> {
         self.run_blocking("end_half_taken", move |connection| {
             let problem = Problem::error(
                 "the manifest was gone, or another one was in its place, before all of its entries were taken in",

@@ -27,11 +27,7 @@ pub struct Arrival {
 
 impl Queue {
     /// Notes that a manifest waits, and returns when it, or what it is about, was first seen.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub fn note_arrival(&self, arrival: Arrival, now: Timestamp) -> Result<Timestamp, QueueError> {
+    pub(crate) fn note_arrival(&self, arrival: Arrival, now: Timestamp) -> Result<Timestamp, QueueError> {
         self.run_blocking("note_arrival", move |connection| {
             let drop_id = drop_id(connection, &arrival.drop)?;
             let missing = serde_json::to_string(&arrival.missing).ok();
@@ -70,11 +66,7 @@ impl Queue {
 
     /// Forgets the waiting manifests of a drop that are no longer there. One that is there and was only not looked at
     /// again keeps its time.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub fn forget_arrivals(&self, drop: &str, is_there: impl Fn(&str) -> bool) -> Result<usize, QueueError> {
+    pub(crate) fn forget_arrivals(&self, drop: &str, is_there: impl Fn(&str) -> bool) -> Result<usize, QueueError> {
         let drop = drop.to_owned();
         let (drop_id, mut gone) = self.run_blocking("forget_arrivals", move |connection| {
             let drop_id = drop_id(connection, &drop)?;
@@ -96,11 +88,7 @@ impl Queue {
     }
 
     /// Notes what keeps a drop's folder from being read, or that nothing does any more.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub fn drop_trouble(&self, drop: &str, trouble: Option<String>) -> Result<(), QueueError> {
+    pub(crate) fn drop_trouble(&self, drop: &str, trouble: Option<String>) -> Result<(), QueueError> {
         let drop = drop.to_owned();
         self.run_blocking("drop_trouble", move |connection| {
             let drop_id = drop_id(connection, &drop)?;
@@ -110,11 +98,7 @@ impl Queue {
     }
 
     /// Notes how changes in a drop's folder are noticed.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub fn drop_watching(&self, drop: &str, watching: String) -> Result<(), QueueError> {
+    pub(crate) fn drop_watching(&self, drop: &str, watching: String) -> Result<(), QueueError> {
         let drop = drop.to_owned();
         self.run_blocking("drop_watching", move |connection| {
             let drop_id = drop_id(connection, &drop)?;
@@ -124,11 +108,7 @@ impl Queue {
     }
 
     /// What is known of the manifest at this path in a folder: the newest batch made of it, and whether that is closed.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub fn known_manifest(&self, drop: &str, root: &Path, manifest: &str) -> Result<Option<Known>, QueueError> {
+    pub(crate) fn known_manifest(&self, drop: &str, root: &Path, manifest: &str) -> Result<Option<Known>, QueueError> {
         let (drop, root, manifest) = (drop.to_owned(), text(root), manifest.to_owned());
         self.run_blocking("known_manifest", move |connection| known(connection, &drop, Some(&root), &manifest))
     }

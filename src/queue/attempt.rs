@@ -157,7 +157,13 @@ impl Queue {
     /// # Errors
     ///
     /// [`QueueError::Gone`] where this process does not hold the job, else those of the database.
-    pub async fn end_try(&self, job_id: i64, end: End, evidence: Evidence, now: Timestamp) -> Result<(), QueueError> {
+    pub(crate) async fn end_try(
+        &self,
+        job_id: i64,
+        end: End,
+        evidence: Evidence,
+        now: Timestamp,
+    ) -> Result<(), QueueError> {
         let (holder, moved_ms) = (self.holder(), clock::moved_ms());
         self.run(end.step(), move |connection| {
             count_lost(connection, job_id, &evidence.lost)?;
@@ -170,11 +176,7 @@ impl Queue {
 
     /// Records the ID of an upload. With the last of a document's, and where `intend_too` says that the document may be
     /// sent at once, the intent to create it is recorded in the same commit.
-    ///
-    /// # Errors
-    ///
-    /// As [`Queue::end_try`].
-    pub async fn upload_stored(
+    pub(crate) async fn upload_stored(
         &self,
         job_id: i64,
         position: u32,
@@ -200,11 +202,7 @@ impl Queue {
     }
 
     /// Records the intent to create a document. Returns whether a person asked to cancel instead.
-    ///
-    /// # Errors
-    ///
-    /// As [`Queue::end_try`].
-    pub async fn intend(&self, job_id: i64, now: Timestamp) -> Result<bool, QueueError> {
+    pub(crate) async fn intend(&self, job_id: i64, now: Timestamp) -> Result<bool, QueueError> {
         let holder = self.holder();
         self.run("intend", move |connection| {
             let cancel_asked = is_cancel_asked(connection, job_id, &holder)?;
@@ -217,11 +215,7 @@ impl Queue {
     }
 
     /// Records the ID of a file; its job has ended well.
-    ///
-    /// # Errors
-    ///
-    /// As [`Queue::end_try`].
-    pub async fn file_created(
+    pub(crate) async fn file_created(
         &self,
         job_id: i64,
         position: u32,
@@ -241,11 +235,7 @@ impl Queue {
     }
 
     /// Records that a document whose answer was lost certainly does not stand, so that it may be sent again.
-    ///
-    /// # Errors
-    ///
-    /// As [`Queue::end_try`].
-    pub async fn absent(&self, job_id: i64, attempt: Attempt) -> Result<(), QueueError> {
+    pub(crate) async fn absent(&self, job_id: i64, attempt: Attempt) -> Result<(), QueueError> {
         let holder = self.holder();
         self.run("absent", move |connection| {
             let changed = connection
@@ -262,11 +252,7 @@ impl Queue {
 
     /// Holds a job whose worker died of a defect: a person looks at it, since it would only die again. One whose try had
     /// ended by then stays as it is.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub async fn abandoned(&self, job_id: i64, now: Timestamp) -> Result<(), QueueError> {
+    pub(crate) async fn abandoned(&self, job_id: i64, now: Timestamp) -> Result<(), QueueError> {
         let holder = self.holder();
         self.run("abandoned", move |connection| {
             let held: bool = connection.query_row(

@@ -47,12 +47,12 @@ impl Awaited {
     }
 
     /// Says that a drop will be looked into.
-    pub fn expect(&self, drop: &str) {
+    pub(crate) fn expect(&self, drop: &str) {
         self.state().unknown.insert(drop.to_owned());
     }
 
     /// Says that a drop was looked into; `waits` tells which manifests still wait there.
-    pub fn looked(&self, drop: &str, waits: impl Fn(&str) -> bool) {
+    pub(crate) fn looked(&self, drop: &str, waits: impl Fn(&str) -> bool) {
         let mut state = self.state();
         state.unknown.remove(drop);
         if let Some(named) = state.named.get_mut(drop) {
@@ -61,7 +61,7 @@ impl Awaited {
     }
 
     /// Notes that a manifest names a file. Waits where that file is being moved at this moment.
-    pub fn name(&self, drop: &str, manifest: &str, key: i64) {
+    pub(crate) fn name(&self, drop: &str, manifest: &str, key: i64) {
         let mut state = self.state();
         while state.moving.contains(&key) {
             state = self.moved.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -83,7 +83,7 @@ impl Awaited {
     }
 
     /// Says that a manifest is in the queue, or counts no longer.
-    pub fn forget(&self, drop: &str, manifest: &str) {
+    pub(crate) fn forget(&self, drop: &str, manifest: &str) {
         if let Some(manifests) = self.state().named.get_mut(drop) {
             manifests.remove(manifest);
         }
@@ -94,7 +94,7 @@ impl Awaited {
     /// # Errors
     ///
     /// Where nothing can be said of that.
-    pub fn about_to_move(self: &Arc<Self>, drop: &str, keys: &[i64]) -> Result<Moving, NotNow> {
+    pub(crate) fn about_to_move(self: &Arc<Self>, drop: &str, keys: &[i64]) -> Result<Moving, NotNow> {
         let mut state = self.state();
         if state.unknown.contains(drop) {
             return Err(NotNow::Unknown);
@@ -123,7 +123,7 @@ pub struct Moving {
 impl Moving {
     /// Whether a manifest waits for this file, so that it stays.
     #[must_use]
-    pub fn is_named(&self, key: i64) -> bool {
+    pub(crate) fn is_named(&self, key: i64) -> bool {
         self.named.contains(&key)
     }
 }

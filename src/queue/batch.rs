@@ -9,7 +9,7 @@ use rusqlite::{Connection, Row, params, params_from_iter, types::Value};
 
 use super::{
     Queue, QueueError,
-    files::{self, Moved},
+    files::{self, MovedFile},
     rows::{self, text},
     transition,
 };
@@ -129,7 +129,7 @@ pub struct EndedBatch {
 impl EndedBatch {
     /// A path as the folder that is trusted and the way beneath it, where strangers may have put links.
     #[must_use]
-    pub fn place_of(&self, path: &Path) -> Option<FileLocation> {
+    pub(crate) fn place_of(&self, path: &Path) -> Option<FileLocation> {
         let BatchPolicy { root, image_root, done_dir, failed_dir, .. } = &self.policy;
         let folders = [Some(root), Some(image_root), done_dir.as_ref(), failed_dir.as_ref()];
         let (root, beneath) =
@@ -195,11 +195,7 @@ pub(super) fn seal(
 
 impl Queue {
     /// Up to `limit` batches that are to be settled, oldest first, after number `after`.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub fn to_settle(&self, after: i64, limit: u32) -> Result<Vec<EndedBatch>, QueueError> {
+    pub(crate) fn to_settle(&self, after: i64, limit: u32) -> Result<Vec<EndedBatch>, QueueError> {
         self.run_blocking("to_settle", move |connection| {
             let sql = format!(
                 "SELECT {ENDED}, {POLICY} FROM batch JOIN drop_folder ON drop_folder.id = batch.drop_id
@@ -217,22 +213,14 @@ impl Queue {
     }
 
     /// Notes the name that a receipt will have, before it is written.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub fn name_receipt(&self, batch_id: i64, name: String) -> Result<(), QueueError> {
+    pub(crate) fn name_receipt(&self, batch_id: i64, name: String) -> Result<(), QueueError> {
         self.run_blocking("name_receipt", move |connection| {
             change(connection, batch_id, "UPDATE batch SET receipt = ?2 WHERE id = ?1 AND state = 'ended'", &name)
         })
     }
 
     /// Notes that the receipt is on disk.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub fn receipt_published(&self, batch_id: i64) -> Result<(), QueueError> {
+    pub(crate) fn receipt_published(&self, batch_id: i64) -> Result<(), QueueError> {
         self.run_blocking("receipt_published", move |connection| {
             let sql = "UPDATE batch SET state = 'published', trouble = ?2 WHERE id = ?1 AND state = 'ended'";
             change(connection, batch_id, sql, &None::<String>)
@@ -241,16 +229,12 @@ impl Queue {
 
     /// Notes that the files are where they belong: `archive` is the dated folder that they were moved into, if any,
     /// `manifest` where the manifest is in it, and `moved` are the files whose move is not recorded yet.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub fn batch_closed(
+    pub(crate) fn batch_closed(
         &self,
         batch_id: i64,
         archive: Option<String>,
         manifest: Option<FileLocation>,
-        moved: Vec<Moved>,
+        moved: Vec<MovedFile>,
     ) -> Result<(), QueueError> {
         self.run_blocking("batch_closed", move |connection| {
             files::record_moves(connection, &moved)?;
@@ -266,11 +250,7 @@ impl Queue {
     }
 
     /// Notes what keeps a batch from being settled, for `status` and `why`.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub fn batch_trouble(&self, batch_id: i64, trouble: String) -> Result<(), QueueError> {
+    pub(crate) fn batch_trouble(&self, batch_id: i64, trouble: String) -> Result<(), QueueError> {
         self.run_blocking("batch_trouble", move |connection| {
             let sql = "UPDATE batch SET trouble = ?2 WHERE id = ?1 AND state <> 'closed'";
             change(connection, batch_id, sql, &trouble)

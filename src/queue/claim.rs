@@ -49,11 +49,7 @@ impl Queue {
     }
 
     /// Makes ready what has waited long enough, and says which drops have something ready and when the next is due.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub async fn ready(&self, now: Timestamp) -> Result<Ready, QueueError> {
+    pub(crate) async fn ready(&self, now: Timestamp) -> Result<Ready, QueueError> {
         self.run("ready", move |connection| {
             let due = transition::all(
                 JobState::Waiting,
@@ -79,11 +75,7 @@ impl Queue {
 
     /// Holds the files that an earlier holder may have sent when it was killed: whether they stand cannot be asked. For
     /// those who would rather decide than have a file twice; called before [`Queue::recover`].
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub async fn hold_files(&self, left: Arc<Recovered>) -> Result<usize, QueueError> {
+    pub(crate) async fn hold_files(&self, left: Arc<Recovered>) -> Result<usize, QueueError> {
         let holder = self.holder();
         self.run("hold_files", move |connection| {
             let lost = lost(connection, &holder, &left, EntryKind::File)?;
@@ -108,11 +100,7 @@ impl Queue {
     /// was about to create its document is asked after first, and uploads without an ID that were handed over may have
     /// been received all the same. When an intended document went out is not known, only that it was before `now`, so it
     /// may appear for as long as if it had been sent now.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub async fn recover(&self, left: Arc<Recovered>, now: Timestamp) -> Result<RecoveredJobs, QueueError> {
+    pub(crate) async fn recover(&self, left: Arc<Recovered>, now: Timestamp) -> Result<RecoveredJobs, QueueError> {
         let holder = self.holder();
         self.run("recover", move |connection| {
             let images = lost(connection, &holder, &left, EntryKind::Document)?;

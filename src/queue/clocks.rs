@@ -24,11 +24,7 @@ impl Queue {
     /// Moves the due times of waiting jobs, and the times of sending of all that have not ended, along with the wall
     /// clock, which has jumped by so many milliseconds; likewise since when manifests wait for files. Returns how many jobs
     /// that were. `then` runs before anything else is written, perhaps twice.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub async fn clock_jumped(&self, by_ms: i64, then: impl Fn() + Send + 'static) -> Result<usize, QueueError> {
+    pub(crate) async fn clock_jumped(&self, by_ms: i64, then: impl Fn() + Send + 'static) -> Result<usize, QueueError> {
         self.run("clock_jumped", move |connection| {
             let jobs = connection.execute(
                 "UPDATE job SET due_at = due_at + ?1, sent_at = sent_at + ?1
@@ -46,11 +42,7 @@ impl Queue {
 
     /// Brings nearer what lies so far ahead that only a wrong clock can have dated it: due times beyond the longest wait
     /// of their kind, `longest` for tries, and whatever is said to have happened in the future. Returns how many due times.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub async fn cap_due(&self, now: Timestamp, longest: Duration) -> Result<usize, QueueError> {
+    pub(crate) async fn cap_due(&self, now: Timestamp, longest: Duration) -> Result<usize, QueueError> {
         self.run("cap_due", move |connection| {
             connection.execute(
                 "UPDATE job SET sent_at = ?1
@@ -69,11 +61,7 @@ impl Queue {
     }
 
     /// When the jobs of these drops created documents since a moment, the latest first, `most` of them at most.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub async fn created_since(
+    pub(crate) async fn created_since(
         &self,
         drops: Vec<String>,
         since: Timestamp,

@@ -34,7 +34,7 @@ impl Cause {
 
     /// The word in the queue and in reports.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Operator => "operator",
             Self::KeyRefused => "key_refused",
@@ -45,7 +45,7 @@ impl Cause {
 
     /// Reads the word.
     #[must_use]
-    pub fn parse(word: &str) -> Option<Self> {
+    pub(crate) fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|cause| cause.as_str() == word)
     }
 }
@@ -105,31 +105,29 @@ pub enum Release {
 /// A person's command for jobs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JobCommand {
-    /// As [`Queue::retry`].
+    /// Sends a job on again that failed, was cancelled, or waits for its next try.
     Retry,
-    /// As [`Queue::cancel`].
+    /// Stops a job; one that is running is stopped before its next call.
     Cancel,
-    /// As [`Queue::release`].
+    /// Settles a held job.
     Release(Release),
 }
 
 impl Queue {
     /// Stops sending; a pause that stands already keeps its time.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub fn pause(&self, scope: &str, cause: Cause, detail: Option<String>, now: Timestamp) -> Result<(), QueueError> {
+    pub(crate) fn pause(
+        &self,
+        scope: &str,
+        cause: Cause,
+        detail: Option<String>,
+        now: Timestamp,
+    ) -> Result<(), QueueError> {
         let scope = scope.to_owned();
         self.run_blocking("pause", move |connection| pause(connection, &scope, cause, detail.as_deref(), now))
     }
 
     /// The same, without blocking the runtime.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub async fn pause_account(
+    pub(crate) async fn pause_account(
         &self,
         scope: String,
         cause: Cause,
@@ -140,66 +138,33 @@ impl Queue {
     }
 
     /// Takes back a pause of this cause; returns whether there was one.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub fn resume(&self, scope: &str, cause: Cause) -> Result<bool, QueueError> {
+    pub(crate) fn resume(&self, scope: &str, cause: Cause) -> Result<bool, QueueError> {
         let scope = scope.to_owned();
         self.run_blocking("resume", move |connection| resume(connection, &scope, cause))
     }
 
     /// The same, without blocking the runtime.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub async fn resume_account(&self, scope: String, cause: Cause) -> Result<bool, QueueError> {
+    pub(crate) async fn resume_account(&self, scope: String, cause: Cause) -> Result<bool, QueueError> {
         self.run("resume_account", move |connection| resume(connection, &scope, cause)).await
     }
 
     /// Everything that is stopped at present.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub async fn pauses(&self) -> Result<Vec<Pause>, QueueError> {
+    pub(crate) async fn pauses(&self) -> Result<Vec<Pause>, QueueError> {
         self.run("pauses", pauses).await
     }
 
-    /// Sends a job on again that failed, was cancelled, or waits for its next try.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database; a job that cannot be sent on is an answer, not an error.
-    pub fn retry(&self, job_id: i64, now: Timestamp) -> Result<Answer, QueueError> {
-        self.run_blocking("retry", move |connection| retry_one(connection, job_id, now))
-    }
-
-    /// Stops a job; one that is under way is stopped before its next call.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database; a job that cannot be stopped is an answer, not an error.
-    pub fn cancel(&self, job_id: i64, now: Timestamp) -> Result<Answer, QueueError> {
-        self.run_blocking("cancel", move |connection| cancel_one(connection, job_id, now))
-    }
-
-    /// Settles a held job as a person says.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database; a job that is not held is an answer, not an error.
-    pub fn release(&self, job_id: i64, release: Release, now: Timestamp) -> Result<Answer, QueueError> {
-        self.run_blocking("release", move |connection| release_one(connection, job_id, &release, now))
-    }
-
-    /// Does the same to several jobs in one commit, in their order.
+    /// Carries a command out for several jobs in one commit, in their order. A job for which it makes no sense is an answer,
+    /// not an error.
     ///
     /// # Errors
     ///
     /// Those of the database: then nothing was done to any of them.
-    pub fn command(&self, job_ids: Vec<i64>, command: JobCommand, now: Timestamp) -> Result<Vec<Answer>, QueueError> {
+    pub(crate) fn command(
+        &self,
+        job_ids: Vec<i64>,
+        command: JobCommand,
+        now: Timestamp,
+    ) -> Result<Vec<Answer>, QueueError> {
         self.run_blocking("wish", move |connection| {
             let one = |id: &i64| match &command {
                 JobCommand::Retry => retry_one(connection, *id, now),

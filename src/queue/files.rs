@@ -29,7 +29,7 @@ pub struct Checked {
 
 /// A file that was moved.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Moved {
+pub struct MovedFile {
     /// Where it was named to be: see [`path_key`](super::identity::path_key).
     pub key: i64,
     /// Its size when it was checked.
@@ -118,22 +118,18 @@ fn named_files(connection: &Connection, sql: &str, range: (i64, i64, i64)) -> Re
 
 impl Queue {
     /// Records where files are now.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub fn files_moved(&self, moved: Vec<Moved>) -> Result<(), QueueError> {
+    pub(crate) fn files_moved(&self, moved: Vec<MovedFile>) -> Result<(), QueueError> {
         self.run_blocking("files_moved", move |connection| record_moves(connection, &moved))
     }
 }
 
 /// Records where files are now, for every batch that names them.
-pub(super) fn record_moves(connection: &Connection, moved: &[Moved]) -> Result<(), QueueError> {
+pub(super) fn record_moves(connection: &Connection, moved: &[MovedFile]) -> Result<(), QueueError> {
     let mut statement = connection.prepare_cached(
         "UPDATE upload SET lies_root = ?1, lies_path = ?2
           WHERE path_key = ?3 AND bytes = ?4 AND checksum = ?5 AND lies_root IS ?6 AND lies_path IS ?7",
     )?;
-    for Moved { key, bytes, checksum, from, to } in moved {
+    for MovedFile { key, bytes, checksum, from, to } in moved {
         let (root, path) = parts(from.as_ref());
         let bytes = rows::signed(*bytes);
         statement.execute(params![to.root, to.path, key, bytes, checksum.cast_signed(), root, path])?;

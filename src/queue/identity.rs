@@ -16,7 +16,7 @@ use crate::{
 
 /// The digest of what an entry asks for: profile, category, type and the images' digests; of a file its name instead.
 #[must_use]
-pub fn content_of(entry: &Entry, files: impl Iterator<Item = Sha256>) -> [u8; 32] {
+pub(crate) fn content_of(entry: &Entry, files: impl Iterator<Item = Sha256>) -> [u8; 32] {
     let kind = match &entry.content {
         Content::Document { category, document_type, .. } => Asked::Document { category, document_type },
         Content::File { name, .. } => Asked::File { name: name.as_deref() },
@@ -70,7 +70,7 @@ pub(super) fn key_of(reference: Option<&str>, content: &[u8; 32]) -> [u8; 32] {
 
 /// A hash of where a file is, for finding other batches that name it. Collisions only keep a file a little longer.
 #[must_use]
-pub fn path_key(image_root: &Path, image_folder: &str, path: &str) -> i64 {
+pub(crate) fn path_key(image_root: &Path, image_folder: &str, path: &str) -> i64 {
     let mut hash = xxhash_rust::xxh3::Xxh3::new();
     hash.update(image_root.as_os_str().as_encoded_bytes());
     for part in [image_folder, path].into_iter().flat_map(|path| path.split('/')).filter(|part| !part.is_empty()) {
@@ -135,7 +135,7 @@ pub enum DedupDecision {
 
 /// Decides by an entry's identity what becomes of it.
 #[must_use]
-pub fn decide(owner: Owner, replace: bool) -> DedupDecision {
+pub(crate) fn decide(owner: Owner, replace: bool) -> DedupDecision {
     match owner {
         Owner::Nobody => DedupDecision::Queue,
         Owner::Created { job_id, remote_id, same: true } => DedupDecision::Duplicate { of: job_id, remote_id },

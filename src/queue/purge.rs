@@ -85,11 +85,7 @@ impl Reader {
 impl Queue {
     /// Notes that nothing of a batch is left in the done folder; returns `false` where a person's retry has opened it again
     /// meanwhile.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub fn purged(&self, batch_id: i64, now: Timestamp) -> Result<bool, QueueError> {
+    pub(crate) fn purged(&self, batch_id: i64, now: Timestamp) -> Result<bool, QueueError> {
         self.run_blocking("purged", move |connection| {
             let changed = connection
                 .prepare_cached("UPDATE batch SET purged_at = ?2 WHERE id = ?1 AND state = 'closed'")?

@@ -14,11 +14,7 @@ use crate::entry::EntryKind;
 impl Queue {
     /// Records what files of a running job are now. Returns `false`, and changes nothing, where that would make another
     /// entry of it which exists already, or where others wait for the one that it was.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub async fn recheck(&self, job_id: i64, files: Vec<(u32, CheckedFile)>) -> Result<bool, QueueError> {
+    pub(crate) async fn recheck(&self, job_id: i64, files: Vec<(u32, CheckedFile)>) -> Result<bool, QueueError> {
         let holder = self.holder();
         self.run("recheck", move |connection| {
             // Undone as a whole where the job may not become what its files are now.

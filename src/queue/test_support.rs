@@ -9,6 +9,7 @@ use super::{
     admission::{Admission, BatchAdmission, CheckedFile},
     attempt::{Attempt, End, Evidence, PutOff},
     batch::{BatchPolicy, Plan},
+    control::{Answer, JobCommand, Release},
     views::{Filter, jobs::JobDetail},
 };
 use crate::{
@@ -50,6 +51,24 @@ pub fn write_much(queue: &Queue, has_room: impl Fn() -> bool + Send + 'static) -
         connection.execute("INSERT OR REPLACE INTO setting VALUES ('large', hex(zeroblob(500000)))", [])?;
         Ok(())
     })
+}
+
+impl Queue {
+    pub(crate) fn retry(&self, job: i64, now: Timestamp) -> Result<Answer, QueueError> {
+        self.command_one(job, JobCommand::Retry, now)
+    }
+
+    pub(crate) fn cancel(&self, job: i64, now: Timestamp) -> Result<Answer, QueueError> {
+        self.command_one(job, JobCommand::Cancel, now)
+    }
+
+    pub(crate) fn release(&self, job: i64, release: Release, now: Timestamp) -> Result<Answer, QueueError> {
+        self.command_one(job, JobCommand::Release(release), now)
+    }
+
+    fn command_one(&self, job: i64, command: JobCommand, now: Timestamp) -> Result<Answer, QueueError> {
+        Ok(self.command(vec![job], command, now)?.remove(0))
+    }
 }
 
 /// A queue, and the drop that belongs to it.
@@ -124,8 +143,8 @@ impl Site {
     }
 
     /// What is noted when the image `img/NAME` was moved into a folder.
-    pub fn moved_to(&self, archive: &str, name: &str) -> super::files::Moved {
-        super::files::Moved {
+    pub fn moved_to(&self, archive: &str, name: &str) -> super::files::MovedFile {
+        super::files::MovedFile {
             key: super::identity::path_key(&self.drop_path(), "", &format!("img/{name}")),
             bytes: 81_234,
             checksum: 0,

@@ -357,6 +357,8 @@ pub(super) fn guard(connection: &Connection) -> Result<(), QueueError> {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, path::Path};
+
     use super::*;
     use crate::queue::test_support::{NOW, Site, execute};
 
@@ -384,6 +386,23 @@ mod tests {
                 connection.execute_batch("ROLLBACK").unwrap();
             }
         }
+    }
+
+    #[test]
+    fn no_other_code_writes_the_state_of_a_job() {
+        let queue = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/queue");
+        let files = ["", "sidecar", "views"].into_iter().flat_map(|folder| fs::read_dir(queue.join(folder)).unwrap());
+        let sources = files.map(|file| file.unwrap().path()).filter(|path| path.extension().is_some());
+        let mut read = 0;
+        for path in sources.filter(|path| !path.ends_with("transition.rs")) {
+            let text = fs::read_to_string(&path).unwrap();
+            let production = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+            let words: Vec<&str> = production.split_whitespace().collect();
+            let writes = |words: &[&str]| words[0].ends_with("UPDATE") && words[1..] == ["job", "SET", "state"];
+            assert!(!words.windows(4).any(writes), "{} writes the state of a job", path.display());
+            read += 1;
+        }
+        assert!(read > 30, "only {read} files were read");
     }
 
     #[test]

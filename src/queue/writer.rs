@@ -66,7 +66,7 @@ impl Writer {
     /// # Errors
     ///
     /// Where the thread cannot be started.
-    pub fn start(connection: Connection, when_stuck: WhenStuck) -> Result<Self, QueueError> {
+    pub(crate) fn start(connection: Connection, when_stuck: WhenStuck) -> Result<Self, QueueError> {
         let (commands, inbox) = mpsc::sync_channel(WAITING);
         let shared =
             Arc::new(Shared { trouble: Mutex::new(None), give_up: AtomicBool::new(when_stuck == WhenStuck::Fail) });
@@ -86,7 +86,7 @@ impl Writer {
     /// # Errors
     ///
     /// The command's own error, or that of the commit where this writer was told to fail.
-    pub async fn run<T, F>(&self, step: &'static str, command: F) -> Result<T, QueueError>
+    pub(crate) async fn run<T, F>(&self, step: &'static str, command: F) -> Result<T, QueueError>
     where
         T: Send + 'static,
         F: FnMut(&Connection) -> Result<T, QueueError> + Send + 'static,
@@ -102,7 +102,7 @@ impl Writer {
     /// # Errors
     ///
     /// As [`Writer::run`].
-    pub fn run_blocking<T, F>(&self, step: &'static str, command: F) -> Result<T, QueueError>
+    pub(crate) fn run_blocking<T, F>(&self, step: &'static str, command: F) -> Result<T, QueueError>
     where
         T: Send + 'static,
         F: FnMut(&Connection) -> Result<T, QueueError> + Send + 'static,
@@ -114,12 +114,12 @@ impl Writer {
 
     /// Why commits fail at present, if they do.
     #[must_use]
-    pub fn trouble(&self) -> Option<String> {
+    pub(crate) fn trouble(&self) -> Option<String> {
         self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// From now on a commit that the disk refuses is an error, so that a stop need not wait for room.
-    pub fn give_up_when_stuck(&self) {
+    pub(crate) fn give_up_when_stuck(&self) {
         self.shared.give_up.store(true, Ordering::Relaxed);
     }
 

@@ -45,7 +45,7 @@ pub enum Recovered {
 impl Recovered {
     /// Whether the API may have received all of this upload.
     #[must_use]
-    pub fn may_have(&self, upload: &Entry) -> bool {
+    pub(crate) fn may_have(&self, upload: &Entry) -> bool {
         match self {
             Self::Exactly(entries) => entries.contains(upload),
             Self::Unknown => true,
@@ -110,7 +110,7 @@ fn parse(bytes: &[u8], start: &str) -> Recovered {
 
 /// What an earlier process left behind beside this database.
 #[must_use]
-pub fn read(database: &Path) -> Recovered {
+pub(crate) fn read(database: &Path) -> Recovered {
     let Some(start) = this_start() else { return Recovered::Unknown };
     let mut bytes = Vec::new();
     match File::open(beside(database)).and_then(|mut file| file.read_to_end(&mut bytes)) {
@@ -144,7 +144,7 @@ impl InDoubtLog {
     /// Starts an empty log. The caller holds the database's lock, and has recovered what it [`read`]. Where the file cannot
     /// be written there is none, so that after a crash everything in flight counts.
     #[must_use]
-    pub fn create(database: &Path) -> Self {
+    pub(crate) fn create(database: &Path) -> Self {
         let path = beside(database);
         let made = || -> io::Result<File> {
             let start = this_start().ok_or_else(|| io::Error::other("the system does not say when it was started"))?;
@@ -169,7 +169,7 @@ impl InDoubtLog {
 
     /// A slot for an upload that is about to be sent. Nothing is written yet.
     #[must_use]
-    pub fn slot(&self, upload: Entry) -> Slot {
+    pub(crate) fn slot(&self, upload: Entry) -> Slot {
         let taken = self.log.clone().map(|log| {
             let at = log.take();
             (log, at)
@@ -216,7 +216,7 @@ pub struct Slot {
 impl Slot {
     /// Returns what marks the upload as sent; to be called before the last piece goes out. It may block for as long as a
     /// write to the page cache does.
-    pub fn mark_sent(&self) -> impl FnOnce() + Send + Sync + use<> {
+    pub(crate) fn mark_sent(&self) -> impl FnOnce() + Send + Sync + use<> {
         let (upload, taken, written) = (self.upload, self.taken.clone(), Arc::clone(&self.written));
         move || {
             killpoint::before("note", "in_doubt");
@@ -229,7 +229,7 @@ impl Slot {
     }
 
     /// Removes the entry: the upload certainly created nothing.
-    pub fn discard(self) {
+    pub(crate) fn discard(self) {
         if let Some((log, at)) = &self.taken
             && self.written.load(Ordering::Relaxed)
         {
@@ -239,7 +239,7 @@ impl Slot {
     }
 
     /// Frees the slot: what became of the upload is in the database.
-    pub fn settle(self) {
+    pub(crate) fn settle(self) {
         if let Some((log, at)) = self.taken {
             log.slots().free.push(at);
         }

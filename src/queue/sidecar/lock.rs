@@ -56,7 +56,7 @@ impl Lock {
     /// # Errors
     ///
     /// Where the file beside the database cannot be made.
-    pub fn take(database: &Path, command: &str) -> Result<Result<Self, Holder>, QueueError> {
+    pub(crate) fn take(database: &Path, command: &str) -> Result<Result<Self, Holder>, QueueError> {
         make_folder_of(database)?;
         let path = beside(database);
         let mut file = open(&path)?;
@@ -75,7 +75,7 @@ impl Lock {
 
     /// Says in the lock's file why the database cannot be written, which the database itself could not tell; `None` once
     /// it can. Costs nothing where nothing has changed.
-    pub fn note(&self, command: &str, trouble: Option<String>) {
+    pub(crate) fn note(&self, command: &str, trouble: Option<String>) {
         if *self.told.borrow() == trouble {
             return;
         }
@@ -87,7 +87,7 @@ impl Lock {
 
     /// Who works on the database at present, if anybody.
     #[must_use]
-    pub fn holder(database: &Path) -> Option<Holder> {
+    pub(crate) fn holder(database: &Path) -> Option<Holder> {
         let mut file = File::open(beside(database)).ok()?;
         match file.try_lock_shared() {
             Err(TryLockError::WouldBlock) => Some(read_holder(&mut file)),

@@ -17,7 +17,7 @@ fn beside(database: &Path) -> PathBuf {
 }
 
 /// Wakes the worker on this database, if there is one.
-pub fn notify(database: &Path) {
+pub(crate) fn notify(database: &Path) {
     let sent = net::UnixDatagram::unbound().and_then(|socket| {
         socket.set_nonblocking(true)?;
         socket.send_to(b"!", beside(database))
@@ -39,7 +39,7 @@ impl WakeSocket {
     /// # Errors
     ///
     /// Where the socket cannot be made, e.g. because the path is longer than the 107 bytes that a socket's may have.
-    pub fn bind(database: &Path) -> io::Result<Self> {
+    pub(crate) fn bind(database: &Path) -> io::Result<Self> {
         let path = beside(database);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -49,7 +49,7 @@ impl WakeSocket {
     }
 
     /// Returns when somebody notified; several notifications may count as one. Cancel safe.
-    pub async fn notified(&self) {
+    pub(crate) async fn notified(&self) {
         let mut byte = [0; 8];
         if let Err(error) = self.socket.recv(&mut byte).await {
             tracing::warn!(%error, "the wake socket is broken");
