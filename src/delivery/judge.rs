@@ -164,7 +164,7 @@ impl Judge {
         Err(Box::new(failed))
     }
 
-    /// WaitReason for a file until its time is over.
+    /// Waits for a file until its time is over.
     fn wait_for(&self, problem: Problem, attempt: Option<Attempt>, job: &Job, upload: &Upload, jitter: f64) -> Failed {
         let reason = format!("{}: {}", upload.path, problem.reason);
         match wait_for_file(&reason, trial_of(job), Duration::ZERO, &self.patience(job), jitter) {
