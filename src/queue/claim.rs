@@ -17,6 +17,10 @@ use crate::{
     job::{Job, JobEvent, JobState},
 };
 
+/// That another one than `?1` holds a running job. Its first half is that of the index over running and held jobs, without
+/// which each recovery would read all jobs that ever were.
+const OF_OTHERS: &str = "state IN ('running', 'held') AND holder <> ?1";
+
 /// What a worker could do now, or soon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ready {
@@ -113,14 +117,14 @@ impl Queue {
                 "waits = 'read_back', due_at = ?2, creation = 'unknown', loss_answered = 0,
                  reason = 'stopped while the document was being created',
                  sent_at = CASE creation WHEN 'intended' THEN ?2 ELSE sent_at END",
-                "holder <> ?1 AND creation <> 'none'",
+                &format!("{OF_OTHERS} AND creation <> 'none'"),
             )?;
             let unknown = connection.execute(&read_back, params![holder, now.0])?;
             let cancelled: Vec<i64> = connection
-                .prepare("SELECT id FROM job WHERE state = 'running' AND holder <> ?1 AND cancel_asked")?
+                .prepare(&format!("SELECT id FROM job WHERE {OF_OTHERS} AND cancel_asked"))?
                 .query_map([&holder], |row| row.get(0))?
                 .collect::<Result<_, _>>()?;
-            let give_back = transition::all(JobState::Running, JobEvent::GaveBack, "reason = NULL", "holder <> ?1")?;
+            let give_back = transition::all(JobState::Running, JobEvent::GaveBack, "reason = NULL", OF_OTHERS)?;
             let others = connection.execute(&give_back, [&holder])?;
             for job_id in cancelled {
                 transition::cancel_if_asked(connection, job_id, JobState::Queued, now)?;
@@ -160,12 +164,12 @@ fn claim(connection: &Connection, holder: &str, drop_id: i64, limit: usize) -> R
 
 /// The uploads of other holders' running jobs that the API may have received, and whose IDs are not known.
 fn lost(connection: &Connection, holder: &str, left: &Recovered, kind: EntryKind) -> Result<Vec<Entry>, QueueError> {
-    let mut statement = connection.prepare(
+    let mut statement = connection.prepare(&format!(
         "SELECT job_id, position, lost FROM job JOIN upload ON job_id = id
-          WHERE state = 'running' AND holder <> ?2 AND kind = ?1 AND upload.remote_id IS NULL",
-    )?;
+          WHERE {OF_OTHERS} AND kind = ?2 AND upload.remote_id IS NULL"
+    ))?;
     let row = |row: &rusqlite::Row<'_>| Ok(Entry { job_id: row.get(0)?, position: row.get(1)?, lost: row.get(2)? });
-    let mut found: Vec<Entry> = statement.query_map([kind.as_str(), holder], row)?.collect::<Result<_, _>>()?;
+    let mut found: Vec<Entry> = statement.query_map([holder, kind.as_str()], row)?.collect::<Result<_, _>>()?;
     found.retain(|upload| left.may_have(upload));
     Ok(found)
 }
