@@ -153,3 +153,39 @@ const fn unsent(job: &Job) -> Creation {
         Creation::Unknown => Creation::Unknown,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{delivery::judge::tests::job, problem::Problem};
+
+    const NOW: Timestamp = Timestamp(5_000_000);
+
+    #[test]
+    fn each_verdict_ends_the_try_in_one_way() {
+        use Creation::{Intended, None as Not, Unknown};
+        let reason = || "HTTP 503".to_owned();
+        let problem = Problem::error("no such category", "ask the sender");
+        for (creation, given_back) in [(Not, Not), (Intended, Not), (Unknown, Unknown)] {
+            let job = job(|job| job.creation = creation);
+            let end = |verdict| end_of(verdict, &job, NOW);
+
+            let refused = end(Verdict::Refuse { reason: reason(), problem: problem.clone() });
+            assert_eq!(refused, (End::Refused { reason: reason(), problems: vec![problem.clone()] }, None));
+            assert_eq!(end(Verdict::Hold { reason: reason() }), (End::Held { reason: reason(), creation }, None));
+            for (cause, pause) in
+                [(PauseCause::KeyRefused, Cause::KeyRefused), (PauseCause::QuotaSpent, Cause::QuotaSpent)]
+            {
+                let paused = end(Verdict::PauseAccount { cause, reason: reason() });
+                assert_eq!(paused, (End::GiveBack { creation: given_back }, Some((pause, reason()))));
+            }
+            let trial = Trial { attempts: 3, tried: Duration::from_secs(7), file: Duration::from_secs(1) };
+            let waits = WaitReason::Retry;
+            let (put_off, pause) = end(Verdict::Wait { waits, delay: Duration::from_secs(2), reason: reason(), trial });
+            let End::PutOff(put_off) = put_off else { panic!("{put_off:?}") };
+            assert_eq!((put_off.due, put_off.creation, pause), (Timestamp(NOW.0 + 2_000), creation, None));
+            assert_eq!((put_off.attempts, put_off.tried_ms, put_off.file_ms), (3, 7_000, 1_000));
+            assert_eq!((put_off.sent_at, put_off.clock_ms), (job.sent_at, job.clock_ms));
+        }
+    }
+}

@@ -265,4 +265,4 @@ pub(super) fn attempt_of(exchange: &Exchange, outcome: &Outcome, position: Optio
 
 #[cfg(test)]
 #[path = "judge_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -37,7 +37,7 @@ fn upload() -> Upload {
 }
 
 /// A document whose answer was lost.
-fn job(change: impl FnOnce(&mut Job)) -> Job {
+pub(in crate::delivery) fn job(change: impl FnOnce(&mut Job)) -> Job {
     let mut job = Job {
         id: 1,
         batch_id: 1,
