@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use crate::entry::{EntryKind, ImageType, ProfileId, Sha256};
 
-/// Where a job stands. The last four are ends.
+/// The state of a job. The last four are final.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum JobState {
@@ -88,7 +88,7 @@ impl JobState {
         match (self, event) {
             (Self::Queued | Self::Waiting, E::Claimed) => Ok(Self::Running),
             (Self::Running, E::Created) => Ok(Self::Done),
-            // A person says of a held job that its document stands.
+            // A person says of a held job that its document was created.
             (Self::Held, E::Created) => Ok(Self::Done),
             (Self::Running, E::PutOff) => Ok(Self::Waiting),
             (Self::Running, E::GaveBack) | (Self::Waiting, E::Due) => Ok(Self::Queued),
@@ -123,7 +123,7 @@ pub enum JobEvent {
     GaveBack,
     /// The API refused it for good, or the tries are used up.
     Refused,
-    /// Nobody but a person can settle it.
+    /// Only a person can decide.
     Held,
     /// The job with the same identity that it waited for was created.
     TwinCreated,
@@ -149,7 +149,7 @@ impl JobEvent {
     ];
 }
 
-/// An event that cannot happen to a job in this state: a defect, or somebody else was faster.
+/// An event that cannot happen to a job in this state: a defect, or another process was faster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a {state} job cannot be {event:?}")]
 pub struct IllegalTransition {
@@ -169,7 +169,7 @@ pub enum WaitReason {
     Quota,
     /// A file that is not as it was when it was checked.
     File,
-    /// The time to ask the API whether a document whose answer was lost stands.
+    /// The time to ask the API whether a document whose answer was lost was created.
     ReadBack,
     /// Another job with the same identity.
     Twin,
@@ -206,7 +206,7 @@ pub enum Creation {
     None,
     /// It is about to be sent, or under way. After a crash this is as good as unknown.
     Intended,
-    /// It was sent and the answer is lost: only a read-back tells whether it stands.
+    /// It was sent and the answer is lost: only a read-back can find out whether it was created.
     Unknown,
 }
 
@@ -284,7 +284,7 @@ impl Declared {
 pub struct FileLocation {
     /// An absolute folder that is trusted.
     pub root: String,
-    /// The way beneath it, on which no link is followed.
+    /// The path below it, in which no link is followed.
     pub path: String,
 }
 
@@ -311,7 +311,7 @@ pub struct Job {
     pub name: Option<String>,
     /// Its images, or its one file, in order.
     pub uploads: Vec<Upload>,
-    /// The folder beneath which its files are opened.
+    /// The folder that its files are opened in.
     pub image_root: String,
     /// Where their paths start, relative to that; empty for the folder itself.
     pub image_folder: String,
@@ -342,7 +342,7 @@ pub enum Next {
     Upload(Vec<u32>),
     /// Create the document.
     Create,
-    /// Ask whether the document stands.
+    /// Ask whether the document was created.
     ReadBack,
     /// Everything is there.
     Finish,

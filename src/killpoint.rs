@@ -1,10 +1,10 @@
 //! Places at which a test may end the process as `kill -9` would: before and after each durable step.
 //!
 //! A testing aid. Nothing happens at them unless the environment variable `PASSFORT_INGEST_KILL_AT` is set when the
-//! process starts, and then nothing that whoever started it could not do to it with a signal:
+//! process starts, and then nothing that its parent could not do to it with a signal:
 //!
 //! - `before.commit.claim` ends the process when it first comes to that place; `before.commit.claim:3` at the third time;
-//! - `trace:FILE` appends the name of each place to the file instead, so that a test can tell whether it knows them all.
+//! - `trace:FILE` appends the name of each place to the file instead, so that a test can check that it knows them all.
 //!
 //! A name is the moment, the kind of the step, and the step: `after.call.create_document`. Whoever asks the
 //! writer for a commit names it; one that changed nothing has no places.
@@ -151,7 +151,7 @@ impl Armed {
             }
             Self::Trace(file) => {
                 if let Ok(mut file) = OpenOptions::new().create(true).append(true).open(file) {
-                    // A line that is lost makes the test fail that asked for it, so there is nobody to tell here.
+                    // A line that is lost makes the test fail that asked for it, so it is not reported here.
                     file.write_all(format!("{place}\n").as_bytes()).ok();
                 }
                 false

@@ -1,4 +1,4 @@
-//! Puts an examined manifest into the queue: whole in one transaction where it is small, else in parts.
+//! Puts an examined manifest into the queue: in one transaction where it is small, else in parts.
 
 use std::ops::ControlFlow;
 
@@ -21,8 +21,8 @@ const PART: usize = 256;
 /// Bytes of files in one transaction. An import of large files thus sends the first while it still checks the others.
 const PART_BYTES: u64 = 32 << 20;
 
-/// Entries of a manifest that is kept in memory, some kilobytes each, until it has been read whole; a larger one that
-/// must be read whole is read twice.
+/// Entries of a manifest that is kept in memory, some kilobytes each, until it has been read to its end; a larger one
+/// that must be read to its end first is read twice.
 const KEPT: usize = 4096;
 
 /// What was taken in.
@@ -44,7 +44,7 @@ pub enum AdmitError {
     /// The manifest is not ready.
     #[error(transparent)]
     Unready(#[from] Unready),
-    /// It, or a file that it names, is not whole yet or could not be read for a reason that may pass.
+    /// It, or a file that it names, is not complete yet or could not be read for a reason that may pass.
     #[error("{}", .0.problem().reason)]
     Later(Held),
     /// The queue refused.
@@ -80,7 +80,7 @@ pub fn admit(
 ) -> Result<Admitted, AdmitError> {
     let batch = queue.admission(plan)?;
     let is_begun = batch.batch_id().is_some();
-    // A manifest whose bad entries spoil it whole, or whose files may still come, is read to its end before any of it
+    // A manifest that one bad entry rejects, or whose files may still come, is read to its end before any of it
     // is taken in, unless a part is in already.
     let mut first_look = Look::default();
     let rejects = policy.on_invalid == OnInvalid::Reject && !batch.has_jobs()?;
@@ -105,7 +105,7 @@ pub fn admit(
     }
 }
 
-/// An entry of a manifest that is refused whole: it is reported, and its files are put away, like those of the bad ones.
+/// An entry of a manifest that is rejected: it is reported, and its files are archived, like those of the bad ones.
 fn refused(admission: Admission) -> Admission {
     let Admission::Take { entry, .. } = admission else { return admission };
     let problem = Problem::error(
@@ -168,7 +168,7 @@ fn look(
     Ok(look)
 }
 
-/// Says in the problems of a bad entry on which line it stands: whoever reads the receipt has only the manifest.
+/// Adds its line to the problems of a bad entry: the reader of the receipt has only the manifest.
 fn with_line(found: Found) -> Admission {
     let (mut admission, line) = (found.admission, found.line);
     if let (Admission::Invalid { problems, .. }, Some(line)) = (&mut admission, line) {

@@ -48,7 +48,7 @@ pub enum Admission {
     Invalid {
         /// Its place in the manifest.
         index: u64,
-        /// Document or file, as far as can be told.
+        /// Document or file, as far as can be read.
         kind: EntryKind,
         /// Its reference, where that is readable.
         reference: Option<String>,
@@ -56,7 +56,7 @@ pub enum Admission {
         profile_id: Option<String>,
         /// Everything that is wrong.
         problems: Vec<Problem>,
-        /// The files that it names, as far as that is readable, so that they are put away with the others.
+        /// The files that it names, as far as that is readable, so that they are archived with the others.
         paths: Vec<String>,
     },
 }
@@ -129,7 +129,7 @@ impl BatchAdmission {
         Ok(batch_id)
     }
 
-    /// Takes in a whole manifest of which nothing is in yet, and seals it, in one transaction. Returns the batch.
+    /// Takes in all of a manifest of which nothing is in yet, and seals it, in one transaction. Returns the batch.
     ///
     /// # Errors
     ///

@@ -64,7 +64,7 @@ fn a_drop_that_a_person_paused_is_all_that_is_left_once_the_others_are_done() {
     assert!(site.reader().left(&[DROP, "other"]).unwrap().paused);
 }
 
-/// Lets a batch be settled as far as asked for.
+/// Finalizes a batch; without an archive folder, only until its files are to be moved.
 fn settle(site: &Site, batch: i64, archive: Option<&str>) {
     site.queue.name_receipt(batch, "a.receipt.json".into()).unwrap();
     site.queue.receipt_published(batch).unwrap();

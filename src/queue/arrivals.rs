@@ -37,7 +37,7 @@ impl Queue {
                 .optional()?;
             let is_the_same = noted.is_some_and(|noted| arrival.file.is_kept_as(&noted));
             // Another file under the same name is another arrival, so its time starts again. A first time that is still to
-            // come was told by a clock that has been set right since.
+            // come was taken from a clock that has been corrected since.
             let first = connection
                 .prepare_cached(
                     "INSERT INTO arrival VALUES (?1, ?2, ?3, ?4, ?4, ?5, ?6)
@@ -150,7 +150,7 @@ pub struct Known {
     pub batch_id: i64,
     /// Whether a crash left it half taken in.
     pub admitting: bool,
-    /// Whether it is settled and its files are moved.
+    /// Whether its receipt is published and its files are moved.
     pub closed: bool,
     /// The identity of the file that it was made of.
     pub file: String,

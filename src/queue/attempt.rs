@@ -234,7 +234,7 @@ impl Queue {
         .await
     }
 
-    /// Records that a document whose answer was lost certainly does not stand, so that it may be sent again.
+    /// Records that a document whose answer was lost was certainly not created, so that it may be sent again.
     pub(crate) async fn absent(&self, job_id: i64, attempt: Attempt) -> Result<(), QueueError> {
         let holder = self.holder();
         self.run("absent", move |connection| {

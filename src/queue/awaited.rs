@@ -2,10 +2,10 @@
 //!
 //! A file that two manifests name must not be moved away with the first while the second is still looked at. What is in
 //! the queue is found by its rows; what is not yet there is noted here, in memory, before its files are looked for. A
-//! manifest that is being put away says which files are about to move, and whoever begins to name one of them waits for
+//! manifest that is being archived says which files are about to move, and whoever begins to name one of them waits for
 //! that: so each file is either seen to be named, and stays, or has gone before it is looked for.
 //!
-//! Nothing is known of a drop before its first look, so nothing of it is put away before that.
+//! Nothing is known of a drop before its first scan, so nothing of it is archived before that.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -32,7 +32,7 @@ struct State {
     moving: HashSet<i64>,
 }
 
-/// Why nothing of a drop can be put away now.
+/// Why nothing of a drop can be archived now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NotNow {
     /// It has not been looked into yet.
@@ -112,7 +112,7 @@ impl Awaited {
     }
 }
 
-/// Files that may be moved for as long as this stands.
+/// Files that may be moved for as long as this guard lives.
 #[derive(Debug)]
 pub struct Moving {
     awaited: Arc<Awaited>,

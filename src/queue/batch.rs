@@ -15,13 +15,13 @@ use super::{
 };
 use crate::{clock::Timestamp, config::AfterSuccess, entry::Sha256, job::FileLocation, problem::Problem};
 
-/// Where a batch's files are and how it is settled: fixed when it is taken in, so that a process with another configuration
-/// settles it alike.
+/// Where a batch's files are and what becomes of them: fixed when it is taken in, so that a process with another
+/// configuration finalizes it in the same way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BatchPolicy {
     /// The drop's folder.
     pub root: PathBuf,
-    /// The folder beneath which images are opened; the same as `root` unless an import says otherwise.
+    /// The folder that images are opened in; the same as `root` unless an import says otherwise.
     pub image_root: PathBuf,
     /// Where the manifest's paths start, relative to `image_root`; empty for the root itself.
     pub image_folder: String,
@@ -82,7 +82,7 @@ impl BatchPolicy {
     }
 }
 
-/// A manifest that is to be taken in, and how it will be settled.
+/// A manifest that is to be taken in.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// The drop's name.
@@ -93,11 +93,11 @@ pub struct Plan {
     pub manifest_sha256: Sha256,
     /// The identity of its file, as text: see [`crate::inbox::kept`].
     pub manifest_file: String,
-    /// How it will be settled.
+    /// What becomes of its files.
     pub policy: BatchPolicy,
 }
 
-/// A batch whose jobs have all ended, as whoever settles it needs it.
+/// A batch whose jobs have all ended, with what finalizing it takes.
 #[derive(Debug, Clone)]
 pub struct EndedBatch {
     /// Its number.
@@ -110,7 +110,7 @@ pub struct EndedBatch {
     pub manifest_sha256: Sha256,
     /// The identity of the manifest's file.
     pub manifest_file: String,
-    /// How it is settled.
+    /// What becomes of its files.
     pub policy: BatchPolicy,
     /// Why the manifest itself is unusable, if it is.
     pub problems: Option<Vec<Problem>>,
@@ -127,7 +127,7 @@ pub struct EndedBatch {
 }
 
 impl EndedBatch {
-    /// A path as the folder that is trusted and the way beneath it, where strangers may have put links.
+    /// A path split into a folder that is trusted and the path below it, in which senders may have put links.
     #[must_use]
     pub(crate) fn place_of(&self, path: &Path) -> Option<FileLocation> {
         let BatchPolicy { root, image_root, done_dir, failed_dir, .. } = &self.policy;
@@ -194,7 +194,7 @@ pub(super) fn seal(
 }
 
 impl Queue {
-    /// Up to `limit` batches that are to be settled, oldest first, after number `after`.
+    /// Up to `limit` batches that are to be finalized, oldest first, after number `after`.
     pub(crate) fn to_settle(&self, after: i64, limit: u32) -> Result<Vec<EndedBatch>, QueueError> {
         self.run_blocking("to_settle", move |connection| {
             let sql = format!(
@@ -249,7 +249,7 @@ impl Queue {
         })
     }
 
-    /// Notes what keeps a batch from being settled, for `status` and `why`.
+    /// Records what keeps a batch from being finalized, for `status` and `why`.
     pub(crate) fn batch_trouble(&self, batch_id: i64, trouble: String) -> Result<(), QueueError> {
         self.run_blocking("batch_trouble", move |connection| {
             let sql = "UPDATE batch SET trouble = ?2 WHERE id = ?1 AND state <> 'closed'";

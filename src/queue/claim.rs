@@ -77,8 +77,8 @@ impl Queue {
         .await
     }
 
-    /// Holds the files that an earlier holder may have sent when it was killed: whether they stand cannot be asked. For
-    /// those who would rather decide than have a file twice; called before [`Queue::recover`].
+    /// Holds the files that an earlier holder may have sent when it was killed: the API cannot be asked whether it has
+    /// them. For operators who prefer to decide rather than risk a second file; called before [`Queue::recover`].
     pub(crate) async fn hold_files(&self, left: Arc<Recovered>) -> Result<usize, QueueError> {
         let holder = self.holder();
         self.run("hold_files", move |connection| {
@@ -100,10 +100,10 @@ impl Queue {
         .await
     }
 
-    /// Takes back the jobs of earlier holders: whoever calls this has the database's lock, so those have ended. Whoever
-    /// was about to create its document is asked after first, and uploads without an ID that were handed over may have
-    /// been received all the same. When an intended document went out is not known, only that it was before `now`, so it
-    /// may appear for as long as if it had been sent now.
+    /// Takes back the jobs of earlier holders. The caller has the database's lock, so those processes have ended. A document
+    /// that was about to be created is read back first, and uploads in doubt count as possible leftovers. When an intended
+    /// document went out is not known, only that it was before `now`, so it may appear for as long as if it had been sent
+    /// now.
     pub(crate) async fn recover(&self, left: Arc<Recovered>, now: Timestamp) -> Result<RecoveredJobs, QueueError> {
         let holder = self.holder();
         self.run("recover", move |connection| {

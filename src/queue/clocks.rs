@@ -13,11 +13,11 @@ use crate::clock::Timestamp;
 /// No wait for a quota is longer: the longest that a header can ask for.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Attempts are written when they end and carry when they began, so that one may stand so much behind younger ones. The
+/// Attempts are written when they end and carry when they began, so that one may be out of order by this much. The
 /// longest calls take minutes.
 const OUT_OF_ORDER: Duration = Duration::from_secs(15 * 60);
 
-/// Jumps that are remembered: nobody needs those of more than an hour ago.
+/// Jumps that are remembered: those of more than an hour ago have no use.
 const MOST_JUMPS: usize = 20;
 
 impl Queue {
@@ -40,7 +40,7 @@ impl Queue {
         .await
     }
 
-    /// Brings nearer what lies so far ahead that only a wrong clock can have dated it: due times beyond the longest wait
+    /// Caps times so far ahead that only a wrong clock can have set them: due times beyond the longest wait
     /// of their kind, `longest` for tries, and whatever is said to have happened in the future. Returns how many due times.
     pub(crate) async fn cap_due(&self, now: Timestamp, longest: Duration) -> Result<usize, QueueError> {
         self.run("cap_due", move |connection| {

@@ -114,7 +114,7 @@ pub enum JobCommand {
 }
 
 impl Queue {
-    /// Stops sending; a pause that stands already keeps its time.
+    /// Stops sending; a pause that is already in force keeps its time.
     pub(crate) fn pause(
         &self,
         scope: &str,

@@ -172,7 +172,7 @@ pub(super) fn owner(connection: &Connection, drop_id: i64, key: &[u8], content: 
     })
 }
 
-/// Makes a job the one that stands for an identity.
+/// Makes a job the owner of an identity.
 pub(super) fn own(connection: &Connection, drop_id: i64, key: &[u8], job_id: i64) -> Result<(), QueueError> {
     connection
         .prepare_cached(

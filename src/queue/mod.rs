@@ -103,8 +103,8 @@ impl Queue {
         self.seed
     }
 
-    /// Under which name this opened queue holds the jobs that it claims, so that those of an earlier process are told
-    /// apart.
+    /// The name under which this opened queue holds the jobs that it claims; each opened queue draws its own, so that the
+    /// jobs of an earlier process can be recognised.
     fn holder(&self) -> Arc<str> {
         Arc::clone(&self.holder)
     }

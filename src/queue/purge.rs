@@ -1,11 +1,11 @@
-//! What is in done folders, for whoever purges them.
+//! What purging the done folders needs to know.
 
 use rusqlite::{OptionalExtension, params};
 
 use super::{Queue, QueueError, Reader, rows};
 use crate::{clock::Timestamp, entry::Sha256, job::FileLocation};
 
-/// A settled batch whose files were moved away and not purged.
+/// A closed batch whose files were moved away and not purged.
 #[derive(Debug, Clone)]
 pub struct Purgeable {
     /// Its number.

@@ -17,7 +17,7 @@ impl Queue {
     pub(crate) async fn recheck(&self, job_id: i64, files: Vec<(u32, CheckedFile)>) -> Result<bool, QueueError> {
         let holder = self.holder();
         self.run("recheck", move |connection| {
-            // Undone as a whole where the job may not become what its files are now.
+            // Rolled back where the job may not become what its files are now.
             connection.execute_batch("SAVEPOINT recheck")?;
             let taken = take(connection, job_id, &holder, &files)?;
             connection.execute_batch(if taken { "RELEASE recheck" } else { "ROLLBACK TO recheck; RELEASE recheck" })?;

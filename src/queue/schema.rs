@@ -115,7 +115,7 @@ fn refuse_foreign(connection: &Connection, path: &Path) -> Result<i64, QueueErro
     Ok(version)
 }
 
-/// Where the database is refused meanwhile, its log is not brought into it at the end either: it is somebody else's, or
+/// Where the database is refused meanwhile, its log is not checkpointed into it either: it belongs to another program, or
 /// evidence.
 fn untouched_while<T>(connection: &Connection, check: impl FnOnce() -> Result<T, QueueError>) -> Result<T, QueueError> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
@@ -144,7 +144,7 @@ fn set(connection: &Connection, pragma: &'static str, wanted: &'static str) -> R
 }
 
 fn migrate(connection: &Connection) -> Result<(), QueueError> {
-    // All steps at once, so that nobody who looks meanwhile finds a schema between two releases, and two processes that
+    // All steps at once, so that no reader finds a schema between two releases meanwhile, and two processes that
     // start together do not both migrate.
     connection.execute_batch("BEGIN IMMEDIATE")?;
     let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;

@@ -9,7 +9,7 @@
 //! - What follows from a change is part of its transaction: the batch's count of open jobs and its end, the jobs that
 //!   wait for this one, the identity that a failed replacement gives back.
 //!
-//! The database refuses the same by a trigger that is generated from the same table, for whoever writes with another
+//! The database refuses the same by a trigger that is generated from the same table: against writes of another
 //! program, and against defects of this one.
 
 use rusqlite::{Connection, OptionalExtension, ToSql, params, params_from_iter};
@@ -68,7 +68,7 @@ pub(super) enum Change<'a> {
     },
     Held {
         reason: &'a str,
-        /// `None` where its worker died: whatever it had begun may stand.
+        /// `None` where its worker died: what it had begun may have been created.
         creation: Option<Creation>,
     },
     Cancelled,
@@ -204,7 +204,7 @@ pub(super) fn apply(
 }
 
 /// The statement that makes one change to all jobs in a state that match. The states are literals, so that SQLite can use
-/// the partial indexes; whoever becomes the jobs' holder is the first parameter.
+/// the partial indexes. Where the jobs become running, the first parameter is their holder.
 pub(super) fn all(from: JobState, event: JobEvent, columns: &str, matching: &str) -> Result<String, QueueError> {
     let to = from.after(event)?;
     let holder = if to == JobState::Running { "?1" } else { "NULL" };

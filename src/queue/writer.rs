@@ -1,10 +1,11 @@
-//! The one thread that writes to the database: many commands, one commit, and an answer only after it.
+//! The one thread that writes to the database, with group commit: many commands share one commit, and each is answered
+//! only after it.
 //!
 //! # Invariants
 //!
 //! - A command is answered after the commit that holds it succeeded, never before.
-//! - A command that fails undoes its own changes only; its neighbours in the same commit stand.
-//! - A commit that fails because the disk is full, read-only or broken is undone whole and tried again with the same
+//! - A command that fails undoes its own changes only; the other commands of the same commit are kept.
+//! - A commit that fails because the disk is full, read-only or broken is rolled back and tried again with the same
 //!   commands: the callers wait, so all work stops by itself, nothing that the API answered is lost, and it goes on
 //!   when there is room. [`Writer::trouble`] says so meanwhile.
 //!
@@ -85,7 +86,7 @@ impl Writer {
     ///
     /// # Errors
     ///
-    /// The command's own error, or that of the commit where this writer was told to fail.
+    /// The command's own error, or that of the commit where this writer is to fail.
     pub(crate) async fn run<T, F>(&self, step: &'static str, command: F) -> Result<T, QueueError>
     where
         T: Send + 'static,
@@ -181,7 +182,7 @@ impl<T: Send, F: FnMut(&Connection) -> Result<T, QueueError> + Send> Command for
             None => self.result.take().unwrap_or(Err(QueueError::Closed)),
         };
         if let Some(reply) = self.reply.take() {
-            // A caller that no longer listens has stopped; its command stands all the same.
+            // A caller that no longer listens has stopped; its command is committed all the same.
             drop(reply.send(result));
         }
     }

@@ -34,7 +34,7 @@ pub struct WakeSocket {
 }
 
 impl WakeSocket {
-    /// Listens beside the database; whoever holds its lock may do so.
+    /// Listens beside the database, whose lock the caller holds.
     ///
     /// # Errors
     ///
