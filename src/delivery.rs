@@ -12,7 +12,7 @@
 //! # Stopping
 //!
 //! A job is given back between two calls. A call that is in flight is waited for; whoever drops the future instead
-//! leaves the job as `running`, and [`Queue::recover`] treats it as a crash would be.
+//! leaves the job as `running`, and `Queue::recover` treats it as a crash would be.
 
 mod changed;
 mod create;

@@ -3,7 +3,7 @@
 //! Invariants: no label holds anything that a sender chose but the name of a drop, which the configuration bounds; a
 //! number that must outlive the process comes from the queue; counting never waits for anything.
 //!
-//! Not here: how they are served ([`crate::http`]), and how the queue counts ([`crate::queue::numbers`]).
+//! Not here: how they are served ([`crate::http`]), and how the queue counts (`queue::views::numbers`).
 
 use std::{
     fmt,

@@ -1,6 +1,6 @@
 //! One account at the API: its client, its pacer and its circuit breaker.
 //!
-//! Shared by all jobs of the drops that use it. Decisions live in [`crate::pacer`] and [`breaker`]; this module holds the
+//! Shared by all jobs of the drops that use it. Decisions live in [`crate::pacer`] and `breaker`; this module holds the
 //! locks and does the waiting. A call first reserves its place with the pacer, then takes a slot, so that a kind of call
 //! that has to wait does not block the other kinds.
 

@@ -1,6 +1,6 @@
 //! Decides when the next call may go out, from the limits that the API's answers report and the configured ones.
 //!
-//! Configured limits are kept by token buckets ([`TokenBucket`]); the API's own by one [`Quota`] for each kind of call.
+//! Configured limits are kept by token buckets ([`TokenBucket`]); the API's own by one `Quota` for each kind of call.
 //! Pure arithmetic without locks, timers or metrics: `now` is the time since the process started on the monotonic clock,
 //! so that a jump of the wall clock changes nothing.
 

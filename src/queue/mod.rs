@@ -4,7 +4,7 @@
 //!
 //! - One process works on a database ([`lock`]); any number may look, and may send commands.
 //! - Every change is on disk when its call returns (`synchronous=FULL`, one writer thread, [`writer`]).
-//! - A change of state names the state that it starts from and changes exactly one row, else it is refused ([`transition`]).
+//! - A change of state names the state that it starts from and changes exactly one row, else it is refused (`transition`).
 //! - A running job names its holder: the opened queue that claimed it.
 //! - A job's identity has one row in `identity`; that row, not a search, is what makes a second document impossible.
 //!

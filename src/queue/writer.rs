@@ -7,7 +7,7 @@
 //! - A command that fails undoes its own changes only; the other commands of the same commit are kept.
 //! - A commit that fails because the disk is full, read-only or broken is rolled back and tried again with the same
 //!   commands: the callers wait, so all work stops by itself, nothing that the API answered is lost, and it goes on
-//!   when there is room. [`Writer::trouble`] says so meanwhile.
+//!   when there is room. `Writer::trouble` says so meanwhile.
 //!
 //! Not here: what the commands do. They are closures that may run more than once, so they change nothing but the
 //! database.
