@@ -18,7 +18,6 @@ use std::{
 use sha2::Digest as _;
 
 use crate::{
-    delivery::join,
     durable::{self, Access, Folder},
     inbox::{
         archive::{self, ArchiveError},
@@ -26,6 +25,7 @@ use crate::{
     },
     queue::{Queue, QueueError, Reader, awaited::NotNow, batch::EndedBatch},
     receipt::{self, BatchStatus, Counts, Header, Line},
+    relative_path::{self, join},
 };
 
 /// Why a batch could not be settled; it stays as it is and is tried again.
@@ -103,8 +103,8 @@ fn publish(queue: &Queue, reader: &Reader, batch: &EndedBatch, header: &Header) 
     let group = group.map_err(|error| ClosingError::Receipt(io::Error::other(error)))?;
     let access = Access { mode: batch.policy.receipt_mode, group };
     let (folder, name) = receipt_place(batch, header.counts.entries, access)?;
-    let relative = |name: &str| join(parent_of(&batch.manifest), name);
-    let mut chosen = batch.receipt.as_deref().map(|path| name_of(path).to_owned());
+    let relative = |name: &str| join(relative_path::parent(&batch.manifest), name);
+    let mut chosen = batch.receipt.as_deref().map(|path| relative_path::name(path).to_owned());
     for number in 0.. {
         let candidate = match chosen.take() {
             Some(known) => {
@@ -144,8 +144,8 @@ fn publish(queue: &Queue, reader: &Reader, batch: &EndedBatch, header: &Header) 
 /// The folder of the receipt, made where it is missing, and the receipt's first choice of name.
 fn receipt_place(batch: &EndedBatch, entries: u64, access: Access) -> Result<(Folder, String), ClosingError> {
     let ending = receipt::name("", entries);
-    let name = durable::fit(name_of(&batch.manifest), &ending);
-    let below = batch.policy.receipts_dir.join(parent_of(&batch.manifest));
+    let name = durable::fit(relative_path::name(&batch.manifest), &ending);
+    let below = batch.policy.receipts_dir.join(relative_path::parent(&batch.manifest));
     let folder = match Root::open(&batch.policy.root) {
         Ok(root) => archive::folder_for(&root, &below, access),
         // The drop may be gone for good; a receipt elsewhere can still be written.
@@ -197,12 +197,4 @@ fn write(reader: &Reader, batch_id: i64, header: &Header, out: &mut dyn Write) -
     let mut writer = receipt::Writer::begin(out, header)?;
     reader.entries(batch_id, |result| Ok::<_, WriteError>(writer.entry(&Line::from(result))?))?;
     Ok(writer.end()?)
-}
-
-fn parent_of(path: &str) -> &str {
-    path.rsplit_once('/').map_or("", |(parent, _)| parent)
-}
-
-fn name_of(path: &str) -> &str {
-    path.rsplit_once('/').map_or(path, |(_, name)| name)
 }

@@ -163,11 +163,5 @@ impl Delivery {
     }
 }
 
-/// A folder and a path below it, where either may be empty.
-#[must_use]
-pub fn join(folder: &str, path: &str) -> String {
-    if folder.is_empty() { path.to_owned() } else { format!("{folder}/{path}") }
-}
-
 const NOT_ITS_TURN: &str =
     "documents of one profile are created one after the other, and many others of its profile come first";

@@ -24,10 +24,11 @@ use crate::{
     config::{Config, ConfigError, DropConfig},
     entry::EntryKind,
     inbox::beneath::Root,
-    intake::examine::{Found, Rules, Unready, examine_all, folder_of, open},
+    intake::examine::{Found, Rules, Unready, examine_all, open},
     nearest::nearest,
     problem::Problem,
     queue::admission::Admission,
+    relative_path,
 };
 
 use self::{
@@ -174,7 +175,7 @@ impl<W: Write> Check<W> {
         let Self { rules, image_root, references, printer, bar, .. } = self;
         let (images, folder) = match image_root {
             Some(root) => (&*root, ""),
-            None => (&own, folder_of(&target.manifest)),
+            None => (&own, relative_path::parent(&target.manifest)),
         };
         let mut failure = None;
         let examined = examine_all(&opened, images, folder, rules, 0, &mut |found| {

@@ -10,10 +10,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{ClosingError, parent_of};
+use super::ClosingError;
 use crate::{
     config::AfterSuccess,
-    delivery::join,
     durable,
     inbox::{
         archive::{self, ArchiveError, Archived},
@@ -26,9 +25,9 @@ use crate::{
         Queue, Reader,
         batch::EndedBatch,
         files::{Checked, MovedFile, NamedFile},
-        identity::path_key,
     },
     receipt::BatchStatus,
+    relative_path::{self, join, path_key},
 };
 
 /// Files whose new places are recorded at once.
@@ -148,7 +147,7 @@ impl Mover<'_> {
         let checked = file.checked.as_ref()?;
         let place = self.batch.place_of(&archive.join(own_path))?;
         let root = Root::open(Path::new(&place.root)).ok()?;
-        let (parent, name) = place.path.rsplit_once('/').unwrap_or(("", &place.path));
+        let (parent, name) = relative_path::split(&place.path);
         for number in 0..1000 {
             let path = join(parent, &durable::numbered(name, number));
             match as_checked(&root, &path, checked, self.queue.seed()) {
@@ -292,7 +291,7 @@ fn dispose(
     match moved {
         Ok(Some(Archived::Moved { to })) => {
             touched.extend(to.parent().map(Path::to_owned));
-            touched.insert(root.path().join(parent_of(path)));
+            touched.insert(root.path().join(relative_path::parent(path)));
             Ok(Some(to))
         }
         Ok(_) => Ok(None),

@@ -14,7 +14,6 @@ use sha2::Digest as _;
 use super::{
     ClosingError,
     files::{Still, as_checked},
-    parent_of,
 };
 use crate::{
     clock::Timestamp,
@@ -26,8 +25,9 @@ use crate::{
     },
     job::FileLocation,
     killpoint,
-    queue::{Queue, QueueError, Reader, files::Checked, identity::path_key, purge::Purgeable},
+    queue::{Queue, QueueError, Reader, files::Checked, purge::Purgeable},
     receipt::BatchStatus,
+    relative_path::{self, path_key},
 };
 
 /// What a pass did.
@@ -142,7 +142,7 @@ fn remove(
         None => false,
     };
     let floor = Path::new(done).strip_prefix(root.path()).ok().and_then(Path::to_str).unwrap_or_default();
-    archive::prune_empty(&root, parent_of(&place.path), floor)?;
+    archive::prune_empty(&root, relative_path::parent(&place.path), floor)?;
     Ok(removed)
 }
 

@@ -14,7 +14,7 @@ use std::{
 
 use tokio::{sync::Semaphore, time::timeout};
 
-use super::{join, roots::Roots};
+use super::roots::Roots;
 use crate::{
     api::Upload as Sending,
     entry::{EntryKind, RelativePath, Source},
@@ -27,6 +27,7 @@ use crate::{
     job::{Job, Upload},
     problem::Problem,
     queue::admission::CheckedFile,
+    relative_path::join,
 };
 
 pub(super) const CHANGED: &str = "the file is not the one that was checked when its manifest was taken in";

@@ -25,6 +25,7 @@ use super::{
 use crate::{
     durable::{Access, Folder, because, rename_without_replacing},
     entry::RelativePath,
+    relative_path,
 };
 
 /// The permission bits of a copy: owner and group may read it, as with everything that is archived.
@@ -167,7 +168,7 @@ pub fn prune_empty(root: &Root, relative: &str, floor: &str) -> Result<u32, Arch
             Err(Errno::NOTEMPTY | Errno::EXIST | Errno::BUSY | Errno::NOTDIR) => return Ok(gone),
             Err(error) => return Err(because("remove the folder", &root.path().join(&path))(error).into()),
         }
-        path = path.rsplit_once('/').map(|(above, _)| above.to_owned()).unwrap_or_default();
+        path = relative_path::parent(&path).to_owned();
     }
     Ok(gone)
 }
@@ -193,7 +194,7 @@ impl Archive<'_> {
         }
         let target = RelativePath::parse(target_relative)
             .map_err(|reason| ArchiveError::Unsafe { path: target_relative.to_owned(), reason })?;
-        let (folders, name) = target.as_str().rsplit_once('/').unwrap_or(("", target.as_str()));
+        let (folders, name) = relative_path::split(target.as_str());
         let target = folder_for(self.root, target_dir, Access::of_mode(0))?.child(folders)?;
 
         let mut taken = String::new();

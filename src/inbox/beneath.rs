@@ -18,7 +18,7 @@ use rustix::{
 };
 
 use super::{file_system::FileSystem, kept::Present, mount};
-use crate::{entry::RelativePath, problem::Problem};
+use crate::{entry::RelativePath, problem::Problem, relative_path};
 
 /// How often an interrupted or disturbed opening is tried again; the kernel asks for it when a rename runs meanwhile.
 const TRIES: u32 = 8;
@@ -241,7 +241,7 @@ impl Root {
 
     /// The same by components, each opened in the one before it, none of them a link.
     fn walk(&self, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
-        let (parents, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let (parents, name) = relative_path::split(path);
         let mut folder = None::<OwnedFd>;
         for component in parents.split('/').filter(|component| !component.is_empty()) {
             let within = folder.as_ref().map_or(self.fd.as_fd(), AsFd::as_fd);

@@ -21,7 +21,7 @@ use rustix::{
 };
 
 use super::beneath::{Identity, Root};
-use crate::{entry::RelativePath, problem::Problem};
+use crate::{entry::RelativePath, problem::Problem, relative_path::join};
 
 /// How many problems are listed; further ones are only counted.
 const MAX_PROBLEMS: usize = 100;
@@ -188,14 +188,14 @@ impl Scan<'_> {
         self.report.entries += 1;
         let Ok(name) = raw_name.to_str() else {
             self.report.not_utf8 += 1;
-            let shown = joined(&level.path, &raw_name.to_bytes().escape_ascii().to_string());
+            let shown = join(&level.path, &raw_name.to_bytes().escape_ascii().to_string());
             self.report.add(
                 Problem::warning("the name is not UTF-8, so nothing can refer to it", "send it under another name")
                     .path(escaped(&shown)),
             );
             return Step::On;
         };
-        let path = joined(&level.path, name);
+        let path = join(&level.path, name);
         if matches(&self.rules.ignore, name, &path) {
             return Step::On;
         }
@@ -305,10 +305,6 @@ fn too_long(what: &str, max_path_bytes: usize) -> Problem {
 
 fn matches(set: &GlobSet, name: &str, path: &str) -> bool {
     set.is_match(name) || set.is_match(path)
-}
-
-fn joined(folder: &str, name: &str) -> String {
-    if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
 }
 
 /// A path for people: names are chosen by strangers, and a control character can rewrite a terminal.

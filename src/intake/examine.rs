@@ -13,7 +13,6 @@ use sha2::Digest as _;
 use crate::{
     clock::Timestamp,
     config::DropConfig,
-    delivery::join,
     entry::{Entry, EntryKind, ProfileId, RelativePath, Sha256, Source},
     inbox::{
         beneath::{Identity, Refusal, Root},
@@ -27,6 +26,7 @@ use crate::{
         admission::{Admission, CheckedFile},
         scratch::TemporaryStore,
     },
+    relative_path::join,
 };
 
 /// The rules that a manifest is checked by.
@@ -481,12 +481,6 @@ fn look_at(
 /// tick some hundred times a second.
 fn changed_well_before(identity: &Identity, now: Timestamp) -> bool {
     now.0 - identity.ctime_ns.div_euclid(1_000_000) > 1000
-}
-
-/// The folder that a manifest lies in, relative to its root; empty for the root itself.
-#[must_use]
-pub fn folder_of(manifest: &str) -> &str {
-    manifest.rsplit_once('/').map_or("", |(folder, _)| folder)
 }
 
 /// Splits the path of a manifest into the folder to open as root and the manifest's name in it.

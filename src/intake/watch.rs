@@ -23,15 +23,15 @@ use crate::{
     },
     intake::{
         admit::{AdmitError, Policy, admit},
-        examine::{self, Opened, Rules, folder_of},
+        examine::{self, Opened, Rules},
         step::{ManifestPhase, Observed, RETRY_MAX, Seen, Settings, Step, Wait, unchanged_for},
     },
     queue::{
         Queue, QueueError, Reader,
         arrivals::Arrival,
         batch::{BatchPolicy, Plan},
-        identity::path_key,
     },
+    relative_path::{self, path_key},
 };
 
 /// A drop that is looked into.
@@ -319,7 +319,7 @@ impl DropScanner {
         };
         let (drop, awaited) = (self.config.name.as_str(), self.queue.awaited());
         let mut name = |file: &str| awaited.name(drop, path, path_key(&self.config.path, "", file));
-        let place = (folder_of(path), path);
+        let place = (relative_path::parent(path), path);
         match examine::stillness(&opened, root, place, &self.rules, Some(&mut self.writers), &mut name) {
             Ok(stillness) => {
                 let last_change = Timestamp(stillness.last_change_ns.div_euclid(1_000_000));
@@ -377,7 +377,7 @@ impl DropScanner {
             policy: BatchPolicy {
                 root: self.config.path.clone(),
                 image_root: self.config.path.clone(),
-                image_folder: folder_of(path).to_owned(),
+                image_folder: relative_path::parent(path).to_owned(),
                 receipts_dir: self.config.receipts_folder(),
                 receipt_mode: self.config.receipt_mode,
                 receipt_group: self.config.receipt_group.clone(),

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::{
     Queue, QueueError,
     batch::{self, Plan},
-    identity::{DedupDecision, content_of, decide, key_of, own, owner, path_key},
+    identity::{DedupDecision, content_of, decide, key_of, own, owner},
     rows::{drop_id, json, signed, text},
 };
 use crate::{
@@ -19,6 +19,7 @@ use crate::{
     inbox::beneath::Identity,
     job::{Declared, JobState},
     problem::Problem,
+    relative_path::path_key,
 };
 
 /// What was found out about one file of an entry.

@@ -2,8 +2,6 @@
 //!
 //! The row of `identity` decides; no search does.
 
-use std::path::Path;
-
 use rusqlite::{Connection, OptionalExtension, params};
 use sha2::Digest as _;
 
@@ -66,18 +64,6 @@ pub(super) fn key_of(reference: Option<&str>, content: &[u8; 32]) -> [u8; 32] {
         }
     }
     digest.finalize().into()
-}
-
-/// A hash of where a file is, for finding other batches that name it. Collisions only keep a file a little longer.
-#[must_use]
-pub(crate) fn path_key(image_root: &Path, image_folder: &str, path: &str) -> i64 {
-    let mut hash = xxhash_rust::xxh3::Xxh3::new();
-    hash.update(image_root.as_os_str().as_encoded_bytes());
-    for part in [image_folder, path].into_iter().flat_map(|path| path.split('/')).filter(|part| !part.is_empty()) {
-        hash.update(b"/");
-        hash.update(part.as_bytes());
-    }
-    hash.digest().cast_signed()
 }
 
 /// Who has an entry's identity already.

@@ -273,7 +273,7 @@ fn files_that_an_open_batch_names_are_known() {
     let place = Place::new();
     let site = &place.site;
     let batch = site.admit("a.manifest.json", &["one"]);
-    let key = super::identity::path_key(&site.drop_path(), "", "img/one.png");
+    let key = crate::relative_path::path_key(&site.drop_path(), "", "img/one.png");
     let named = |key: i64| site.reader().is_still_named(batch, key, None).unwrap();
     assert!(!named(key));
     let mut same_file = document(0, "other");
@@ -289,7 +289,7 @@ fn files_that_an_open_batch_names_are_known() {
         problems: Vec::new(),
         paths: vec!["img/refused.png".into()],
     };
-    let key = super::identity::path_key(&site.drop_path(), "", "img/refused.png");
+    let key = crate::relative_path::path_key(&site.drop_path(), "", "img/refused.png");
     assert!(!named(key));
     let third = site.admit_entries("c.manifest.json", vec![refused]);
     assert!(named(key));

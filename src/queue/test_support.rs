@@ -145,7 +145,7 @@ impl Site {
     /// What is noted when the image `img/NAME` was moved into a folder.
     pub fn moved_to(&self, archive: &str, name: &str) -> super::files::MovedFile {
         super::files::MovedFile {
-            key: super::identity::path_key(&self.drop_path(), "", &format!("img/{name}")),
+            key: crate::relative_path::path_key(&self.drop_path(), "", &format!("img/{name}")),
             bytes: 81_234,
             checksum: 0,
             from: None,

@@ -18,12 +18,13 @@ use crate::{
     inbox::{beneath::Root, kept},
     intake::{
         admit::{AdmitError, Policy, admit},
-        examine::{self, Rules, folder_of},
+        examine::{self, Rules},
     },
     queue::{
         Queue,
         batch::{BatchPolicy, Plan},
     },
+    relative_path,
 };
 
 /// While a large manifest is taken in, how often workers are notified that there may be more of it.
@@ -109,7 +110,7 @@ impl Importer {
     ) -> anyhow::Result<Option<i64>> {
         let root = Root::open(&target.root)?;
         let mut opened = examine::open(&root, &target.manifest, self.rules.limits.max_bytes)?;
-        let folder = folder_of(&target.manifest);
+        let folder = relative_path::parent(&target.manifest);
         let (image_root, image_folder) = match &self.image_root {
             Some(own) => (own.clone(), String::new()),
             None => (target.root.clone(), folder.to_owned()),

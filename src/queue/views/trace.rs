@@ -11,7 +11,8 @@ use serde::Serialize;
 use crate::{
     clock::Timestamp,
     problem::Problem,
-    queue::{QueueError, Reader, identity, rows},
+    queue::{QueueError, Reader, rows},
+    relative_path,
 };
 
 /// As many of a kind as a person reads.
@@ -117,7 +118,7 @@ impl Reader {
             {
                 let relative = lies_in.and_then(|folder| path.strip_prefix(folder).ok()).and_then(Path::to_str);
                 if let Some(relative) = relative.filter(|relative| !relative.is_empty()) {
-                    keys.insert(identity::path_key(Path::new(hashed), "", relative));
+                    keys.insert(relative_path::path_key(Path::new(hashed), "", relative));
                 }
             }
         }
