@@ -22,6 +22,7 @@ pub mod clocks;
 pub mod control;
 mod error;
 pub mod files;
+mod guard;
 pub mod identity;
 #[cfg(test)]
 mod life_tests;

@@ -4,7 +4,7 @@ use std::{fs::OpenOptions, os::unix::fs::OpenOptionsExt, path::Path, time::Durat
 
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
-use super::{Fault, QueueError, transition};
+use super::{Fault, QueueError, guard};
 use crate::killpoint;
 
 /// "PFIQ": marks a database as ours, so that a wrong path in the configuration destroys nothing.
@@ -149,7 +149,7 @@ fn migrate(connection: &Connection) -> Result<(), QueueError> {
     connection.execute_batch("BEGIN IMMEDIATE")?;
     let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let steps = usize::try_from(version).ok().and_then(|at| MIGRATIONS.get(at..)).unwrap_or_default();
-    if steps.is_empty() && transition::is_guarded(connection)? {
+    if steps.is_empty() && guard::is_current(connection)? {
         connection.execute_batch("ROLLBACK")?;
         return Ok(());
     }
@@ -160,7 +160,7 @@ fn migrate(connection: &Connection) -> Result<(), QueueError> {
             MIGRATIONS.len()
         ))
         .map_err(QueueError::from)
-        .and_then(|()| transition::guard(connection));
+        .and_then(|()| guard::install(connection));
     match done {
         Ok(()) => {
             killpoint::before("commit", "migrate");

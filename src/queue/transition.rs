@@ -9,10 +9,9 @@
 //! - What follows from a change is part of its transaction: the batch's count of open jobs and its end, the jobs that
 //!   wait for this one, the identity that a failed replacement gives back.
 //!
-//! The database refuses the same by a trigger that is generated from the same table: against writes of another
-//! program, and against defects of this one.
+//! The database refuses the same by a trigger; see `guard`.
 
-use rusqlite::{Connection, OptionalExtension, ToSql, params, params_from_iter};
+use rusqlite::{Connection, ToSql, params, params_from_iter};
 
 use super::{QueueError, rows};
 use crate::{
@@ -315,78 +314,11 @@ fn reopen(connection: &Connection, job_id: i64) -> Result<(), QueueError> {
     if changed == 1 { Ok(()) } else { Err(QueueError::Gone { what: "batch of job", id: job_id }) }
 }
 
-const TRIGGER: &str = "job_transition";
-
-/// The trigger that refuses what [`JobState::after`] refuses, and a running job without a holder. Plain comparisons: a
-/// list after `IN` is built again each time that a trigger runs.
-fn trigger() -> String {
-    let is_legal = |from: JobState, to: JobState| JobEvent::ALL.into_iter().any(|event| from.after(event) == Ok(to));
-    let legal = JobState::ALL.into_iter().filter_map(|from| {
-        let to: Vec<String> = JobState::ALL
-            .into_iter()
-            .filter(|to| is_legal(from, *to))
-            .map(|to| format!("new.state = '{to}'"))
-            .collect();
-        (!to.is_empty()).then(|| format!("old.state = '{from}' AND ({})", to.join(" OR ")))
-    });
-    let legal = legal.collect::<Vec<_>>().join("\n    OR ");
-    format!(
-        "CREATE TRIGGER {TRIGGER} BEFORE UPDATE OF state, holder ON job
-WHEN (old.state <> new.state AND NOT (
-       {legal}))
-  OR (new.state = 'running') <> (new.holder IS NOT NULL)
-BEGIN
-    SELECT RAISE(ABORT, 'a job cannot change its state like this');
-END"
-    )
-}
-
-/// Whether the database has the trigger of this release.
-pub(super) fn is_guarded(connection: &Connection) -> Result<bool, QueueError> {
-    let found: Option<String> = connection
-        .query_row("SELECT sql FROM sqlite_schema WHERE type = 'trigger' AND name = ?1", [TRIGGER], |row| row.get(0))
-        .optional()?;
-    Ok(found == Some(trigger()))
-}
-
-/// Brings the trigger up to date. It is not part of the migrations, which are never edited, so that a release that
-/// changes the table of transitions changes the trigger with it.
-pub(super) fn guard(connection: &Connection) -> Result<(), QueueError> {
-    Ok(connection.execute_batch(&format!("DROP TRIGGER IF EXISTS {TRIGGER}; {}", trigger()))?)
-}
-
 #[cfg(test)]
 mod tests {
     use std::{fs, path::Path};
 
-    use super::*;
-    use crate::queue::test_support::{NOW, Site, execute};
-
-    /// What a row needs besides its state to satisfy the CHECKs of the schema.
-    fn row_in(state: JobState) -> String {
-        let holder = if state == JobState::Running { "'somebody'" } else { "NULL" };
-        let waits = if state == JobState::Waiting { "'retry'" } else { "NULL" };
-        let ended_at = if state.has_ended() { "1" } else { "NULL" };
-        format!("state = '{state}', holder = {holder}, waits = {waits}, ended_at = {ended_at}, remote_id = 'some'")
-    }
-
-    #[test]
-    fn the_database_allows_exactly_the_transitions_of_the_table() {
-        let site = Site::new();
-        site.admit("a.manifest.json", &["one"]);
-        let connection = Connection::open(site.queue.path()).unwrap();
-        for from in JobState::ALL {
-            for to in JobState::ALL {
-                connection.execute_batch(&format!("BEGIN; DROP TRIGGER {TRIGGER}")).unwrap();
-                connection.execute(&format!("UPDATE job SET {}", row_in(from)), []).unwrap();
-                guard(&connection).unwrap();
-                let changed = connection.execute(&format!("UPDATE job SET {}", row_in(to)), []);
-                let legal = from == to || JobEvent::ALL.into_iter().any(|event| from.after(event) == Ok(to));
-                assert_eq!(changed.is_ok(), legal, "{from} to {to}: {changed:?}");
-                connection.execute_batch("ROLLBACK").unwrap();
-            }
-        }
-    }
+    use crate::queue::test_support::{NOW, Site, attempt, execute};
 
     #[test]
     fn no_other_code_writes_the_state_of_a_job() {
@@ -406,29 +338,6 @@ mod tests {
     }
 
     #[test]
-    fn a_created_job_cannot_be_queued_again_by_sql() {
-        let site = Site::new();
-        site.admit("a.manifest.json", &["one"]);
-        site.create(site.job("one"), "doc-1");
-        let connection = Connection::open(site.queue.path()).unwrap();
-        let changed = connection.execute("UPDATE job SET state = 'queued', ended_at = NULL", []);
-        assert!(changed.unwrap_err().to_string().contains("cannot change its state"));
-        assert_eq!(site.state(site.job("one")), JobState::Done);
-    }
-
-    #[test]
-    fn a_job_is_running_if_and_only_if_it_has_a_holder() {
-        let site = Site::new();
-        site.admit("a.manifest.json", &["one"]);
-        let connection = Connection::open(site.queue.path()).unwrap();
-        assert!(connection.execute("UPDATE job SET state = 'running'", []).is_err());
-        assert!(connection.execute("UPDATE job SET holder = 'somebody'", []).is_err());
-        site.claim(site.job("one"));
-        assert!(connection.execute("UPDATE job SET holder = NULL", []).is_err());
-        assert_ne!(site.value("SELECT holder FROM job"), "Null");
-    }
-
-    #[test]
     fn a_job_of_another_holder_is_refused() {
         let site = Site::new();
         site.admit("a.manifest.json", &["one"]);
@@ -436,7 +345,7 @@ mod tests {
         site.claim(job);
         execute(&site.queue, "UPDATE job SET holder = 'somebody else'");
         let before = site.everything(job);
-        let done = crate::queue::test_support::attempt("upload_image", "done");
+        let done = attempt("upload_image", "done");
         assert!(site.wait(site.queue.upload_stored(job, 0, "i".into(), true, done, NOW)).is_err());
         assert!(site.wait(site.queue.intend(job, NOW)).is_err());
         assert_eq!(site.everything(job), before);
