@@ -35,11 +35,12 @@ use crate::{
     api,
     clock::{Clock, Timestamp},
     closing::{Settled, purge},
-    config::{self, Config, DropConfig, LostFile},
+    config::{self, Config, DropConfig},
     delivery::Delivery,
     dispatch::{DRAIN, Dispatcher, Signals},
     intake::watch::{DropScanner, Looked},
     operation::Operation,
+    policy::LostFile,
     queue::{
         Queue, QueueError,
         claim::RecoveredJobs,

@@ -5,11 +5,11 @@
 use std::time::Duration;
 
 use crate::{
-    config::LostFile,
     job::WaitReason,
     operation::Operation,
     outcome::{Outcome, PauseCause, Reason},
     pacer::SHORTEST_WAIT,
+    policy::LostFile,
     problem::Problem,
     retry::RetryPolicy,
 };

@@ -9,9 +9,9 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use passfort_ingest::policy::AfterSuccess;
 use passfort_ingest::{
     clock::Timestamp,
-    config::AfterSuccess,
     entry::{Content, Entry, ImageSource, ImageType, ProfileId, RelativePath, Sha256, Source},
     queue::{
         Queue, WhenStuck,

@@ -7,7 +7,10 @@ use std::path::Path;
 
 use toml::Value;
 
-use crate::config::{AfterSuccess, Config, DropConfig, LostFile, OnInvalid, Watch, duration_text, size_text};
+use crate::{
+    config::{Config, DropConfig, Watch, duration_text, size_text},
+    policy::{AfterSuccess, LostFile, OnInvalid},
+};
 
 /// The configuration as TOML, with every key; what is not set stands as a comment.
 #[must_use]

@@ -12,7 +12,6 @@ use std::{
 
 use super::ClosingError;
 use crate::{
-    config::AfterSuccess,
     durable,
     inbox::{
         archive::{self, ArchiveError, Archived},
@@ -21,6 +20,7 @@ use crate::{
     },
     job::FileLocation,
     killpoint,
+    policy::AfterSuccess,
     queue::{
         Queue, Reader,
         batch::EndedBatch,

@@ -9,7 +9,10 @@ use std::{
 };
 
 use super::{Address, Globs};
-use crate::entry::ProfileId;
+use crate::{
+    entry::ProfileId,
+    policy::{AfterSuccess, OnInvalid},
+};
 
 /// A watched folder with a name and a policy.
 #[derive(Debug, Clone, PartialEq)]
@@ -165,53 +168,6 @@ pub enum Watch {
 impl Watch {
     /// Every word that the configuration knows.
     pub const WORDS: [(&'static str, Self); 3] = [("auto", Self::Auto), ("events", Self::Events), ("poll", Self::Poll)];
-}
-
-/// What happens to the good entries of a manifest that has bad ones.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnInvalid {
-    /// Good entries go on, bad ones are reported.
-    Skip,
-    /// The whole manifest is refused.
-    Reject,
-}
-
-impl OnInvalid {
-    /// Every word that the configuration knows.
-    pub const WORDS: [(&'static str, Self); 2] = [("skip", Self::Skip), ("reject", Self::Reject)];
-}
-
-/// What happens to the files of a manifest when all is well.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AfterSuccess {
-    /// They are moved to the done folder.
-    Archive,
-    /// They are deleted, once the receipt is on disk.
-    Delete,
-    /// They stay where they are.
-    Keep,
-}
-
-impl AfterSuccess {
-    /// Every word that the configuration knows.
-    pub const WORDS: [(&'static str, Self); 3] =
-        [("archive", Self::Archive), ("delete", Self::Delete), ("keep", Self::Keep)];
-
-    /// The word in the configuration and in the queue.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Archive => "archive",
-            Self::Delete => "delete",
-            Self::Keep => "keep",
-        }
-    }
-
-    /// Reads the word.
-    #[must_use]
-    pub fn parse(word: &str) -> Option<Self> {
-        Self::WORDS.into_iter().find(|(known, _)| *known == word).map(|(_, after)| after)
-    }
 }
 
 #[cfg(test)]

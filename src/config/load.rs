@@ -12,8 +12,7 @@ use std::{
 };
 
 use super::{
-    AfterSuccess, Api, Config, ConfigError, DropConfig, Http, Limits, LostFile, OnInvalid, Queue, Retry, Watch, Window,
-    Workers,
+    Api, Config, ConfigError, DropConfig, Http, Limits, Queue, Retry, Watch, Window, Workers,
     finding::{Finding, Origin},
     reader::{Fault, Reader, Section, text, tidy_path, wrong_kind},
     tree::{self, MAX_DROPS, Node, PREFIX, Table, Value},
@@ -23,6 +22,7 @@ use super::{
 use crate::{
     entry::{ProfileId, RelativePath},
     manifest,
+    policy::{AfterSuccess, LostFile, OnInvalid},
 };
 
 /// Where the configuration is looked for unless another place is named.

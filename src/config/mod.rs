@@ -20,7 +20,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 pub use self::{
     address::Address,
-    drop::{AfterSuccess, DropConfig, OnInvalid, Watch},
+    drop::{DropConfig, Watch},
     finding::{ConfigError, Finding, Origin},
     globs::Globs,
     key::{ApiKey, KeyOrigin, api_key},
@@ -28,6 +28,8 @@ pub use self::{
     units::{duration_text, parse_duration, parse_size, size_text},
     windows::Window,
 };
+
+use crate::policy::LostFile;
 
 /// Everything that can be configured.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -163,21 +165,6 @@ impl Default for Retry {
             lost_file: LostFile::Send,
         }
     }
-}
-
-/// What happens to a file whose upload was handed over but never answered. Files cannot be listed (guide, spec), so
-/// nobody can ask the API whether it arrived.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LostFile {
-    /// It is sent again, and the possible leftover is counted.
-    Send,
-    /// It is held until a person decides.
-    Hold,
-}
-
-impl LostFile {
-    /// Every word that the configuration knows.
-    pub const WORDS: [(&'static str, Self); 2] = [("send", Self::Send), ("hold", Self::Hold)];
 }
 
 /// How fast and when may be sent. What the API's own headers say always counts too.

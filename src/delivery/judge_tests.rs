@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::{
-    config::LostFile,
     entry::{ProfileId, Sha256},
     job::Declared,
+    policy::LostFile,
     retry::RetryPolicy,
 };
 

@@ -4,9 +4,9 @@ use std::ops::ControlFlow;
 
 use crate::{
     clock::Timestamp,
-    config::OnInvalid,
     inbox::beneath::Root,
     intake::examine::{self, Examined, Found, Held, Opened, Rules, Unready},
+    policy::OnInvalid,
     problem::Problem,
     queue::{
         Queue, QueueError,

@@ -13,7 +13,7 @@ use std::{
 
 use crate::{
     clock::{Clock, Timestamp},
-    config::{AfterSuccess, DropConfig},
+    config::DropConfig,
     inbox::{
         beneath::{Refusal, Root},
         kept::{self, Present},
@@ -26,6 +26,7 @@ use crate::{
         examine::{self, Opened, Rules},
         step::{ManifestPhase, Observed, RETRY_MAX, Seen, Settings, Step, Wait, unchanged_for},
     },
+    policy::AfterSuccess,
     queue::{
         Queue, QueueError, Reader,
         arrivals::Arrival,

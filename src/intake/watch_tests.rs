@@ -10,8 +10,9 @@ use super::{
 use crate::{
     clock::{Clock, Timestamp},
     closing,
-    config::{AfterSuccess, DropConfig, OnInvalid},
+    config::DropConfig,
     inbox::{beneath::Root, file_type::samples},
+    policy::{AfterSuccess, OnInvalid},
     queue::{
         Queue, Reader, WhenStuck,
         attempt::{Attempt, End, Evidence},

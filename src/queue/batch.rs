@@ -13,7 +13,7 @@ use super::{
     rows::{self, text},
     transition,
 };
-use crate::{clock::Timestamp, config::AfterSuccess, entry::Sha256, job::FileLocation, problem::Problem};
+use crate::{clock::Timestamp, entry::Sha256, job::FileLocation, policy::AfterSuccess, problem::Problem};
 
 /// Where a batch's files are and what becomes of them: fixed when it is taken in, so that a process with another
 /// configuration finalizes it in the same way.

@@ -15,10 +15,11 @@ use super::{
 use crate::{
     cli::output::Context,
     clock::Timestamp,
-    config::{AfterSuccess, Config, DropConfig},
+    config::{Config, DropConfig},
     entry::{Content, Entry, ImageSource, ProfileId, RelativePath, Sha256, Source},
     inbox::{beneath::Root, kept::Present},
     job::{Creation, Job, JobState, WaitReason},
+    policy::AfterSuccess,
     problem::Problem,
 };
 

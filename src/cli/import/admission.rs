@@ -14,12 +14,13 @@ use tokio::sync::Notify;
 
 use super::{ImportArgs, Target};
 use crate::{
-    config::{AfterSuccess, Config, OnInvalid},
+    config::Config,
     inbox::{beneath::Root, kept},
     intake::{
         admit::{AdmitError, Policy, admit},
         examine::{self, Rules},
     },
+    policy::{AfterSuccess, OnInvalid},
     queue::{
         Queue,
         batch::{BatchPolicy, Plan},
