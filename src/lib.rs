@@ -12,6 +12,7 @@ pub mod dispatch;
 pub mod durable;
 pub mod entry;
 pub mod exchange;
+pub mod file_identity;
 pub mod http;
 pub mod inbox;
 pub mod intake;

@@ -13,10 +13,10 @@ use std::{
 use super::ClosingError;
 use crate::{
     durable,
+    file_identity::{self, FileIdentity},
     inbox::{
         archive::{self, ArchiveError, Archived},
-        beneath::{Identity, Refusal, Root},
-        kept,
+        beneath::{Refusal, Root},
     },
     job::FileLocation,
     killpoint,
@@ -172,7 +172,7 @@ impl Mover<'_> {
         let path = format!("{}{marker}", batch.manifest);
         let mut touched = BTreeSet::new();
         let root = self.root(&batch.policy.root)?;
-        if is_for_the_next(root, &batch.manifest, kept::read(&batch.manifest_file).as_ref(), &path) {
+        if is_for_the_next(root, &batch.manifest, file_identity::read(&batch.manifest_file).as_ref(), &path) {
             return Ok(());
         }
         dispose(root, &path, None, archive, &path, &mut touched)?;
@@ -185,7 +185,7 @@ impl Mover<'_> {
     /// Archives the manifest, if it is still the one that was taken in; returns where it is now.
     fn manifest(&mut self) -> Result<Option<FileLocation>, ClosingError> {
         let (batch, archive) = (self.batch, self.archive);
-        let expected = kept::read(&batch.manifest_file);
+        let expected = file_identity::read(&batch.manifest_file);
         let (folder, path) = match &batch.moved_to {
             Some(place) => (Path::new(&place.root), place.path.as_str()),
             None => (batch.policy.root.as_path(), batch.manifest.as_str()),
@@ -210,7 +210,7 @@ impl Mover<'_> {
 }
 
 /// Whether a marker was set for another manifest that took the settled one's place: one that came after it.
-fn is_for_the_next(root: &Root, manifest: &str, settled: Option<&Identity>, marker: &str) -> bool {
+fn is_for_the_next(root: &Root, manifest: &str, settled: Option<&FileIdentity>, marker: &str) -> bool {
     let (Ok(manifest), Ok(marker)) = (root.open_file(manifest), root.open_file(marker)) else { return false };
     let is_another = settled.is_some_and(|settled| !root.is_as_it_was(settled, &manifest.identity));
     is_another && marker.identity.ctime_ns >= manifest.identity.ctime_ns
@@ -219,7 +219,7 @@ fn is_for_the_next(root: &Root, manifest: &str, settled: Option<&Identity>, mark
 /// What lies under a file's name now.
 pub(super) enum Still {
     /// The file that was checked.
-    There(Identity),
+    There(FileIdentity),
     /// Another one, or something that may not be touched. It has been sent by nobody yet, and stays for the manifest
     /// that names it.
     Other,
@@ -276,7 +276,7 @@ impl Write for Checksum {
 fn dispose(
     root: &Root,
     path: &str,
-    expected: Option<&Identity>,
+    expected: Option<&FileIdentity>,
     archive: Option<&Path>,
     target: &str,
     touched: &mut BTreeSet<PathBuf>,

@@ -19,6 +19,7 @@ use crate::{
     clock::Timestamp,
     config::DropConfig,
     entry::Sha256,
+    file_identity::FileIdentity,
     inbox::{
         archive::{self, ArchiveError, Removal},
         beneath::{Refusal, Root},
@@ -126,7 +127,7 @@ fn one(queue: &Queue, reader: &Reader, batch: &Purgeable) -> Result<Option<u64>,
 fn remove(
     place: &FileLocation,
     done: &str,
-    identify: impl FnOnce(&Root) -> Result<Option<crate::inbox::beneath::Identity>, ClosingError>,
+    identify: impl FnOnce(&Root) -> Result<Option<FileIdentity>, ClosingError>,
 ) -> Result<bool, ClosingError> {
     let root = match Root::open(Path::new(&place.root)) {
         Ok(root) => root,
@@ -155,11 +156,7 @@ fn opened(root: &Root, path: &str) -> Result<Option<crate::inbox::beneath::Opene
 }
 
 /// The manifest's identity, if it is the one that was taken in.
-fn manifest(
-    root: &Root,
-    place: &FileLocation,
-    expected: Sha256,
-) -> Result<Option<crate::inbox::beneath::Identity>, ClosingError> {
+fn manifest(root: &Root, place: &FileLocation, expected: Sha256) -> Result<Option<FileIdentity>, ClosingError> {
     let Some(mut opened) = opened(root, &place.path)? else { return Ok(None) };
     let mut digest = sha2::Sha256::new();
     let mut piece = vec![0; 64 * 1024];

@@ -18,8 +18,9 @@ use super::roots::Roots;
 use crate::{
     api::Upload as Sending,
     entry::{EntryKind, RelativePath, Source},
+    file_identity::FileIdentity,
     inbox::{
-        beneath::{Identity, Opened, Refusal},
+        beneath::{Opened, Refusal},
         examine::{Examining, Purpose, examine},
         file_type::FileType,
         lease::{self, Answer},
@@ -72,7 +73,7 @@ pub(super) struct Files {
 /// assign again.
 type State = (u64, i64, i64);
 
-fn state_of(identity: &Identity) -> State {
+fn state_of(identity: &FileIdentity) -> State {
     (identity.bytes, identity.mtime_ns, identity.ctime_ns)
 }
 
@@ -157,7 +158,7 @@ impl Files {
     }
 
     /// Whether a file has been the same for as long as it must be.
-    fn is_unchanged(&self, job: &Job, upload: &Upload, identity: &Identity, now: Instant) -> bool {
+    fn is_unchanged(&self, job: &Job, upload: &Upload, identity: &FileIdentity, now: Instant) -> bool {
         let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
         if looks.len() >= MOST_LOOKS {
             let oldest = now.checked_sub(job.file_patience.min(Duration::from_secs(86_400)));

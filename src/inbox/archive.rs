@@ -19,12 +19,13 @@ use rustix::{
 };
 
 use super::{
-    beneath::{Identity, Refusal, Root},
+    beneath::{Refusal, Root},
     mount,
 };
 use crate::{
     durable::{Access, Folder, because, rename_without_replacing},
     entry::RelativePath,
+    file_identity::FileIdentity,
     relative_path,
 };
 
@@ -86,7 +87,7 @@ type Rename<'a> = &'a dyn Fn(BorrowedFd<'_>, &str, BorrowedFd<'_>, &str) -> Resu
 pub fn put(
     root: &Root,
     relative: &str,
-    expected: Option<&Identity>,
+    expected: Option<&FileIdentity>,
     target_dir: &Path,
     target_relative: &str,
 ) -> Result<Archived, ArchiveError> {
@@ -103,7 +104,7 @@ pub fn put(
 pub fn put_unsynced(
     root: &Root,
     relative: &str,
-    expected: Option<&Identity>,
+    expected: Option<&FileIdentity>,
     target_dir: &Path,
     target_relative: &str,
 ) -> Result<Archived, ArchiveError> {
@@ -136,7 +137,7 @@ pub fn folder_for(root: &Root, path: &Path, access: Access) -> io::Result<Folder
 /// # Errors
 ///
 /// See [`ArchiveError`].
-pub fn remove(root: &Root, relative: &str, expected: Option<&Identity>) -> Result<Removal, ArchiveError> {
+pub fn remove(root: &Root, relative: &str, expected: Option<&FileIdentity>) -> Result<Removal, ArchiveError> {
     let Some(source) = Source::find(root, relative)? else { return Ok(Removal::Missing) };
     if expected.is_some_and(|expected| !root.is_as_it_was(expected, &source.identity)) {
         return Ok(Removal::Replaced);
@@ -183,7 +184,7 @@ impl Archive<'_> {
     fn put(
         &self,
         relative: &str,
-        expected: Option<&Identity>,
+        expected: Option<&FileIdentity>,
         target_dir: &Path,
         target_relative: &str,
     ) -> Result<Archived, ArchiveError> {
@@ -224,10 +225,10 @@ impl Archive<'_> {
     }
 
     /// Whether what was moved is what was looked at before: a new file may have come under the name in between.
-    fn is_settled(&self, target: &Folder, name: &str, settled: &Identity) -> io::Result<bool> {
+    fn is_settled(&self, target: &Folder, name: &str, settled: &FileIdentity) -> io::Result<bool> {
         let stat = rustix::fs::statat(target, name, AtFlags::SYMLINK_NOFOLLOW)
             .map_err(because("look at", &target.path().join(name)))?;
-        Ok(self.root.is_as_it_was(settled, &Identity::of(&stat)))
+        Ok(self.root.is_as_it_was(settled, &FileIdentity::of(&stat)))
     }
 
     /// Puts a file that came meanwhile back under its name.
@@ -242,7 +243,7 @@ impl Archive<'_> {
         &self,
         source: &Source,
         relative: &str,
-        settled: &Identity,
+        settled: &FileIdentity,
         target: &Folder,
         name: &str,
     ) -> Result<Option<PathBuf>, ArchiveError> {
@@ -256,7 +257,7 @@ impl Archive<'_> {
             let copied = io::copy(&mut &opened.file, to)?;
             if copied == settled.bytes { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
         })?;
-        let now = Identity::now(&opened.file).map_err(because("look at", &source.path))?;
+        let now = FileIdentity::now(&opened.file).map_err(because("look at", &source.path))?;
         if !opened.identity.same_content(&now) {
             return Ok(None);
         }
@@ -268,7 +269,7 @@ impl Archive<'_> {
         // The copy must have its name on disk before the original loses its own, whatever the caller batches.
         target.sync()?;
         match rustix::fs::statat(&source.folder, source.name.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) if self.root.is_as_it_was(settled, &Identity::of(&stat)) => source.unlink()?,
+            Ok(stat) if self.root.is_as_it_was(settled, &FileIdentity::of(&stat)) => source.unlink()?,
             // A new file came under the name after the copy was made; it is the next one's business.
             Ok(_) | Err(Errno::NOENT) => {}
             Err(error) => return Err(because("look at", &source.path)(error).into()),
@@ -294,7 +295,7 @@ struct Source {
     /// For messages.
     path: PathBuf,
     stat: Stat,
-    identity: Identity,
+    identity: FileIdentity,
 }
 
 impl Source {
@@ -311,7 +312,7 @@ impl Source {
             Ok(stat) if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile => {
                 Err(ArchiveError::Unsafe { path: relative.to_owned(), reason: "it is no regular file" })
             }
-            Ok(stat) => Ok(Some(Self { folder, name, path, stat, identity: Identity::of(&stat) })),
+            Ok(stat) => Ok(Some(Self { folder, name, path, stat, identity: FileIdentity::of(&stat) })),
         }
     }
 
@@ -372,11 +373,11 @@ mod tests {
             fs::read_to_string(self.at(relative)).unwrap()
         }
 
-        fn identity(&self, relative: &str) -> Identity {
+        fn identity(&self, relative: &str) -> FileIdentity {
             self.root.open_file(relative).unwrap().identity
         }
 
-        fn put(&self, relative: &str, expected: Option<&Identity>) -> Result<Archived, ArchiveError> {
+        fn put(&self, relative: &str, expected: Option<&FileIdentity>) -> Result<Archived, ArchiveError> {
             put(&self.root, relative, expected, &self.at("done"), &format!("2026-11-22/{relative}"))
         }
 

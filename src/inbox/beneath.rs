@@ -17,8 +17,13 @@ use rustix::{
     io::Errno,
 };
 
-use super::{file_system::FileSystem, kept::Present, mount};
-use crate::{entry::RelativePath, problem::Problem, relative_path};
+use super::{file_system::FileSystem, mount};
+use crate::{
+    entry::RelativePath,
+    file_identity::{FileIdentity, Present},
+    problem::Problem,
+    relative_path,
+};
 
 /// How often an interrupted or disturbed opening is tried again; the kernel asks for it when a rename runs meanwhile.
 const TRIES: u32 = 8;
@@ -33,29 +38,7 @@ const LEADS_OUTSIDE: &str = "the path leads out of the folder";
 const NO_REGULAR_FILE: &str = "the path names no regular file but a folder, FIFO, socket or device";
 const SOMEBODY_ELSES: &str = "the file is a hard link to a file of another owner";
 
-/// Which file it was and in which state, as the kernel told of its descriptor.
-///
-/// Two equal identities mean the same unchanged file. A rename or a new link changes `ctime_ns` and `links` only; see
-/// [`Identity::same_content`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Identity {
-    /// The device's number.
-    pub dev: u64,
-    /// The inode's number.
-    pub ino: u64,
-    /// The size in bytes.
-    pub bytes: u64,
-    /// When the content last changed, in nanoseconds since 1970, as its owner may set it.
-    pub mtime_ns: i64,
-    /// When content or inode last changed, in nanoseconds since 1970, as the kernel saw it.
-    pub ctime_ns: i64,
-    /// How many names it has.
-    pub links: u64,
-    /// Its owner.
-    pub uid: u32,
-}
-
-impl Identity {
+impl FileIdentity {
     pub(crate) fn of(stat: &Stat) -> Self {
         let nanoseconds = |seconds: i64, rest: u64| {
             seconds.saturating_mul(1_000_000_000).saturating_add(rest.try_into().unwrap_or(0))
@@ -83,25 +66,6 @@ impl Identity {
     pub fn now(file: &impl AsFd) -> io::Result<Self> {
         Ok(Self::of(&rustix::fs::fstat(file)?))
     }
-
-    /// All that tells whether it changed, as text.
-    #[must_use]
-    pub fn in_full(&self) -> String {
-        format!("{}:{}:{}:{}:{}", self.dev, self.ino, self.bytes, self.mtime_ns, self.ctime_ns)
-    }
-
-    /// Whether both are the same file with, as far as can be told, the same content, within one mount and one opening; see
-    /// [`Root::is_as_it_was`].
-    #[must_use]
-    pub fn same_content(&self, other: &Self) -> bool {
-        self.same_file(other) && self.bytes == other.bytes && self.mtime_ns == other.mtime_ns
-    }
-
-    /// Whether both are the same file, whatever has become of it.
-    #[must_use]
-    pub fn same_file(&self, other: &Self) -> bool {
-        (self.dev, self.ino) == (other.dev, other.ino)
-    }
 }
 
 /// A file that was opened, and what it was then.
@@ -110,7 +74,7 @@ pub struct Opened {
     /// The descriptor: all that follows is read from it, never from the path again.
     pub file: File,
     /// Taken from the descriptor at opening.
-    pub identity: Identity,
+    pub identity: FileIdentity,
 }
 
 /// Why a file was not opened.
@@ -148,7 +112,7 @@ impl Refusal {
 pub struct Root {
     fd: OwnedFd,
     path: PathBuf,
-    identity: Identity,
+    identity: FileIdentity,
     numbers_last: bool,
 }
 
@@ -161,7 +125,7 @@ impl Root {
     pub fn open(path: &Path) -> io::Result<Self> {
         let fd = rustix::fs::open(path, OPEN_FOLDER.difference(OFlags::NOFOLLOW), Mode::empty())?;
         mount::still_mounted(&fd, path)?;
-        let identity = Identity::now(&fd)?;
+        let identity = FileIdentity::now(&fd)?;
         let numbers_last = FileSystem::of(&fd)?.keeps_numbers();
         Ok(Self { fd, path: path.to_owned(), identity, numbers_last })
     }
@@ -174,7 +138,7 @@ impl Root {
 
     /// What the folder was when it was opened.
     #[must_use]
-    pub fn identity(&self) -> Identity {
+    pub fn identity(&self) -> FileIdentity {
         self.identity
     }
 
@@ -185,7 +149,7 @@ impl Root {
     /// Where the system cannot say, as on a lost network mount.
     pub fn still_there(&self) -> io::Result<bool> {
         match rustix::fs::stat(&self.path) {
-            Ok(stat) => Ok(Identity::of(&stat).same_file(&self.identity)),
+            Ok(stat) => Ok(FileIdentity::of(&stat).same_file(&self.identity)),
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
             Err(error) => Err(error.into()),
         }
@@ -195,13 +159,13 @@ impl Root {
     ///
     /// The device's number is not compared, since it lasts no longer than the mount or the machine's uptime.
     #[must_use]
-    pub fn is_as_it_was(&self, then: &Identity, now: &Identity) -> bool {
+    pub fn is_as_it_was(&self, then: &FileIdentity, now: &FileIdentity) -> bool {
         self.present(*now).is_as(then)
     }
 
     /// A file beneath it as it is now, to be compared with what was kept of one.
     #[must_use]
-    pub const fn present(&self, now: Identity) -> Present {
+    pub const fn present(&self, now: FileIdentity) -> Present {
         Present::new(now, self.numbers_last)
     }
 
@@ -257,7 +221,7 @@ impl Root {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(Refusal::Unsafe(NO_REGULAR_FILE));
         }
-        let identity = Identity::of(&stat);
+        let identity = FileIdentity::of(&stat);
         let own = rustix::process::geteuid().as_raw();
         if is_somebody_elses(&identity, self.identity.uid, own) {
             return Err(Refusal::Unsafe(SOMEBODY_ELSES));
@@ -275,7 +239,7 @@ impl AsFd for Root {
 /// A hard link needs no right to read its file on systems without `fs.protected_hardlinks`, so it could show us, who may
 /// read more than its maker, a file from elsewhere. A file of our own is taken for one that we put there, but not where we
 /// are root, whose files are the system's.
-fn is_somebody_elses(file: &Identity, folder_owner: u32, own: u32) -> bool {
+fn is_somebody_elses(file: &FileIdentity, folder_owner: u32, own: u32) -> bool {
     file.links > 1 && file.uid != folder_owner && (file.uid != own || own == 0)
 }
 
@@ -470,11 +434,11 @@ mod tests {
         let ours = place.open("again.jpg").unwrap().identity;
         assert_eq!(ours.links, 2);
         let (owner, own, stranger) = (1000, 1001, 0);
-        let linked = Identity { uid: stranger, ..ours };
+        let linked = FileIdentity { uid: stranger, ..ours };
         assert!(is_somebody_elses(&linked, owner, own));
-        assert!(!is_somebody_elses(&Identity { links: 1, ..linked }, owner, own));
-        assert!(!is_somebody_elses(&Identity { uid: owner, ..linked }, owner, own));
-        assert!(!is_somebody_elses(&Identity { uid: own, ..linked }, owner, own));
+        assert!(!is_somebody_elses(&FileIdentity { links: 1, ..linked }, owner, own));
+        assert!(!is_somebody_elses(&FileIdentity { uid: owner, ..linked }, owner, own));
+        assert!(!is_somebody_elses(&FileIdentity { uid: own, ..linked }, owner, own));
         assert!(is_somebody_elses(&linked, owner, 0), "of root, for a service that runs as root");
         // Where the test may change owners, the whole way is tried.
         if std::os::unix::fs::chown(place.at("again.jpg"), Some(12345), None).is_ok() {
@@ -512,8 +476,8 @@ mod tests {
         rustix::fs::futimens(&file, &times).ok();
         let mut stat = rustix::fs::fstat(&file).unwrap();
         stat.st_mtime = i64::MAX;
-        assert_eq!(Identity::of(&stat).mtime_ns, i64::MAX);
-        assert!(Identity::now(&file).unwrap().mtime_ns > 0);
+        assert_eq!(FileIdentity::of(&stat).mtime_ns, i64::MAX);
+        assert!(FileIdentity::now(&file).unwrap().mtime_ns > 0);
     }
 
     #[test]

@@ -12,12 +12,13 @@ use xxhash_rust::xxh3::Xxh3;
 
 pub use super::file_type::FileType;
 use super::{
-    beneath::{Identity, Opened},
+    beneath::Opened,
     file_type::{self, HEAD_BYTES},
     whole::Walk,
 };
 use crate::{
     entry::{Sha256, Source},
+    file_identity::FileIdentity,
     problem::Problem,
 };
 
@@ -45,7 +46,7 @@ pub struct Examined {
     /// The type, where it is an accepted one.
     pub file_type: Option<FileType>,
     /// The file and its state, before and after the reading.
-    pub identity: Identity,
+    pub identity: FileIdentity,
     /// What shows that the end of the file is missing; whether that matters is the caller's decision.
     pub truncated: Option<&'static str>,
 }
@@ -195,7 +196,7 @@ fn fill(opened: &Opened, buffer: &mut [u8], at: u64) -> io::Result<usize> {
 }
 
 fn unchanged(opened: &Opened) -> Result<(), Examining> {
-    let now = Identity::now(&opened.file)?;
+    let now = FileIdentity::now(&opened.file)?;
     let same = opened.identity.same_content(&now) && opened.identity.ctime_ns == now.ctime_ns;
     if same { Ok(()) } else { Err(Examining::Changed) }
 }

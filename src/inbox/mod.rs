@@ -9,7 +9,6 @@ pub mod archive;
 pub mod examine;
 pub mod file_system;
 pub mod file_type;
-pub mod kept;
 pub mod lease;
 mod mount;
 pub mod scan;

@@ -20,8 +20,8 @@ use rustix::{
     io::Errno,
 };
 
-use super::beneath::{Identity, Root};
-use crate::{entry::RelativePath, problem::Problem, relative_path::join};
+use super::beneath::Root;
+use crate::{entry::RelativePath, file_identity::FileIdentity, problem::Problem, relative_path::join};
 
 /// How many problems are listed; further ones are only counted.
 const MAX_PROBLEMS: usize = 100;
@@ -63,7 +63,7 @@ pub struct Found {
     /// Its path, relative to the drop; [`Root::open_file`] accepts it.
     pub path: String,
     /// What it was when it was seen. Compare this between scans to know whether it has settled.
-    pub identity: Identity,
+    pub identity: FileIdentity,
 }
 
 /// What a scan saw.
@@ -273,7 +273,7 @@ impl Scan<'_> {
         match rustix::fs::statat(&level.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
             // It became something else meanwhile; the next scan will say what.
             Ok(stat) if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile => Step::On,
-            Ok(stat) => Step::Hand(Found { path, identity: Identity::of(&stat) }),
+            Ok(stat) => Step::Hand(Found { path, identity: FileIdentity::of(&stat) }),
             Err(error) => self.lost(&path, error),
         }
     }

@@ -15,10 +15,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    beneath::Identity,
-    lease::{self, Answer},
-};
+use super::lease::{self, Answer};
+use crate::file_identity::FileIdentity;
 
 /// Who it is where the kernel says that there is somebody, and `/proc` does not show whom.
 const OUT_OF_SIGHT: &str = "a process that this user cannot see";
@@ -41,7 +39,7 @@ impl Writers {
 
     /// Who has this file open for writing, for people: a process's name and number, where those are known.
     #[must_use]
-    pub fn of(&mut self, file: &File, identity: &Identity) -> Option<String> {
+    pub fn of(&mut self, file: &File, identity: &FileIdentity) -> Option<String> {
         match lease::ask(file) {
             Answer::NoWriter => None,
             Answer::Writer => Some(self.shown(identity).unwrap_or_else(|| OUT_OF_SIGHT.to_owned())),
@@ -49,7 +47,7 @@ impl Writers {
         }
     }
 
-    fn shown(&mut self, identity: &Identity) -> Option<String> {
+    fn shown(&mut self, identity: &FileIdentity) -> Option<String> {
         let lasts = self.lasts;
         self.shown.take_if(|shown| shown.at.elapsed() >= lasts);
         self.shown.get_or_insert_with(Shown::look).of(identity)
@@ -85,10 +83,10 @@ impl Shown {
     }
 
     /// Who has this file open for writing, for people: a process's name and number.
-    fn of(&self, file: &Identity) -> Option<String> {
+    fn of(&self, file: &FileIdentity) -> Option<String> {
         let descriptor = self.open.get(&file.ino)?.iter().find(|descriptor| {
             // Same number: only now it is worth asking whether it is the same file.
-            rustix::fs::stat(&descriptor.link).is_ok_and(|stat| Identity::of(&stat).same_file(file))
+            rustix::fs::stat(&descriptor.link).is_ok_and(|stat| FileIdentity::of(&stat).same_file(file))
         })?;
         let name = fs::read_to_string(format!("/proc/{}/comm", descriptor.pid)).unwrap_or_default();
         let name = name.trim_end().escape_debug().to_string();

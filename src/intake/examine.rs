@@ -14,8 +14,9 @@ use crate::{
     clock::Timestamp,
     config::DropConfig,
     entry::{Entry, EntryKind, ProfileId, RelativePath, Sha256, Source},
+    file_identity::FileIdentity,
     inbox::{
-        beneath::{Identity, Refusal, Root},
+        beneath::{Refusal, Root},
         examine::{Examining, Purpose, examine},
         lease::{self, Answer},
         writers::Writers,
@@ -67,7 +68,7 @@ impl Rules {
 pub struct Opened {
     file: File,
     /// What it was when it was opened.
-    pub identity: Identity,
+    pub identity: FileIdentity,
     /// Its digest.
     pub sha256: Sha256,
     format: Format,
@@ -188,7 +189,7 @@ pub fn stillness(
 ) -> Result<Stillness, Unready> {
     let mut still = Stillness::default();
     let mut signature = xxhash_rust::xxh3::Xxh3::new();
-    let mut see = |still: &mut Stillness, file: &File, identity: &Identity, path: &str| {
+    let mut see = |still: &mut Stillness, file: &File, identity: &FileIdentity, path: &str| {
         if still.being_written.is_none()
             && let Some(who) = writers.as_mut().and_then(|writers| writers.of(file, identity))
         {
@@ -315,7 +316,7 @@ pub fn examine_all(
             }
         },
     );
-    let now = Identity::now(&opened.file)?;
+    let now = FileIdentity::now(&opened.file)?;
     if !now.same_content(&opened.identity) {
         return Err(Unready::Changed);
     }
@@ -479,7 +480,7 @@ fn look_at(
 
 /// Whether a file's last change lies so far back that another one since would have another time: clocks of file systems
 /// tick some hundred times a second.
-fn changed_well_before(identity: &Identity, now: Timestamp) -> bool {
+fn changed_well_before(identity: &FileIdentity, now: Timestamp) -> bool {
     now.0 - identity.ctime_ns.div_euclid(1_000_000) > 1000
 }
 

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use crate::{
     clock::Timestamp,
-    inbox::{beneath::Refusal, kept::Present},
+    file_identity::Present,
+    inbox::beneath::Refusal,
     intake::examine::{Held, Stillness, Unready},
     problem::Problem,
 };

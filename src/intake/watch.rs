@@ -14,9 +14,9 @@ use std::{
 use crate::{
     clock::{Clock, Timestamp},
     config::DropConfig,
+    file_identity::{self, Present},
     inbox::{
         beneath::{Refusal, Root},
-        kept::{self, Present},
         scan::{Found, Rules as ScanRules, globs, scan},
         watch::{Delivery, delivers_events},
         writers::Writers,
@@ -374,7 +374,7 @@ impl DropScanner {
             drop: self.config.name.clone(),
             manifest: path.to_owned(),
             manifest_sha256: opened.sha256,
-            manifest_file: kept::write(&opened.identity),
+            manifest_file: file_identity::write(&opened.identity),
             policy: BatchPolicy {
                 root: self.config.path.clone(),
                 image_root: self.config.path.clone(),

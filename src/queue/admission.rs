@@ -16,7 +16,7 @@ use super::{
 use crate::{
     clock::Timestamp,
     entry::{Content, Entry, EntryKind, Sha256},
-    inbox::beneath::Identity,
+    file_identity::FileIdentity,
     job::{Declared, JobState},
     problem::Problem,
     relative_path::path_key,
@@ -32,7 +32,7 @@ pub struct CheckedFile {
     /// Its XXH3 checksum with the queue's seed.
     pub checksum: u64,
     /// Its identity, where that alone tells later that it is unchanged.
-    pub seen: Option<Identity>,
+    pub seen: Option<FileIdentity>,
 }
 
 /// One entry of a manifest, examined.

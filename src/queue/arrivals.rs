@@ -8,7 +8,7 @@ use super::{
     Queue, QueueError, Reader,
     rows::{drop_id, text},
 };
-use crate::{clock::Timestamp, inbox::kept::Present};
+use crate::{clock::Timestamp, file_identity::Present};
 
 /// A manifest that cannot be taken in yet.
 #[derive(Debug, Clone)]

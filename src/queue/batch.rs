@@ -91,7 +91,7 @@ pub struct Plan {
     pub manifest: String,
     /// Its digest.
     pub manifest_sha256: Sha256,
-    /// The identity of its file, as text: see [`crate::inbox::kept`].
+    /// The identity of its file, as text: see [`crate::file_identity`].
     pub manifest_file: String,
     /// What becomes of its files.
     pub policy: BatchPolicy,

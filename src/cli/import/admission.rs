@@ -15,7 +15,8 @@ use tokio::sync::Notify;
 use super::{ImportArgs, Target};
 use crate::{
     config::Config,
-    inbox::{beneath::Root, kept},
+    file_identity,
+    inbox::beneath::Root,
     intake::{
         admit::{AdmitError, Policy, admit},
         examine::{self, Rules},
@@ -132,7 +133,7 @@ impl Importer {
             drop: self.drop.clone(),
             manifest: target.manifest.clone(),
             manifest_sha256: opened.sha256,
-            manifest_file: kept::write(&opened.identity),
+            manifest_file: file_identity::write(&opened.identity),
             policy: BatchPolicy {
                 root: target.root.clone(),
                 image_root: image_root.clone(),

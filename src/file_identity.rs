@@ -1,21 +1,62 @@
-//! What is kept of a file's identity, to tell later whether it is still that file in that state.
+//! Which file it is, in which state, and what is kept of that to recognise it later.
 //!
-//! The device's number is written down for whoever looks into the queue, and never compared: Btrfs, network mounts and FUSE
-//! get another one at each mount, and after each start of the machine.
+//! The device's number is written down for whoever reads the queue, and never compared: Btrfs, network mounts and FUSE assign
+//! another one at each mount and after each start of the machine.
 
-use super::beneath::Identity;
+/// Which file it was and in which state, as the kernel reports it of its descriptor.
+///
+/// Two equal identities mean the same unchanged file. A rename or a new link changes `ctime_ns` and `links` only; see
+/// [`FileIdentity::same_content`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FileIdentity {
+    /// The device's number.
+    pub dev: u64,
+    /// The inode's number.
+    pub ino: u64,
+    /// The size in bytes.
+    pub bytes: u64,
+    /// When the content last changed, in nanoseconds since 1970, as its owner may set it.
+    pub mtime_ns: i64,
+    /// When content or inode last changed, in nanoseconds since 1970, as the kernel saw it.
+    pub ctime_ns: i64,
+    /// How many names it has.
+    pub links: u64,
+    /// Its owner.
+    pub uid: u32,
+}
+
+impl FileIdentity {
+    /// Everything that shows whether it changed, as text.
+    #[must_use]
+    pub fn in_full(&self) -> String {
+        format!("{}:{}:{}:{}:{}", self.dev, self.ino, self.bytes, self.mtime_ns, self.ctime_ns)
+    }
+
+    /// Whether both are the same file with, as far as can be told, the same content, within one mount and one opening; see
+    /// [`Root::is_as_it_was`](crate::inbox::beneath::Root::is_as_it_was).
+    #[must_use]
+    pub fn same_content(&self, other: &Self) -> bool {
+        self.same_file(other) && self.bytes == other.bytes && self.mtime_ns == other.mtime_ns
+    }
+
+    /// Whether both are the same file, in whatever state.
+    #[must_use]
+    pub fn same_file(&self, other: &Self) -> bool {
+        (self.dev, self.ino) == (other.dev, other.ino)
+    }
+}
 
 /// A file's identity as the queue keeps it.
 #[must_use]
-pub fn write(identity: &Identity) -> String {
+pub fn write(identity: &FileIdentity) -> String {
     format!("{}:{}:{}:{}", identity.dev, identity.ino, identity.bytes, identity.mtime_ns)
 }
 
 /// Reads what [`write()`] wrote; what that leaves out is zero and is not compared.
 #[must_use]
-pub fn read(kept: &str) -> Option<Identity> {
+pub fn read(kept: &str) -> Option<FileIdentity> {
     let mut parts = kept.split(':');
-    let identity = Identity {
+    let identity = FileIdentity {
         dev: parts.next()?.parse().ok()?,
         ino: parts.next()?.parse().ok()?,
         bytes: parts.next()?.parse().ok()?,
@@ -28,16 +69,16 @@ pub fn read(kept: &str) -> Option<Identity> {
 }
 
 /// A file as it is now, to be compared with what was kept of one: see
-/// [`Root::present`](super::beneath::Root::present).
+/// [`Root::present`](crate::inbox::beneath::Root::present).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Present {
-    identity: Identity,
+    identity: FileIdentity,
     /// Whether its file system keeps a file's number.
     numbers_last: bool,
 }
 
 impl Present {
-    pub(super) const fn new(identity: Identity, numbers_last: bool) -> Self {
+    pub(crate) const fn new(identity: FileIdentity, numbers_last: bool) -> Self {
         Self { identity, numbers_last }
     }
 
@@ -47,7 +88,7 @@ impl Present {
         write(&self.identity)
     }
 
-    /// Whether it is, as far as can be told, the file that this was kept of, in the same state.
+    /// Whether it is, as far as is known, the file that this was kept of, in the same state.
     ///
     /// Where numbers do not last, another file of the same size and time passes for it.
     #[must_use]
@@ -55,13 +96,13 @@ impl Present {
         read(kept).is_some_and(|then| self.is_as(&then))
     }
 
-    /// The same for whoever can look at the content otherwise: where the number is another one, nothing is taken for sure.
+    /// The same for callers that can compare the content instead: a different number is never taken for the same file.
     #[must_use]
     pub fn is_surely_kept_as(&self, kept: &str) -> bool {
         Self { numbers_last: true, ..*self }.is_kept_as(kept)
     }
 
-    pub(super) const fn is_as(&self, then: &Identity) -> bool {
+    pub(crate) const fn is_as(&self, then: &FileIdentity) -> bool {
         let now = &self.identity;
         (then.ino == now.ino || !self.numbers_last) && then.bytes == now.bytes && then.mtime_ns == now.mtime_ns
     }
@@ -71,7 +112,7 @@ impl Present {
 mod tests {
     use super::*;
 
-    const FILE: Identity = Identity { dev: 1, ino: 2, bytes: 3, mtime_ns: -4, ctime_ns: 0, links: 0, uid: 0 };
+    const FILE: FileIdentity = FileIdentity { dev: 1, ino: 2, bytes: 3, mtime_ns: -4, ctime_ns: 0, links: 0, uid: 0 };
 
     #[test]
     fn an_identity_reads_back() {
