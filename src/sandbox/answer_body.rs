@@ -10,8 +10,12 @@ use std::{
     task::{Context, Poll},
 };
 
-use axum::body::Bytes;
-use http_body::{Frame, SizeHint};
+use axum::{
+    body::{Body as HttpBody, Bytes},
+    http::{HeaderValue, StatusCode, header},
+    response::Response,
+};
+use http_body::{Body as _, Frame, SizeHint};
 
 use super::reply::Reply;
 
@@ -76,4 +80,25 @@ impl http_body::Body for AnswerBody {
     fn size_hint(&self) -> SizeHint {
         if self.rest.is_some() { SizeHint::with_exact(self.length) } else { SizeHint::default() }
     }
+}
+
+/// An answer with headers and body as a reply says.
+pub(super) fn plain_response(reply: &Reply) -> Response {
+    response(reply, AnswerBody::whole(reply, Arc::default()))
+}
+
+pub(super) fn response(reply: &Reply, body: AnswerBody) -> Response {
+    let mut response = Response::new(HttpBody::new(body));
+    *response.status_mut() = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(reply.content_type));
+    for (name, value) in &reply.headers {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            response.headers_mut().insert(*name, value);
+        }
+    }
+    response
+}
+
+pub(super) async fn next_frame(body: &mut HttpBody) -> Option<Result<Frame<Bytes>, axum::Error>> {
+    std::future::poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await
 }

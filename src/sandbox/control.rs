@@ -6,10 +6,10 @@ use axum::{body::Body as HttpBody, extract::Request, response::Response};
 
 use super::{
     Shared,
+    answer_body::{next_frame, plain_response},
     faults::FaultRule,
     limits::{LimitRule, Limits},
     reply::Reply,
-    serve::{next_frame, plain_response},
     syntax::{RuleError, rules},
 };
 

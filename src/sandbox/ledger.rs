@@ -20,7 +20,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{operation::Operation, store::Holdings};
+use super::operation::Operation;
 
 /// One call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -160,13 +160,13 @@ impl Ledger {
             .collect()
     }
 
-    pub(super) fn summary(&self, holdings: Holdings) -> Summary {
-        let Holdings { images, orphans, documents, files, doubled, doubled_ids } = holdings;
+    /// How many calls there were, by operation, then by status.
+    pub(super) fn calls(&self) -> BTreeMap<String, BTreeMap<String, u64>> {
         let word = |status: &Option<u16>| status.map_or_else(|| "none".to_owned(), |status| status.to_string());
         let calls = self.calls.iter().map(|(operation, statuses)| {
             (operation.to_string(), statuses.iter().map(|(status, count)| (word(status), *count)).collect())
         });
-        Summary { calls: calls.collect(), images, orphans, documents, files, doubled, doubled_ids }
+        calls.collect()
     }
 }
 

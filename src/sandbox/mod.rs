@@ -48,8 +48,8 @@ pub use self::{
     faults::{FaultRule, When},
     ledger::{LedgerEntry, Summary},
     limits::{LimitRule, LimitSays, LimitShape},
-    operation::Operation,
-    options::{FileReadMethod, IdOrder, ListShape, Options},
+    operation::{FileReadMethod, Operation},
+    options::{IdOrder, ListShape, Options},
     store::{DocumentView, ImageView},
     syntax::{RuleError, parse_duration},
 };
@@ -91,7 +91,7 @@ struct World {
 
 impl World {
     fn summary(&self) -> Summary {
-        self.ledger.summary(self.store.holdings())
+        Summary { calls: self.ledger.calls(), ..self.store.holdings() }
     }
 }
 

@@ -7,10 +7,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    options::FileReadMethod,
-    syntax::{RuleError, unknown_word},
-};
+use super::syntax::{RuleError, unknown_word};
 use crate::entry::ProfileId;
 
 /// One call of the API.
@@ -140,6 +137,28 @@ impl Route {
             _ => return Self::unknown(),
         };
         Self { operation, profile, ..Self::unknown() }
+    }
+}
+
+/// The methods that read a single file: the guide prints `POST`, the spec says `GET`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum FileReadMethod {
+    /// Either.
+    #[default]
+    Both,
+    /// Only `POST`; `GET` is answered with 405.
+    Post,
+    /// Only `GET`; `POST` is answered with 405.
+    Get,
+}
+
+impl FileReadMethod {
+    fn takes(self, method: &str) -> bool {
+        match self {
+            Self::Both => matches!(method, "POST" | "GET"),
+            Self::Post => method == "POST",
+            Self::Get => method == "GET",
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::{faults::FaultRule, limits::LimitRule};
+use super::{faults::FaultRule, limits::LimitRule, operation::FileReadMethod};
 use crate::entry::ProfileId;
 
 /// The settings of a sandbox; [`Options::default`] is a plain, well-behaved one on a free port.
@@ -92,26 +92,4 @@ pub enum IdOrder {
     First,
     /// `{"name": …, "id": …}`
     Last,
-}
-
-/// The methods that read a single file: the guide prints `POST`, the spec says `GET`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-pub enum FileReadMethod {
-    /// Either.
-    #[default]
-    Both,
-    /// Only `POST`; `GET` is answered with 405.
-    Post,
-    /// Only `GET`; `POST` is answered with 405.
-    Get,
-}
-
-impl FileReadMethod {
-    pub(super) fn takes(self, method: &str) -> bool {
-        match self {
-            Self::Both => matches!(method, "POST" | "GET"),
-            Self::Post => method == "POST",
-            Self::Get => method == "GET",
-        }
-    }
 }

@@ -4,7 +4,6 @@
 //! client leaves earlier, hyper drops the handler; the call's [`Call`] then records that by itself.
 
 use std::{
-    pin::Pin,
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
@@ -12,15 +11,14 @@ use std::{
 use axum::{
     body::{Body as HttpBody, Bytes},
     extract::{ConnectInfo, Request, State},
-    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
+    http::{HeaderMap, Method},
     response::Response,
 };
-use http_body::{Body as _, Frame};
 use tokio::time::{Instant, sleep_until};
 
 use super::{
     Shared, World,
-    answer_body::AnswerBody,
+    answer_body::{AnswerBody, next_frame, response},
     body::{Body, BodyReader},
     calls::{self, Done, Key, Now},
     control,
@@ -358,10 +356,6 @@ async fn read(mut body: HttpBody, reader: &mut BodyReader, kind: Option<&FaultKi
     }
 }
 
-pub(super) async fn next_frame(body: &mut HttpBody) -> Option<Result<Frame<Bytes>, axum::Error>> {
-    std::future::poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await
-}
-
 /// Takes the rest of a body that nobody wants, for a while.
 async fn drain(mut body: HttpBody) {
     let rest = async { while let Some(Ok(_)) = next_frame(&mut body).await {} };
@@ -372,20 +366,4 @@ async fn drain(mut body: HttpBody) {
 /// Stands for an answer on a connection that is closed before it could go out.
 fn withheld() -> Response {
     Response::new(HttpBody::empty())
-}
-
-pub(super) fn plain_response(reply: &Reply) -> Response {
-    response(reply, AnswerBody::whole(reply, Arc::default()))
-}
-
-fn response(reply: &Reply, body: AnswerBody) -> Response {
-    let mut response = Response::new(HttpBody::new(body));
-    *response.status_mut() = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(reply.content_type));
-    for (name, value) in &reply.headers {
-        if let Ok(value) = HeaderValue::from_str(value) {
-            response.headers_mut().insert(*name, value);
-        }
-    }
-    response
 }

@@ -8,7 +8,10 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
-use super::{ledger::LedgerEntry, operation::Operation};
+use super::{
+    ledger::{LedgerEntry, Summary},
+    operation::Operation,
+};
 use crate::{
     clock::Timestamp,
     entry::{ImageType, ProfileId, Sha256},
@@ -118,17 +121,6 @@ pub struct ImageView {
     pub bytes: u64,
 }
 
-/// How much there is of everything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Holdings {
-    pub images: u64,
-    pub orphans: u64,
-    pub documents: u64,
-    pub files: u64,
-    pub doubled: u64,
-    pub doubled_ids: u64,
-}
-
 /// Everything that is held.
 #[derive(Debug, Default)]
 pub(super) struct Store {
@@ -179,9 +171,9 @@ impl Store {
         self.profiles.iter().flat_map(views).collect()
     }
 
-    /// Counts everything.
-    pub(super) fn holdings(&self) -> Holdings {
-        let mut holdings = Holdings::default();
+    /// Counts everything; calls are not counted here.
+    pub(super) fn holdings(&self) -> Summary {
+        let mut holdings = Summary::default();
         for profile in self.profiles.values() {
             holdings.images += count(profile.images.len());
             holdings.orphans += count(profile.images.iter().filter(|image| !image.used).count());

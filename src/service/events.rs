@@ -11,7 +11,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::inboxes::InboxShared;
 use crate::{
     config::{DropConfig, Watch},
     inbox::{
@@ -137,7 +136,7 @@ impl Mend {
 }
 
 impl Events {
-    pub(super) fn new(config: &DropConfig, shared: &Arc<InboxShared>, queue: Queue) -> Self {
+    pub(super) fn new(config: &DropConfig, on_event: Arc<dyn Fn() + Send + Sync>, queue: Queue) -> Self {
         let mut events = Self {
             watcher: None,
             busy: None,
@@ -149,8 +148,7 @@ impl Events {
             queue,
         };
         if config.watch != Watch::Poll {
-            let hint = Arc::clone(shared);
-            match Watcher::start(Arc::new(move || hint.event())) {
+            match Watcher::start(on_event) {
                 Ok(watcher) => events.watcher = Some(Arc::new(Mutex::new(watcher))),
                 Err(error) => events.known.failed = Some(error.to_string()),
             }

@@ -148,7 +148,8 @@ fn look_on(
 ) -> Result<(), QueueError> {
     let mut log_throttle = LogThrottle::default();
     let config = inbox.config().clone();
-    let mut events = Events::new(&config, shared, inbox.queue().clone());
+    let hint = Arc::clone(shared);
+    let mut events = Events::new(&config, Arc::new(move || hint.event()), inbox.queue().clone());
     let (mut number, mut news) = (0, false);
     while !stopped() {
         // Watched before it is looked at, so that nothing falls between the two.

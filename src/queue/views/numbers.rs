@@ -39,16 +39,8 @@ fn numbers(connection: &Connection) -> Result<Numbers, QueueError> {
         drops: overview::tallies(connection)?,
         pauses: control::pauses(connection)?,
         oldest_waiting: one("SELECT min(received_at) FROM batch WHERE state IN ('admitting', 'open')")?.map(Timestamp),
-        leftover_images: u64::try_from(lost_uploads(connection, EntryKind::Document)?).unwrap_or(0),
+        leftover_images: u64::try_from(overview::lost_uploads(connection, EntryKind::Document)?).unwrap_or(0),
     })
-}
-
-/// How often the answer to an upload was lost, in all.
-pub(super) fn lost_uploads(connection: &Connection, kind: EntryKind) -> Result<i64, QueueError> {
-    let sum: Option<i64> = connection
-        .prepare_cached("SELECT sum(lost) FROM upload JOIN job ON id = job_id WHERE lost > 0 AND kind = ?1")?
-        .query_row([kind.as_str()], |row| row.get(0))?;
-    Ok(sum.unwrap_or(0))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, OptionalExtension};
 use serde::Serialize;
 
-use super::{created, numbers};
+use super::created;
 use crate::{
     clock::Timestamp,
     entry::EntryKind,
@@ -48,6 +48,14 @@ pub(super) fn tallies(connection: &Connection) -> Result<Vec<Tally>, QueueError>
         });
     }
     Ok(tallies)
+}
+
+/// How often the answer to an upload was lost, in all.
+pub(super) fn lost_uploads(connection: &Connection, kind: EntryKind) -> Result<i64, QueueError> {
+    let sum: Option<i64> = connection
+        .prepare_cached("SELECT sum(lost) FROM upload JOIN job ON id = job_id WHERE lost > 0 AND kind = ?1")?
+        .query_row([kind.as_str()], |row| row.get(0))?;
+    Ok(sum.unwrap_or(0))
 }
 
 /// The whole queue in numbers.
@@ -172,8 +180,8 @@ fn overview(connection: &Connection, now: Timestamp) -> Result<Overview, QueueEr
         next_due: one("SELECT min(due_at) FROM job WHERE state = 'waiting' AND due_at IS NOT NULL")?.map(Timestamp),
         last_error,
         last_error_at,
-        possible_leftovers: numbers::lost_uploads(connection, EntryKind::Document)?,
-        possible_extra_files: numbers::lost_uploads(connection, EntryKind::File)?,
+        possible_leftovers: lost_uploads(connection, EntryKind::Document)?,
+        possible_extra_files: lost_uploads(connection, EntryKind::File)?,
         verified: created::verified(connection)?,
         troubled,
     })
