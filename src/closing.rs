@@ -31,7 +31,6 @@ use crate::{
 /// Why a batch could not be settled; it stays as it is and is tried again.
 #[derive(Debug, thiserror::Error)]
 pub enum ClosingError {
-    /// The queue refused.
     #[error(transparent)]
     Queue(#[from] QueueError),
     /// The receipt could not be written.
@@ -39,12 +38,7 @@ pub enum ClosingError {
     Receipt(#[source] io::Error),
     /// A folder cannot be opened.
     #[error("{} cannot be opened: {source}", path.display())]
-    Folder {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    Folder { path: PathBuf, source: io::Error },
     /// A file could not be moved or removed.
     #[error("a file cannot be put away: {0}")]
     Archive(#[from] ArchiveError),
@@ -63,11 +57,8 @@ fn what_first(not_now: &NotNow) -> &str {
 /// How a batch ended.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settled {
-    /// Its number.
     pub batch_id: i64,
-    /// Its manifest.
     pub manifest: String,
-    /// How.
     pub status: BatchStatus,
     /// How its entries ended.
     pub counts: Counts,

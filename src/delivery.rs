@@ -67,7 +67,6 @@ pub struct Delivery {
     pub paused: AtomicBool,
     /// The drops that a person paused.
     paused_drops: Mutex<HashSet<i64>>,
-    /// What is counted.
     pub telemetry: Arc<Telemetry>,
     /// Where the times come from that are written down.
     pub clock: Clock,

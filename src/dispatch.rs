@@ -55,9 +55,7 @@ const FULL_ACCOUNT_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Which account a drop's jobs go to, and how soon.
 pub struct Lane {
-    /// The drop's name.
     pub drop: String,
-    /// Its account.
     pub account: Arc<Account>,
     /// Higher goes first.
     pub priority: i64,

@@ -9,9 +9,7 @@
 /// [`FileIdentity::same_content`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FileIdentity {
-    /// The device's number.
     pub dev: u64,
-    /// The inode's number.
     pub ino: u64,
     /// The size in bytes.
     pub bytes: u64,
@@ -21,7 +19,6 @@ pub struct FileIdentity {
     pub ctime_ns: i64,
     /// How many names it has.
     pub links: u64,
-    /// Its owner.
     pub uid: u32,
 }
 
@@ -84,7 +81,7 @@ impl Present {
 
     /// What is to be kept of it.
     #[must_use]
-    pub fn to_keep(&self) -> String {
+    pub fn to_keep(self) -> String {
         write(&self.identity)
     }
 

@@ -66,7 +66,6 @@ impl JobState {
         }
     }
 
-    /// Reads the word.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.as_str() == word)
@@ -134,7 +133,6 @@ pub enum JobEvent {
 }
 
 impl JobEvent {
-    /// Every event.
     pub const ALL: [Self; 10] = [
         Self::Claimed,
         Self::Created,
@@ -176,7 +174,6 @@ pub enum WaitReason {
 }
 
 impl WaitReason {
-    /// Every cause.
     pub const ALL: [Self; 5] = [Self::Retry, Self::Quota, Self::File, Self::ReadBack, Self::Twin];
 
     /// The word in the queue and in reports.
@@ -191,7 +188,6 @@ impl WaitReason {
         }
     }
 
-    /// Reads the word.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|waits| waits.as_str() == word)
@@ -211,7 +207,6 @@ pub enum Creation {
 }
 
 impl Creation {
-    /// Every value.
     pub const ALL: [Self; 3] = [Self::None, Self::Intended, Self::Unknown];
 
     /// The word in the queue.
@@ -224,7 +219,6 @@ impl Creation {
         }
     }
 
-    /// Reads the word.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|creation| creation.as_str() == word)
@@ -259,9 +253,7 @@ pub struct Upload {
 /// What a manifest declares of a file, so that no other content may take its place.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Declared {
-    /// Its size.
     pub bytes: bool,
-    /// Its digest.
     pub sha256: bool,
 }
 
@@ -291,13 +283,11 @@ pub struct FileLocation {
 /// A job as a worker holds it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Job {
-    /// Its number.
     pub id: i64,
     /// The batch it belongs to.
     pub batch_id: i64,
     /// The drop it came from.
     pub drop_id: i64,
-    /// Document or file.
     pub kind: EntryKind,
     /// The profile it goes to.
     pub profile_id: ProfileId,

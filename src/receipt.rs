@@ -234,17 +234,13 @@ struct Image {
 pub struct EntryResult {
     /// Its place in the manifest.
     pub index: u64,
-    /// Document or file.
     pub kind: EntryKind,
-    /// The sender's key.
     pub reference: Option<String>,
-    /// The profile.
     pub profile_id: Option<String>,
     /// How its job ended, if it had one.
     pub state: Option<JobState>,
     /// What was created, or exists.
     pub remote_id: Option<String>,
-    /// Why not.
     pub problems: Vec<Problem>,
     /// Its images, or its file.
     pub uploads: Vec<Upload>,

@@ -76,7 +76,6 @@ pub enum ServiceError {
     /// The client of the API could not be made.
     #[error(transparent)]
     Client(#[from] api::ClientError),
-    /// The queue refused.
     #[error(transparent)]
     Queue(#[from] QueueError),
     /// A thread could not be started, or a pattern is none.
@@ -93,7 +92,6 @@ pub struct Service {
     pub queue: Queue,
     /// What wakes them.
     pub signals: Arc<Signals>,
-    /// What stops them.
     pub stop: CancellationToken,
     accounts: Vec<Arc<Account>>,
     telemetry: Arc<Telemetry>,

@@ -44,7 +44,6 @@ pub struct QueueStatus {
     pub queue: Overview,
     /// The first of the manifests that are not taken in.
     pub waiting_manifests: Vec<ArrivalRow>,
-    /// The moment.
     #[serde(skip)]
     pub at: Timestamp,
 }
@@ -52,7 +51,6 @@ pub struct QueueStatus {
 /// A process that works on a queue.
 #[derive(Debug, Serialize)]
 pub struct Daemon {
-    /// Its number.
     pub pid: Option<u32>,
     /// Its command, for example `run`.
     pub command: String,
@@ -61,10 +59,6 @@ pub struct Daemon {
 }
 
 /// `None` where there is no queue yet. Blocks.
-///
-/// # Errors
-///
-/// Those of the database.
 pub fn read(database: &Path, now: Timestamp) -> Result<Option<QueueStatus>, QueueError> {
     let reader = match Reader::open(database) {
         Err(QueueError::Absent { .. }) => return Ok(None),

@@ -110,7 +110,6 @@ pub struct Telemetry {
 /// What the stages know at the moment of asking.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Now {
-    /// The wall clock.
     pub at: Timestamp,
     /// The longest of the drops' last looks.
     pub scan: Duration,

@@ -53,16 +53,13 @@ pub struct Trial {
 pub enum Verdict {
     /// It never works.
     Refuse {
-        /// In short.
         reason: String,
         /// In full, for the receipt.
         problem: Problem,
     },
     /// Later.
     Wait {
-        /// What for.
         waits: WaitReason,
-        /// How long.
         delay: Duration,
         /// Why, for a person.
         reason: String,
@@ -77,10 +74,7 @@ pub enum Verdict {
         reason: String,
     },
     /// A person must decide.
-    Hold {
-        /// Why.
-        reason: String,
-    },
+    Hold { reason: String },
 }
 
 impl Verdict {

@@ -309,12 +309,6 @@ impl Account {
         self.slots.limit()
     }
 
-    /// How many calls are in flight now, of all accounts that share its slots.
-    #[must_use]
-    pub fn in_flight(&self) -> usize {
-        self.slots.in_flight()
-    }
-
     /// Time since a call last worked.
     #[must_use]
     pub fn without_success_for(&self) -> Duration {

@@ -102,9 +102,8 @@ impl Slots {
         self.state().limit.limit()
     }
 
-    /// How many calls are in flight.
-    #[must_use]
-    pub fn in_flight(&self) -> usize {
+    #[cfg(test)]
+    fn in_flight(&self) -> usize {
         self.state().in_flight
     }
 

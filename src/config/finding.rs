@@ -63,20 +63,13 @@ pub enum ConfigError {
     /// The file cannot be read.
     #[error("the configuration {} cannot be read", path.display())]
     Unreadable {
-        /// The file.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },
     /// The file is no configuration: it is too large, or not UTF-8.
     #[error("{} is no configuration: {reason}", path.display())]
-    Unusable {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        reason: &'static str,
-    },
+    Unusable { path: PathBuf, reason: &'static str },
     /// The configuration says something that is not understood or cannot work.
     #[error("{}", Listed { path, findings })]
     Invalid {
@@ -88,9 +81,7 @@ pub enum ConfigError {
     /// The key's file cannot be read.
     #[error("the key file {} cannot be read (it must be readable for the user that runs this)", path.display())]
     KeyUnreadable {
-        /// The file.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },
@@ -99,7 +90,6 @@ pub enum ConfigError {
     KeyUnusable {
         /// The file or variable.
         origin: String,
-        /// Why.
         reason: &'static str,
     },
     /// No key is configured.

@@ -18,14 +18,16 @@ mod windows;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+#[cfg(test)]
+pub(crate) use self::load::from_text;
 pub use self::{
     address::Address,
     drop::{DropConfig, Watch},
-    finding::{ConfigError, Finding, Origin},
+    finding::ConfigError,
     globs::Globs,
-    key::{ApiKey, KeyOrigin, api_key},
-    load::{DEFAULT_PATH, environment, from_text, load},
-    units::{duration_text, parse_duration, parse_size, size_text},
+    key::api_key,
+    load::{environment, load},
+    units::{duration_text, parse_duration, size_text},
     windows::Window,
 };
 

@@ -25,7 +25,7 @@ fn the_units_provide_the_folders_and_the_key_of_the_defaults() {
         assert!(
             database.starts_with("/var/lib/passfort-ingest") && unit.contains("\nStateDirectory=passfort-ingest\n")
         );
-        assert!(super::DEFAULT_PATH.starts_with("/etc/passfort-ingest/"));
+        assert!(super::load::DEFAULT_PATH.starts_with("/etc/passfort-ingest/"));
         assert!(unit.contains("\nConfigurationDirectory=passfort-ingest\n"));
         assert!(unit.contains(&format!("\nLoadCredential={}:/etc/passfort-ingest/api-key\n", super::key::CREDENTIAL)));
     }

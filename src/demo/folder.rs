@@ -41,10 +41,6 @@ pub fn faults() -> [String; 2] {
 }
 
 /// Writes the images, and after them the manifests that name them.
-///
-/// # Errors
-///
-/// Those of the file system.
 pub fn write(drop: &Path) -> io::Result<()> {
     for (path, content) in FILES {
         let path = drop.join(path);

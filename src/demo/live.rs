@@ -54,7 +54,6 @@ pub const UNSETTLED: &str = "not settled";
 /// What went wrong with a call, and how it was settled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mishap {
-    /// The job's reference.
     pub reference: String,
     /// What went wrong: a fragment.
     pub what: String,

@@ -38,18 +38,10 @@ impl Access {
 pub enum GroupError {
     /// Nobody knows it.
     #[error("there is no group {name:?}: make it, or correct `receipt_group`")]
-    Unknown {
-        /// Its name.
-        name: String,
-    },
+    Unknown { name: String },
     /// The system could not say.
     #[error("the group {name:?} cannot be looked up: {source}")]
-    Failed {
-        /// Its name.
-        name: String,
-        /// Why.
-        source: io::Error,
-    },
+    Failed { name: String, source: io::Error },
 }
 
 /// The number of the group with this name.

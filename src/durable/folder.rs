@@ -139,11 +139,12 @@ impl Folder {
         }
     }
 
-    /// Writes the file `name`; see [`publish`](super::publish).
+    /// Writes the file `name` under a temporary name, syncs and renames it, and returns its path.
     ///
     /// # Errors
     ///
-    /// As [`publish`](super::publish).
+    /// `AlreadyExists` where the name is taken; that file stays as it is. Any other failure names operation and path, and
+    /// leaves no temporary file behind.
     pub fn publish(
         &self,
         name: &str,
@@ -159,26 +160,6 @@ impl Folder {
         killpoint::after("publish", "rename");
         self.sync()?;
         killpoint::after("publish", "sync");
-        Ok(path)
-    }
-
-    /// Writes the file `name` or its next free number; see [`publish_numbered`](super::publish_numbered).
-    ///
-    /// # Errors
-    ///
-    /// As [`publish_numbered`](super::publish_numbered).
-    pub fn publish_numbered(
-        &self,
-        name: &str,
-        access: Access,
-        write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-    ) -> io::Result<PathBuf> {
-        let draft = self.draft(name, access, write)?;
-        let path = self
-            .take(name, |free| rename_without_replacing(self.as_fd(), &draft.name, self.as_fd(), free))
-            .map_err(because("publish", &self.path.join(name)))?;
-        draft.keep();
-        self.sync()?;
         Ok(path)
     }
 

@@ -11,49 +11,14 @@ mod access;
 mod folder;
 mod names;
 
-use std::{
-    fmt,
-    io::{self, Write},
-    path::{Path, PathBuf},
-};
+use std::{fmt, io, path::Path};
 
 pub(crate) use self::folder::rename_without_replacing;
 pub use self::{
-    access::{Access, GroupError, group_of, may_give_to},
+    access::{Access, group_of, may_give_to},
     folder::Folder,
-    names::{MAX_NAME_BYTES, fit, numbered},
+    names::{fit, numbered},
 };
-
-/// Writes the file `name` into `dir`, which is made where it is missing, and returns its path.
-///
-/// `mode` holds the permission bits, of which the process's umask takes its share.
-///
-/// # Errors
-///
-/// `AlreadyExists` where the name is taken; what is there stays as it is. Any other failure says operation and path, and
-/// leaves no temporary file behind.
-pub fn publish(
-    dir: &Path,
-    name: &str,
-    mode: u32,
-    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-) -> io::Result<PathBuf> {
-    Folder::create(dir)?.publish(name, Access::of_mode(mode), write)
-}
-
-/// Like [`publish`], but under the next free number where the name is taken; see [`numbered`].
-///
-/// # Errors
-///
-/// As [`publish`], except that a taken name is no error.
-pub fn publish_numbered(
-    dir: &Path,
-    name: &str,
-    mode: u32,
-    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-) -> io::Result<PathBuf> {
-    Folder::create(dir)?.publish_numbered(name, Access::of_mode(mode), write)
-}
 
 /// Brings the names in `dir` to disk.
 ///
@@ -85,13 +50,32 @@ impl fmt::Display for Printable<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::{io::Write, os::fd::AsFd as _, path::PathBuf};
+
+    use super::{names::MAX_NAME_BYTES, *};
 
     fn names(dir: &Path) -> Vec<String> {
         let mut names: Vec<_> =
             std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
+    }
+
+    fn publish(
+        dir: &Path,
+        name: &str,
+        mode: u32,
+        write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> io::Result<PathBuf> {
+        Folder::create(dir)?.publish(name, Access::of_mode(mode), write)
+    }
+
+    /// Gives a file this name, or the next free number of it, as archiving does.
+    fn take_number(dir: &Path, name: &str, content: &str) {
+        let folder = Folder::open(dir).unwrap();
+        std::fs::write(dir.join("draft"), content).unwrap();
+        let rename = |free: &str| rename_without_replacing(folder.as_fd(), "draft", folder.as_fd(), free);
+        folder.take(name, rename).unwrap();
     }
 
     #[test]
@@ -132,7 +116,7 @@ mod tests {
     fn a_number_is_added_before_the_last_extension() {
         let place = tempfile::tempdir().unwrap();
         for round in 0..40 {
-            publish_numbered(place.path(), "r.json", 0o640, |to| write!(to, "{round}")).unwrap();
+            take_number(place.path(), "r.json", &round.to_string());
         }
         let names = names(place.path());
         assert_eq!(names.len(), 40);
@@ -151,7 +135,7 @@ mod tests {
         let name = format!("{}.json", "é".repeat(125));
         assert_eq!(name.len(), MAX_NAME_BYTES);
         publish(place.path(), &name, 0o640, |_| Ok(())).unwrap();
-        publish_numbered(place.path(), &name, 0o640, |_| Ok(())).unwrap();
+        take_number(place.path(), &name, "");
         assert_eq!(names(place.path()).len(), 2);
     }
 

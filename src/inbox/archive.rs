@@ -292,7 +292,6 @@ impl Archive<'_> {
 struct Source {
     folder: OwnedFd,
     name: String,
-    /// For messages.
     path: PathBuf,
     stat: Stat,
     identity: FileIdentity,

@@ -28,9 +28,7 @@ const KEPT: usize = 4096;
 /// What was taken in.
 #[derive(Debug, Clone)]
 pub struct Admitted {
-    /// The batch.
     pub batch_id: i64,
-    /// Its entries.
     pub entries: u64,
     /// How many of them are invalid.
     pub invalid: u64,
@@ -47,7 +45,6 @@ pub enum AdmitError {
     /// It, or a file that it names, is not complete yet or could not be read for a reason that may pass.
     #[error("{}", .0.problem().reason)]
     Later(Held),
-    /// The queue refused.
     #[error(transparent)]
     Queue(#[from] QueueError),
     /// The process is about to end.

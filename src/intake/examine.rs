@@ -69,7 +69,6 @@ pub struct Opened {
     file: File,
     /// What it was when it was opened.
     pub identity: FileIdentity,
-    /// Its digest.
     pub sha256: Sha256,
     format: Format,
 }

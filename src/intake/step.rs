@@ -64,7 +64,6 @@ pub(super) struct Settings {
     pub(super) has_marker: bool,
 }
 
-/// What was found.
 #[derive(Debug)]
 pub(super) enum Observed {
     /// The marker, by this name, is not there.

@@ -113,7 +113,6 @@ impl DropScanner {
         })
     }
 
-    /// Its configuration.
     #[must_use]
     pub const fn config(&self) -> &DropConfig {
         &self.config

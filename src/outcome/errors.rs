@@ -18,7 +18,6 @@ const LONGEST_WORD: usize = 100;
 pub(super) enum Parsed {
     /// What was asked for.
     Reply(Reply),
-    /// An error.
     Error(ApiError),
     /// An error that does not refuse, beside an id: something may have been created all the same.
     Doubtful(ApiError),

@@ -200,11 +200,6 @@ impl Pacer {
         self.take(operation, -1.0, -(bytes as f64), now);
     }
 
-    /// How much of the wait that the API asked for is left for this kind of call.
-    pub fn retry_after(&mut self, operation: Operation, now: Duration) -> Duration {
-        self.quotas.of(operation).retry_after(now)
-    }
-
     /// Whether a reserved call may still go out once its wait is over. Not where a call was refused meanwhile: the calls
     /// that waited and those reserved since would go out at the same moments.
     pub fn is_valid(&mut self, operation: Operation, ticket: Ticket, now: Duration) -> bool {
@@ -377,7 +372,7 @@ mod tests {
         let mut now = SECOND;
         for expected in [50, 100, 200, 400] {
             refuse(&mut pacer, Some(Duration::ZERO), now);
-            assert_eq!(pacer.retry_after(Operation::CreateDocument, now), Duration::from_millis(expected));
+            assert_eq!(pacer.quotas.of(Operation::CreateDocument).retry_after(now), Duration::from_millis(expected));
             now += Duration::from_millis(expected + 1);
         }
     }

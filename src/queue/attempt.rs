@@ -59,7 +59,7 @@ pub enum End {
     },
     /// The API refused it, or its tries are used up.
     Refused {
-        /// In short.
+        /// Why.
         reason: String,
         /// In full, for the receipt.
         problems: Vec<Problem>,

@@ -89,7 +89,7 @@ pub struct Plan {
     pub drop: String,
     /// The manifest's path, relative to the policy's root.
     pub manifest: String,
-    /// Its digest.
+    /// The manifest's digest.
     pub manifest_sha256: Sha256,
     /// The identity of its file, as text: see [`crate::file_identity`].
     pub manifest_file: String,

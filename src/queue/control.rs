@@ -43,7 +43,6 @@ impl Cause {
         }
     }
 
-    /// Reads the word.
     #[must_use]
     pub(crate) fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|cause| cause.as_str() == word)

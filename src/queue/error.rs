@@ -66,9 +66,9 @@ pub enum QueueError {
     Io {
         /// What was tried.
         action: &'static str,
-        /// On what.
+        /// The file.
         path: PathBuf,
-        /// Why it failed.
+        /// The system's error.
         source: io::Error,
     },
     /// The writer's thread could not be started.

@@ -75,7 +75,7 @@ pub enum Owner {
     Created {
         /// The job.
         job_id: i64,
-        /// What it created.
+        /// Under this ID.
         remote_id: String,
         /// Whether it asked for the same.
         same: bool,

@@ -131,7 +131,7 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// Those of the database.
+    /// Where the database refuses.
     pub fn prepare_bulk_load(&self) -> Result<(), QueueError> {
         // SQLite walks a journal of statements that is in memory once for each statement, so that a large transaction
         // would take quadratic time.

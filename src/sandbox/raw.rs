@@ -11,7 +11,6 @@ use super::{fault_kind::FaultKind, reply::Reply};
 /// Bytes in the place of an answer.
 #[derive(Debug)]
 pub(super) struct Raw {
-    /// What goes out.
     pub bytes: Vec<u8>,
     /// Whether the connection serves more calls after it.
     pub keeps: bool,

@@ -31,7 +31,6 @@ pub enum What {
 /// One finding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// What it is.
     pub finding: What,
     /// The job that it is about, where there is one.
     pub job: Option<i64>,
@@ -39,7 +38,6 @@ pub struct Finding {
     pub reference: Option<String>,
     /// The document or image.
     pub id: Option<String>,
-    /// In words.
     pub detail: String,
 }
 

@@ -76,7 +76,6 @@ pub struct Asking {
 /// What became of one profile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checked {
-    /// The profile.
     pub profile: String,
     /// In numbers.
     pub sum: Sum,

@@ -23,7 +23,6 @@ pub(super) struct Subject {
     pub(super) index: Option<u64>,
     /// The line on which it begins, from 1.
     pub(super) line: Option<u64>,
-    /// The sender's key.
     pub(super) reference: Option<String>,
 }
 

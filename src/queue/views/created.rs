@@ -18,7 +18,6 @@ use crate::{
 pub struct Ours {
     pub job: i64,
     pub drop: String,
-    /// The sender's key.
     pub reference: Option<String>,
     pub kind: EntryKind,
     pub state: JobState,

@@ -29,9 +29,7 @@ pub struct Crossing {
     pub index: i64,
     /// The job, where the entry became one.
     pub job: Option<i64>,
-    /// `document` or `file`.
     pub kind: String,
-    /// The sender's key.
     pub reference: Option<String>,
     pub profile_id: Option<String>,
     pub category: Option<String>,

@@ -20,10 +20,8 @@ pub struct JobRow {
     pub manifest: String,
     /// Its place in the manifest.
     pub index: i64,
-    /// `document` or `file`.
     pub kind: String,
     pub profile_id: String,
-    /// The sender's key.
     pub reference: Option<String>,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub category: String,

@@ -49,7 +49,6 @@ pub struct InvalidRow {
     pub manifest: String,
     /// Its place in the manifest.
     pub index: i64,
-    /// `document` or `file`.
     pub kind: String,
     /// The profile, where that was readable.
     pub profile_id: Option<String>,
