@@ -25,7 +25,8 @@ use std::time::Duration;
 use self::quota::{Fit, Quota};
 pub use self::{
     bucket::TokenBucket,
-    quota::{LimitReport, SHORTEST_WAIT, Ticket},
+    quota::{SHORTEST_WAIT, Ticket},
+    reported::LimitReport,
 };
 use crate::operation::Operation;
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{
     measured::Measured,
-    reported::{Observation, Reported},
+    reported::{LimitReport, Observation, Reported},
 };
 
 /// The least wait after a refusal: some answers ask for zero and refuse the next call all the same.
@@ -24,15 +24,6 @@ const FIRST_ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// After this many calls without a refusal, reports that were wrong before are believed again.
 const CALLS_TO_BELIEVE_AGAIN: u64 = 10_000;
-
-/// What an answer's headers report about the limit.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct LimitReport {
-    /// Calls that fit now.
-    pub remaining: Option<u64>,
-    /// Time until the bucket is full.
-    pub reset: Option<Duration>,
-}
 
 /// When the next call fits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

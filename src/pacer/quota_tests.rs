@@ -1,8 +1,8 @@
 //! Every state of [`Knowledge`] against every event, without a runtime or a server.
 
 use super::{
-    quota::{Knowledge, LimitReport, Refusal},
-    reported::Observation,
+    quota::{Knowledge, Refusal},
+    reported::{LimitReport, Observation},
 };
 use std::time::Duration;
 

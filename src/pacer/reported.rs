@@ -8,13 +8,22 @@
 
 use std::time::Duration;
 
-use super::{LimitReport, measured::Measured, refill::Refill};
+use super::{measured::Measured, refill::Refill};
 
 /// Reports that led to this many recent refusals are not followed any longer: whatever the numbers mean, it is not GCRA.
 const MAX_BROKEN_PROMISES: f64 = 4.0;
 
 /// How many calls have to pass to outweigh one refusal.
 const CALLS_PER_REFUSAL: f64 = 333.0;
+
+/// What an answer's headers report about the limit.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct LimitReport {
+    /// Calls that fit now.
+    pub remaining: Option<u64>,
+    /// Time until the bucket is full.
+    pub reset: Option<Duration>,
+}
 
 /// The reported state of one limit.
 #[derive(Debug, Clone)]
