@@ -67,29 +67,3 @@ impl AsyncReader {
         asked.await.unwrap_or(Err(QueueError::Closed))
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use std::{fs, path::PathBuf};
-
-    #[test]
-    fn nobody_outside_of_the_queue_names_the_database_library() {
-        let src = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src");
-        let (mut folders, mut read) = (vec![src.clone()], 0);
-        while let Some(folder) = folders.pop() {
-            for entry in fs::read_dir(folder).unwrap() {
-                let path = entry.unwrap().path();
-                if path.is_dir() {
-                    if path != src.join("queue") {
-                        folders.push(path);
-                    }
-                } else if path.extension().is_some_and(|extension| extension == "rs") {
-                    read += 1;
-                    let text = fs::read_to_string(&path).unwrap();
-                    assert!(!text.contains("rusqlite"), "{} names rusqlite", path.display());
-                }
-            }
-        }
-        assert!(read > 100, "only {read} files were read");
-    }
-}

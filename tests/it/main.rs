@@ -1,7 +1,8 @@
 //! Black-box tests: the real program, real files, and real sockets, against the stand-in for the API.
 //!
 //! They assert what a user would notice, as the interface promises it: receipts, where files end up, exit codes, and
-//! what the API was sent. They know nothing of how the program works inside; its unit tests do.
+//! what the API was sent. They know nothing of how the program works inside; its unit tests do. Only `layers` reads the
+//! sources, and checks them against the tables in ARCHITECTURE.md.
 //!
 //! Each test has its own folders, database, stand-in, and processes, so that they run side by side. Nothing waits for
 //! a fixed time: a condition is polled, and a deadline fails the test.
@@ -19,6 +20,8 @@ mod crash;
 mod drops;
 #[cfg(test)]
 mod faults;
+#[cfg(test)]
+mod layers;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
