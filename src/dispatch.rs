@@ -25,8 +25,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::window::is_open;
 use self::{
-    pauses::Change,
-    probe::{Answer, Probe, Step},
+    pauses::AccountChange,
+    probe::{Probe, ProbeAnswer, ProbeStep},
     shares::{LaneState, Shares},
 };
 use crate::{
@@ -322,11 +322,11 @@ impl Dispatcher {
         self.paused_drops = drops.filter(|drop| pauses::by_operator(pauses, &format!("drop:{drop}"))).collect();
         for account in &self.accounts {
             match pauses::change(pauses, &account.scope, account.paused()) {
-                Change::Stop(cause) => {
+                AccountChange::Stop(cause) => {
                     account.stop(cause);
                 }
-                Change::Start => account.start(),
-                Change::Nothing => {}
+                AccountChange::Start => account.start(),
+                AccountChange::Nothing => {}
             }
         }
     }
@@ -362,17 +362,17 @@ impl Dispatcher {
             (*probe, *asked) = begin();
         }
         let answer = match asked.as_mut().map(oneshot::Receiver::try_recv) {
-            None | Some(Err(oneshot::error::TryRecvError::Empty)) => Answer::Pending,
-            Some(Ok(true)) => Answer::Works,
-            Some(Ok(false) | Err(oneshot::error::TryRecvError::Closed)) => Answer::Fails,
+            None | Some(Err(oneshot::error::TryRecvError::Empty)) => ProbeAnswer::Pending,
+            Some(Ok(true)) => ProbeAnswer::Works,
+            Some(Ok(false) | Err(oneshot::error::TryRecvError::Closed)) => ProbeAnswer::Fails,
         };
         match probe.next(answer, now) {
-            Step::WaitUntil(at) => {
+            ProbeStep::WaitUntil(at) => {
                 *asked = None;
                 Ok(at)
             }
-            Step::WaitForAnswer => Ok(now + POLL_INTERVAL),
-            Step::Ask => {
+            ProbeStep::WaitForAnswer => Ok(now + POLL_INTERVAL),
+            ProbeStep::Ask => {
                 // In a task: an API that is silent for long holds up neither other accounts nor the stop.
                 let (account, signals) = (Arc::clone(account), Arc::clone(&self.signals));
                 let (telemetry, clock) = (Arc::clone(&self.delivery.telemetry), self.clock.clone());
@@ -385,7 +385,7 @@ impl Dispatcher {
                 });
                 Ok(now + POLL_INTERVAL)
             }
-            Step::Resume => {
+            ProbeStep::Resume => {
                 tracing::info!(account = account.scope, cause = cause.as_str(), "sending goes on");
                 self.queue.resume_account(account.scope.clone(), cause).await?;
                 account.start();

@@ -14,7 +14,7 @@ use crate::{
     job::{JobState, WaitReason},
     queue::{
         Queue, QueueError, Reader, WhenStuck,
-        control::{Answer, Cause, JobCommand, Pause, Release},
+        control::{Cause, CommandOutcome, JobCommand, Pause, Release},
         views::Filter,
         wake,
     },
@@ -240,7 +240,7 @@ fn selected(reader: &Reader, filter: &Filter, wish: &JobCommand) -> Result<Vec<i
     Ok(ids)
 }
 
-fn tell(answers: &[Answer], output: &mut Output<'_>) -> anyhow::Result<()> {
+fn tell(answers: &[CommandOutcome], output: &mut Output<'_>) -> anyhow::Result<()> {
     for answer in answers {
         writeln!(output.out, "job {} {}", answer.job, escape(&answer.message))?;
     }

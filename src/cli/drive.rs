@@ -177,7 +177,7 @@ fn give_up(reader: &Reader, drops: &[&str]) -> anyhow::Result<Exit> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::queue::Fault;
+    use crate::queue::DatabaseFault;
 
     const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
 
@@ -257,7 +257,7 @@ mod tests {
 
     #[test]
     fn errors_of_the_disk_are_waited_for_and_others_are_not() {
-        let full = || QueueError::Database { message: "disk full".into(), fault: Fault::Disk };
+        let full = || QueueError::Database { message: "disk full".into(), fault: DatabaseFault::Disk };
         assert_eq!(usable(Ok(1), None).unwrap(), Ok(1));
         assert_eq!(usable(Ok(1), Some("disk full".into())).unwrap(), Err("disk full".into()));
         assert!(usable(Err::<(), _>(full()), None).unwrap().is_err());

@@ -24,7 +24,7 @@ use crate::{
     queue::{
         Queue, Reader,
         batch::EndedBatch,
-        files::{Checked, MovedFile, NamedFile},
+        files::{Fingerprint, MovedFile, NamedFile},
     },
     receipt::BatchStatus,
     relative_path::{self, join, path_key},
@@ -232,7 +232,7 @@ pub(super) enum Still {
 /// Where its identity is that of the check, the last change to it lay well before, and it is not read again: nobody but
 /// the kernel sets a time of change. A file that is written to through a mapping that was made before may escape this;
 /// it is its sender's own, and what was sent was compared byte for byte while it was sent.
-pub(super) fn as_checked(root: &Root, path: &str, checked: &Checked, seed: u64) -> Result<Still, ClosingError> {
+pub(super) fn as_checked(root: &Root, path: &str, checked: &Fingerprint, seed: u64) -> Result<Still, ClosingError> {
     let mut opened = match root.open_file(path) {
         Ok(opened) if opened.identity.bytes == checked.bytes => opened,
         Ok(_) | Err(Refusal::Unsafe(_)) => return Ok(Still::Other),

@@ -26,7 +26,7 @@ use crate::{
     },
     job::FileLocation,
     killpoint,
-    queue::{Queue, QueueError, Reader, files::Checked, purge::Purgeable},
+    queue::{Queue, QueueError, Reader, files::Fingerprint, purge::Purgeable},
     receipt::BatchStatus,
     relative_path::{self, path_key},
 };
@@ -99,7 +99,7 @@ fn one(queue: &Queue, reader: &Reader, batch: &Purgeable) -> Result<Option<u64>,
             let key = path_key(Path::new(&batch.image_root), &batch.image_folder, &file.path);
             if is_in_done(place) && !reader.is_unpurged_elsewhere(batch.id, key, place)? {
                 // Read it, whatever its times say.
-                let checked = Checked { seen: None, ..checked.clone() };
+                let checked = Fingerprint { seen: None, ..checked.clone() };
                 removed += u64::from(remove(place, &batch.done_dir, |root| {
                     Ok(match as_checked(root, &place.path, &checked, queue.seed())? {
                         Still::There(identity) => Some(identity),

@@ -24,7 +24,7 @@ use crate::{
     outcome::{Outcome, Reply, outcome},
     queue::{
         QueueError,
-        in_doubt::{Entry, Slot},
+        in_doubt::{InDoubtEntry, Slot},
     },
 };
 
@@ -132,7 +132,8 @@ impl Delivery {
         if self.is_stopped(job) {
             return Ok(Uploaded::Stopped);
         }
-        let in_doubt = self.in_doubt.slot(Entry { job_id: job.id, position: upload.position, lost: upload.lost });
+        let in_doubt =
+            self.in_doubt.slot(InDoubtEntry { job_id: job.id, position: upload.position, lost: upload.lost });
         let sending = match self.files.open(job, upload).await {
             Ok(sending) => Sending { before_last: Some(Box::new(in_doubt.mark_sent())), ..sending },
             Err(refusal) => {

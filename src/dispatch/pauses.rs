@@ -10,7 +10,7 @@ pub(super) fn by_operator(pauses: &[Pause], scope: &str) -> bool {
 /// How an account must change to agree with the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
-pub(super) enum Change {
+pub(super) enum AccountChange {
     /// An earlier process stopped it.
     Stop(Cause),
     /// A person resumed it.
@@ -19,12 +19,12 @@ pub(super) enum Change {
 }
 
 /// What the pauses mean for an account that is `stopped`, or not.
-pub(super) fn change(pauses: &[Pause], scope: &str, stopped: Option<Cause>) -> Change {
+pub(super) fn change(pauses: &[Pause], scope: &str, stopped: Option<Cause>) -> AccountChange {
     let kept = pauses.iter().find(|pause| pause.scope == scope && pause.cause != Cause::Operator);
     match (kept, stopped) {
-        (Some(pause), None) => Change::Stop(pause.cause),
-        (None, Some(_)) => Change::Start,
-        (Some(_), Some(_)) | (None, None) => Change::Nothing,
+        (Some(pause), None) => AccountChange::Stop(pause.cause),
+        (None, Some(_)) => AccountChange::Start,
+        (Some(_), Some(_)) | (None, None) => AccountChange::Nothing,
     }
 }
 
@@ -50,12 +50,12 @@ mod tests {
         let (stopped, free) = (Some(Cause::Outage), None);
         let kept = [pause("account:a", Cause::KeyRefused), pause("account:b", Cause::Operator)];
         for (scope, before, expected) in [
-            ("account:a", free, Change::Stop(Cause::KeyRefused)),
-            ("account:a", stopped, Change::Nothing),
-            ("account:b", free, Change::Nothing),
-            ("account:b", stopped, Change::Start),
-            ("account:c", free, Change::Nothing),
-            ("account:c", stopped, Change::Start),
+            ("account:a", free, AccountChange::Stop(Cause::KeyRefused)),
+            ("account:a", stopped, AccountChange::Nothing),
+            ("account:b", free, AccountChange::Nothing),
+            ("account:b", stopped, AccountChange::Start),
+            ("account:c", free, AccountChange::Nothing),
+            ("account:c", stopped, AccountChange::Start),
         ] {
             assert_eq!(change(&kept, scope, before), expected, "{scope}, {before:?}");
         }

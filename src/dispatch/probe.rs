@@ -15,7 +15,7 @@ const QUOTA_REST: Duration = Duration::from_secs(600);
 
 /// What is known of the call that asks the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(super) enum ProbeAnswer {
     Pending,
     Works,
     Fails,
@@ -24,7 +24,7 @@ pub(super) enum Answer {
 /// What comes next for a stopped account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
-pub(super) enum Step {
+pub(super) enum ProbeStep {
     /// Nothing before this moment.
     WaitUntil(Instant),
     /// Make a call that creates nothing, and report its answer to the next call of [`Probe::next`].
@@ -63,13 +63,13 @@ impl Probe {
         self.cause
     }
 
-    /// What to do now; `answer` is that of the call which the last [`Step::Ask`] began.
-    pub(super) fn next(&mut self, answer: Answer, now: Instant) -> Step {
+    /// What to do now; `answer` is that of the call which the last [`ProbeStep::Ask`] began.
+    pub(super) fn next(&mut self, answer: ProbeAnswer, now: Instant) -> ProbeStep {
         if self.asking {
             match answer {
-                Answer::Pending => return Step::WaitForAnswer,
-                Answer::Works => return Step::Resume,
-                Answer::Fails => {
+                ProbeAnswer::Pending => return ProbeStep::WaitForAnswer,
+                ProbeAnswer::Works => return ProbeStep::Resume,
+                ProbeAnswer::Fails => {
                     self.asking = false;
                     self.wait = (self.wait * 2).min(self.longest);
                     self.at = now + self.wait;
@@ -77,13 +77,13 @@ impl Probe {
             }
         }
         if now < self.at {
-            return Step::WaitUntil(self.at);
+            return ProbeStep::WaitUntil(self.at);
         }
         if self.cause == Cause::QuotaSpent {
-            return Step::Resume;
+            return ProbeStep::Resume;
         }
         self.asking = true;
-        Step::Ask
+        ProbeStep::Ask
     }
 }
 
@@ -109,12 +109,15 @@ mod tests {
         ] {
             let mut probe = Probe::new(cause, seconds(rest), seconds(stopped_for), now);
             let what = format!("{cause:?}, rest {rest} s, stopped for {stopped_for} s");
-            let step = probe.next(Answer::Pending, now);
-            assert_eq!(step, Step::WaitUntil(now + seconds(expected)), "{what}");
-            let due = probe.next(Answer::Pending, now + seconds(expected));
-            assert_eq!(due, if cause == Cause::QuotaSpent { Step::Resume } else { Step::Ask }, "{what}");
+            let step = probe.next(ProbeAnswer::Pending, now);
+            assert_eq!(step, ProbeStep::WaitUntil(now + seconds(expected)), "{what}");
+            let due = probe.next(ProbeAnswer::Pending, now + seconds(expected));
+            assert_eq!(due, if cause == Cause::QuotaSpent { ProbeStep::Resume } else { ProbeStep::Ask }, "{what}");
         }
-        assert_eq!(Probe::new(Cause::Outage, seconds(0), seconds(86_400), now).next(Answer::Pending, now), Step::Ask);
+        assert_eq!(
+            Probe::new(Cause::Outage, seconds(0), seconds(86_400), now).next(ProbeAnswer::Pending, now),
+            ProbeStep::Ask
+        );
     }
 
     #[test]
@@ -123,22 +126,26 @@ mod tests {
         let mut probe = Probe::new(Cause::Outage, Duration::ZERO, Duration::ZERO, now);
         now += seconds(2);
         for wait in [4, 8, 16, 32, 60, 60] {
-            assert_eq!(probe.next(Answer::Pending, now), Step::Ask);
-            assert_eq!(probe.next(Answer::Pending, now + seconds(1)), Step::WaitForAnswer);
+            assert_eq!(probe.next(ProbeAnswer::Pending, now), ProbeStep::Ask);
+            assert_eq!(probe.next(ProbeAnswer::Pending, now + seconds(1)), ProbeStep::WaitForAnswer);
             now += seconds(10);
-            assert_eq!(probe.next(Answer::Fails, now), Step::WaitUntil(now + seconds(wait)));
-            assert_eq!(probe.next(Answer::Pending, now), Step::WaitUntil(now + seconds(wait)), "one failure is one");
+            assert_eq!(probe.next(ProbeAnswer::Fails, now), ProbeStep::WaitUntil(now + seconds(wait)));
+            assert_eq!(
+                probe.next(ProbeAnswer::Pending, now),
+                ProbeStep::WaitUntil(now + seconds(wait)),
+                "one failure is one"
+            );
             now += seconds(wait);
         }
-        assert_eq!(probe.next(Answer::Pending, now), Step::Ask);
-        assert_eq!(probe.next(Answer::Works, now), Step::Resume);
+        assert_eq!(probe.next(ProbeAnswer::Pending, now), ProbeStep::Ask);
+        assert_eq!(probe.next(ProbeAnswer::Works, now), ProbeStep::Resume);
     }
 
     #[test]
     fn an_account_that_wants_a_longer_rest_gets_it_each_time() {
         let now = Instant::now();
         let mut probe = Probe::new(Cause::Outage, seconds(90), seconds(90), now);
-        assert_eq!(probe.next(Answer::Pending, now), Step::Ask);
-        assert_eq!(probe.next(Answer::Fails, now), Step::WaitUntil(now + seconds(90)));
+        assert_eq!(probe.next(ProbeAnswer::Pending, now), ProbeStep::Ask);
+        assert_eq!(probe.next(ProbeAnswer::Fails, now), ProbeStep::WaitUntil(now + seconds(90)));
     }
 }

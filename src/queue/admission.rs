@@ -171,7 +171,7 @@ fn take_in(connection: &Connection, batch_id: i64, admissions: &[Admission], now
         .query_row([batch_id], |row| Ok((row.get(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?)))
         .optional()?
         .ok_or(QueueError::Gone { what: "batch", id: batch_id })?;
-    let place = Context { batch_id, drop_id, image_root: Path::new(&image_root), image_folder: &image_folder };
+    let place = BatchContext { batch_id, drop_id, image_root: Path::new(&image_root), image_folder: &image_folder };
     let mut open = 0_i64;
     for admission in admissions {
         match admission {
@@ -203,7 +203,7 @@ fn take_in(connection: &Connection, batch_id: i64, admissions: &[Admission], now
     if changed == 1 { Ok(()) } else { Err(QueueError::Gone { what: "batch", id: batch_id }) }
 }
 
-struct Context<'a> {
+struct BatchContext<'a> {
     batch_id: i64,
     drop_id: i64,
     image_root: &'a Path,
@@ -213,7 +213,7 @@ struct Context<'a> {
 /// Makes the job of one entry; returns whether it is still to be worked on.
 fn insert(
     connection: &Connection,
-    place: &Context<'_>,
+    place: &BatchContext<'_>,
     entry: &Entry,
     files: &[CheckedFile],
     now: Timestamp,

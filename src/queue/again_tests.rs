@@ -6,7 +6,7 @@ use super::{
     admission::Admission,
     attempt::{End, Evidence},
     claim::RecoveredJobs,
-    sidecar::in_doubt::{Entry, Recovered},
+    sidecar::in_doubt::{InDoubtEntry, Recovered},
     test_support::{DROP, NOW, Site, attempt, document, execute, take},
 };
 use crate::job::{Creation, JobState, WaitReason};
@@ -133,7 +133,7 @@ fn a_crash_loses_the_answers_to_what_was_handed_over_and_to_nothing_else() {
     for job in ["file", "sent", "not sent", "sent before"] {
         site.claim(site.job(job));
     }
-    let of = |job: &str, lost| Entry { job_id: site.job(job), position: 0, lost };
+    let of = |job: &str, lost| InDoubtEntry { job_id: site.job(job), position: 0, lost };
     let left = Arc::new(Recovered::Exactly(vec![of("sent", 0), of("sent before", 7), of("waiting", 0)]));
 
     assert_eq!(site.wait(site.next_process().hold_files(Arc::clone(&left))).unwrap(), 0);

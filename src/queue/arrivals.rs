@@ -108,7 +108,12 @@ impl Queue {
     }
 
     /// What is known of the manifest at this path in a folder: the newest batch made of it, and whether that is closed.
-    pub(crate) fn known_manifest(&self, drop: &str, root: &Path, manifest: &str) -> Result<Option<Known>, QueueError> {
+    pub(crate) fn known_manifest(
+        &self,
+        drop: &str,
+        root: &Path,
+        manifest: &str,
+    ) -> Result<Option<KnownBatch>, QueueError> {
         let (drop, root, manifest) = (drop.to_owned(), text(root), manifest.to_owned());
         self.run_blocking("known_manifest", move |connection| known(connection, &drop, Some(&root), &manifest))
     }
@@ -116,12 +121,17 @@ impl Queue {
 
 impl Reader {
     /// The same in whichever folder the drop is or was.
-    pub(crate) fn known_manifest(&self, drop: &str, manifest: &str) -> Result<Option<Known>, QueueError> {
+    pub(crate) fn known_manifest(&self, drop: &str, manifest: &str) -> Result<Option<KnownBatch>, QueueError> {
         known(&self.connection, drop, None, manifest)
     }
 }
 
-fn known(connection: &Connection, drop: &str, root: Option<&str>, manifest: &str) -> Result<Option<Known>, QueueError> {
+fn known(
+    connection: &Connection,
+    drop: &str,
+    root: Option<&str>,
+    manifest: &str,
+) -> Result<Option<KnownBatch>, QueueError> {
     Ok(connection
         .prepare_cached(
             "SELECT id, state, manifest_file, manifest_sha256, shelf IS NOT NULL FROM batch
@@ -131,7 +141,7 @@ fn known(connection: &Connection, drop: &str, root: Option<&str>, manifest: &str
         )?
         .query_row(params![drop, manifest, root], |row| {
             let state: String = row.get(1)?;
-            Ok(Known {
+            Ok(KnownBatch {
                 batch_id: row.get(0)?,
                 admitting: state == "admitting",
                 closed: state == "closed",
@@ -145,7 +155,7 @@ fn known(connection: &Connection, drop: &str, root: Option<&str>, manifest: &str
 
 /// A batch that was made of a manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Known {
+pub struct KnownBatch {
     /// Its number.
     pub batch_id: i64,
     /// Whether a crash left it half taken in.

@@ -18,12 +18,12 @@ const MOST: usize = 1 << 20;
 /// The files of all drops that manifests wait for.
 #[derive(Debug, Default)]
 pub struct Awaited {
-    state: Mutex<State>,
+    state: Mutex<AwaitedFiles>,
     moved: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct AwaitedFiles {
     /// Drops that have not been looked into.
     unknown: HashSet<String>,
     /// By drop and manifest: the keys of the files that it names, or nothing where they are too many.
@@ -42,7 +42,7 @@ pub enum NotNow {
 }
 
 impl Awaited {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, AwaitedFiles> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

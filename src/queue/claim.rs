@@ -8,7 +8,7 @@ use super::{
     Queue, QueueError,
     attempt::count_lost,
     rows,
-    sidecar::in_doubt::{Entry, Recovered},
+    sidecar::in_doubt::{InDoubtEntry, Recovered},
     transition,
 };
 use crate::{
@@ -163,17 +163,23 @@ fn claim(connection: &Connection, holder: &str, drop_id: i64, limit: usize) -> R
 }
 
 /// The uploads of other holders' running jobs that the API may have received, and whose IDs are not known.
-fn lost(connection: &Connection, holder: &str, left: &Recovered, kind: EntryKind) -> Result<Vec<Entry>, QueueError> {
+fn lost(
+    connection: &Connection,
+    holder: &str,
+    left: &Recovered,
+    kind: EntryKind,
+) -> Result<Vec<InDoubtEntry>, QueueError> {
     let mut statement = connection.prepare(&format!(
         "SELECT job_id, position, lost FROM job JOIN upload ON job_id = id
           WHERE {OF_OTHERS} AND kind = ?2 AND upload.remote_id IS NULL"
     ))?;
-    let row = |row: &rusqlite::Row<'_>| Ok(Entry { job_id: row.get(0)?, position: row.get(1)?, lost: row.get(2)? });
-    let mut found: Vec<Entry> = statement.query_map([holder, kind.as_str()], row)?.collect::<Result<_, _>>()?;
+    let row =
+        |row: &rusqlite::Row<'_>| Ok(InDoubtEntry { job_id: row.get(0)?, position: row.get(1)?, lost: row.get(2)? });
+    let mut found: Vec<InDoubtEntry> = statement.query_map([holder, kind.as_str()], row)?.collect::<Result<_, _>>()?;
     found.retain(|upload| left.may_have(upload));
     Ok(found)
 }
 
-fn count(connection: &Connection, lost: &[Entry]) -> Result<(), QueueError> {
+fn count(connection: &Connection, lost: &[InDoubtEntry]) -> Result<(), QueueError> {
     lost.iter().try_for_each(|upload| count_lost(connection, upload.job_id, &[upload.position]))
 }

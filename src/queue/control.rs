@@ -83,7 +83,7 @@ pub(super) fn pauses(connection: &Connection) -> Result<Vec<Pause>, QueueError> 
 
 /// What became of a command for one job.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Answer {
+pub struct CommandOutcome {
     /// The job.
     pub job: i64,
     /// Whether it was done.
@@ -163,7 +163,7 @@ impl Queue {
         job_ids: Vec<i64>,
         command: JobCommand,
         now: Timestamp,
-    ) -> Result<Vec<Answer>, QueueError> {
+    ) -> Result<Vec<CommandOutcome>, QueueError> {
         self.run_blocking("wish", move |connection| {
             let one = |id: &i64| match &command {
                 JobCommand::Retry => retry_one(connection, *id, now),
@@ -175,50 +175,55 @@ impl Queue {
     }
 }
 
-fn retry_one(connection: &Connection, job_id: i64, now: Timestamp) -> Result<Answer, QueueError> {
+fn retry_one(connection: &Connection, job_id: i64, now: Timestamp) -> Result<CommandOutcome, QueueError> {
     let Some(state) = state_of(connection, job_id)? else { return Ok(unknown(job_id)) };
     if state.after(JobEvent::Retried).is_err() {
-        return Ok(Answer { job: job_id, done: false, message: format!("is {state}: nothing to retry") });
+        return Ok(CommandOutcome { job: job_id, done: false, message: format!("is {state}: nothing to retry") });
     }
     retry(connection, job_id, state, false, now)
 }
 
-fn cancel_one(connection: &Connection, job_id: i64, now: Timestamp) -> Result<Answer, QueueError> {
+fn cancel_one(connection: &Connection, job_id: i64, now: Timestamp) -> Result<CommandOutcome, QueueError> {
     let Some(state) = state_of(connection, job_id)? else { return Ok(unknown(job_id)) };
     if state.after(JobEvent::Cancelled).is_err() {
-        return Ok(Answer { job: job_id, done: false, message: format!("is {state}: nothing to cancel") });
+        return Ok(CommandOutcome { job: job_id, done: false, message: format!("is {state}: nothing to cancel") });
     }
     let creation = creation_of(connection, job_id)?;
     if state == JobState::Running {
         let changed =
             connection.execute("UPDATE job SET cancel_asked = 1 WHERE id = ?1 AND state = 'running'", [job_id])?;
         transition::one_job(changed, job_id)?;
-        return Ok(Answer {
+        return Ok(CommandOutcome {
             job: job_id,
             done: true,
             message: "is under way: stopped before its next call, unless its document is being created".into(),
         });
     }
     if creation != Creation::None && state != JobState::Held {
-        return Ok(Answer {
+        return Ok(CommandOutcome {
             job: job_id,
             done: false,
             message: "may have been created: it is read back first; try again after that".into(),
         });
     }
     transition::apply(connection, Expected::in_state(job_id, state), &Change::Cancelled, now)?;
-    Ok(Answer { job: job_id, done: true, message: "cancelled".into() })
+    Ok(CommandOutcome { job: job_id, done: true, message: "cancelled".into() })
 }
 
-fn release_one(connection: &Connection, job_id: i64, release: &Release, now: Timestamp) -> Result<Answer, QueueError> {
+fn release_one(
+    connection: &Connection,
+    job_id: i64,
+    release: &Release,
+    now: Timestamp,
+) -> Result<CommandOutcome, QueueError> {
     let Some(state) = state_of(connection, job_id)? else { return Ok(unknown(job_id)) };
     if state != JobState::Held {
-        return Ok(Answer { job: job_id, done: false, message: format!("is {state}, not held") });
+        return Ok(CommandOutcome { job: job_id, done: false, message: format!("is {state}, not held") });
     }
     match release {
         Release::AsCreated(remote_id) => {
             transition::apply(connection, Expected::in_state(job_id, state), &Change::Created { remote_id }, now)?;
-            Ok(Answer { job: job_id, done: true, message: format!("done: created as {remote_id}") })
+            Ok(CommandOutcome { job: job_id, done: true, message: format!("done: created as {remote_id}") })
         }
         Release::SendAgain => retry(connection, job_id, state, true, now),
     }
@@ -242,8 +247,8 @@ fn resume(connection: &Connection, scope: &str, cause: Cause) -> Result<bool, Qu
     Ok(connection.execute("DELETE FROM pause WHERE scope = ?1 AND cause = ?2", params![scope, cause.as_str()])? > 0)
 }
 
-fn unknown(job_id: i64) -> Answer {
-    Answer { job: job_id, done: false, message: "there is no such job".into() }
+fn unknown(job_id: i64) -> CommandOutcome {
+    CommandOutcome { job: job_id, done: false, message: "there is no such job".into() }
 }
 
 fn state_of(connection: &Connection, job_id: i64) -> Result<Option<JobState>, QueueError> {
@@ -265,7 +270,7 @@ fn retry(
     from: JobState,
     is_absent: bool,
     now: Timestamp,
-) -> Result<Answer, QueueError> {
+) -> Result<CommandOutcome, QueueError> {
     let (drop_id, key, content, replaces): (i64, Vec<u8>, Vec<u8>, Option<i64>) = connection
         .prepare_cached("SELECT drop_id, identity, content, twin_of FROM job WHERE id = ?1")?
         .query_row([job_id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
@@ -278,7 +283,7 @@ fn retry(
         if moving {
             // Where its files will lie is known only once all of them are there.
             let message = "its manifest's files are being moved away: try again when they are".into();
-            return Ok(Answer { job: job_id, done: false, message });
+            return Ok(CommandOutcome { job: job_id, done: false, message });
         }
         // Meanwhile another entry may have got what this one did not.
         let owner = identity::owner(connection, drop_id, &key, &content)?;
@@ -288,10 +293,10 @@ fn retry(
             identity::DedupDecision::Queue => identity::own(connection, drop_id, &key, job_id)?,
             identity::DedupDecision::Duplicate { of, .. } | identity::DedupDecision::Twin { of } => {
                 let message = format!("job {of} has, or creates, the same: nothing to retry");
-                return Ok(Answer { job: job_id, done: false, message });
+                return Ok(CommandOutcome { job: job_id, done: false, message });
             }
             identity::DedupDecision::Refuse(problem) => {
-                return Ok(Answer {
+                return Ok(CommandOutcome {
                     job: job_id,
                     done: false,
                     message: format!("{}: {}", problem.reason, problem.cure),
@@ -305,9 +310,13 @@ fn retry(
             |row| row.get(0),
         )?;
         if twin {
-            return Ok(Answer { job: job_id, done: false, message: "waits for its twin, not for a retry".into() });
+            return Ok(CommandOutcome {
+                job: job_id,
+                done: false,
+                message: "waits for its twin, not for a retry".into(),
+            });
         }
     }
     transition::apply(connection, Expected::in_state(job_id, from), &Change::Retried { is_absent }, now)?;
-    Ok(Answer { job: job_id, done: true, message: "queued again".into() })
+    Ok(CommandOutcome { job: job_id, done: true, message: "queued again".into() })
 }

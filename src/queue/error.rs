@@ -11,7 +11,7 @@ use crate::job::IllegalTransition;
 
 /// What kind of failure the database reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub enum DatabaseFault {
     /// The disk is full or fails, or somebody else holds the database: waiting can cure it.
     Disk,
     /// The file is damaged.
@@ -22,7 +22,7 @@ pub enum Fault {
     Other,
 }
 
-impl Fault {
+impl DatabaseFault {
     const fn of(code: Option<ErrorCode>) -> Self {
         match code {
             Some(
@@ -51,7 +51,7 @@ pub enum QueueError {
         /// In the database's words.
         message: String,
         /// What can cure it depends on this.
-        fault: Fault,
+        fault: DatabaseFault,
     },
     /// The commit that held this command failed.
     #[error("the database could not be written: {message}")]
@@ -59,7 +59,7 @@ pub enum QueueError {
         /// In the database's words.
         message: String,
         /// What can cure it depends on this.
-        fault: Fault,
+        fault: DatabaseFault,
     },
     /// The database's folder or file cannot be used.
     #[error("cannot {action} {}: {source}", path.display())]
@@ -162,10 +162,10 @@ pub enum QueueError {
 
 impl QueueError {
     /// What kind of failure of the database it is; `None` of what no database said.
-    pub(super) const fn fault(&self) -> Option<Fault> {
+    pub(super) const fn fault(&self) -> Option<DatabaseFault> {
         match self {
             Self::Database { fault, .. } | Self::Commit { fault, .. } => Some(*fault),
-            Self::Damaged { .. } => Some(Fault::Corrupt),
+            Self::Damaged { .. } => Some(DatabaseFault::Corrupt),
             _ => None,
         }
     }
@@ -173,18 +173,18 @@ impl QueueError {
     /// Whether the disk is the cause, so that the same command may succeed later.
     #[must_use]
     pub fn is_disk_trouble(&self) -> bool {
-        self.fault() == Some(Fault::Disk)
+        self.fault() == Some(DatabaseFault::Disk)
     }
 
     /// The same failure for another caller whose command was in the same commit.
     pub(super) fn again(&self) -> Self {
-        Self::Commit { message: self.to_string(), fault: self.fault().unwrap_or(Fault::Other) }
+        Self::Commit { message: self.to_string(), fault: self.fault().unwrap_or(DatabaseFault::Other) }
     }
 
     /// Names the file where it is damaged, so that the operator knows what to restore.
     pub(super) fn about(self, path: &Path) -> Self {
         match self.fault() {
-            Some(Fault::Corrupt) => Self::Damaged { path: path.to_owned() },
+            Some(DatabaseFault::Corrupt) => Self::Damaged { path: path.to_owned() },
             _ => self,
         }
     }
@@ -192,13 +192,13 @@ impl QueueError {
     /// Whether trying again is of no use: the database is damaged, or lacks what every release has.
     #[must_use]
     pub fn is_final(&self) -> bool {
-        matches!(self, Self::Closed) || self.fault().is_some_and(|fault| fault != Fault::Disk)
+        matches!(self, Self::Closed) || self.fault().is_some_and(|fault| fault != DatabaseFault::Disk)
     }
 }
 
 impl From<rusqlite::Error> for QueueError {
     fn from(error: rusqlite::Error) -> Self {
-        Self::Database { fault: Fault::of(error.sqlite_error_code()), message: error.to_string() }
+        Self::Database { fault: DatabaseFault::of(error.sqlite_error_code()), message: error.to_string() }
     }
 }
 

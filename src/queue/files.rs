@@ -11,14 +11,14 @@ pub struct NamedFile {
     /// As the manifest writes it.
     pub path: String,
     /// What it was when it was checked; `None` of an entry that never became a job.
-    pub checked: Option<Checked>,
+    pub checked: Option<Fingerprint>,
     /// Where it is, if it was moved and its batch opened again.
     pub moved_to: Option<FileLocation>,
 }
 
 /// What a file was when it was checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Checked {
+pub struct Fingerprint {
     /// Its size.
     pub bytes: u64,
     /// Its checksum.
@@ -110,7 +110,7 @@ fn named_files(connection: &Connection, sql: &str, range: (i64, i64, i64)) -> Re
         let checksum: Option<i64> = row.get(2)?;
         let checked = bytes.and_then(|bytes| bytes.try_into().ok()).zip(checksum.map(i64::cast_unsigned));
         let seen = row.get(3)?;
-        let checked = checked.map(|(bytes, checksum)| Checked { bytes, checksum, seen });
+        let checked = checked.map(|(bytes, checksum)| Fingerprint { bytes, checksum, seen });
         files.push(NamedFile { path: row.get(0)?, checked, moved_to: rows::place(row, 4)? });
     }
     Ok(files)

@@ -16,19 +16,19 @@ use crate::{
 #[must_use]
 pub(crate) fn content_of(entry: &Entry, files: impl Iterator<Item = Sha256>) -> [u8; 32] {
     let kind = match &entry.content {
-        Content::Document { category, document_type, .. } => Asked::Document { category, document_type },
-        Content::File { name, .. } => Asked::File { name: name.as_deref() },
+        Content::Document { category, document_type, .. } => EntryContent::Document { category, document_type },
+        Content::File { name, .. } => EntryContent::File { name: name.as_deref() },
     };
     digest_of(entry.profile_id.as_str(), &kind, files)
 }
 
 /// What is asked for besides files.
-pub(super) enum Asked<'a> {
+pub(super) enum EntryContent<'a> {
     Document { category: &'a str, document_type: &'a str },
     File { name: Option<&'a str> },
 }
 
-pub(super) fn digest_of(profile: &str, asked: &Asked<'_>, files: impl Iterator<Item = Sha256>) -> [u8; 32] {
+pub(super) fn digest_of(profile: &str, asked: &EntryContent<'_>, files: impl Iterator<Item = Sha256>) -> [u8; 32] {
     let mut digest = sha2::Sha256::new();
     let mut field = |text: &str| {
         digest.update((text.len() as u64).to_be_bytes());
@@ -36,12 +36,12 @@ pub(super) fn digest_of(profile: &str, asked: &Asked<'_>, files: impl Iterator<I
     };
     field(profile);
     match asked {
-        Asked::Document { category, document_type } => {
+        EntryContent::Document { category, document_type } => {
             field("document");
             field(category);
             field(document_type);
         }
-        Asked::File { name } => {
+        EntryContent::File { name } => {
             field("file");
             field(name.unwrap_or_default());
         }

@@ -47,7 +47,7 @@ use std::{
 use rusqlite::Connection;
 
 use awaited::Awaited;
-pub use error::{Fault, QueueError};
+pub use error::{DatabaseFault, QueueError};
 pub use reader::{AsyncReader, Reader};
 pub use sidecar::{in_doubt, lock, wake};
 pub use writer::WhenStuck;

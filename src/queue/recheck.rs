@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::{
     Queue, QueueError,
     admission::CheckedFile,
-    identity::{Asked, Owner, digest_of, key_of, own, owner},
+    identity::{EntryContent, Owner, digest_of, key_of, own, owner},
     rows,
     transition::one_job,
 };
@@ -95,8 +95,8 @@ fn content(connection: &Connection, job_id: i64) -> Result<[u8; 32], QueueError>
         .prepare_cached("SELECT profile_id, kind, category, document_type, name FROM job WHERE id = ?1")?
         .query_row([job_id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)))?;
     let asked = match rows::kind(&kind)? {
-        EntryKind::Document => Asked::Document { category: &category, document_type: &document_type },
-        EntryKind::File => Asked::File { name: name.as_deref() },
+        EntryKind::Document => EntryContent::Document { category: &category, document_type: &document_type },
+        EntryKind::File => EntryContent::File { name: name.as_deref() },
     };
     let uploads = rows::uploads(connection, job_id)?;
     Ok(digest_of(&profile, &asked, uploads.iter().map(|upload| upload.sha256)))

@@ -4,7 +4,7 @@ use std::{fs::OpenOptions, os::unix::fs::OpenOptionsExt, path::Path, time::Durat
 
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
-use super::{Fault, QueueError, guard};
+use super::{DatabaseFault, QueueError, guard};
 use crate::killpoint;
 
 /// "PFIQ": marks a database as ours, so that a wrong path in the configuration destroys nothing.
@@ -95,7 +95,7 @@ fn io(action: &'static str, path: &Path, source: std::io::Error) -> QueueError {
 
 fn name_damage(error: QueueError, path: &Path) -> QueueError {
     match error.fault() {
-        Some(Fault::NotADatabase) => QueueError::Foreign { path: path.to_owned() },
+        Some(DatabaseFault::NotADatabase) => QueueError::Foreign { path: path.to_owned() },
         _ => error.about(path),
     }
 }

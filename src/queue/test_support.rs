@@ -9,7 +9,7 @@ use super::{
     admission::{Admission, BatchAdmission, CheckedFile},
     attempt::{Attempt, End, Evidence, PutOff},
     batch::{BatchPolicy, Plan},
-    control::{Answer, JobCommand, Release},
+    control::{CommandOutcome, JobCommand, Release},
     views::{Filter, jobs::JobDetail},
 };
 use crate::{
@@ -56,19 +56,19 @@ pub fn write_much(queue: &Queue, has_room: impl Fn() -> bool + Send + 'static) -
 }
 
 impl Queue {
-    pub(crate) fn retry(&self, job: i64, now: Timestamp) -> Result<Answer, QueueError> {
+    pub(crate) fn retry(&self, job: i64, now: Timestamp) -> Result<CommandOutcome, QueueError> {
         self.command_one(job, JobCommand::Retry, now)
     }
 
-    pub(crate) fn cancel(&self, job: i64, now: Timestamp) -> Result<Answer, QueueError> {
+    pub(crate) fn cancel(&self, job: i64, now: Timestamp) -> Result<CommandOutcome, QueueError> {
         self.command_one(job, JobCommand::Cancel, now)
     }
 
-    pub(crate) fn release(&self, job: i64, release: Release, now: Timestamp) -> Result<Answer, QueueError> {
+    pub(crate) fn release(&self, job: i64, release: Release, now: Timestamp) -> Result<CommandOutcome, QueueError> {
         self.command_one(job, JobCommand::Release(release), now)
     }
 
-    fn command_one(&self, job: i64, command: JobCommand, now: Timestamp) -> Result<Answer, QueueError> {
+    fn command_one(&self, job: i64, command: JobCommand, now: Timestamp) -> Result<CommandOutcome, QueueError> {
         Ok(self.command(vec![job], command, now)?.remove(0))
     }
 }

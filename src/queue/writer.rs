@@ -37,16 +37,16 @@ const STUCK_RETRY: Duration = Duration::from_secs(1);
 /// Sends commands to the writer's thread. Cheap to clone; the thread ends when the last clone is dropped.
 #[derive(Clone)]
 pub struct Writer {
-    commands: mpsc::SyncSender<Box<dyn Command>>,
-    shared: Arc<Shared>,
+    commands: mpsc::SyncSender<Box<dyn WriteCommand>>,
+    shared: Arc<WriterStatus>,
 }
 
-struct Shared {
+struct WriterStatus {
     trouble: Mutex<Option<String>>,
     give_up: AtomicBool,
 }
 
-impl Shared {
+impl WriterStatus {
     fn set_trouble(&self, trouble: Option<String>) {
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
     }
@@ -69,8 +69,10 @@ impl Writer {
     /// Where the thread cannot be started.
     pub(crate) fn start(connection: Connection, when_stuck: WhenStuck) -> Result<Self, QueueError> {
         let (commands, inbox) = mpsc::sync_channel(WAITING);
-        let shared =
-            Arc::new(Shared { trouble: Mutex::new(None), give_up: AtomicBool::new(when_stuck == WhenStuck::Fail) });
+        let shared = Arc::new(WriterStatus {
+            trouble: Mutex::new(None),
+            give_up: AtomicBool::new(when_stuck == WhenStuck::Fail),
+        });
         let theirs = Arc::clone(&shared);
         thread::Builder::new()
             .name("queue-writer".into())
@@ -94,7 +96,7 @@ impl Writer {
     {
         let (reply, answer) = oneshot::channel();
         // A full inbox would block the runtime's thread; the number of jobs under way keeps it from filling.
-        self.send(Box::new(Call { step, command, result: None, reply: Some(reply), changes: false }))?;
+        self.send(Box::new(QueuedCommand { step, command, result: None, reply: Some(reply), changes: false }))?;
         answer.await.unwrap_or(Err(QueueError::Closed))
     }
 
@@ -109,7 +111,7 @@ impl Writer {
         F: FnMut(&Connection) -> Result<T, QueueError> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        self.send(Box::new(Call { step, command, result: None, reply: Some(reply), changes: false }))?;
+        self.send(Box::new(QueuedCommand { step, command, result: None, reply: Some(reply), changes: false }))?;
         answer.blocking_recv().unwrap_or(Err(QueueError::Closed))
     }
 
@@ -124,12 +126,12 @@ impl Writer {
         self.shared.give_up.store(true, Ordering::Relaxed);
     }
 
-    fn send(&self, command: Box<dyn Command>) -> Result<(), QueueError> {
+    fn send(&self, command: Box<dyn WriteCommand>) -> Result<(), QueueError> {
         self.commands.send(command).map_err(|_| QueueError::Closed)
     }
 }
 
-trait Command: Send {
+trait WriteCommand: Send {
     /// Does the work. With `alone`, an error that is not the disk's undoes this command only and is kept for its
     /// answer; without, any error is returned, and the whole group has to be undone.
     fn attempt(&mut self, connection: &Connection, alone: bool) -> Result<(), QueueError>;
@@ -139,7 +141,7 @@ trait Command: Send {
     fn answer(self: Box<Self>, failure: Option<&QueueError>);
 }
 
-struct Call<T, F> {
+struct QueuedCommand<T, F> {
     step: &'static str,
     command: F,
     result: Option<Result<T, QueueError>>,
@@ -147,7 +149,7 @@ struct Call<T, F> {
     changes: bool,
 }
 
-impl<T: Send, F: FnMut(&Connection) -> Result<T, QueueError> + Send> Command for Call<T, F> {
+impl<T: Send, F: FnMut(&Connection) -> Result<T, QueueError> + Send> WriteCommand for QueuedCommand<T, F> {
     fn attempt(&mut self, connection: &Connection, alone: bool) -> Result<(), QueueError> {
         let before = connection.total_changes();
         if !alone {
@@ -188,7 +190,7 @@ impl<T: Send, F: FnMut(&Connection) -> Result<T, QueueError> + Send> Command for
     }
 }
 
-fn serve(connection: &Connection, inbox: &mpsc::Receiver<Box<dyn Command>>, shared: &Shared) {
+fn serve(connection: &Connection, inbox: &mpsc::Receiver<Box<dyn WriteCommand>>, shared: &WriterStatus) {
     while let Ok(first) = inbox.recv() {
         let mut group = vec![first];
         group.extend(inbox.try_iter().take(GROUP - 1));
@@ -219,7 +221,7 @@ fn serve(connection: &Connection, inbox: &mpsc::Receiver<Box<dyn Command>>, shar
 
 /// Commits a group. Errors of single commands are rare, so it is tried without a savepoint for each first; where one
 /// fails, the group is undone and run again, each command on its own.
-fn commit(connection: &Connection, group: &mut [Box<dyn Command>]) -> Result<(), QueueError> {
+fn commit(connection: &Connection, group: &mut [Box<dyn WriteCommand>]) -> Result<(), QueueError> {
     match commit_once(connection, group, false) {
         Err(error) if !error.is_disk_trouble() => {
             undo(connection);
@@ -229,7 +231,7 @@ fn commit(connection: &Connection, group: &mut [Box<dyn Command>]) -> Result<(),
     }
 }
 
-fn commit_once(connection: &Connection, group: &mut [Box<dyn Command>], alone: bool) -> Result<(), QueueError> {
+fn commit_once(connection: &Connection, group: &mut [Box<dyn WriteCommand>], alone: bool) -> Result<(), QueueError> {
     connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
     for command in group.iter_mut() {
         command.attempt(connection, alone)?;
@@ -240,7 +242,7 @@ fn commit_once(connection: &Connection, group: &mut [Box<dyn Command>], alone: b
     Ok(())
 }
 
-fn reach(group: &[Box<dyn Command>], place: fn(&str, &str)) {
+fn reach(group: &[Box<dyn WriteCommand>], place: fn(&str, &str)) {
     if killpoint::armed() {
         group.iter().filter_map(|command| command.step()).for_each(|step| place("commit", step));
     }

@@ -11,7 +11,7 @@ use crate::{
     entry::EntryKind,
     job::JobState,
     outcome::StandingDocument,
-    queue::views::created::{Ours, Sending},
+    queue::views::created::{CreatedJob, Sending},
 };
 
 /// What is the matter with one document or image.
@@ -99,11 +99,11 @@ impl Sum {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Known {
     /// The jobs of this account before the API was asked: what they had created then must stand.
-    pub before: Vec<Ours>,
+    pub before: Vec<CreatedJob>,
     /// The same after it had answered: whatever it listed of theirs is known by now, or still being uploaded.
-    pub after: Vec<Ours>,
+    pub after: Vec<CreatedJob>,
     /// The jobs of other accounts on the same profile, after it had answered. Their documents are not asked for here.
-    pub others: Vec<Ours>,
+    pub others: Vec<CreatedJob>,
     /// Uploads that were under way when the API was asked, and still are.
     pub sending: HashSet<Sending>,
 }
@@ -111,13 +111,13 @@ pub struct Known {
 impl Known {
     /// What the queue knew before the API was asked.
     #[must_use]
-    pub fn before(before: Vec<Ours>) -> Self {
+    pub fn before(before: Vec<CreatedJob>) -> Self {
         Self { before, ..Self::default() }
     }
 
     /// Learns what the queue knows at a later moment; `is_ours` tells jobs of this account. What began to be uploaded
     /// after the first such moment is in no list that was made before.
-    pub fn learn(&mut self, now: Vec<Ours>, is_ours: impl Fn(&Ours) -> bool, is_first: bool) {
+    pub fn learn(&mut self, now: Vec<CreatedJob>, is_ours: impl Fn(&CreatedJob) -> bool, is_first: bool) {
         let sending: HashSet<Sending> = now.iter().flat_map(|job| job.sending.iter().copied()).collect();
         if is_first {
             self.sending = sending;
@@ -134,7 +134,7 @@ impl Known {
         unused(standing, images).into_iter().filter(|id| !by_image.contains_key(id)).collect()
     }
 
-    fn by_image(&self) -> HashMap<String, &Ours> {
+    fn by_image(&self) -> HashMap<String, &CreatedJob> {
         let jobs = self.after.iter().chain(&self.others);
         jobs.flat_map(|job| lower(&job.images).map(move |id| (id, job))).collect()
     }
@@ -156,7 +156,7 @@ pub fn compare(known: &Known, standing: &[StandingDocument], images: &[String]) 
     let mut findings = Vec::new();
     let by_id: HashMap<String, &StandingDocument> =
         standing.iter().map(|document| (document.id.to_ascii_lowercase(), document)).collect();
-    let done: Vec<&Ours> = known.before.iter().filter(|job| job.state == JobState::Done).collect();
+    let done: Vec<&CreatedJob> = known.before.iter().filter(|job| job.state == JobState::Done).collect();
     for &job in &done {
         if job.kind == EntryKind::File {
             sum.files_not_checked += 1;
@@ -219,7 +219,11 @@ pub fn compare(known: &Known, standing: &[StandingDocument], images: &[String]) 
 }
 
 /// What is the matter with a job's document, if anything is.
-fn amiss(job: &Ours, by_id: &HashMap<String, &StandingDocument>, standing: &[StandingDocument]) -> Option<Finding> {
+fn amiss(
+    job: &CreatedJob,
+    by_id: &HashMap<String, &StandingDocument>,
+    standing: &[StandingDocument],
+) -> Option<Finding> {
     let id = job.remote_id.clone().unwrap_or_default();
     let ours: HashSet<String> = lower(&job.images).collect();
     let has_ours = |document: &StandingDocument| lower(&document.image_ids).collect::<HashSet<_>>() == ours;
@@ -246,8 +250,8 @@ fn lower(ids: &[String]) -> impl Iterator<Item = String> + '_ {
 mod tests {
     use super::*;
 
-    fn job(number: i64, state: JobState, document: Option<&str>, images: &[&str], lost: u64) -> Ours {
-        Ours {
+    fn job(number: i64, state: JobState, document: Option<&str>, images: &[&str], lost: u64) -> CreatedJob {
+        CreatedJob {
             job: number,
             drop: "a".into(),
             reference: Some(format!("r{number}")),
@@ -261,7 +265,7 @@ mod tests {
     }
 
     /// What the queue knows where nobody works.
-    fn at_rest(ours: &[Ours]) -> Known {
+    fn at_rest(ours: &[CreatedJob]) -> Known {
         Known { before: ours.to_vec(), after: ours.to_vec(), ..Known::default() }
     }
 
@@ -358,7 +362,7 @@ mod tests {
     #[test]
     fn an_image_that_may_be_under_way_is_no_leftover_and_more_of_them_are() {
         let sending = |lost| Sending { job: 2, position: 0, lost };
-        let runs = |uploads: &[Sending], lost| Ours {
+        let runs = |uploads: &[Sending], lost| CreatedJob {
             sending: uploads.to_vec(),
             ..job(2, JobState::Running, None, &[], lost)
         };

@@ -27,7 +27,7 @@ use crate::{
     job::JobState,
     operation::Operation,
     outcome::{Outcome, PauseCause, Reply, outcome},
-    queue::{AsyncReader, QueueError, views::created::Ours},
+    queue::{AsyncReader, QueueError, views::created::CreatedJob},
     retry::RetryPolicy,
     verdict::text,
 };
@@ -102,7 +102,7 @@ impl Asking {
         account_of: impl Fn(&str) -> Option<&'a Arc<Account>>,
         profile: &str,
     ) -> Result<Vec<Checked>, VerifyError> {
-        let mut parts: BTreeMap<String, (Option<Arc<Account>>, Vec<Ours>)> = BTreeMap::new();
+        let mut parts: BTreeMap<String, (Option<Arc<Account>>, Vec<CreatedJob>)> = BTreeMap::new();
         for job in self.queue.on_profile(profile).await? {
             let account = account_of(&job.drop);
             let part = parts.entry(scope(account)).or_insert_with(|| (account.map(Arc::clone), Vec::new()));
@@ -114,7 +114,7 @@ impl Asking {
             if before.iter().all(|job| job.state == JobState::Running && job.images.is_empty() && job.lost == 0) {
                 continue;
             }
-            let is_ours = |job: &Ours| scope(account_of(&job.drop)) == scope_of_part;
+            let is_ours = |job: &CreatedJob| scope(account_of(&job.drop)) == scope_of_part;
             checked.push(self.check_part(account, profile, before, is_ours).await?);
         }
         Ok(checked)
@@ -124,8 +124,8 @@ impl Asking {
         &self,
         account: Option<Arc<Account>>,
         profile: &str,
-        before: Vec<Ours>,
-        is_ours: impl Fn(&Ours) -> bool,
+        before: Vec<CreatedJob>,
+        is_ours: impl Fn(&CreatedJob) -> bool,
     ) -> Result<Checked, VerifyError> {
         let unreadable = |why: String| {
             let finding = Finding { finding: What::Unreadable, job: None, reference: None, id: None, detail: why };

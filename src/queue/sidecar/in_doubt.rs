@@ -23,7 +23,7 @@ use crate::killpoint;
 
 /// One try of an upload. The number of earlier losses keeps it apart from other tries of the same upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Entry {
+pub struct InDoubtEntry {
     /// The job.
     pub job_id: i64,
     /// Which of its uploads.
@@ -36,7 +36,7 @@ pub struct Entry {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Recovered {
     /// Exactly these were sent completely.
-    Exactly(Vec<Entry>),
+    Exactly(Vec<InDoubtEntry>),
     /// Nobody knows.
     #[default]
     Unknown,
@@ -45,7 +45,7 @@ pub enum Recovered {
 impl Recovered {
     /// Whether the API may have received all of this upload.
     #[must_use]
-    pub(crate) fn may_have(&self, upload: &Entry) -> bool {
+    pub(crate) fn may_have(&self, upload: &InDoubtEntry) -> bool {
         match self {
             Self::Exactly(entries) => entries.contains(upload),
             Self::Unknown => true,
@@ -80,7 +80,7 @@ fn head(start: &str) -> Vec<u8> {
     head
 }
 
-fn encode(upload: &Entry) -> [u8; SLOT_BYTES] {
+fn encode(upload: &InDoubtEntry) -> [u8; SLOT_BYTES] {
     let mut slot = [0; SLOT_BYTES];
     let (content, hash) = slot.split_at_mut(16);
     let fields = upload.job_id.to_le_bytes().into_iter();
@@ -90,11 +90,11 @@ fn encode(upload: &Entry) -> [u8; SLOT_BYTES] {
     slot
 }
 
-fn decode(slot: &[u8]) -> Option<Entry> {
+fn decode(slot: &[u8]) -> Option<InDoubtEntry> {
     let job_id = i64::from_le_bytes(slot.get(..8)?.try_into().ok()?);
     let position = u32::from_le_bytes(slot.get(8..12)?.try_into().ok()?);
     let lost = u32::from_le_bytes(slot.get(12..16)?.try_into().ok()?);
-    let upload = Entry { job_id, position, lost };
+    let upload = InDoubtEntry { job_id, position, lost };
     (encode(&upload) == slot).then_some(upload)
 }
 
@@ -129,13 +129,13 @@ pub struct InDoubtLog {
 struct LogFile {
     path: PathBuf,
     file: File,
-    slots: Mutex<Slots>,
+    slots: Mutex<SlotAllocator>,
     /// A write failed, so the file was removed.
     given_up: AtomicBool,
 }
 
 #[derive(Debug, Default)]
-struct Slots {
+struct SlotAllocator {
     free: Vec<u64>,
     used: u64,
 }
@@ -169,7 +169,7 @@ impl InDoubtLog {
 
     /// A slot for an upload that is about to be sent. Nothing is written yet.
     #[must_use]
-    pub(crate) fn slot(&self, upload: Entry) -> Slot {
+    pub(crate) fn slot(&self, upload: InDoubtEntry) -> Slot {
         let taken = self.log.clone().map(|log| {
             let at = log.take();
             (log, at)
@@ -181,7 +181,7 @@ impl InDoubtLog {
 const CONSEQUENCE: &str = "after a crash, every upload in flight counts as a possible leftover";
 
 impl LogFile {
-    fn slots(&self) -> std::sync::MutexGuard<'_, Slots> {
+    fn slots(&self) -> std::sync::MutexGuard<'_, SlotAllocator> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -208,7 +208,7 @@ impl LogFile {
 /// the upload.
 #[derive(Debug)]
 pub struct Slot {
-    upload: Entry,
+    upload: InDoubtEntry,
     taken: Option<(Arc<LogFile>, u64)>,
     written: Arc<AtomicBool>,
 }
@@ -250,8 +250,8 @@ impl Slot {
 mod tests {
     use super::*;
 
-    fn upload(job_id: i64) -> Entry {
-        Entry { job_id, position: 1, lost: 2 }
+    fn upload(job_id: i64) -> InDoubtEntry {
+        InDoubtEntry { job_id, position: 1, lost: 2 }
     }
 
     fn hand_over(log: &InDoubtLog, job_id: i64) -> Slot {
@@ -275,7 +275,7 @@ mod tests {
         entries.sort_by_key(|upload| upload.job_id);
         assert_eq!(entries, [upload(2), upload(4)]);
         assert!(read(&database).may_have(&upload(4)));
-        assert!(!read(&database).may_have(&Entry { lost: 3, ..upload(4) }));
+        assert!(!read(&database).may_have(&InDoubtEntry { lost: 3, ..upload(4) }));
         kept.settle();
         let _in_its_place = hand_over(&log, 5);
         assert_eq!(read(&database), Recovered::Exactly(vec![upload(2), upload(5)]));

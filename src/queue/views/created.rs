@@ -15,7 +15,7 @@ use crate::{
 
 /// A job that has put something onto a profile, or may have.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ours {
+pub struct CreatedJob {
     pub job: i64,
     pub drop: String,
     pub reference: Option<String>,
@@ -63,7 +63,7 @@ impl Reader {
     }
 
     /// What was put onto a profile, and what a worker may be putting there.
-    pub(crate) fn on_profile(&self, profile: &str) -> Result<Vec<Ours>, QueueError> {
+    pub(crate) fn on_profile(&self, profile: &str) -> Result<Vec<CreatedJob>, QueueError> {
         self.snapshot(|connection| {
             let mut statement = connection.prepare_cached(&format!(
                 "SELECT job.id, drop_folder.name, job.reference, job.kind, job.state, job.remote_id
@@ -85,9 +85,9 @@ impl Reader {
     }
 }
 
-fn ours(row: &rusqlite::Row<'_>) -> Result<Ours, QueueError> {
+fn ours(row: &rusqlite::Row<'_>) -> Result<CreatedJob, QueueError> {
     let (kind, state): (String, String) = (row.get(3)?, row.get(4)?);
-    Ok(Ours {
+    Ok(CreatedJob {
         job: row.get(0)?,
         drop: row.get(1)?,
         reference: row.get(2)?,
@@ -101,7 +101,7 @@ fn ours(row: &rusqlite::Row<'_>) -> Result<Ours, QueueError> {
 }
 
 /// Reads what is known of a job's images.
-fn add_images(connection: &Connection, ours: &mut Ours) -> Result<(), QueueError> {
+fn add_images(connection: &Connection, ours: &mut CreatedJob) -> Result<(), QueueError> {
     let mut statement = connection
         .prepare_cached("SELECT position, remote_id, lost FROM upload WHERE job_id = ?1 ORDER BY position")?;
     let mut rows = statement.query([ours.job])?;
@@ -123,7 +123,7 @@ impl AsyncReader {
     }
 
     /// What was put onto a profile, and what a worker may be putting there.
-    pub(crate) async fn on_profile(&self, profile: &str) -> Result<Vec<Ours>, QueueError> {
+    pub(crate) async fn on_profile(&self, profile: &str) -> Result<Vec<CreatedJob>, QueueError> {
         let profile = profile.to_owned();
         self.ask(move |reader| reader.on_profile(&profile)).await
     }
