@@ -17,7 +17,7 @@ use passfort_ingest::{
     entry::{ProfileId, RelativePath, Sha256},
     exchange::{Answer, Ending, Exchange, Fault, LONGEST_WAIT, LimitHeaders},
     inbox::{file_type::FileType, whole::Walk},
-    manifest::{self, Format, Limits, ReadError, Reading},
+    manifest::{self, Format, ManifestBounds, ReadError, Reading},
     operation::Operation,
     outcome::{Outcome, Reply, outcome},
     queue::scratch::TemporaryStore,
@@ -53,7 +53,7 @@ pub fn manifest_csv(data: &[u8]) {
 
 fn manifest(data: &[u8], format: Format) {
     // So small that a fuzzer reaches them.
-    let limits = Limits {
+    let limits = ManifestBounds {
         max_bytes: 8192,
         max_line_bytes: 512,
         max_entry_bytes: 512,
@@ -70,7 +70,7 @@ fn manifest(data: &[u8], format: Format) {
 }
 
 /// What a manifest comes to, in words.
-fn readings(input: impl Read + Seek, format: Format, limits: &Limits) -> (Vec<String>, String) {
+fn readings(input: impl Read + Seek, format: Format, limits: &ManifestBounds) -> (Vec<String>, String) {
     let mut given = Vec::new();
     let result = manifest::read(input, format, limits, &mut TemporaryStore::default(), &mut |reading| {
         let index = match &reading {

@@ -38,7 +38,8 @@ const MAX_WINDOWS: usize = 100;
 const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
 
 /// Bounds of `max_nesting`: below, no document could have an image; above, the reader of JSON itself gives up.
-const NESTING: RangeInclusive<i64> = manifest::Limits::LEAST_NESTING as i64..=manifest::Limits::MOST_NESTING as i64;
+const NESTING: RangeInclusive<i64> =
+    manifest::ManifestBounds::LEAST_NESTING as i64..=manifest::ManifestBounds::MOST_NESTING as i64;
 
 /// Bounds of `max_depth`. Without folders there is `recursive = false`; each level of a scan costs two descriptors, of which
 /// a process may have a thousand where nobody has set more.

@@ -134,7 +134,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         write(folder.path()).unwrap();
         let root = Root::open(folder.path()).unwrap();
-        let limits = manifest::Limits::default();
+        let limits = manifest::ManifestBounds::default();
         let rules = Rules { limits, max_image_bytes: 50_000_000, profiles: None, seed: 0 };
         let (mut documents, mut files, mut images, mut bad) = (0, 0, 0, Vec::new());
         for name in MANIFESTS {

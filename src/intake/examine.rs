@@ -34,7 +34,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Rules {
     /// Bounds of the manifest itself.
-    pub limits: manifest::Limits,
+    pub limits: manifest::ManifestBounds,
     /// The largest image or file, in bytes.
     pub max_image_bytes: u64,
     /// The only profiles that may be written to; `None` for any.
@@ -47,7 +47,7 @@ impl Rules {
     /// The rules of a drop; without one, the defaults and any profile.
     #[must_use]
     pub fn of(drop: Option<&DropConfig>, max_image_bytes: u64, seed: u64) -> Self {
-        let limits = drop.map_or_else(manifest::Limits::default, |drop| manifest::Limits {
+        let limits = drop.map_or_else(manifest::ManifestBounds::default, |drop| manifest::ManifestBounds {
             max_bytes: drop.max_manifest_bytes,
             max_entries: drop.max_entries,
             max_rows: drop.max_rows,

@@ -11,7 +11,7 @@ use std::{
 use crate::problem::Problem;
 
 use super::{
-    Limits, ReadError, Scratch, Sink, Text, divide_or_raise,
+    ManifestBounds, ReadError, Scratch, Sink, Text, divide_or_raise,
     findings::{Findings, quote},
     format::not_utf8,
     meter::{Meter, Metered},
@@ -26,8 +26,8 @@ mod staging;
 
 use self::{
     group::Group,
-    header::Header,
-    line_starts::{LineStarts, Watched},
+    header::CsvHeader,
+    line_starts::{LineStarts, LineTracker},
     row::Row,
     staging::Staging,
 };
@@ -38,7 +38,7 @@ const BUFFER_BYTES: usize = 64 * 1024;
 /// Reads a CSV manifest and hands out its entries, in the order of their first rows.
 pub(super) fn read<R: Read + Seek>(
     text: &mut Text<R>,
-    limits: &Limits,
+    limits: &ManifestBounds,
     scratch: &mut dyn Scratch,
     sink: &mut Sink<'_>,
 ) -> Result<(), ReadError> {
@@ -88,7 +88,12 @@ fn first_line<R: Read>(input: R) -> Result<Vec<u8>, ReadError> {
 }
 
 /// Puts every row into the store; gives the number of rows that are empty.
-fn stage<R: Read>(input: R, delimiter: u8, limits: &Limits, staging: &mut Staging<'_>) -> Result<u64, ReadError> {
+fn stage<R: Read>(
+    input: R,
+    delimiter: u8,
+    limits: &ManifestBounds,
+    staging: &mut Staging<'_>,
+) -> Result<u64, ReadError> {
     let meter = Meter::new(limits.max_bytes);
     let starts = RefCell::new(LineStarts::default());
     let mut reader = ::csv::ReaderBuilder::new()
@@ -96,9 +101,9 @@ fn stage<R: Read>(input: R, delimiter: u8, limits: &Limits, staging: &mut Stagin
         .has_headers(false)
         .flexible(true)
         .buffer_capacity(BUFFER_BYTES)
-        .from_reader(Watched::new(Metered::new(input, &meter), &starts));
+        .from_reader(LineTracker::new(Metered::new(input, &meter), &starts));
     let mut record = ::csv::ByteRecord::new();
-    let mut header: Option<Header> = None;
+    let mut header: Option<CsvHeader> = None;
     let (mut rows, mut empty_rows) = (0_u64, 0_u64);
     loop {
         let at = reader.position().byte();
@@ -117,7 +122,7 @@ fn stage<R: Read>(input: R, delimiter: u8, limits: &Limits, staging: &mut Stagin
             return Err(ReadError::unusable(too_long(line, limits)));
         }
         let Some(header) = &header else {
-            header = Some(Header::read(&record)?);
+            header = Some(CsvHeader::read(&record)?);
             continue;
         };
         rows = rows.saturating_add(1);
@@ -141,7 +146,7 @@ fn stage<R: Read>(input: R, delimiter: u8, limits: &Limits, staging: &mut Stagin
     Ok(empty_rows)
 }
 
-fn too_long(line: u64, limits: &Limits) -> Problem {
+fn too_long(line: u64, limits: &ManifestBounds) -> Problem {
     let reason = format!("the row at line {line} is longer than {} bytes", limits.max_line_bytes);
     Problem::error(reason, "see whether a quote in it is not closed, else raise max_line_bytes of the drop")
 }

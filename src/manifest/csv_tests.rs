@@ -221,7 +221,7 @@ fn an_unusable_header_gives_no_entry() {
 
 #[test]
 fn a_quote_that_is_not_closed_is_found() {
-    let limits = Limits { max_line_bytes: 1_000, ..Limits::default() };
+    let limits = ManifestBounds { max_line_bytes: 1_000, ..ManifestBounds::default() };
     let row = format!("{PROFILE},,,,a,,,,n\n");
     let swallowed = format!("{HEADER}\n{row}{PROFILE},,,,\"a,,,,n\n{}", row.repeat(5_000));
     assert!(unusable_within(CSV, &swallowed, &limits).contains("line 3 is longer than 1000 bytes"));
@@ -239,8 +239,9 @@ fn a_row_of_hundreds_of_megabytes_is_not_buffered() {
     let item = |_: u64| "x".repeat(1 << 16);
     let head = format!("{HEADER}\n\"");
     let input = Generated::new(&head, &item, 4_000, "", &read);
-    let outcome =
-        super::super::read(input, CSV, &Limits::default(), &mut BTreeMap::new(), &mut |_| ControlFlow::Continue(()));
+    let outcome = super::super::read(input, CSV, &ManifestBounds::default(), &mut BTreeMap::new(), &mut |_| {
+        ControlFlow::Continue(())
+    });
     assert!(matches!(outcome, Err(ReadError::Unusable(_))));
     assert!(read.get() < 2 << 20, "{} bytes were read", read.get());
 }
@@ -248,7 +249,7 @@ fn a_row_of_hundreds_of_megabytes_is_not_buffered() {
 #[test]
 fn limits_on_entries_and_images_hold() {
     let text = csv(&["P,a,IDP,a1,,,,", "P,b,,,b1,,,,", "P,a,IDP,a2,,,,", "P,,,,c,,,,"]);
-    let limits = |max_entries, max_images| Limits { max_entries, max_images, ..Limits::default() };
+    let limits = |max_entries, max_images| ManifestBounds { max_entries, max_images, ..ManifestBounds::default() };
     assert_eq!(read_within(CSV, &text, &limits(3, 2)).unwrap().1.invalid, 0);
     assert!(unusable_within(CSV, &text, &limits(2, 2)).contains("more than 2 entries"));
     let (readings, summary) = read_within(CSV, &text, &limits(3, 1)).unwrap();
@@ -259,7 +260,7 @@ fn limits_on_entries_and_images_hold() {
 #[test]
 fn rows_are_bounded_though_they_are_of_one_document() {
     let text = csv(&["P,a,IDP,a1,,,,", "P,a,IDP,a2,,,,", ",,,,,,,,", "P,a,IDP,a3,,,,"]);
-    let limits = |max_rows| Limits { max_rows, max_entries: 1, ..Limits::default() };
+    let limits = |max_rows| ManifestBounds { max_rows, max_entries: 1, ..ManifestBounds::default() };
     assert_eq!(read_within(CSV, &text, &limits(4)).unwrap().1.entries, 1);
     let told = unusable_within(CSV, &text, &limits(3));
     assert!(told.contains("more than 3 rows") && told.contains("max_rows"), "{told}");
@@ -273,7 +274,7 @@ fn many_scattered_rows_come_together() {
     let item = |at: u64| format!("{PROFILE},{},SUPPORTING,TAX,{at}.png,,,,\n", at.wrapping_mul(7_919) % 10_000);
     let input = Generated::new(&head, &item, 30_000, "", &read);
     let mut given = 0;
-    super::super::read(input, CSV, &Limits::default(), &mut BTreeMap::new(), &mut |reading| {
+    super::super::read(input, CSV, &ManifestBounds::default(), &mut BTreeMap::new(), &mut |reading| {
         let Reading::Entry { entry, .. } = reading else { panic!("{reading:?}") };
         assert_eq!(entry.index, given);
         let expected = [given, given + 10_000, given + 20_000].map(|at| format!("{at}.png"));
@@ -291,7 +292,7 @@ fn whoever_takes_the_entries_can_stop() {
     for most in 1..=3 {
         let mut given = 0;
         let outcome =
-            super::super::read(Cursor::new(&text), CSV, &Limits::default(), &mut BTreeMap::new(), &mut |_| {
+            super::super::read(Cursor::new(&text), CSV, &ManifestBounds::default(), &mut BTreeMap::new(), &mut |_| {
                 given += 1;
                 if given == most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             });

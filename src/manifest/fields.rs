@@ -11,7 +11,7 @@ use crate::{
 };
 
 use super::{
-    Limits,
+    ManifestBounds,
     findings::{Findings, quote},
     known,
 };
@@ -109,7 +109,12 @@ pub(super) fn image_type(text: &str, field: &str) -> Result<ImageType, Problem> 
 }
 
 /// Reads a `path`; one with a space at an end or with a backslash comes with a warning, because neither is often meant.
-pub(super) fn path(text: &str, field: &str, limits: &Limits, findings: &mut Findings) -> Result<RelativePath, Problem> {
+pub(super) fn path(
+    text: &str,
+    field: &str,
+    limits: &ManifestBounds,
+    findings: &mut Findings,
+) -> Result<RelativePath, Problem> {
     if text.len().saturating_add(limits.folder_bytes) > limits.max_path_bytes {
         let folder = if limits.folder_bytes > 0 { ", with the manifest's folder," } else { "" };
         let reason = format!("the path{folder} is longer than {} bytes: {}", limits.max_path_bytes, quote(text));
@@ -223,7 +228,7 @@ mod tests {
 
     #[test]
     fn a_path_out_of_the_folder_is_refused_with_its_reason() {
-        let (mut findings, limits) = (Findings::default(), Limits::default());
+        let (mut findings, limits) = (Findings::default(), ManifestBounds::default());
         for (bad, word) in [("../x", "'..'"), ("/etc/passwd", "absolute"), ("", "empty"), ("a/", "folder")] {
             let problem = path(bad, "images[2].path", &limits, &mut findings).unwrap_err();
             assert!(problem.reason.contains(word), "{problem:?}");
@@ -238,7 +243,7 @@ mod tests {
 
     #[test]
     fn a_path_counts_with_the_folder_of_its_manifest() {
-        let limits = Limits { max_path_bytes: 12, ..Limits::default() };
+        let limits = ManifestBounds { max_path_bytes: 12, ..ManifestBounds::default() };
         let read = |folder, text| path(text, "path", &limits.within(folder), &mut Findings::default());
         assert!(read("", "17/front.jpg").is_ok());
         assert!(read("17", "front.jpg").is_ok());

@@ -22,30 +22,30 @@ use crate::{
 };
 
 use super::{
-    Limits, ReadError, Sink, Text, fields,
+    ManifestBounds, ReadError, Sink, Text, fields,
     findings::{Findings, name, quote},
     meter::{Meter, Metered},
     no_entries,
     object::{self, Place, kind_of},
     read_failure, too_many_entries,
-    value::{Parsed, cure},
+    value::{ParsedValue, cure},
 };
 
 /// The fields at the top.
 pub(super) const TOP_FIELDS: [&str; 4] = ["version", "profile_id", "documents", "files"];
 
 /// One element of `documents` or `files`.
-struct Element {
+struct ListItem {
     kind: EntryKind,
     /// Its place in its own list, from 0.
     number: u64,
     line: u64,
-    parsed: Parsed,
+    parsed: ParsedValue,
 }
 
 /// What the top of the manifest says.
 #[derive(Default)]
-struct Top {
+struct TopFields {
     version: Option<Value>,
     profile_id: Option<Value>,
     documents: Option<u64>,
@@ -54,7 +54,11 @@ struct Top {
 }
 
 /// Reads a JSON manifest and hands out its entries, documents first.
-pub(super) fn read<R: Read + Seek>(text: &mut Text<R>, limits: &Limits, sink: &mut Sink<'_>) -> Result<(), ReadError> {
+pub(super) fn read<R: Read + Seek>(
+    text: &mut Text<R>,
+    limits: &ManifestBounds,
+    sink: &mut Sink<'_>,
+) -> Result<(), ReadError> {
     let (top, findings) = walk(text.rewind()?, limits, &mut |_| ControlFlow::Continue(()))?;
     let documents = top.documents.unwrap_or(0);
     let files_first = top.files_first;
@@ -88,7 +92,7 @@ pub(super) fn read<R: Read + Seek>(text: &mut Text<R>, limits: &Limits, sink: &m
 }
 
 /// Checks the top, and gives the profile of all entries that name none.
-fn check(top: Top, mut findings: Findings) -> Result<Option<ProfileId>, ReadError> {
+fn check(top: TopFields, mut findings: Findings) -> Result<Option<ProfileId>, ReadError> {
     let cure = "write \"version\": 1 at the top of the manifest";
     match top.version {
         None => findings.add(fields::missing("version", cure)),
@@ -121,27 +125,27 @@ fn check(top: Top, mut findings: Findings) -> Result<Option<ProfileId>, ReadErro
 /// Goes once through the whole text.
 fn walk<R: Read>(
     input: R,
-    limits: &Limits,
-    visit: &mut dyn FnMut(Element) -> ControlFlow<()>,
-) -> Result<(Top, Findings), ReadError> {
+    limits: &ManifestBounds,
+    visit: &mut dyn FnMut(ListItem) -> ControlFlow<()>,
+) -> Result<(TopFields, Findings), ReadError> {
     let meter = Meter::new(limits.max_bytes);
-    let mut walk = Walk {
+    let mut walk = ManifestWalk {
         meter: &meter,
         limits,
         visit,
-        top: Top::default(),
+        top: TopFields::default(),
         findings: Findings::default(),
         expected: Some(("the manifest", "an object")),
         end: None,
     };
     let mut deserializer = serde_json::Deserializer::from_reader(Metered::new(BufReader::new(input), &meter));
     let outcome = TopSeed(&mut walk).deserialize(&mut deserializer).and_then(|()| deserializer.end());
-    let Walk { top, mut findings, expected, end, .. } = walk;
+    let ManifestWalk { top, mut findings, expected, end, .. } = walk;
     let Err(error) = outcome else { return Ok((top, findings)) };
     match end {
-        Some(End::Stopped) => return Err(ReadError::Stopped),
-        Some(End::TooMany) => return Err(ReadError::unusable(too_many_entries(limits))),
-        Some(End::Unusable) => return Err(ReadError::Unusable(findings.into_problems())),
+        Some(Interruption::Stopped) => return Err(ReadError::Stopped),
+        Some(Interruption::TooMany) => return Err(ReadError::unusable(too_many_entries(limits))),
+        Some(Interruption::Unusable) => return Err(ReadError::Unusable(findings.into_problems())),
         None => {}
     }
     if error.is_io() {
@@ -192,25 +196,25 @@ pub(super) fn syntax_reason(error: &serde_json::Error) -> String {
 }
 
 /// Why a walk ended before the text did.
-enum End {
+enum Interruption {
     Stopped,
     TooMany,
     /// For what the findings say.
     Unusable,
 }
 
-struct Walk<'a> {
+struct ManifestWalk<'a> {
     meter: &'a Meter,
-    limits: &'a Limits,
-    visit: &'a mut dyn FnMut(Element) -> ControlFlow<()>,
-    top: Top,
+    limits: &'a ManifestBounds,
+    visit: &'a mut dyn FnMut(ListItem) -> ControlFlow<()>,
+    top: TopFields,
     findings: Findings,
     /// What stands next, and what it must be, for the reason where it is something else.
     expected: Option<(&'static str, &'static str)>,
-    end: Option<End>,
+    end: Option<Interruption>,
 }
 
-struct TopSeed<'w, 'a>(&'w mut Walk<'a>);
+struct TopSeed<'w, 'a>(&'w mut ManifestWalk<'a>);
 
 impl<'de> DeserializeSeed<'de> for TopSeed<'_, '_> {
     type Value = ();
@@ -234,7 +238,7 @@ impl<'de> Visitor<'de> for TopSeed<'_, '_> {
         walk.meter.end();
         walk.expected = None;
         let mut seen = [false; TOP_FIELDS.len()];
-        while let Some(key) = map.next_key_seed(Key(walk))? {
+        while let Some(key) = map.next_key_seed(EntryKey(walk))? {
             let known = TOP_FIELDS.iter().zip(&mut seen).find(|(field, _)| **field == key);
             let repeated = known.map(|(field, seen)| (*field, mem::replace(seen, true)));
             match repeated {
@@ -246,19 +250,21 @@ impl<'de> Visitor<'de> for TopSeed<'_, '_> {
                     let reason = format!("the field {} stands more than once at the top", quote(field));
                     walk.findings.add(Problem::error(reason, "make one field of them").field(field));
                     // What follows may be a list of any length, and nothing more needs to be known.
-                    walk.end = Some(End::Unusable);
+                    walk.end = Some(Interruption::Unusable);
                     return Err(A::Error::custom("repeated field"));
                 }
                 Some(("version", _)) => {
-                    walk.top.version = Some(map.next_value_seed(Bounded { walk, seed: Held(walk.limits) })?.value)
+                    walk.top.version =
+                        Some(map.next_value_seed(Bounded { walk, seed: BoundedValue(walk.limits) })?.value)
                 }
                 Some(("profile_id", _)) => {
-                    walk.top.profile_id = Some(map.next_value_seed(Bounded { walk, seed: Held(walk.limits) })?.value);
+                    walk.top.profile_id =
+                        Some(map.next_value_seed(Bounded { walk, seed: BoundedValue(walk.limits) })?.value);
                 }
                 Some((field, _)) => {
                     let kind = if field == "files" { EntryKind::File } else { EntryKind::Document };
                     walk.expected = Some((field, "a list of entries"));
-                    let count = map.next_value_seed(List { walk, kind })?;
+                    let count = map.next_value_seed(ListSeed { walk, kind })?;
                     match kind {
                         EntryKind::Document => walk.top.documents = Some(count),
                         EntryKind::File => {
@@ -282,9 +288,9 @@ fn unknown_at_top(key: &str) -> Problem {
 }
 
 /// A key of at most one entry's bytes; its quote has been read already.
-struct Key<'w, 'a>(&'w Walk<'a>);
+struct EntryKey<'w, 'a>(&'w ManifestWalk<'a>);
 
-impl<'de> DeserializeSeed<'de> for Key<'_, '_> {
+impl<'de> DeserializeSeed<'de> for EntryKey<'_, '_> {
     type Value = String;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<String, D::Error> {
@@ -297,7 +303,7 @@ impl<'de> DeserializeSeed<'de> for Key<'_, '_> {
 
 /// A value of at most one entry's bytes.
 struct Bounded<'w, 'a, S> {
-    walk: &'w Walk<'a>,
+    walk: &'w ManifestWalk<'a>,
     seed: S,
 }
 
@@ -313,22 +319,22 @@ impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Bounded<'_, '_, S> {
 }
 
 /// A value that is held, as deep as the limits allow.
-struct Held<'a>(&'a Limits);
+struct BoundedValue<'a>(&'a ManifestBounds);
 
-impl<'de> DeserializeSeed<'de> for Held<'_> {
-    type Value = Parsed;
+impl<'de> DeserializeSeed<'de> for BoundedValue<'_> {
+    type Value = ParsedValue;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Parsed, D::Error> {
-        Parsed::read(deserializer, self.0.max_nesting)
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<ParsedValue, D::Error> {
+        ParsedValue::read(deserializer, self.0.max_nesting)
     }
 }
 
-struct List<'w, 'a> {
-    walk: &'w mut Walk<'a>,
+struct ListSeed<'w, 'a> {
+    walk: &'w mut ManifestWalk<'a>,
     kind: EntryKind,
 }
 
-impl<'de> DeserializeSeed<'de> for List<'_, '_> {
+impl<'de> DeserializeSeed<'de> for ListSeed<'_, '_> {
     type Value = u64;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<u64, D::Error> {
@@ -337,7 +343,7 @@ impl<'de> DeserializeSeed<'de> for List<'_, '_> {
     }
 }
 
-impl<'de> Visitor<'de> for List<'_, '_> {
+impl<'de> Visitor<'de> for ListSeed<'_, '_> {
     type Value = u64;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -352,11 +358,11 @@ impl<'de> Visitor<'de> for List<'_, '_> {
         let mut number = 0_u64;
         while let Some((line, parsed)) = items.next_element_seed(Item(walk))? {
             if number.saturating_add(others) >= walk.limits.max_entries {
-                walk.end = Some(End::TooMany);
+                walk.end = Some(Interruption::TooMany);
                 return Err(A::Error::custom("too many entries"));
             }
-            if (walk.visit)(Element { kind, number, line, parsed }).is_break() {
-                walk.end = Some(End::Stopped);
+            if (walk.visit)(ListItem { kind, number, line, parsed }).is_break() {
+                walk.end = Some(Interruption::Stopped);
                 return Err(A::Error::custom("stopped"));
             }
             number = number.saturating_add(1);
@@ -365,16 +371,16 @@ impl<'de> Visitor<'de> for List<'_, '_> {
     }
 }
 
-struct Item<'w, 'a>(&'w Walk<'a>);
+struct Item<'w, 'a>(&'w ManifestWalk<'a>);
 
 impl<'de> DeserializeSeed<'de> for Item<'_, '_> {
-    type Value = (u64, Parsed);
+    type Value = (u64, ParsedValue);
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         // serde_json has read the first byte of the element when it comes here, and nothing beyond.
         let line = self.0.meter.line();
         self.0.meter.begin(self.0.limits.max_entry_bytes);
-        let parsed = Held(self.0.limits).deserialize(deserializer)?;
+        let parsed = BoundedValue(self.0.limits).deserialize(deserializer)?;
         self.0.meter.end();
         Ok((line, parsed))
     }

@@ -192,7 +192,7 @@ fn hostile_nesting_and_sizes_are_refused() {
 fn an_entry_may_be_as_large_as_the_limit_and_white_space_does_not_count() {
     let entry = file("a");
     let text = format!("{{\"version\": 1, {0}\"files\":{0}[{0}{entry}{0},{0}{entry}{0}]{0}}}{0}", " ".repeat(5_000));
-    let limits = |max_entry_bytes| Limits { max_entry_bytes, ..Limits::default() };
+    let limits = |max_entry_bytes| ManifestBounds { max_entry_bytes, ..ManifestBounds::default() };
     assert_eq!(read_within(JSON, &text, &limits(entry.len())).unwrap().1.entries, 2);
     assert!(unusable_within(JSON, &text, &limits(entry.len() - 2)).contains("larger than"));
 }
@@ -205,8 +205,8 @@ fn an_entry_may_be_nested_as_deeply_as_the_limit_and_no_deeper() {
         let document = document("d").replace(r#""images""#, &format!(r#""extracted_data": {data}, "images""#));
         format!(r#"{{"version": 1, "documents": [{document}]}}"#)
     };
-    for most in [Limits::LEAST_NESTING, 32, Limits::MOST_NESTING] {
-        let limits = Limits { max_nesting: most, ..Limits::default() };
+    for most in [ManifestBounds::LEAST_NESTING, 32, ManifestBounds::MOST_NESTING] {
+        let limits = ManifestBounds { max_nesting: most, ..ManifestBounds::default() };
         assert_eq!(read_within(JSON, nested(most), &limits).unwrap().1.invalid, 0);
         let told = unusable_within(JSON, nested(most + 1), &limits);
         assert!(told.contains(&format!("more than {most} levels deep")) && told.contains("max_nesting"), "{told}");
@@ -217,7 +217,7 @@ fn an_entry_may_be_nested_as_deeply_as_the_limit_and_no_deeper() {
 fn more_entries_than_the_limit_are_refused_before_any_goes_out() {
     let text =
         format!(r#"{{"version": 1, "documents": [{}], "files": [{}, {}]}}"#, document("d"), file("a"), file("b"));
-    let limits = |max_entries| Limits { max_entries, ..Limits::default() };
+    let limits = |max_entries| ManifestBounds { max_entries, ..ManifestBounds::default() };
     assert_eq!(read_within(JSON, &text, &limits(3)).unwrap().1.entries, 3);
     assert!(unusable_within(JSON, &text, &limits(2)).contains("more than 2 entries"));
 }
@@ -230,7 +230,7 @@ fn entries_are_handed_out_while_the_text_is_read() {
     let input = Generated::new(r#"{"version": 1, "files": ["#, &item, 20_000, &last, &read);
     let size = item(0).len() as u64;
     let mut given = 0;
-    let summary = super::super::read(input, JSON, &Limits::default(), &mut BTreeMap::new(), &mut |_| {
+    let summary = super::super::read(input, JSON, &ManifestBounds::default(), &mut BTreeMap::new(), &mut |_| {
         given += 1;
         // What was read ahead is a buffer, however long the manifest is.
         assert!(read.get() < given * size + 20_000, "{} bytes for {given} entries", read.get());
@@ -242,10 +242,15 @@ fn entries_are_handed_out_while_the_text_is_read() {
 #[test]
 fn whoever_takes_the_entries_can_stop() {
     let mut given = 0;
-    let outcome =
-        super::super::read(std::io::Cursor::new(EXAMPLE), JSON, &Limits::default(), &mut BTreeMap::new(), &mut |_| {
+    let outcome = super::super::read(
+        std::io::Cursor::new(EXAMPLE),
+        JSON,
+        &ManifestBounds::default(),
+        &mut BTreeMap::new(),
+        &mut |_| {
             given += 1;
             ControlFlow::Break(())
-        });
+        },
+    );
     assert!(matches!(outcome, Err(ReadError::Stopped)) && given == 1);
 }

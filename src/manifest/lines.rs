@@ -8,7 +8,7 @@ use std::io::{self, BufRead, BufReader, Read, Seek};
 use crate::{entry::EntryKind, problem::Problem};
 
 use super::{
-    Limits, ReadError, Reading, Sink, Text,
+    ManifestBounds, ReadError, Reading, Sink, Text,
     findings::{Findings, Label},
     format::not_utf8,
     json::syntax_reason,
@@ -16,11 +16,15 @@ use super::{
     no_entries,
     object::{self, Place},
     read_failure, too_many_entries,
-    value::{Parsed, cure},
+    value::{ParsedValue, cure},
 };
 
 /// Reads a JSON Lines manifest and hands out its entries.
-pub(super) fn read<R: Read + Seek>(text: &mut Text<R>, limits: &Limits, sink: &mut Sink<'_>) -> Result<(), ReadError> {
+pub(super) fn read<R: Read + Seek>(
+    text: &mut Text<R>,
+    limits: &ManifestBounds,
+    sink: &mut Sink<'_>,
+) -> Result<(), ReadError> {
     check(text.rewind()?, limits)?;
     let mut index = 0_u64;
     each_line(text.rewind()?, limits, &mut |line| {
@@ -31,7 +35,7 @@ pub(super) fn read<R: Read + Seek>(text: &mut Text<R>, limits: &Limits, sink: &m
     })
 }
 
-fn check<R: Read>(input: R, limits: &Limits) -> Result<(), ReadError> {
+fn check<R: Read>(input: R, limits: &ManifestBounds) -> Result<(), ReadError> {
     let mut count = 0_u64;
     each_line(input, limits, &mut |line| {
         count = count.saturating_add(1);
@@ -49,7 +53,7 @@ fn check<R: Read>(input: R, limits: &Limits) -> Result<(), ReadError> {
 }
 
 /// What a line comes to, and whether it breaks off.
-fn entry(line: &Line<'_>, index: u64, limits: &Limits) -> (Reading, bool) {
+fn entry(line: &TextLine<'_>, index: u64, limits: &ManifestBounds) -> (Reading, bool) {
     let (problem, cut) = if line.too_long {
         let reason = format!("the line is longer than {} bytes", limits.max_line_bytes);
         let cure = "make the entry smaller, or divide it; images are named by their paths; or raise max_line_bytes of the drop";
@@ -73,10 +77,10 @@ fn entry(line: &Line<'_>, index: u64, limits: &Limits) -> (Reading, bool) {
 }
 
 /// Reads a line; with the problem comes whether the text ended too early.
-fn parse(line: &[u8], limits: &Limits) -> Result<Parsed, (Problem, bool)> {
+fn parse(line: &[u8], limits: &ManifestBounds) -> Result<ParsedValue, (Problem, bool)> {
     let text = str::from_utf8(line).map_err(|error| (not_utf8("the line"), error.error_len().is_none()))?;
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let read = Parsed::read(&mut deserializer, limits.max_nesting);
+    let read = ParsedValue::read(&mut deserializer, limits.max_nesting);
     read.and_then(|parsed| deserializer.end().map(|()| parsed)).map_err(|error| {
         let (what, column) = (syntax_reason(&error), error.column());
         if error.is_data() {
@@ -88,7 +92,7 @@ fn parse(line: &[u8], limits: &Limits) -> Result<Parsed, (Problem, bool)> {
 }
 
 /// A line that is not blank.
-struct Line<'a> {
+struct TextLine<'a> {
     /// From 1, counting the blank ones.
     number: u64,
     /// Without white space around it; only its beginning where it is too long.
@@ -100,8 +104,8 @@ struct Line<'a> {
 
 fn each_line<R: Read>(
     input: R,
-    limits: &Limits,
-    visit: &mut dyn FnMut(Line<'_>) -> Result<(), ReadError>,
+    limits: &ManifestBounds,
+    visit: &mut dyn FnMut(TextLine<'_>) -> Result<(), ReadError>,
 ) -> Result<(), ReadError> {
     let meter = Meter::new(limits.max_bytes);
     let mut reader = BufReader::new(Metered::new(input, &meter));
@@ -113,7 +117,7 @@ fn each_line<R: Read>(
         number = number.saturating_add(1);
         let bytes = line.trim_ascii();
         if too_long || !bytes.is_empty() {
-            visit(Line { number, bytes, too_long, ended })?;
+            visit(TextLine { number, bytes, too_long, ended })?;
         }
     }
     Ok(())

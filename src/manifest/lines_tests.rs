@@ -72,7 +72,7 @@ fn version_is_no_field_of_a_line() {
 #[test]
 fn a_line_beyond_the_limit_is_passed_over() {
     let (short, long) = (file("a"), file("aa"));
-    let limits = Limits { max_line_bytes: short.len(), ..Limits::default() };
+    let limits = ManifestBounds { max_line_bytes: short.len(), ..ManifestBounds::default() };
     for end in ["\n", "\r\n"] {
         let text = format!("{short}{end}{long}{end}{short}{end}");
         let (readings, summary) = read_within(LINES, text, &limits).unwrap();
@@ -112,7 +112,7 @@ fn one_object_over_several_lines_is_told_its_other_name() {
 #[test]
 fn more_lines_than_the_limit_are_refused_before_any_entry_goes_out() {
     let text = format!("{0}\n\n{0}\n", file("a"));
-    let limits = |max_entries| Limits { max_entries, ..Limits::default() };
+    let limits = |max_entries| ManifestBounds { max_entries, ..ManifestBounds::default() };
     assert_eq!(read_within(LINES, &text, &limits(2)).unwrap().1.entries, 2);
     assert!(unusable_within(LINES, &text, &limits(1)).contains("more than 1 entries"));
 }
@@ -125,7 +125,7 @@ fn a_million_lines_are_streamed() {
     let last = file("z");
     let input = Generated::new("", &item, 1_000_000, &last, &read);
     let mut given = 0_u64;
-    let summary = super::super::read(input, LINES, &Limits::default(), &mut BTreeMap::new(), &mut |_| {
+    let summary = super::super::read(input, LINES, &ManifestBounds::default(), &mut BTreeMap::new(), &mut |_| {
         given += 1;
         assert!(read.get() <= given * 2 + 70_000);
         ControlFlow::Continue(())
@@ -138,7 +138,7 @@ fn a_million_lines_are_streamed() {
 fn whoever_takes_the_entries_can_stop() {
     let mut given = 0;
     let text = io::Cursor::new(format!("{0}\n{0}\n", file("a")));
-    let outcome = super::super::read(text, LINES, &Limits::default(), &mut BTreeMap::new(), &mut |_| {
+    let outcome = super::super::read(text, LINES, &ManifestBounds::default(), &mut BTreeMap::new(), &mut |_| {
         given += 1;
         ControlFlow::Break(())
     });

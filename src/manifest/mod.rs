@@ -40,7 +40,7 @@ use self::meter::{Meter, Tripped};
 
 /// How much of a manifest is read at most.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
+pub struct ManifestBounds {
     /// The size of the manifest, in bytes.
     pub max_bytes: u64,
     /// One line of JSON Lines, or one row of CSV, in bytes.
@@ -57,11 +57,11 @@ pub struct Limits {
     pub max_nesting: usize,
     /// The path of a file, from the folder that all paths are within, in bytes.
     pub max_path_bytes: usize,
-    /// What of `max_path_bytes` is taken by the manifest's own folder; see [`Limits::within`].
+    /// What of `max_path_bytes` is taken by the manifest's own folder; see [`ManifestBounds::within`].
     pub folder_bytes: usize,
 }
 
-impl Limits {
+impl ManifestBounds {
     /// The least `max_nesting` of use: an image stands in a list that stands in its document.
     pub const LEAST_NESTING: usize = 3;
     /// The largest `max_nesting`: below what `serde_json` reads, in which the whole manifest takes two levels more.
@@ -75,7 +75,7 @@ impl Limits {
     }
 }
 
-impl Default for Limits {
+impl Default for ManifestBounds {
     fn default() -> Self {
         // Far above any batch that makes sense at 10,000 documents an hour, and low enough to be read in minutes.
         Self {
@@ -152,7 +152,7 @@ fn first_reason(problems: &[Problem]) -> &str {
 
 /// A manifest that was read to its end.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Summary {
+pub struct ManifestSummary {
     /// How many entries it has, with the invalid ones.
     pub entries: u64,
     /// How many of them are invalid.
@@ -175,13 +175,13 @@ pub struct Summary {
 pub fn read<R: Read + Seek>(
     mut input: R,
     format: Format,
-    limits: &Limits,
+    limits: &ManifestBounds,
     scratch: &mut dyn Scratch,
     each: &mut dyn FnMut(Reading) -> ControlFlow<()>,
-) -> Result<Summary, ReadError> {
+) -> Result<ManifestSummary, ReadError> {
     let start = format::start_of_text(&mut input)?;
     let mut text = Text { input, start };
-    let mut sink = Sink { each, summary: Summary::default() };
+    let mut sink = Sink { each, summary: ManifestSummary::default() };
     let read = match format {
         Format::Json => json::read(&mut text, limits, &mut sink),
         Format::JsonLines => lines::read(&mut text, limits, &mut sink),
@@ -216,7 +216,7 @@ impl<R: Read + Seek> Text<R> {
 /// Counts what is handed over.
 struct Sink<'a> {
     each: &'a mut dyn FnMut(Reading) -> ControlFlow<()>,
-    summary: Summary,
+    summary: ManifestSummary,
 }
 
 impl Sink<'_> {
@@ -230,7 +230,12 @@ impl Sink<'_> {
 }
 
 /// A failed read: the manifest's fault where a limit was passed, otherwise the system's.
-fn read_failure(error: io::Error, meter: &Meter, limits: &Limits, piece: impl FnOnce() -> Problem) -> ReadError {
+fn read_failure(
+    error: io::Error,
+    meter: &Meter,
+    limits: &ManifestBounds,
+    piece: impl FnOnce() -> Problem,
+) -> ReadError {
     match meter.tripped() {
         Some(Tripped::Whole) => {
             let reason = format!("the manifest is larger than {} bytes", limits.max_bytes);
@@ -245,7 +250,7 @@ fn no_entries() -> Problem {
     Problem::error("the manifest has no entries", "add at least one document or file, or remove the manifest")
 }
 
-fn too_many_entries(limits: &Limits) -> Problem {
+fn too_many_entries(limits: &ManifestBounds) -> Problem {
     let reason = format!("the manifest has more than {} entries", limits.max_entries);
     Problem::error(reason, divide_or_raise("max_entries"))
 }

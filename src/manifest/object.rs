@@ -12,10 +12,10 @@ use crate::{
 };
 
 use super::{
-    Limits, Reading, fields,
+    ManifestBounds, Reading, fields,
     findings::{Findings, Label, name, quote},
     known,
-    value::Parsed,
+    value::ParsedValue,
 };
 
 /// The fields of a document.
@@ -38,11 +38,11 @@ pub(super) struct Place<'a> {
     pub(super) kind: Option<EntryKind>,
     /// The profile of entries that name none.
     pub(super) profile_id: Option<&'a ProfileId>,
-    pub(super) limits: &'a Limits,
+    pub(super) limits: &'a ManifestBounds,
 }
 
 /// Reads an entry from a JSON value.
-pub(super) fn entry(parsed: Parsed, place: &Place<'_>) -> Reading {
+pub(super) fn entry(parsed: ParsedValue, place: &Place<'_>) -> Reading {
     let mut findings = Findings::default();
     for field in &parsed.repeated {
         let reason = format!("the field {} stands more than once", quote(field));
@@ -125,7 +125,7 @@ fn document(mut object: Object<'_>) -> Option<Content> {
     Some(Content::Document { category: category?, document_type: document_type?, extracted_data, images: images? })
 }
 
-fn image(item: Value, at: u64, limits: &Limits, findings: &mut Findings) -> Option<ImageSource> {
+fn image(item: Value, at: u64, limits: &ManifestBounds, findings: &mut Findings) -> Option<ImageSource> {
     let Value::Object(map) = item else {
         let reason = format!("the image is {}, not an object", kind_of(&item));
         let cure = "write each image as an object, for example {\"path\": \"17/front.jpg\"}";
@@ -151,7 +151,7 @@ fn file(mut object: Object<'_>) -> Option<Content> {
 struct Object<'a> {
     map: Map<String, Value>,
     prefix: String,
-    limits: &'a Limits,
+    limits: &'a ManifestBounds,
     findings: &'a mut Findings,
 }
 

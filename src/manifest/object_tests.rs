@@ -9,9 +9,9 @@ use crate::{entry::ImageType, manifest::Reading};
 const PROFILE: &str = "a2c4393a-e219-67a4-5ab4-2186952e9038";
 
 fn read(value: Value, kind: Option<EntryKind>) -> Reading {
-    let limits = Limits { max_images: 3, ..Limits::default() };
+    let limits = ManifestBounds { max_images: 3, ..ManifestBounds::default() };
     let place = Place { index: 7, line: Some(9), kind, profile_id: None, limits: &limits };
-    entry(Parsed { value, repeated: Vec::new() }, &place)
+    entry(ParsedValue { value, repeated: Vec::new() }, &place)
 }
 
 fn document_with(field: &str, value: Value) -> Value {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::entry::ImageType;
 
 use super::{
-    Limits,
+    ManifestBounds,
     fields::{MAX_NAME_CHARS, MAX_REFERENCE_CHARS, MAX_WORD_CHARS},
     known,
 };
@@ -16,7 +16,7 @@ use super::{
 /// The schema, in the draft of 2020-12.
 #[must_use]
 pub fn schema() -> Value {
-    let defaults = Limits::default();
+    let defaults = ManifestBounds::default();
     let profile_id = json!({
         "type": "string",
         "pattern": "^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$",

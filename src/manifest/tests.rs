@@ -9,15 +9,15 @@ use super::*;
 const FORMATS: [Format; 3] = [Format::Json, Format::JsonLines, Format::Csv];
 
 /// Reads a manifest and keeps all that it gives.
-pub(super) fn read_all(format: Format, text: impl AsRef<[u8]>) -> Result<(Vec<Reading>, Summary), ReadError> {
-    read_within(format, text, &Limits::default())
+pub(super) fn read_all(format: Format, text: impl AsRef<[u8]>) -> Result<(Vec<Reading>, ManifestSummary), ReadError> {
+    read_within(format, text, &ManifestBounds::default())
 }
 
 pub(super) fn read_within(
     format: Format,
     text: impl AsRef<[u8]>,
-    limits: &Limits,
-) -> Result<(Vec<Reading>, Summary), ReadError> {
+    limits: &ManifestBounds,
+) -> Result<(Vec<Reading>, ManifestSummary), ReadError> {
     let mut readings = Vec::new();
     let summary = read(Cursor::new(text), format, limits, &mut BTreeMap::new(), &mut |reading| {
         readings.push(reading);
@@ -30,7 +30,7 @@ pub(super) fn read_within(
 #[track_caller]
 pub(super) fn entries(format: Format, text: impl AsRef<[u8]>) -> Vec<Entry> {
     let (readings, summary) = read_all(format, text).unwrap();
-    assert_eq!(summary, Summary { entries: readings.len() as u64, ..Summary::default() });
+    assert_eq!(summary, ManifestSummary { entries: readings.len() as u64, ..ManifestSummary::default() });
     readings
         .into_iter()
         .map(|reading| match reading {
@@ -43,11 +43,11 @@ pub(super) fn entries(format: Format, text: impl AsRef<[u8]>) -> Vec<Entry> {
 /// What is wrong with a manifest of which no entry must be handed out.
 #[track_caller]
 pub(super) fn unusable(format: Format, text: impl AsRef<[u8]>) -> String {
-    unusable_within(format, text, &Limits::default())
+    unusable_within(format, text, &ManifestBounds::default())
 }
 
 #[track_caller]
-pub(super) fn unusable_within(format: Format, text: impl AsRef<[u8]>, limits: &Limits) -> String {
+pub(super) fn unusable_within(format: Format, text: impl AsRef<[u8]>, limits: &ManifestBounds) -> String {
     let mut given = 0;
     let outcome = read(Cursor::new(text), format, limits, &mut BTreeMap::new(), &mut |_| {
         given += 1;
@@ -151,7 +151,7 @@ fn a_manifest_beyond_the_size_limit_is_unusable_in_every_format() {
     ];
     for (format, text) in FORMATS.into_iter().zip(texts) {
         let size = text.len() as u64;
-        let limits = |max_bytes| Limits { max_bytes, ..Limits::default() };
+        let limits = |max_bytes| ManifestBounds { max_bytes, ..ManifestBounds::default() };
         assert_eq!(read_within(format, &text, &limits(size)).unwrap().1.entries, 1, "{format:?}");
         assert!(unusable_within(format, &text, &limits(size - 1)).contains("larger than"), "{format:?}");
     }
@@ -177,14 +177,9 @@ fn a_reader_that_fails_is_not_the_senders_fault() {
     }
     for format in FORMATS {
         for good in [0, 10] {
-            let outcome =
-                read(
-                    Broken(good),
-                    format,
-                    &Limits::default(),
-                    &mut BTreeMap::new(),
-                    &mut |_| ControlFlow::Continue(()),
-                );
+            let outcome = read(Broken(good), format, &ManifestBounds::default(), &mut BTreeMap::new(), &mut |_| {
+                ControlFlow::Continue(())
+            });
             assert!(matches!(outcome, Err(ReadError::Io(_))), "{format:?} {outcome:?}");
         }
     }

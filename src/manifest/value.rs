@@ -20,19 +20,19 @@ const TOO_DEEP: &str = "an entry is nested more than";
 
 /// A value, and the names of the fields that stand more than once in one of its objects.
 #[derive(Debug)]
-pub(super) struct Parsed {
+pub(super) struct ParsedValue {
     pub(super) value: Value,
     pub(super) repeated: Vec<String>,
 }
 
-impl Parsed {
+impl ParsedValue {
     /// Reads the next value, with at most `max_nesting` lists and objects in one another.
     ///
     /// # Errors
     ///
     /// Only what is no JSON, is nested too deeply, or has too many values within it.
     pub(super) fn read<'de, D: Deserializer<'de>>(deserializer: D, max_nesting: usize) -> Result<Self, D::Error> {
-        let mut state = State { repeated: Vec::new(), left: MOST_VALUES, max_nesting };
+        let mut state = BuildState { repeated: Vec::new(), left: MOST_VALUES, max_nesting };
         let value = Build { state: &mut state, nesting: 0 }.deserialize(deserializer)?;
         Ok(Self { value, repeated: state.repeated })
     }
@@ -47,7 +47,7 @@ pub(super) fn cure(error: &serde_json::Error) -> &'static str {
     }
 }
 
-struct State {
+struct BuildState {
     repeated: Vec<String>,
     /// How many values may still come.
     left: u32,
@@ -55,7 +55,7 @@ struct State {
 }
 
 struct Build<'a> {
-    state: &'a mut State,
+    state: &'a mut BuildState,
     /// In how many lists and objects the value stands.
     nesting: usize,
 }
@@ -147,8 +147,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn read(text: &str) -> Result<Parsed, serde_json::Error> {
-        Parsed::read(&mut serde_json::Deserializer::from_str(text), 100)
+    fn read(text: &str) -> Result<ParsedValue, serde_json::Error> {
+        ParsedValue::read(&mut serde_json::Deserializer::from_str(text), 100)
     }
 
     #[test]
@@ -167,13 +167,13 @@ mod tests {
     fn as_many_levels_as_are_allowed_and_none_more() {
         for (open, close) in [("[", "]"), (r#"{"a":"#, "}")] {
             let nested = |levels| format!("{}0{}", open.repeat(levels), close.repeat(levels));
-            let within = |levels| Parsed::read(&mut serde_json::Deserializer::from_str(&nested(levels)), 5);
+            let within = |levels| ParsedValue::read(&mut serde_json::Deserializer::from_str(&nested(levels)), 5);
             assert!(within(5).is_ok());
             let error = within(6).unwrap_err();
             assert!(error.to_string().starts_with("an entry is nested more than 5 levels deep"), "{error}");
             assert!(cure(&error).contains("max_nesting"));
         }
-        assert!(Parsed::read(&mut serde_json::Deserializer::from_str("0"), 0).is_ok());
+        assert!(ParsedValue::read(&mut serde_json::Deserializer::from_str("0"), 0).is_ok());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::{
 };
 
 use super::{
-    super::{Limits, Reading, fields, findings::Label, known},
+    super::{ManifestBounds, Reading, fields, findings::Label, known},
     Findings, quote,
     row::Row,
 };
@@ -19,7 +19,7 @@ use super::{
 pub(super) struct Group {
     first_line: u64,
     /// What every row must repeat, from the first row that could be read.
-    shared: Option<Shared>,
+    shared: Option<SharedCells>,
     reference: Option<String>,
     kind: EntryKind,
     profile_id: Option<ProfileId>,
@@ -34,7 +34,7 @@ pub(super) struct Group {
 
 /// The cells that every row of a group must repeat, and the line that they are from.
 #[derive(Debug)]
-struct Shared {
+struct SharedCells {
     line: u64,
     profile_id: Option<String>,
     category: Option<String>,
@@ -44,7 +44,7 @@ struct Shared {
 
 impl Group {
     /// Begins with the first row.
-    pub(super) fn open(row: Row, limits: &Limits) -> Self {
+    pub(super) fn open(row: Row, limits: &ManifestBounds) -> Self {
         let mut group = Self {
             first_line: row.line,
             shared: None,
@@ -72,7 +72,7 @@ impl Group {
     }
 
     /// Takes a row.
-    pub(super) fn add(&mut self, row: Row, limits: &Limits) {
+    pub(super) fn add(&mut self, row: Row, limits: &ManifestBounds) {
         self.rows = self.rows.saturating_add(1);
         if let Some(fault) = &row.fault {
             self.findings.add(fault.problem(row.line));
@@ -143,7 +143,7 @@ impl Group {
                 None
             }
         };
-        self.shared = Some(Shared {
+        self.shared = Some(SharedCells {
             line: row.line,
             profile_id: row.profile_id.clone(),
             category: row.category.clone(),
@@ -153,7 +153,7 @@ impl Group {
     }
 
     /// The entry, or everything that is wrong with it.
-    pub(super) fn close(self, index: u64, limits: &Limits) -> Reading {
+    pub(super) fn close(self, index: u64, limits: &ManifestBounds) -> Reading {
         let Self { first_line, reference, kind, profile_id, category, document_type, replace, rows, images, .. } = self;
         let mut findings = self.findings;
         let content = match kind {
@@ -176,7 +176,7 @@ impl Group {
     }
 }
 
-impl Shared {
+impl SharedCells {
     /// Notes where a later row says something else.
     fn compare(&self, row: &Row, found: &mut Findings) {
         let pairs = [
@@ -207,12 +207,12 @@ impl Shared {
     }
 }
 
-fn read_image(row: &Row, found: &mut Findings, limits: &Limits) -> Option<ImageSource> {
+fn read_image(row: &Row, found: &mut Findings, limits: &ManifestBounds) -> Option<ImageSource> {
     let image_type = row.image_type.as_deref().and_then(|text| found.take(fields::image_type(text, "image_type")));
     Some(ImageSource { source: read_source(row, found, limits)?, image_type })
 }
 
-fn read_file(row: Row, found: &mut Findings, limits: &Limits) -> Option<Content> {
+fn read_file(row: Row, found: &mut Findings, limits: &ManifestBounds) -> Option<Content> {
     for (field, cell) in [("document_type", &row.document_type), ("image_type", &row.image_type)] {
         if cell.is_some() {
             let reason = format!("a row without category is a file, and a file has no {field}");
@@ -225,7 +225,7 @@ fn read_file(row: Row, found: &mut Findings, limits: &Limits) -> Option<Content>
     Some(Content::File { name, source: source? })
 }
 
-fn read_source(row: &Row, found: &mut Findings, limits: &Limits) -> Option<Source> {
+fn read_source(row: &Row, found: &mut Findings, limits: &ManifestBounds) -> Option<Source> {
     let path = match &row.path {
         Some(text) => {
             let checked = fields::path(text, "path", limits, found);

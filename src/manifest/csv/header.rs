@@ -60,9 +60,9 @@ impl Column {
 
 /// The columns in the order of the file.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Header(pub(super) Vec<Column>);
+pub(super) struct CsvHeader(pub(super) Vec<Column>);
 
-impl Header {
+impl CsvHeader {
     /// Reads the header row.
     pub(super) fn read(record: &ByteRecord) -> Result<Self, ReadError> {
         let mut findings = Findings::default();
@@ -136,14 +136,14 @@ mod tests {
 
     #[test]
     fn columns_come_in_any_order_and_letter_case() {
-        let header = Header::read(&ByteRecord::from(vec![" Path ", "PROFILE_ID", "replace"])).unwrap();
+        let header = CsvHeader::read(&ByteRecord::from(vec![" Path ", "PROFILE_ID", "replace"])).unwrap();
         assert_eq!(header.0, [Column::Path, Column::ProfileId, Column::Replace]);
     }
 
     #[test]
     fn every_problem_of_the_header_is_named() {
         let record = ByteRecord::from(vec![&b"profil_id"[..], b"name", b"Name", b"", b"\xFF", b"zzz"]);
-        let Err(ReadError::Unusable(problems)) = Header::read(&record) else { panic!() };
+        let Err(ReadError::Unusable(problems)) = CsvHeader::read(&record) else { panic!() };
         let text: Vec<_> = problems.iter().map(|problem| format!("{}: {}", problem.reason, problem.cure)).collect();
         let text = text.join("\n");
         for part in [
@@ -162,6 +162,6 @@ mod tests {
     #[test]
     fn the_example_is_a_header() {
         let cells: Vec<_> = EXAMPLE.split(',').collect();
-        assert_eq!(Header::read(&ByteRecord::from(cells)).unwrap().0, Column::ALL[..9]);
+        assert_eq!(CsvHeader::read(&ByteRecord::from(cells)).unwrap().0, Column::ALL[..9]);
     }
 }

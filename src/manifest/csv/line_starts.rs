@@ -58,18 +58,18 @@ impl LineStarts {
 
 /// A reader whose lines are noted.
 #[derive(Debug)]
-pub(super) struct Watched<'a, R> {
+pub(super) struct LineTracker<'a, R> {
     inner: R,
     starts: &'a RefCell<LineStarts>,
 }
 
-impl<'a, R> Watched<'a, R> {
+impl<'a, R> LineTracker<'a, R> {
     pub(super) fn new(inner: R, starts: &'a RefCell<LineStarts>) -> Self {
         Self { inner, starts }
     }
 }
 
-impl<R: Read> Read for Watched<'_, R> {
+impl<R: Read> Read for LineTracker<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
         self.starts.borrow_mut().pass(buffer.get(..read).unwrap_or_default());

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::problem::Problem;
 
 use super::{
-    header::{Column, Header},
+    header::{Column, CsvHeader},
     not_utf8,
 };
 
@@ -26,12 +26,12 @@ pub(super) struct Row {
     pub(super) name: Option<String>,
     pub(super) replace: Option<String>,
     /// Why its cells cannot be trusted; its reference still tells which document is incomplete without it.
-    pub(super) fault: Option<Fault>,
+    pub(super) fault: Option<RowFault>,
 }
 
 /// Why a row cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Fault {
+pub(super) enum RowFault {
     /// It has not as many cells as the header.
     Cells {
         /// How many it has.
@@ -43,7 +43,7 @@ pub(super) enum Fault {
     Encoding,
 }
 
-impl Fault {
+impl RowFault {
     /// What to tell the sender.
     pub(super) fn problem(&self, line: u64) -> Problem {
         match self {
@@ -59,11 +59,11 @@ impl Fault {
 impl Row {
     /// Sorts the cells of a record by their columns. White space around a cell is dropped, except in `path` and `name`,
     /// where it may be meant.
-    pub(super) fn read(record: &ByteRecord, header: &Header, line: u64) -> Self {
+    pub(super) fn read(record: &ByteRecord, header: &CsvHeader, line: u64) -> Self {
         let mut row = Self { line, ..Self::default() };
         for (column, cell) in header.0.iter().zip(record) {
             let Ok(cell) = str::from_utf8(cell) else {
-                row.fault = Some(Fault::Encoding);
+                row.fault = Some(RowFault::Encoding);
                 continue;
             };
             let cell = if matches!(column, Column::Path | Column::Name) { cell } else { cell.trim() };
@@ -73,7 +73,7 @@ impl Row {
         }
         if record.len() != header.0.len() {
             let count = |cells| u64::try_from(cells).unwrap_or(u64::MAX);
-            row.fault = Some(Fault::Cells { found: count(record.len()), expected: count(header.0.len()) });
+            row.fault = Some(RowFault::Cells { found: count(record.len()), expected: count(header.0.len()) });
         }
         row
     }
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn cells_find_their_columns_and_empty_ones_are_not_given() {
-        let header = Header(vec![Column::Path, Column::ProfileId, Column::Name]);
+        let header = CsvHeader(vec![Column::Path, Column::ProfileId, Column::Name]);
         let row = Row::read(&ByteRecord::from(vec![" a.png", " p ", ""]), &header, 4);
         assert_eq!((row.path.as_deref(), row.profile_id.as_deref(), row.name), (Some(" a.png"), Some("p"), None));
         assert_eq!((row.line, row.fault), (4, None));
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_row_of_another_shape_or_encoding_keeps_its_reference() {
-        let header = Header(vec![Column::Reference, Column::Path]);
+        let header = CsvHeader(vec![Column::Reference, Column::Path]);
         let short = Row::read(&ByteRecord::from(vec!["r"]), &header, 4);
         assert_eq!(short.reference.as_deref(), Some("r"));
         assert!(short.fault.unwrap().problem(4).reason.contains("line 4 has 1 cells, but the header has 2"));

@@ -88,7 +88,7 @@ fn failed(error: io::Error) -> ReadError {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::row::Fault, *};
+    use super::{super::row::RowFault, *};
 
     #[test]
     fn rows_come_back_by_group_and_unchanged() {
@@ -101,9 +101,9 @@ mod tests {
             ..Row::default()
         };
         let mut faulty = row(6, Some("a"));
-        faulty.fault = Some(Fault::Cells { found: 3, expected: 9 });
+        faulty.fault = Some(RowFault::Cells { found: 3, expected: 9 });
         let mut latin = row(7, None);
-        latin.fault = Some(Fault::Encoding);
+        latin.fault = Some(RowFault::Encoding);
         let rows = [row(2, Some("a")), row(3, None), row(4, Some("b")), row(5, Some("a")), faulty, latin];
         for row in &rows {
             staging.add(row).unwrap();
