@@ -88,6 +88,13 @@ fn forbidden_edges(tree: &Tree, rules: &Rules) -> Vec<String> {
             ));
         }
     }
+    for layer in &rules.layers {
+        for module in layer.may_know.iter().filter_map(|known| known.strip_prefix('`')?.strip_suffix('`')) {
+            if !edges.keys().any(|(from, to)| to == module && layer.modules.contains(from)) {
+                wrong.push(format!("{} does not use `{module}` any more: remove it in ARCHITECTURE.md", layer.name));
+            }
+        }
+    }
     for (from, to) in &rules.exceptions {
         if !edges.contains_key(&(from.clone(), to.clone())) {
             wrong.push(format!("`{from}` does not know `{to}` any more: remove the exception in ARCHITECTURE.md"));
@@ -252,7 +259,7 @@ impl Fixture {
 | layer | modules | may know |
 |---|---|---|
 | **ground**: values | `a`, `b` | nothing |
-| **above**: things | `c`, `d` | ground |
+| **above**: things | `c`, `d` | ground, `a` |
 
 - `c` may know `d`: a reason
 
@@ -329,9 +336,10 @@ fn the_table_has_each_module_and_no_other() {
 }
 
 #[test]
-fn an_exception_that_nothing_needs_is_found() {
+fn what_the_table_allows_and_nothing_uses_is_found() {
     let fixture = Fixture::new(&[("src/c.rs", "")]);
-    Fixture::finds(forbidden_edges(&fixture.tree, &fixture.rules), &["remove the exception"]);
+    let expected = ["above does not use `a` any more", "remove the exception"];
+    Fixture::finds(forbidden_edges(&fixture.tree, &fixture.rules), &expected);
 }
 
 #[test]
