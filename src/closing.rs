@@ -49,7 +49,7 @@ pub enum ClosingError {
 
 fn what_first(not_now: &NotNow) -> &str {
     match not_now {
-        NotNow::Unknown => "what lies in the drop",
+        NotNow::Unknown => "what is in the drop",
         NotNow::Large(manifest) => manifest,
     }
 }

@@ -386,7 +386,7 @@ impl Dispatcher {
                 Ok(now + POLL_INTERVAL)
             }
             ProbeStep::Resume => {
-                tracing::info!(account = account.scope, cause = cause.as_str(), "sending goes on");
+                tracing::info!(account = account.scope, cause = cause.as_str(), "sending continues");
                 self.queue.resume_account(account.scope.clone(), cause).await?;
                 account.start();
                 self.probes.remove(&account.scope);

@@ -39,13 +39,13 @@ pub fn reason(job: &JobExplanation<'_>, now: Timestamp) -> String {
     let id = job.remote_id.unwrap_or("an unknown ID");
     match job.state {
         JobState::Queued if asks => {
-            "waiting for a worker, who first asks the API whether the document stands".to_owned()
+            "waiting for a worker, who first asks the API whether the document exists".to_owned()
         }
         JobState::Queued => "waiting for a worker".to_owned(),
         JobState::Running => match job.creation {
             Creation::None => "a worker sends it".to_owned(),
             Creation::Intended => "a worker creates its document".to_owned(),
-            Creation::Unknown => "a worker asks the API whether the document stands".to_owned(),
+            Creation::Unknown => "a worker asks the API whether the document exists".to_owned(),
         },
         JobState::Waiting => format!("{}{why}", waiting(job, now)),
         JobState::Held => format!("held until a person decides, see `release`{why}"),
@@ -71,7 +71,7 @@ fn waiting(job: &JobExplanation<'_>, now: Timestamp) -> String {
         Some(WaitReason::Quota) => format!("waiting for a quota: {due}"),
         Some(WaitReason::File) => format!("waiting for a file: looked at again, {due}"),
         Some(WaitReason::ReadBack) => {
-            format!("waiting to ask the API whether the document stands, because its answer was lost: {due}")
+            format!("waiting to ask the API whether the document exists, because its answer was lost: {due}")
         }
         Some(WaitReason::Twin) => match job.twin_of {
             Some(twin) => format!("waiting for job {twin}, which asks for the same"),

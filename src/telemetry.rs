@@ -212,7 +212,7 @@ impl Telemetry {
         );
         registry.register(
             "leftover_images",
-            "Images that may lie at the API unused, because the answer to their upload was lost",
+            "Images that may be at the API unused, because the answer to their upload was lost",
             self.leftover_images.clone(),
         );
         registry.register("scan_seconds", "The longest of the drops' last looks into their folder", self.scan.clone());

@@ -138,7 +138,7 @@ pub fn judge(
         Outcome::Lost(reason) => match (operation, patience.lost_file) {
             (Operation::UploadFile, LostFile::Hold) => Verdict::Hold {
                 reason: format!(
-                    "{}; the API cannot be asked whether the file stands: look at the profile, then use release",
+                    "{}; the API cannot be asked whether the file exists: look at the profile, then use release",
                     text(operation, reason)
                 ),
             },

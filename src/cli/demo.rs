@@ -47,7 +47,7 @@ pub struct DemoArgs {
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
 
-    /// Let every call take most of a second, so that one can follow.
+    /// Slow every call down to most of a second, to follow what happens.
     #[arg(long)]
     slow: bool,
 }

@@ -27,7 +27,7 @@ pub struct ExportArgs {
     #[command(flatten)]
     pub filter: FilterArgs,
 
-    /// The images and files of so many jobs at most, the newest; 0 for all
+    /// The newest jobs, at most this many; 0 for all
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     pub limit: u32,
 }

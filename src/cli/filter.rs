@@ -37,7 +37,7 @@ pub struct FilterArgs {
     #[arg(long, value_name = "TEXT")]
     pub error: Option<String>,
 
-    /// Taken in, or ended, since then: so long ago (2h, 30m, 7d), a date in UTC (2026-11-22), or a moment
+    /// Taken in or ended since then: a duration ago (2h, 30m, 7d), a date in UTC (2026-11-22), or a moment
     /// (2026-11-22T20:15:04Z)
     #[arg(long, value_name = "WHEN", value_parser = parse_since)]
     pub since: Option<Since>,

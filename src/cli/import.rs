@@ -132,7 +132,7 @@ async fn work(
     let mut failure = None;
     let exit = tokio::select! {
         () = stopped => {
-            tracing::info!("stopping: calls under way are finished; run the same command again to go on");
+            tracing::info!("stopping: calls under way are finished; run the same command again to continue");
             Exit::WorkLeft
         }
         ended = follow(args, config, &queue, &intake, &mut worker, &stop, &mut progress) => match ended {
@@ -208,7 +208,7 @@ impl Worker {
         if let Some(lock) = &self.lock {
             lock.note("import", queue.trouble());
         } else if let Ok(lock) = Lock::take(&config.queue.database, "import")? {
-            tracing::info!("the other process has ended: this one goes on with the work");
+            tracing::info!("the other process has ended: this one continues the work");
             self.lock = Some(lock);
             self.start(args, config, queue, stop).await?;
         }

@@ -45,11 +45,11 @@ pub struct Cli {
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, value_name = "FORMAT")]
     log_format: LogFormat,
 
-    /// Say more; twice: every call.
+    /// More detail in the log; twice: every call.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
 
-    /// Say less; twice: errors only.
+    /// Less detail in the log; twice: errors only.
     #[arg(short, long, global = true, action = clap::ArgAction::Count, conflicts_with = "verbose")]
     quiet: u8,
 
@@ -72,17 +72,17 @@ enum Command {
     Run(run::RunArgs),
     /// Queue the manifests at these paths and work until they are settled.
     Import(import::ImportArgs),
-    /// Say everything that is wrong with these manifests and their images; sends nothing.
+    /// Report everything that is wrong with these manifests and their images; sends nothing.
     Check(check::CheckArgs),
-    /// The queue at a glance: jobs by drop and state, rate, what is stopped and why.
+    /// Show the queue at a glance: jobs by drop and state, rate, what is stopped and why.
     Status(status::StatusArgs),
     /// List jobs.
     Jobs(jobs::JobsArgs),
-    /// All about one job: its images, their IDs, every call, and what it waits for.
+    /// Show all about one job: its images, their IDs, every call, and what it waits for.
     Show(show::ShowArgs),
-    /// Why a file or manifest is where it is.
+    /// Explain why a file or manifest is where it is.
     Why(why::WhyArgs),
-    /// Send jobs on again that failed, were cancelled, or wait for their next try.
+    /// Send jobs again that failed, were cancelled, or wait for their next try.
     Retry(act::RetryArgs),
     /// Stop jobs.
     Cancel(act::CancelArgs),
@@ -92,15 +92,15 @@ enum Command {
     Pause(act::PauseArgs),
     /// Start sending again.
     Resume(act::ResumeArgs),
-    /// The crosswalk from what was asked to what was created.
+    /// Print the crosswalk from what was asked to what was created.
     Export(export::ExportArgs),
-    /// Ask the API whether every created document still stands, and list images that no document uses.
+    /// Ask the API whether every created document still exists, and list images that no document uses.
     Verify(verify::VerifyArgs),
     /// Serve a stand-in for the API on loopback, with faults and limits that can be switched on.
     Sandbox(sandbox::SandboxArgs),
-    /// See it work: the sandbox, a small drop with real little images, and what becomes of them.
+    /// See it work: the sandbox, a small drop with real images, and what becomes of them.
     Demo(demo::DemoArgs),
-    /// Look at the configuration.
+    /// Inspect the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
     /// Print a schema.
@@ -113,7 +113,7 @@ enum Command {
 
 #[derive(Debug, Subcommand)]
 enum ConfigCommand {
-    /// Print what is in force, defaults and environment included; never a key.
+    /// Print the configuration in force, with defaults and environment; never a key.
     Show,
 }
 

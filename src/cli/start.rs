@@ -38,7 +38,7 @@ pub(super) fn exit_for(error: &anyhow::Error) -> Exit {
 
 /// Work had begun when this came between.
 #[derive(Debug, thiserror::Error)]
-#[error("stopped with work left: {0}; nothing is lost, and the next start goes on")]
+#[error("stopped with work left: {0}; nothing is lost; the next start continues")]
 pub struct Interrupted(String);
 
 impl Interrupted {

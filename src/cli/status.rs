@@ -141,7 +141,7 @@ fn page(seen: &QueueStatus, output: &mut Output<'_>) -> anyhow::Result<()> {
     }
     if let Some(verified) = queue.verified.as_ref().filter(|verified| verified.amiss > 0) {
         let (amiss, at) = (verified.amiss, &verified.at);
-        line("verify", &format!("{amiss} documents did not stand as they were created at the `verify` of {at}"))?;
+        line("verify", &format!("{amiss} documents were missing or changed at the `verify` of {at}"))?;
     }
     if queue.possible_extra_files > 0 {
         line(

@@ -253,7 +253,7 @@ fn conclude(sum: &Sum, ended: Option<&NoAnswer>, json: bool, output: &mut Output
         line("profiles", format!("{}{unreadable}", sum.profiles))?;
         line(
             "documents",
-            format!("{}: {} stand, {} missing, {} changed", sum.documents, sum.standing, sum.missing, sum.changed),
+            format!("{}: {} exist, {} missing, {} changed", sum.documents, sum.standing, sum.missing, sum.changed),
         )?;
         line(
             "leftovers",

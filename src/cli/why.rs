@@ -260,7 +260,7 @@ fn on_disk(given: &str, absolute: &Path, context: &Context) -> Vec<Finding> {
                     && path.strip_prefix(&drop.path).is_ok_and(|relative| relative.parent().is_some())
                     && path.symlink_metadata().is_ok()
             })?;
-            Some(Finding::new("disk", format!("{} lies in drop {}: {}", path.display(), drop.name, lies(drop, &path))))
+            Some(Finding::new("disk", format!("{} is in drop {}: {}", path.display(), drop.name, lies(drop, &path))))
         })
         .collect()
 }
@@ -297,7 +297,7 @@ fn lies(drop: &DropConfig, path: &Path) -> String {
     }
     if folders > drop.max_depth {
         return format!(
-            "it is named like a manifest, but lies in {folders} folders, more than {}, so its folder is not read; send it \
+            "it is named like a manifest, but is {folders} folders deep, more than {}, so its folder is not read; send it \
              less deeply nested, or raise max_depth of the drop",
             drop.max_depth
         );

@@ -330,7 +330,10 @@ fn own_dir(section: &mut Section<'_>, key: &'static str) -> Option<PathBuf> {
 fn drop_name(name: String) -> Result<String, Fault> {
     let cure = || "use letters, digits, '.', '_' and '-', at most 64 of them".to_owned();
     if name == "import" {
-        return Err(("the name import stands for the command of that name".to_owned(), "choose another".to_owned()));
+        return Err((
+            "the name import is reserved for the command of that name".to_owned(),
+            "choose another".to_owned(),
+        ));
     }
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     if name.is_empty() || name.len() > 64 || !name.bytes().all(plain) || matches!(name.as_str(), "." | "..") {

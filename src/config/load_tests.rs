@@ -89,7 +89,7 @@ fn a_key_in_the_wrong_section_is_told_where_it_belongs() {
 #[test]
 fn the_key_itself_is_refused_with_the_reason_and_never_quoted() {
     for text in ["[api]\napi_key = \"hunter2\"", "api_key = \"hunter2\"", "[api]\ntoken = \"hunter2\""] {
-        refused(text, &["must not stand", "api_key_file"]);
+        refused(text, &["must not be part of", "api_key_file"]);
         assert!(!read_with(text, &[]).unwrap_err().to_string().contains("hunter2"));
     }
     let error = read_with("", &[("PASSFORT_INGEST__API__API_KEY", "hunter2")]).unwrap_err().to_string();
@@ -185,8 +185,8 @@ fn drops_need_a_name_and_a_folder_of_their_own() {
     let two = |second: &str| drop("") + "[[drop]]\n" + second;
     refused(&two("name = \"a\"\npath = \"/srv/b\""), &["6 drop[1].name", "already"]);
     refused(&two("name = \"b\"\npath = \"/srv/a/\""), &["drop[1].path", "same folder"]);
-    refused(&two("name = \"b\"\npath = \"/srv/a/b\""), &["drop[1].path", "lies in"]);
-    refused(&two("name = \"b\"\npath = \"/srv\""), &["drop[1].path", "lies in"]);
+    refused(&two("name = \"b\"\npath = \"/srv/a/b\""), &["drop[1].path", "contains the other"]);
+    refused(&two("name = \"b\"\npath = \"/srv\""), &["drop[1].path", "contains the other"]);
     assert!(read_with(&two("name = \"b\"\npath = \"/srv/ab\""), &[]).is_ok());
     assert!(read_with(&two("name = \"b\"\npath = \"/srv\"\nrecursive = false"), &[]).is_ok());
 }

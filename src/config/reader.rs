@@ -79,14 +79,14 @@ impl Reader {
         let plain = key.to_lowercase().replace(['_', '-'], "");
         if plain == "key" || SECRET_WORDS.iter().any(|word| plain == *word) {
             return (
-                "a key must not stand in the configuration, which is shown, copied and kept".to_owned(),
+                "a key must not be part of the configuration, which is shown, copied and kept".to_owned(),
                 "put the key alone into a file and name that with api_key_file, or set $PASSFORT_API_KEY".to_owned(),
             );
         }
         let elsewhere = self.known.iter().find(|(other, known)| *known == key && *other != header);
         if let Some((other, _)) = elsewhere {
             let place = if other.is_empty() { "above every section".to_owned() } else { format!("under {other}") };
-            return ("this key does not belong here".to_owned(), format!("it stands {place}"));
+            return ("this key does not belong here".to_owned(), format!("it belongs {place}"));
         }
         let here = || self.known.iter().filter(|(section, _)| *section == header).map(|(_, known)| *known);
         let cure = match (nearest(key, here()), origin) {

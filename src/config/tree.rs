@@ -76,7 +76,7 @@ pub(super) fn parse(text: &str) -> Result<Table, Vec<Finding>> {
         key: String::new(),
         origin: fault.span().map(|span| Origin::Line(lines.number(span.start))),
         reason: format!("it is not TOML: {}", fault.message().lines().next().unwrap_or_default()),
-        cure: "mend this line; strings stand in double quotes".to_owned(),
+        cure: "mend this line; strings are written in double quotes".to_owned(),
     };
     Err(faults.iter().take(MAX_SYNTAX_FINDINGS).map(finding).collect())
 }

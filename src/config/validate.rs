@@ -35,7 +35,7 @@ pub(super) fn check(config: &Config, places: &[String], reader: &mut Reader) {
             if path.is_some_and(|path| path.starts_with(&drop.path)) {
                 reader.finding(
                     &key,
-                    format!("it lies in the drop {}, where its sender could reach it", drop.name),
+                    format!("it is inside the drop {}, where its sender could reach it", drop.name),
                     "keep it elsewhere, e.g. in /var/lib/passfort-ingest or /etc/passfort-ingest",
                 );
             }
@@ -72,7 +72,7 @@ fn own_folders(drop: &DropConfig, place: &str, reader: &mut Reader) {
         if takes_all(folder) {
             reader.finding(
                 &key,
-                "the drop itself is this folder or lies in it, so nothing would be scanned",
+                "the drop is this folder or inside it, so nothing would be scanned",
                 "name a folder in the drop, or one beside it",
             );
         }
@@ -81,7 +81,7 @@ fn own_folders(drop: &DropConfig, place: &str, reader: &mut Reader) {
             if nested && !takes_all(folder) && !takes_all(its_folder) {
                 reader.finding(
                     &key,
-                    format!("it is the same folder as {other}, or one lies in the other"),
+                    format!("it is the same folder as {other}, or one contains the other"),
                     "give done, failed and receipts a folder each",
                 );
             }
@@ -109,7 +109,7 @@ fn pair(first: &DropConfig, second: &DropConfig, place: &str, reader: &mut Reade
         reader.finding(
             &path_key,
             format!(
-                "it lies in the folder of the drop {}, or the other way round, so both would take its files",
+                "it is inside the folder of the drop {}, or the other way round, so both would take its files",
                 first.name
             ),
             "move one of them, or set recursive = false for the outer one",

@@ -175,7 +175,7 @@ impl Files {
 fn written_again(path: &str) -> Problem {
     Problem::error(
         "the file is being written again, or was replaced just now",
-        "wait until it lies still; what it is then is checked and sent",
+        "wait until it no longer changes; it is then checked and sent",
     )
     .path(path)
 }

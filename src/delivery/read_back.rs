@@ -39,7 +39,7 @@ impl Delivery {
             // Refused or used up: whether the document exists is still not known, so only a person can decide.
             failed.verdict = match failed.verdict {
                 Verdict::Refuse { reason, .. } => {
-                    Verdict::Hold { reason: format!("cannot find out whether the document stands: {reason}") }
+                    Verdict::Hold { reason: format!("cannot find out whether the document exists: {reason}") }
                 }
                 Verdict::Wait { waits: WaitReason::Retry, delay, reason, trial } => {
                     Verdict::Wait { waits: WaitReason::ReadBack, delay, reason, trial }

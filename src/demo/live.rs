@@ -83,7 +83,7 @@ fn settled(detail: &JobDetail, call: &AttemptRow, later: &[AttemptRow]) -> Strin
         .any(|later| later.outcome == "done" && later.operation == call.operation && later.position == call.position);
     match (created, call.outcome.as_str()) {
         (Some(id), _) if adopted => {
-            format!("the profile's documents were read back: it stands there as {id}, so it was not created again")
+            format!("the profile's documents were read back: it exists as {id}, so it was not created again")
         }
         (Some(_), "lost") if worked => {
             "the answer does not say whether it arrived, so it was sent again, and a possible leftover was counted"

@@ -134,7 +134,7 @@ fn profiles_that_differ_in_letter_case_only_agree() {
 fn several_files_of_one_reference_are_refused() {
     let told = read_all(CSV, csv(&["P,a,,,a1,,,,", "P,a,,,a2,,,,"])).unwrap().0;
     assert_eq!(told.len(), 1);
-    assert!(invalid(&told[0]).contains("line 3: a file with the same reference stands at line 2 already"));
+    assert!(invalid(&told[0]).contains("line 3: a file with the same reference is at line 2 already"));
 }
 
 #[test]
@@ -210,7 +210,7 @@ fn an_unusable_header_gives_no_entry() {
         ("profil_id,path", "if profile_id is meant"),
         ("profile_id,reference", "path is missing"),
         ("path", "profile_id is missing"),
-        ("profile_id,path,path", "stands more than once"),
+        ("profile_id,path,path", "appears more than once"),
     ] {
         let told = unusable(CSV, format!("{header}\n{PROFILE},a\n"));
         assert!(told.contains(words), "{words} in {told}");

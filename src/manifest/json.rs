@@ -247,7 +247,7 @@ impl<'de> Visitor<'de> for TopSeed<'_, '_> {
                     map.next_value_seed(Bounded { walk, seed: PhantomData::<IgnoredAny> })?;
                 }
                 Some((field, true)) => {
-                    let reason = format!("the field {} stands more than once at the top", quote(field));
+                    let reason = format!("the field {} appears more than once at the top", quote(field));
                     walk.findings.add(Problem::error(reason, "make one field of them").field(field));
                     // What follows may be a list of any length, and nothing more needs to be known.
                     walk.end = Some(Interruption::Unusable);

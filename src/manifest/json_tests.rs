@@ -110,7 +110,7 @@ fn a_bad_entry_spoils_no_other_and_is_an_entry_of_its_own() {
 #[test]
 fn a_field_that_stands_twice_in_an_entry_is_refused() {
     let text = format!(r#"{{"version": 1, "files": [{{"profile_id": "{PROFILE}", "path": "a", "path": "b"}}]}}"#);
-    assert!(invalid(&read_all(JSON, text).unwrap().0[0]).contains("\"path\" stands more than once"));
+    assert!(invalid(&read_all(JSON, text).unwrap().0[0]).contains("\"path\" appears more than once"));
 }
 
 #[test]
@@ -124,8 +124,8 @@ fn the_top_must_be_as_documented() {
         (format!(r#"{{"version": 1, "zzz": 0, "files": [{entry}]}}"#), "the top of a manifest has only version"),
         (format!(r#"{{"version": 1, "profile_id": "x", "files": [{entry}]}}"#), "\"x\" is not a UUID"),
         (format!(r#"{{"version": 1, "profile_id": 3, "files": [{entry}]}}"#), "profile_id is a number"),
-        (format!(r#"{{"version": 1, "files": [{entry}], "files": []}}"#), "\"files\" stands more than once"),
-        (format!(r#"{{"version": 1, "version": 1, "files": [{entry}]}}"#), "\"version\" stands more than once"),
+        (format!(r#"{{"version": 1, "files": [{entry}], "files": []}}"#), "\"files\" appears more than once"),
+        (format!(r#"{{"version": 1, "version": 1, "files": [{entry}]}}"#), "\"version\" appears more than once"),
         (r#"{"version": 1, "documents": [], "files": []}"#.to_owned(), "has no entries"),
         (r#"{"version": 1}"#.to_owned(), "has no entries"),
         (r#"{"version": 1, "documents": {}}"#.to_owned(), "Some(\"documents\"): documents is not a list of entries"),

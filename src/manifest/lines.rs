@@ -43,7 +43,7 @@ fn check<R: Read>(input: R, limits: &ManifestBounds) -> Result<(), ReadError> {
             return Err(ReadError::unusable(too_many_entries(limits)));
         }
         if count == 1 && !line.too_long && matches!(line.bytes, b"{" | b"[") {
-            let reason = format!("the entry on line {} goes on over several lines", line.number);
+            let reason = format!("the entry on line {} spans several lines", line.number);
             let cure = "write one entry a line, or, if the file is one JSON object, let its name end with .json";
             return Err(ReadError::unusable(Problem::error(reason, cure)));
         }

@@ -106,7 +106,7 @@ fn a_line_of_hundreds_of_megabytes_is_not_buffered() {
 #[test]
 fn one_object_over_several_lines_is_told_its_other_name() {
     let told = unusable(LINES, "\n{\n  \"version\": 1\n}\n");
-    assert!(told.contains("line 2 goes on") && told.contains(".json"), "{told}");
+    assert!(told.contains("line 2 spans") && told.contains(".json"), "{told}");
 }
 
 #[test]

@@ -45,7 +45,7 @@ pub(super) struct Place<'a> {
 pub(super) fn entry(parsed: ParsedValue, place: &Place<'_>) -> Reading {
     let mut findings = Findings::default();
     for field in &parsed.repeated {
-        let reason = format!("the field {} stands more than once", quote(field));
+        let reason = format!("the field {} appears more than once", quote(field));
         findings.add(Problem::error(reason, "keep one of them").field(name(field)));
     }
     let mut label = Label {

@@ -29,11 +29,11 @@ pub fn schema() -> Value {
     });
     let replace = json!({
         "type": "boolean", "default": false,
-        "description": "Whether the entry may stand in for an earlier one of the same reference with other content."
+        "description": "Whether the entry may replace an earlier one that has the same reference and other content."
     });
     let path = json!({
         "type": "string", "minLength": 1, "maxLength": defaults.max_path_bytes, "pattern": "^[^/].*$",
-        "description": "Where the file lies, relative to the manifest's folder; it must stay inside the drop.",
+        "description": "The file's path, relative to the manifest's folder; it must stay inside the drop.",
         "examples": ["17/front.jpg"]
     });
     let sha256 = json!({

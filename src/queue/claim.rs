@@ -87,7 +87,7 @@ impl Queue {
             let hold = transition::all(
                 JobState::Running,
                 JobEvent::Held,
-                "reason = 'stopped while the file was under way, and the API cannot be asked whether it stands: look \
+                "reason = 'stopped while the file was under way, and the API cannot be asked whether it exists: look \
                            at the profile, then use release'",
                 "id = ?1 AND holder <> ?2",
             )?;

@@ -113,7 +113,7 @@ pub enum QueueError {
     /// SQLite says that the file is damaged.
     #[error(
         "{} is damaged, and nothing more is written to it: restore it from a backup; or move it away together with its \
-         -wal and -shm files, and let the receipts tell what stands before anything is dropped again",
+         -wal and -shm files, and read from the receipts what exists before anything is dropped again",
         path.display()
     )]
     Damaged {

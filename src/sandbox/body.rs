@@ -126,7 +126,7 @@ impl BodyReader {
             }
             b'"' if self.depth == 1 && self.under_data => {
                 if self.data.is_some() {
-                    self.wrong = Some("the field 'data' stands there twice");
+                    self.wrong = Some("the field 'data' appears twice");
                 }
                 self.data = Some(DataReader::new());
                 self.scan = Scan::Content(Escape::None);

@@ -50,8 +50,8 @@ impl Reply {
             _ => None,
         });
         match code {
-            Some(code) => Self::errors(status, code, "the sandbox was told to answer so", Value::Null),
-            None => Self::json(status, json!({"message": "the sandbox was told to answer so"}).to_string()),
+            Some(code) => Self::errors(status, code, "the sandbox is set to give this answer", Value::Null),
+            None => Self::json(status, json!({"message": "the sandbox is set to give this answer"}).to_string()),
         }
     }
 

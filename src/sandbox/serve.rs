@@ -105,7 +105,7 @@ async fn refuse(mut call: Call, line: &Line, kind: FaultKind) -> Response {
         FaultKind::Throttle(seconds) => too_many(Allowance::refused_for(seconds).headers(now)),
         FaultKind::ThrottleRetryAfter(seconds) => too_many(vec![("retry-after", seconds.to_string())]),
         FaultKind::Errors200(code) => {
-            Reply::errors(200, code, "the sandbox was told to answer so", serde_json::Value::Null)
+            Reply::errors(200, code, "the sandbox is set to give this answer", serde_json::Value::Null)
         }
         FaultKind::Html => Reply::html(502),
         FaultKind::Bare(status) => Reply::bare(status),

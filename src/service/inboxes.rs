@@ -130,8 +130,8 @@ impl InboxThread {
 
 /// Says of a drop whose thread died of a defect that nobody looks into it any more. The others go on.
 fn died(shared: &InboxShared, queue: &Queue) {
-    const WHY: &str = "looking into it died of a defect, and what comes into it is not taken in until a restart";
-    tracing::error!(drop = shared.drop, "{WHY}; the other drops go on");
+    const WHY: &str = "the thread that scans it died of a defect; nothing of it is taken until a restart";
+    tracing::error!(drop = shared.drop, "{WHY}; the other drops continue");
     // Before the database is told, which may have to wait for room on its disk.
     shared.looked(Looked { waiting: 1, ..Looked::default() }, Duration::ZERO);
     if let Err(error) = queue.drop_trouble(&shared.drop, Some(WHY.to_owned())) {

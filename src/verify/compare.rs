@@ -232,10 +232,10 @@ fn amiss(
         Some(document) if ours.is_empty() || has_ours(document) => return None,
         Some(document) => {
             let (theirs, own) = (document.image_ids.len(), ours.len());
-            (What::Changed, format!("the document stands with other images: {theirs}, and {own} were put into it"))
+            (What::Changed, format!("the document exists with other images: {theirs}, and {own} were put into it"))
         }
         None => match standing.iter().find(|document| !ours.is_empty() && has_ours(document)) {
-            Some(other) => (What::Changed, format!("a document with its images stands under the ID {}", other.id)),
+            Some(other) => (What::Changed, format!("a document with its images exists under the ID {}", other.id)),
             None => (What::Missing, "the document is not among the profile's".to_owned()),
         },
     };

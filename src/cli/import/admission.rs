@@ -125,7 +125,7 @@ impl Importer {
             && known.sha256 == opened.sha256.0
             && root.present(opened.identity).is_kept_as(&known.file)
         {
-            tracing::info!(manifest = target.manifest, batch = known.batch_id, "goes on where it stopped");
+            tracing::info!(manifest = target.manifest, batch = known.batch_id, "continues where it stopped");
             return Ok(Some(known.batch_id));
         }
         let receipts_dir = self.receipts_to.clone().unwrap_or_else(|| target.root.join("receipts"));

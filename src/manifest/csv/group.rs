@@ -95,7 +95,7 @@ impl Group {
                 }
             }
             EntryKind::File if self.rows > 1 => {
-                let reason = format!("a file with the same reference stands at line {} already", self.first_line);
+                let reason = format!("a file with the same reference is at line {} already", self.first_line);
                 let cure =
                     "give each file a reference of its own; if they are images of one document, fill in category";
                 found.add(Problem::error(reason, cure).field("reference"));

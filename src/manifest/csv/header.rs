@@ -76,7 +76,7 @@ impl CsvHeader {
             match Column::ALL.into_iter().find(|column| column.name() == plain) {
                 None => findings.add(unknown(cell.trim(), at)),
                 Some(column) if columns.contains(&column) => {
-                    let reason = format!("the column {} stands more than once", column.name());
+                    let reason = format!("the column {} appears more than once", column.name());
                     findings.add(Problem::error(reason, "keep one of them").field(column.name()));
                 }
                 Some(column) => columns.push(column),
@@ -148,7 +148,7 @@ mod tests {
         let text = text.join("\n");
         for part in [
             "the column \"profil_id\" is not known: if profile_id is meant",
-            "the column name stands more than once",
+            "the column name appears more than once",
             "column 4 has no name",
             "the header of column 5 is not UTF-8",
             "the column \"zzz\" is not known: remove it; the known columns are profile_id, reference",

@@ -41,7 +41,7 @@ const TRANSIENT: [u16; 6] = [301, 302, 303, 401, 402, 501];
 const UNKNOWN: [u16; 2] = [502, 999];
 
 /// What the sandbox says where it is told to fail.
-const SAID: &str = "the sandbox was told to answer so";
+const SAID: &str = "the sandbox is set to give this answer";
 
 /// An answer of which only the status says something.
 fn by_status(operation: Operation, status: u16) -> Ends {
