@@ -16,7 +16,7 @@ use passfort_ingest::{
     clock::Timestamp,
     entry::{ProfileId, RelativePath, Sha256},
     exchange::{Answer, Ending, Exchange, Fault, LONGEST_WAIT, LimitHeaders},
-    inbox::{file_type::FileType, whole::Walk},
+    inbox::{file_type::FileType, whole::StructureWalk},
     manifest::{self, Format, ManifestBounds, ReadError, Reading},
     operation::Operation,
     outcome::{Outcome, Reply, outcome},
@@ -231,7 +231,7 @@ pub fn image(data: &[u8]) {
 }
 
 fn missing(file_type: Option<FileType>, data: &[u8], piece: usize) -> Option<&'static str> {
-    let mut walk = Walk::new(file_type);
+    let mut walk = StructureWalk::new(file_type);
     data.chunks(piece).for_each(|piece| walk.feed(piece));
     let read = &mut |buffer: &mut [u8], at: u64| {
         let from = usize::try_from(at).unwrap_or(usize::MAX).min(data.len());

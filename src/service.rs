@@ -38,7 +38,7 @@ use crate::{
     config::{self, Config, DropConfig},
     delivery::Delivery,
     dispatch::{DRAIN, Dispatcher, Signals},
-    intake::watch::{DropScanner, Looked},
+    intake::watch::{DropScanner, DropStatus},
     operation::Operation,
     policy::LostFile,
     queue::{
@@ -186,7 +186,7 @@ impl Service {
 
     /// What each drop's last look found; `None` for one whose first look is not over.
     #[must_use]
-    pub fn looked(&self) -> Vec<Option<Looked>> {
+    pub fn looked(&self) -> Vec<Option<DropStatus>> {
         self.inboxes.iter().map(|inbox| inbox.shared.state().looked).collect()
     }
 

@@ -24,7 +24,7 @@ use crate::{
     config::{Config, ConfigError, DropConfig},
     entry::EntryKind,
     inbox::beneath::Root,
-    intake::examine::{Found, Rules, Unready, examine_all, open},
+    intake::examine::{ExaminedEntry, ManifestRules, Unready, examine_all, open},
     nearest::nearest,
     problem::Problem,
     queue::admission::Admission,
@@ -77,7 +77,7 @@ pub fn run(args: &CheckArgs, context: &Context) -> anyhow::Result<Exit> {
     let config = configuration(context)?;
     let drop = asked(args.drop.as_deref(), &config)?;
     // Checksums are for the queue, and here is none.
-    let rules = Rules::of(drop, config.api.max_image_bytes, 0);
+    let rules = ManifestRules::of(drop, config.api.max_image_bytes, 0);
     let targets = targets(&args.paths, drop)?;
     let image_root = match &args.root {
         Some(root) => {
@@ -127,7 +127,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 }
 
 struct Check<W: Write> {
-    rules: Rules,
+    rules: ManifestRules,
     image_root: Option<Root>,
     references: References,
     printer: Printer<W>,
@@ -221,7 +221,7 @@ impl<W: Write> Check<W> {
 
 /// Counts an entry, and gathers all that is to be said about it.
 fn judge(
-    found: Found,
+    found: ExaminedEntry,
     manifest: usize,
     all: &[Target],
     references: &mut References,

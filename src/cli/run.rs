@@ -22,7 +22,7 @@ use crate::{
     config::{Config, DropConfig, parse_duration},
     dispatch::is_open,
     durable, http,
-    intake::watch::Looked,
+    intake::watch::DropStatus,
     queue::{Queue, Reader, WhenStuck, lock::Lock, views::progress::Left},
     receipt::BatchStatus,
     service::{IMPORT, OnSettled, Service},
@@ -218,7 +218,7 @@ async fn until_done(args: &RunArgs, config: &Config, service: &Service, lock: &L
 }
 
 /// What the queue and the last look into each drop, `None` before the first, mean together.
-fn observe(left: &Left, looked: &[Option<Looked>]) -> Observed {
+fn observe(left: &Left, looked: &[Option<DropStatus>]) -> Observed {
     let settling = looked.iter().any(|looked| looked.is_none_or(|looked| looked.settling > 0));
     // The turn of what took another's place comes by itself, unless that other one is stuck.
     let stuck = left.held > 0 || left.troubled > 0 || left.paused;
@@ -229,7 +229,7 @@ fn observe(left: &Left, looked: &[Option<Looked>]) -> Observed {
 }
 
 /// Names what stays for the next run.
-fn say_what_is_kept(reader: &Reader, left: &Left, looked: &[Option<Looked>]) -> anyhow::Result<Exit> {
+fn say_what_is_kept(reader: &Reader, left: &Left, looked: &[Option<DropStatus>]) -> anyhow::Result<Exit> {
     for arrival in reader.arrivals(20)? {
         let (drop, manifest) = (arrival.drop, arrival.manifest);
         tracing::warn!(drop, manifest, reason = arrival.reason, "stays where it is, for the next time");
@@ -249,19 +249,19 @@ mod tests {
     #[test]
     fn a_drop_that_is_not_looked_into_yet_or_still_settles_is_waited_for() {
         let left = Left::default();
-        let settling = Looked { settling: 1, ..Looked::default() };
-        let waiting = Looked { waiting: 1, ..Looked::default() };
+        let settling = DropStatus { settling: 1, ..DropStatus::default() };
+        let waiting = DropStatus { waiting: 1, ..DropStatus::default() };
         for (looked, arriving) in
-            [(Some(Looked::default()), false), (None, true), (Some(settling), true), (Some(waiting), false)]
+            [(Some(DropStatus::default()), false), (None, true), (Some(settling), true), (Some(waiting), false)]
         {
-            let observed = observe(&left, &[Some(Looked::default()), looked]);
+            let observed = observe(&left, &[Some(DropStatus::default()), looked]);
             assert_eq!((observed.remaining, observed.arriving), (Remaining::Nothing, arriving), "{looked:?}");
         }
     }
 
     #[test]
     fn what_took_anothers_place_is_waited_for_unless_that_is_stuck() {
-        let behind = [Some(Looked { behind: 1, ..Looked::default() })];
+        let behind = [Some(DropStatus { behind: 1, ..DropStatus::default() })];
         for (left, arriving) in [
             (Left { to_do: 1, ..Left::default() }, true),
             (Left { held: 1, ..Left::default() }, false),

@@ -147,7 +147,7 @@ fn remove(
     Ok(removed)
 }
 
-fn opened(root: &Root, path: &str) -> Result<Option<crate::inbox::beneath::Opened>, ClosingError> {
+fn opened(root: &Root, path: &str) -> Result<Option<crate::inbox::beneath::OpenedFile>, ClosingError> {
     match root.open_file(path) {
         Ok(opened) => Ok(Some(opened)),
         Err(Refusal::Missing | Refusal::Unsafe(_)) => Ok(None),

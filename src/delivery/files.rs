@@ -20,10 +20,10 @@ use crate::{
     entry::{EntryKind, RelativePath, Source},
     file_identity::FileIdentity,
     inbox::{
-        beneath::{Opened, Refusal},
+        beneath::{OpenedFile, Refusal},
         examine::{Examining, Purpose, examine},
         file_type::FileType,
-        lease::{self, Answer},
+        lease::{self, LeaseState},
     },
     job::{Job, Upload},
     problem::Problem,
@@ -66,14 +66,14 @@ pub(super) struct Files {
     max_image_bytes: u64,
     checking: Arc<Semaphore>,
     /// What files that had changed were when they were first seen so, and when that was.
-    looks: Mutex<HashMap<(i64, u32), (State, Instant)>>,
+    looks: Mutex<HashMap<(i64, u32), (FileState, Instant)>>,
 }
 
 /// What shows that a file has not changed between two observations. Not its inode number, which some file systems
 /// assign again.
-type State = (u64, i64, i64);
+type FileState = (u64, i64, i64);
 
-fn state_of(identity: &FileIdentity) -> State {
+fn state_of(identity: &FileIdentity) -> FileState {
     (identity.bytes, identity.mtime_ns, identity.ctime_ns)
 }
 
@@ -181,10 +181,10 @@ fn written_again(path: &str) -> Problem {
 }
 
 /// What a file is that no longer changes and had `was` bytes before.
-fn check(mut opened: Opened, source: &Source, purpose: Purpose, max_bytes: u64, seed: u64, was: u64) -> Recheck {
+fn check(mut opened: OpenedFile, source: &Source, purpose: Purpose, max_bytes: u64, seed: u64, was: u64) -> Recheck {
     let path = source.path.as_str();
     let examined = examine(&mut opened, source, purpose, max_bytes, seed, &mut Vec::new());
-    if lease::ask(&opened.file) == Answer::Writer {
+    if lease::ask(&opened.file) == LeaseState::Writer {
         return Recheck::BeingWritten;
     }
     match examined {

@@ -27,14 +27,14 @@ const SHORTEST: Duration = Duration::from_millis(200);
 /// Lets one job at a time create a document on a profile.
 #[derive(Default)]
 pub struct Profiles {
-    lines: Mutex<HashMap<String, Line>>,
+    lines: Mutex<HashMap<String, ProfileQueue>>,
     in_line: AtomicUsize,
     /// Somebody who had a worker's place now waits in line.
     pub stepped_aside: Notify,
 }
 
 #[derive(Default)]
-struct Line {
+struct ProfileQueue {
     turn: Arc<tokio::sync::Mutex<()>>,
     waiting: usize,
     /// How long a turn takes.
@@ -73,7 +73,7 @@ impl Drop for Waiting<'_> {
 }
 
 impl Profiles {
-    fn lines(&self) -> MutexGuard<'_, HashMap<String, Line>> {
+    fn lines(&self) -> MutexGuard<'_, HashMap<String, ProfileQueue>> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

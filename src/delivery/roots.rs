@@ -15,8 +15,8 @@ use std::{
 use tokio::{sync::Semaphore, time::timeout};
 
 use crate::inbox::{
-    beneath::{Opened, Refusal, Root},
-    watch::{Delivery as Delivers, delivers_events},
+    beneath::{OpenedFile, Refusal, Root},
+    watch::{EventSupport, delivers_events},
 };
 
 /// So long a folder is taken to be where it was.
@@ -33,17 +33,17 @@ const MAX_THREADS: usize = 4;
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Opens a file beneath a folder, and says whether the folder is one where that never takes long. Blocks.
-type Open = dyn Fn(&Roots, &Path, &str) -> (Result<Opened, Refusal>, bool) + Send + Sync;
+type Open = dyn Fn(&Roots, &Path, &str) -> (Result<OpenedFile, Refusal>, bool) + Send + Sync;
 
 /// The opened folders. No lock is held while a file system is asked.
 pub(super) struct Roots {
-    folders: Mutex<HashMap<PathBuf, Folder>>,
+    folders: Mutex<HashMap<PathBuf, ImageFolder>>,
     open: Box<Open>,
     patience: Duration,
 }
 
 /// What is known of a folder.
-struct Folder {
+struct ImageFolder {
     root: Option<(Arc<Root>, Instant)>,
     quick: bool,
     turns: Arc<Semaphore>,
@@ -60,18 +60,23 @@ impl Default for Roots {
 }
 
 impl Roots {
-    fn folders(&self) -> MutexGuard<'_, HashMap<PathBuf, Folder>> {
+    fn folders(&self) -> MutexGuard<'_, HashMap<PathBuf, ImageFolder>> {
         self.folders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn change<T>(&self, folder: &Path, change: impl FnOnce(&mut Folder) -> T) -> T {
+    fn change<T>(&self, folder: &Path, change: impl FnOnce(&mut ImageFolder) -> T) -> T {
         let mut folders = self.folders();
         if let Some(place) = folders.get_mut(folder) {
             return change(place);
         }
         // Nothing is known of it yet, so it may be slow.
-        let place =
-            Folder { root: None, quick: false, turns: Arc::new(Semaphore::new(MAX_THREADS)), held: 0, away: false };
+        let place = ImageFolder {
+            root: None,
+            quick: false,
+            turns: Arc::new(Semaphore::new(MAX_THREADS)),
+            held: 0,
+            away: false,
+        };
         change(folders.entry(folder.to_owned()).or_insert(place))
     }
 
@@ -80,7 +85,7 @@ impl Roots {
     /// # Errors
     ///
     /// [`Refusal`]; a folder that does not answer in time is an error of the system.
-    pub(super) async fn open(self: &Arc<Self>, folder: &Path, path: &str) -> Result<Opened, Refusal> {
+    pub(super) async fn open(self: &Arc<Self>, folder: &Path, path: &str) -> Result<OpenedFile, Refusal> {
         if self.change(folder, |place| place.quick) {
             let began = Instant::now();
             let (opened, quick) = (self.open)(self, folder, path);
@@ -133,10 +138,10 @@ impl Roots {
     }
 }
 
-fn open(roots: &Roots, folder: &Path, path: &str) -> (Result<Opened, Refusal>, bool) {
+fn open(roots: &Roots, folder: &Path, path: &str) -> (Result<OpenedFile, Refusal>, bool) {
     let known = roots.change(folder, |place| place.quick);
     // Asked once for each folder; one that turns slow later is asked again.
-    let quick = known || delivers_events(folder).is_ok_and(|delivers| delivers == Delivers::Yes);
+    let quick = known || delivers_events(folder).is_ok_and(|delivers| delivers == EventSupport::Yes);
     let opened = roots.root(folder).map_err(Refusal::Io).and_then(|root| root.open_file(path));
     (opened, quick)
 }

@@ -123,7 +123,7 @@ mod tests {
     use super::*;
     use crate::{
         inbox::beneath::Root,
-        intake::examine::{Rules, examine_all, open},
+        intake::examine::{ManifestRules, examine_all, open},
         manifest,
         queue::admission::Admission,
         sandbox::FaultRule,
@@ -135,7 +135,7 @@ mod tests {
         write(folder.path()).unwrap();
         let root = Root::open(folder.path()).unwrap();
         let limits = manifest::ManifestBounds::default();
-        let rules = Rules { limits, max_image_bytes: 50_000_000, profiles: None, seed: 0 };
+        let rules = ManifestRules { limits, max_image_bytes: 50_000_000, profiles: None, seed: 0 };
         let (mut documents, mut files, mut images, mut bad) = (0, 0, 0, Vec::new());
         for name in MANIFESTS {
             let opened = open(&root, name, u64::MAX).unwrap();

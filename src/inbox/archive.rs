@@ -138,7 +138,7 @@ pub fn folder_for(root: &Root, path: &Path, access: Access) -> io::Result<Folder
 ///
 /// See [`ArchiveError`].
 pub fn remove(root: &Root, relative: &str, expected: Option<&FileIdentity>) -> Result<Removal, ArchiveError> {
-    let Some(source) = Source::find(root, relative)? else { return Ok(Removal::Missing) };
+    let Some(source) = SourceFile::find(root, relative)? else { return Ok(Removal::Missing) };
     if expected.is_some_and(|expected| !root.is_as_it_was(expected, &source.identity)) {
         return Ok(Removal::Replaced);
     }
@@ -188,7 +188,7 @@ impl Archive<'_> {
         target_dir: &Path,
         target_relative: &str,
     ) -> Result<Archived, ArchiveError> {
-        let Some(source) = Source::find(self.root, relative)? else { return Ok(Archived::Missing) };
+        let Some(source) = SourceFile::find(self.root, relative)? else { return Ok(Archived::Missing) };
         let settled = *expected.unwrap_or(&source.identity);
         if !self.root.is_as_it_was(&settled, &source.identity) {
             return Ok(Archived::Replaced);
@@ -232,7 +232,7 @@ impl Archive<'_> {
     }
 
     /// Puts a file that came meanwhile back under its name.
-    fn take_back(&self, source: &Source, target: &Folder, name: &str) -> Result<Archived, ArchiveError> {
+    fn take_back(&self, source: &SourceFile, target: &Folder, name: &str) -> Result<Archived, ArchiveError> {
         rename_without_replacing(target.as_fd(), name, source.folder.as_fd(), &source.name)
             .map_err(because("move back", &target.path().join(name)))?;
         Ok(Archived::Replaced)
@@ -241,7 +241,7 @@ impl Archive<'_> {
     /// Copies across file systems, then removes the original. `None` where the original is another file by now.
     fn copy(
         &self,
-        source: &Source,
+        source: &SourceFile,
         relative: &str,
         settled: &FileIdentity,
         target: &Folder,
@@ -289,7 +289,7 @@ impl Archive<'_> {
 }
 
 /// A file in a drop, found by its name in its opened folder.
-struct Source {
+struct SourceFile {
     folder: OwnedFd,
     name: String,
     path: PathBuf,
@@ -297,7 +297,7 @@ struct Source {
     identity: FileIdentity,
 }
 
-impl Source {
+impl SourceFile {
     fn find(root: &Root, relative: &str) -> Result<Option<Self>, ArchiveError> {
         let path = root.path().join(relative);
         let (folder, name) = match root.open_parent(relative) {

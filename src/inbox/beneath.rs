@@ -70,7 +70,7 @@ impl FileIdentity {
 
 /// A file that was opened, and what it was then.
 #[derive(Debug)]
-pub struct Opened {
+pub struct OpenedFile {
     /// The descriptor: all that follows is read from it, never from the path again.
     pub file: File,
     /// Taken from the descriptor at opening.
@@ -174,7 +174,7 @@ impl Root {
     /// # Errors
     ///
     /// See [`Refusal`]; every refusal is the file's, not the root's.
-    pub fn open_file(&self, relative: &str) -> Result<Opened, Refusal> {
+    pub fn open_file(&self, relative: &str) -> Result<OpenedFile, Refusal> {
         let path = checked(relative)?;
         self.admit(self.descend(path.as_str(), OPEN_FILE)?)
     }
@@ -216,7 +216,7 @@ impl Root {
     }
 
     /// Lets only regular files pass that belong here.
-    fn admit(&self, fd: OwnedFd) -> Result<Opened, Refusal> {
+    fn admit(&self, fd: OwnedFd) -> Result<OpenedFile, Refusal> {
         let stat = rustix::fs::fstat(&fd).map_err(|error| Refusal::Io(error.into()))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(Refusal::Unsafe(NO_REGULAR_FILE));
@@ -226,7 +226,7 @@ impl Root {
         if is_somebody_elses(&identity, self.identity.uid, own) {
             return Err(Refusal::Unsafe(SOMEBODY_ELSES));
         }
-        Ok(Opened { file: File::from(fd), identity })
+        Ok(OpenedFile { file: File::from(fd), identity })
     }
 }
 
@@ -312,7 +312,7 @@ mod tests {
         }
 
         /// What both ways answer; they must agree.
-        fn open(&self, relative: &str) -> Result<Opened, Refusal> {
+        fn open(&self, relative: &str) -> Result<OpenedFile, Refusal> {
             let quick = self.root.open_file(relative);
             let walked = checked(relative)
                 .and_then(|path| self.root.walk(path.as_str(), OPEN_FILE).map_err(refused))

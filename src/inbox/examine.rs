@@ -12,9 +12,9 @@ use xxhash_rust::xxh3::Xxh3;
 
 pub use super::file_type::FileType;
 use super::{
-    beneath::Opened,
+    beneath::OpenedFile,
     file_type::{self, HEAD_BYTES},
-    whole::Walk,
+    whole::StructureWalk,
 };
 use crate::{
     entry::{Sha256, Source},
@@ -36,7 +36,7 @@ pub enum Purpose {
 
 /// What a file turned out to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Examined {
+pub struct ExaminedFile {
     /// The size in bytes.
     pub bytes: u64,
     /// The digest of the content.
@@ -77,13 +77,13 @@ pub enum Examining {
 ///
 /// See [`Examining`]; where size or declared size are wrong already, only the file's first bytes are read.
 pub fn examine(
-    opened: &mut Opened,
+    opened: &mut OpenedFile,
     source: &Source,
     purpose: Purpose,
     max_bytes: u64,
     seed: u64,
     buffer: &mut Vec<u8>,
-) -> Result<(Examined, Vec<Problem>), Examining> {
+) -> Result<(ExaminedFile, Vec<Problem>), Examining> {
     let identity = opened.identity;
     buffer.resize(BUFFER_BYTES, 0);
     let not_whole = other_size(identity.bytes, source);
@@ -130,7 +130,7 @@ pub fn examine(
     if problems.iter().any(Problem::is_error) {
         return Err(bad(problems, source));
     }
-    let examined = Examined {
+    let examined = ExaminedFile {
         bytes: identity.bytes,
         sha256: read.sha256,
         checksum: read.checksum,
@@ -141,7 +141,7 @@ pub fn examine(
     Ok((examined, about(problems, source)))
 }
 
-struct Read {
+struct ReadThrough {
     sha256: Sha256,
     checksum: u64,
     head: Vec<u8>,
@@ -149,11 +149,11 @@ struct Read {
 }
 
 /// Reads exactly the bytes that the file had at opening.
-fn read_through(opened: &Opened, seed: u64, buffer: &mut [u8]) -> Result<Read, Examining> {
+fn read_through(opened: &OpenedFile, seed: u64, buffer: &mut [u8]) -> Result<ReadThrough, Examining> {
     let mut sha256 = sha2::Sha256::new();
     let mut checksum = Xxh3::with_seed(seed);
     let mut head = Vec::new();
-    let mut walk = Walk::new(None);
+    let mut walk = StructureWalk::new(None);
     let mut at = 0_u64;
     loop {
         let filled = fill(opened, buffer, at)?;
@@ -163,7 +163,7 @@ fn read_through(opened: &Opened, seed: u64, buffer: &mut [u8]) -> Result<Read, E
         }
         if at == 0 {
             head.extend(chunk.iter().take(HEAD_BYTES));
-            walk = Walk::new(FileType::of(&head));
+            walk = StructureWalk::new(FileType::of(&head));
         }
         at = at.saturating_add(u64::try_from(filled).unwrap_or(u64::MAX));
         if at > opened.identity.bytes {
@@ -178,11 +178,11 @@ fn read_through(opened: &Opened, seed: u64, buffer: &mut [u8]) -> Result<Read, E
         return Err(Examining::Changed);
     }
     let missing = walk.missing(at, &mut |buffer, at| fill(opened, buffer, at))?;
-    Ok(Read { sha256: Sha256(sha256.finalize().into()), checksum: checksum.digest(), head, missing })
+    Ok(ReadThrough { sha256: Sha256(sha256.finalize().into()), checksum: checksum.digest(), head, missing })
 }
 
 /// Fills the buffer from this place in the file, as far as the file goes.
-fn fill(opened: &Opened, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+fn fill(opened: &OpenedFile, buffer: &mut [u8], at: u64) -> io::Result<usize> {
     let mut filled = 0;
     while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
         match opened.file.read_at(rest, at.saturating_add(u64::try_from(filled).unwrap_or(u64::MAX))) {
@@ -195,7 +195,7 @@ fn fill(opened: &Opened, buffer: &mut [u8], at: u64) -> io::Result<usize> {
     Ok(filled)
 }
 
-fn unchanged(opened: &Opened) -> Result<(), Examining> {
+fn unchanged(opened: &OpenedFile) -> Result<(), Examining> {
     let now = FileIdentity::now(&opened.file)?;
     let same = opened.identity.same_content(&now) && opened.identity.ctime_ns == now.ctime_ns;
     if same { Ok(()) } else { Err(Examining::Changed) }
@@ -302,7 +302,7 @@ mod tests {
             self.0.path().join(name)
         }
 
-        fn open(&self, name: &str) -> Opened {
+        fn open(&self, name: &str) -> OpenedFile {
             Root::open(self.0.path()).unwrap().open_file(name).unwrap()
         }
     }
@@ -311,19 +311,19 @@ mod tests {
         Source { path: RelativePath::parse(name).unwrap(), declared_bytes: None, declared_sha256: None }
     }
 
-    fn look(name: &str, content: &[u8], purpose: Purpose) -> Result<(Examined, Vec<Problem>), Examining> {
+    fn look(name: &str, content: &[u8], purpose: Purpose) -> Result<(ExaminedFile, Vec<Problem>), Examining> {
         let place = Place::with(name, content);
         examine(&mut place.open(name), &source(name), purpose, LIMIT, 7, &mut Vec::new())
     }
 
-    fn held(result: Result<(Examined, Vec<Problem>), Examining>) -> Vec<Problem> {
+    fn held(result: Result<(ExaminedFile, Vec<Problem>), Examining>) -> Vec<Problem> {
         match result {
             Err(Examining::Held(problems)) => problems,
             other => panic!("{other:?}"),
         }
     }
 
-    fn problems(result: Result<(Examined, Vec<Problem>), Examining>) -> Vec<Problem> {
+    fn problems(result: Result<(ExaminedFile, Vec<Problem>), Examining>) -> Vec<Problem> {
         match result {
             Err(Examining::Bad(problems)) => problems,
             other => panic!("{other:?}"),

@@ -42,7 +42,7 @@ pub enum FileSystem {
 
 /// Whether a file system tells of changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Delivery {
+pub enum EventSupport {
     /// Of all of them.
     Yes,
     /// Not of those that other machines make. Holds the file system's name.
@@ -110,21 +110,21 @@ impl FileSystem {
 
     /// Whether it tells of changes that others make: another machine's are seen by none that machines share.
     #[must_use]
-    pub const fn delivers_events(self) -> Delivery {
+    pub const fn delivers_events(self) -> EventSupport {
         match self {
-            Self::Nfs => Delivery::No("NFS"),
-            Self::Smb => Delivery::No("SMB/CIFS"),
-            Self::Fuse => Delivery::No("FUSE"),
-            Self::NineP => Delivery::No("9p"),
-            Self::VirtualBox => Delivery::No("VirtualBox shared folder"),
-            Self::Ceph => Delivery::No("Ceph"),
-            Self::Afs => Delivery::No("AFS"),
-            Self::Lustre => Delivery::No("Lustre"),
-            Self::Gpfs => Delivery::No("GPFS"),
-            Self::Gfs2 => Delivery::No("GFS2"),
-            Self::Ocfs2 => Delivery::No("OCFS2"),
-            Self::Fat | Self::Local => Delivery::Yes,
-            Self::Unknown => Delivery::Unknown,
+            Self::Nfs => EventSupport::No("NFS"),
+            Self::Smb => EventSupport::No("SMB/CIFS"),
+            Self::Fuse => EventSupport::No("FUSE"),
+            Self::NineP => EventSupport::No("9p"),
+            Self::VirtualBox => EventSupport::No("VirtualBox shared folder"),
+            Self::Ceph => EventSupport::No("Ceph"),
+            Self::Afs => EventSupport::No("AFS"),
+            Self::Lustre => EventSupport::No("Lustre"),
+            Self::Gpfs => EventSupport::No("GPFS"),
+            Self::Gfs2 => EventSupport::No("GFS2"),
+            Self::Ocfs2 => EventSupport::No("OCFS2"),
+            Self::Fat | Self::Local => EventSupport::Yes,
+            Self::Unknown => EventSupport::Unknown,
         }
     }
 
@@ -166,10 +166,10 @@ mod tests {
         ] {
             assert_eq!(FileSystem::numbered(number), kind, "{number:#x}");
         }
-        assert_eq!(FileSystem::numbered(0x6969).delivers_events(), Delivery::No("NFS"));
-        assert_eq!(FileSystem::numbered(0xFE53_4D42).delivers_events(), Delivery::No("SMB/CIFS"));
-        assert_eq!(FileSystem::numbered(0xEF53).delivers_events(), Delivery::Yes);
-        assert_eq!(FileSystem::numbered(1).delivers_events(), Delivery::Unknown);
+        assert_eq!(FileSystem::numbered(0x6969).delivers_events(), EventSupport::No("NFS"));
+        assert_eq!(FileSystem::numbered(0xFE53_4D42).delivers_events(), EventSupport::No("SMB/CIFS"));
+        assert_eq!(FileSystem::numbered(0xEF53).delivers_events(), EventSupport::Yes);
+        assert_eq!(FileSystem::numbered(1).delivers_events(), EventSupport::Unknown);
         for (number, _) in NUMBERS {
             assert_eq!(NUMBERS.iter().filter(|(other, _)| *other == number).count(), 1, "{number:#x}");
         }
@@ -194,8 +194,8 @@ mod tests {
             assert_eq!(kind.may_refuse_leases_without_a_writer(), leases, "{kind:?}");
             let delivers = kind.delivers_events();
             let local = matches!(kind, FileSystem::Local | FileSystem::Fat);
-            assert_eq!(delivers == Delivery::Yes, local, "{kind:?}");
-            assert_eq!(delivers == Delivery::Unknown, kind == FileSystem::Unknown, "{kind:?}");
+            assert_eq!(delivers == EventSupport::Yes, local, "{kind:?}");
+            assert_eq!(delivers == EventSupport::Unknown, kind == FileSystem::Unknown, "{kind:?}");
         }
     }
 }

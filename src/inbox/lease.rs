@@ -16,7 +16,7 @@ use super::file_system::FileSystem;
 
 /// What the kernel says of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
+pub enum LeaseState {
     /// Nobody on this machine has it open for writing.
     NoWriter,
     /// Somebody has.
@@ -30,25 +30,25 @@ const F_SETSIG: libc::c_int = 10;
 
 /// Whether somebody has this file open for writing, which must be opened for reading only.
 #[must_use]
-pub fn ask(file: &File) -> Answer {
+pub fn ask(file: &File) -> LeaseState {
     // Whoever opens the file for writing while the lease is held has a signal sent to its holder. By itself that is SIGIO,
     // which ends a process that does not expect it; SIGURG passes unnoticed.
-    if control(file, Command::Signal).is_err() {
-        return Answer::Unknown;
+    if control(file, LeaseCommand::Signal).is_err() {
+        return LeaseState::Unknown;
     }
-    let asked = control(file, Command::Take);
+    let asked = control(file, LeaseCommand::Take);
     if asked.is_ok() {
         // Should that fail, the lease ends with the descriptor.
-        control(file, Command::GiveBack).ok();
+        control(file, LeaseCommand::GiveBack).ok();
     }
     judge(asked, || is_remote(file))
 }
 
-fn judge(asked: io::Result<()>, is_remote: impl FnOnce() -> bool) -> Answer {
+fn judge(asked: io::Result<()>, is_remote: impl FnOnce() -> bool) -> LeaseState {
     match asked {
-        Ok(()) => Answer::NoWriter,
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock && !is_remote() => Answer::Writer,
-        Err(_) => Answer::Unknown,
+        Ok(()) => LeaseState::NoWriter,
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock && !is_remote() => LeaseState::Writer,
+        Err(_) => LeaseState::Unknown,
     }
 }
 
@@ -58,18 +58,18 @@ fn is_remote(file: &File) -> bool {
 
 /// What is asked of a descriptor.
 #[derive(Debug, Clone, Copy)]
-enum Command {
+enum LeaseCommand {
     Signal,
     Take,
     GiveBack,
 }
 
 #[expect(unsafe_code, reason = "no crate offers leases without")]
-fn control(file: &File, command: Command) -> io::Result<()> {
+fn control(file: &File, command: LeaseCommand) -> io::Result<()> {
     let (command, argument) = match command {
-        Command::Signal => (F_SETSIG, libc::SIGURG),
-        Command::Take => (libc::F_SETLEASE, libc::F_RDLCK),
-        Command::GiveBack => (libc::F_SETLEASE, libc::F_UNLCK),
+        LeaseCommand::Signal => (F_SETSIG, libc::SIGURG),
+        LeaseCommand::Take => (libc::F_SETLEASE, libc::F_RDLCK),
+        LeaseCommand::GiveBack => (libc::F_SETLEASE, libc::F_UNLCK),
     };
     // SAFETY: the descriptor stays open as long as `file` is borrowed, and these commands take a number, so that the kernel
     // neither reads nor writes any memory of ours.
@@ -87,7 +87,7 @@ mod tests {
 
     /// Asks until the answer is this one: a process that another test starts has a copy of every descriptor for a moment.
     #[track_caller]
-    fn in_the_end(file: &File, wanted: Answer) {
+    fn in_the_end(file: &File, wanted: LeaseState) {
         let came = (0..1_000_000).any(|_| {
             thread::yield_now();
             ask(file) == wanted
@@ -101,17 +101,17 @@ mod tests {
         let path = place.path().join("a.png");
         let writer = File::create(&path).unwrap();
         let file = File::open(&path).unwrap();
-        assert_eq!(ask(&file), Answer::Writer);
+        assert_eq!(ask(&file), LeaseState::Writer);
         drop(writer);
         let reader = File::open(&path).unwrap();
-        in_the_end(&file, Answer::NoWriter);
-        in_the_end(&reader, Answer::NoWriter);
+        in_the_end(&file, LeaseState::NoWriter);
+        in_the_end(&reader, LeaseState::NoWriter);
         let both = File::options().read(true).write(true).open(&path).unwrap();
-        assert_eq!(ask(&file), Answer::Writer);
+        assert_eq!(ask(&file), LeaseState::Writer);
         drop(both);
         // The lease was given back each time: nobody waits who opens the file for writing.
         drop(File::options().append(true).open(&path).unwrap());
-        in_the_end(&file, Answer::NoWriter);
+        in_the_end(&file, LeaseState::NoWriter);
     }
 
     #[test]
@@ -124,7 +124,7 @@ mod tests {
         let stranger = if given { path } else { "/etc/passwd".into() };
         let file = File::open(&stranger).unwrap();
         if given && capabilities(None).unwrap().effective.contains(CapabilitySet::LEASE) {
-            assert_eq!(ask(&file), Answer::Writer);
+            assert_eq!(ask(&file), LeaseState::Writer);
         }
         // Of this one thread.
         let without = thread::spawn(move || {
@@ -133,22 +133,22 @@ mod tests {
             set_capabilities(None, sets).unwrap();
             ask(&file)
         });
-        assert_eq!(without.join().unwrap(), Answer::Unknown);
+        assert_eq!(without.join().unwrap(), LeaseState::Unknown);
         drop(writer);
     }
 
     #[test]
     fn what_has_no_leases_tells_nothing() {
-        assert_eq!(ask(&File::open("/dev/null").unwrap()), Answer::Unknown);
+        assert_eq!(ask(&File::open("/dev/null").unwrap()), LeaseState::Unknown);
     }
 
     #[test]
     fn a_server_that_promised_nothing_is_no_writer() {
         let refused = || Err(io::Error::from(io::ErrorKind::WouldBlock));
-        assert_eq!(judge(refused(), || false), Answer::Writer);
-        assert_eq!(judge(refused(), || true), Answer::Unknown);
-        assert_eq!(judge(Err(io::ErrorKind::PermissionDenied.into()), || false), Answer::Unknown);
-        assert_eq!(judge(Err(io::ErrorKind::InvalidInput.into()), || false), Answer::Unknown);
+        assert_eq!(judge(refused(), || false), LeaseState::Writer);
+        assert_eq!(judge(refused(), || true), LeaseState::Unknown);
+        assert_eq!(judge(Err(io::ErrorKind::PermissionDenied.into()), || false), LeaseState::Unknown);
+        assert_eq!(judge(Err(io::ErrorKind::InvalidInput.into()), || false), LeaseState::Unknown);
         assert!(!is_remote(&File::open(std::env::current_exe().unwrap()).unwrap()));
     }
 }

@@ -28,7 +28,7 @@ const MAX_PROBLEMS: usize = 100;
 
 /// Which files of a drop are manifests, and where to look for them.
 #[derive(Debug, Clone)]
-pub struct Rules {
+pub struct ScanRules {
     /// Whether to look into folders.
     pub recursive: bool,
     /// The names of manifests; see [`globs`].
@@ -59,7 +59,7 @@ pub fn globs<'a>(patterns: impl IntoIterator<Item = &'a str>) -> Result<GlobSet,
 
 /// A manifest that lies in the drop.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct FoundManifest {
     /// Its path, relative to the drop; [`Root::open_file`] accepts it.
     pub path: String,
     /// What it was when it was seen. Compare this between scans to know whether it has settled.
@@ -101,7 +101,11 @@ impl ScanReport {
 /// # Errors
 ///
 /// Where the root itself cannot be read, or is no longer what its path leads to; all else is in the report.
-pub fn scan(root: &Root, rules: &Rules, each: &mut dyn FnMut(Found) -> ControlFlow<()>) -> io::Result<ScanReport> {
+pub fn scan(
+    root: &Root,
+    rules: &ScanRules,
+    each: &mut dyn FnMut(FoundManifest) -> ControlFlow<()>,
+) -> io::Result<ScanReport> {
     let skip = rules
         .skip_dirs
         .iter()
@@ -130,9 +134,9 @@ pub fn scan(root: &Root, rules: &Rules, each: &mut dyn FnMut(Found) -> ControlFl
                 let depth = levels.len();
                 let Some(level) = levels.last() else { break };
                 match scan.look(level, depth, entry.file_name(), entry.file_type()) {
-                    Step::On => {}
-                    Step::Into(below) => levels.push(below),
-                    Step::Hand(found) => {
+                    FolderStep::On => {}
+                    FolderStep::Into(below) => levels.push(below),
+                    FolderStep::Hand(found) => {
                         scan.report.manifests += 1;
                         if each(found).is_break() {
                             scan.report.complete = false;
@@ -169,22 +173,22 @@ impl Level {
 }
 
 /// What to do after an entry of a folder.
-enum Step {
+enum FolderStep {
     On,
     Into(Level),
-    Hand(Found),
+    Hand(FoundManifest),
 }
 
 struct Scan<'a> {
     root: &'a Root,
-    rules: &'a Rules,
+    rules: &'a ScanRules,
     /// Device and inode, because one folder can have several paths.
     skip: HashSet<(u64, u64)>,
     report: ScanReport,
 }
 
 impl Scan<'_> {
-    fn look(&mut self, level: &Level, depth: usize, raw_name: &CStr, kind: FileType) -> Step {
+    fn look(&mut self, level: &Level, depth: usize, raw_name: &CStr, kind: FileType) -> FolderStep {
         self.report.entries += 1;
         let Ok(name) = raw_name.to_str() else {
             self.report.not_utf8 += 1;
@@ -193,11 +197,11 @@ impl Scan<'_> {
                 Problem::warning("the name is not UTF-8, so nothing can refer to it", "send it under another name")
                     .path(escaped(&shown)),
             );
-            return Step::On;
+            return FolderStep::On;
         };
         let path = join(&level.path, name);
         if matches(&self.rules.ignore, name, &path) {
-            return Step::On;
+            return FolderStep::On;
         }
         // Not every file system says in a folder's listing what its entries are.
         let kind = match kind {
@@ -208,32 +212,32 @@ impl Scan<'_> {
             kind => kind,
         };
         if kind == FileType::Directory {
-            if self.rules.recursive { self.enter(level, depth, raw_name, path) } else { Step::On }
+            if self.rules.recursive { self.enter(level, depth, raw_name, path) } else { FolderStep::On }
         } else if matches(&self.rules.manifests, name, &path) {
             self.manifest(level, raw_name, path, kind)
         } else {
-            Step::On
+            FolderStep::On
         }
     }
 
-    fn enter(&mut self, level: &Level, depth: usize, name: &CStr, path: String) -> Step {
+    fn enter(&mut self, level: &Level, depth: usize, name: &CStr, path: String) -> FolderStep {
         if self.rules.skip_dirs.contains(&self.root.path().join(&path)) {
-            return Step::On;
+            return FolderStep::On;
         }
         if let Some(problem) = self.beyond(depth, &path) {
             self.report.complete = false;
             self.report.add(problem.path(escaped(&path)));
-            return Step::On;
+            return FolderStep::On;
         }
         let below = match Level::open(level.fd.as_fd(), name, path.clone()) {
             Ok(below) => below,
             Err(error) => return self.lost(&path, error),
         };
         match rustix::fs::fstat(&below.fd) {
-            Ok(stat) if self.skip.contains(&(stat.st_dev, stat.st_ino)) => Step::On,
+            Ok(stat) if self.skip.contains(&(stat.st_dev, stat.st_ino)) => FolderStep::On,
             Ok(_) => {
                 self.report.folders += 1;
-                Step::Into(below)
+                FolderStep::Into(below)
             }
             Err(error) => self.lost(&path, error),
         }
@@ -241,7 +245,7 @@ impl Scan<'_> {
 
     /// What is said of a folder that is not looked into.
     fn beyond(&self, depth: usize, path: &str) -> Option<Problem> {
-        let Rules { max_depth, max_path_bytes, .. } = self.rules;
+        let ScanRules { max_depth, max_path_bytes, .. } = self.rules;
         if depth > *max_depth {
             let reason = format!("folders are nested deeper than {max_depth}");
             return Some(Problem::warning(reason, "send them less deeply nested, or raise max_depth of the drop"));
@@ -249,41 +253,41 @@ impl Scan<'_> {
         (path.len() > *max_path_bytes).then(|| too_long("the folder's path", *max_path_bytes))
     }
 
-    fn manifest(&mut self, level: &Level, name: &CStr, path: String, kind: FileType) -> Step {
+    fn manifest(&mut self, level: &Level, name: &CStr, path: String, kind: FileType) -> FolderStep {
         if kind != FileType::RegularFile {
             let what = if kind == FileType::Symlink { "a symbolic link" } else { "no regular file" };
             self.report.add(
                 Problem::warning(format!("the manifest is {what}, so it is not read"), "send the file itself")
                     .path(escaped(&path)),
             );
-            return Step::On;
+            return FolderStep::On;
         }
         if path.len() > self.rules.max_path_bytes {
             self.report.complete = false;
             self.report.add(too_long("the manifest's path", self.rules.max_path_bytes).path(escaped(&path)));
-            return Step::On;
+            return FolderStep::On;
         }
         if let Err(reason) = RelativePath::parse(&path) {
             self.report.add(
                 Problem::warning(format!("the manifest cannot be read: {reason}"), "send it under another name")
                     .path(escaped(&path)),
             );
-            return Step::On;
+            return FolderStep::On;
         }
         match rustix::fs::statat(&level.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
             // It became something else meanwhile; the next scan will say what.
-            Ok(stat) if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile => Step::On,
-            Ok(stat) => Step::Hand(Found { path, identity: FileIdentity::of(&stat) }),
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile => FolderStep::On,
+            Ok(stat) => FolderStep::Hand(FoundManifest { path, identity: FileIdentity::of(&stat) }),
             Err(error) => self.lost(&path, error),
         }
     }
 
     /// Something that was listed but could not be looked at: mostly because it is gone, which is nobody's fault.
-    fn lost(&mut self, path: &str, error: Errno) -> Step {
+    fn lost(&mut self, path: &str, error: Errno) -> FolderStep {
         if !matches!(error, Errno::NOENT | Errno::NOTDIR | Errno::LOOP) {
             self.unreadable(path, error);
         }
-        Step::On
+        FolderStep::On
     }
 
     fn unreadable(&mut self, path: &str, error: Errno) {

@@ -21,8 +21,8 @@ fn place(files: &[&str]) -> TempDir {
     place
 }
 
-fn rules() -> Rules {
-    Rules {
+fn rules() -> ScanRules {
+    ScanRules {
         recursive: true,
         manifests: globs(["*.manifest.json", "*.manifest.csv"]).unwrap(),
         ignore: globs(["*.part", ".*"]).unwrap(),
@@ -32,7 +32,7 @@ fn rules() -> Rules {
     }
 }
 
-fn look(place: &Path, rules: &Rules) -> (Vec<String>, ScanReport) {
+fn look(place: &Path, rules: &ScanRules) -> (Vec<String>, ScanReport) {
     let mut found = Vec::new();
     let report = scan(&Root::open(place).unwrap(), rules, &mut |manifest| {
         found.push(manifest.path);
@@ -70,7 +70,7 @@ fn what_is_found_can_be_opened_and_is_the_same_file() {
 #[test]
 fn without_recursion_folders_are_left_alone() {
     let place = place(&["a.manifest.json", "b/c.manifest.json"]);
-    let (found, report) = look(place.path(), &Rules { recursive: false, ..rules() });
+    let (found, report) = look(place.path(), &ScanRules { recursive: false, ..rules() });
     assert_eq!(found, ["a.manifest.json"]);
     assert_eq!(report.folders, 1);
 }
@@ -81,7 +81,7 @@ fn ignored_and_skipped_folders_are_not_entered() {
         place(&["done/a.manifest.json", ".hidden/b.manifest.json", "x.part/c.manifest.json", "in/d.manifest.json"]);
     symlink(place.path(), place.path().join("in/other_way")).unwrap();
     for done in ["done", "in/other_way/done"] {
-        let rules = Rules { skip_dirs: vec![place.path().join(done)], ..rules() };
+        let rules = ScanRules { skip_dirs: vec![place.path().join(done)], ..rules() };
         let (found, report) = look(place.path(), &rules);
         assert_eq!(found, ["in/d.manifest.json"], "{done}");
         assert_eq!(report.folders, 2);
@@ -91,7 +91,7 @@ fn ignored_and_skipped_folders_are_not_entered() {
 #[test]
 fn patterns_match_names_or_with_a_slash_paths() {
     let place = place(&["batch.json", "batch/x.json", "batch/old/y.json", "other/z.json"]);
-    let with = |pattern| look(place.path(), &Rules { manifests: globs([pattern]).unwrap(), ..rules() }).0;
+    let with = |pattern| look(place.path(), &ScanRules { manifests: globs([pattern]).unwrap(), ..rules() }).0;
     assert_eq!(with("batch*"), ["batch.json"]);
     assert_eq!(with("batch/*.json"), ["batch/x.json"]);
     assert_eq!(with("batch/**/*.json"), ["batch/old/y.json", "batch/x.json"]);
@@ -181,7 +181,7 @@ fn folders_too_deep_are_told_of() {
 #[test]
 fn paths_too_long_are_told_of() {
     let place = place(&["folder/a.manifest.json", "folder/aa.manifest.json", "a-long-name-for-a-folder/x"]);
-    let rules = Rules { max_path_bytes: "folder/a.manifest.json".len(), ..rules() };
+    let rules = ScanRules { max_path_bytes: "folder/a.manifest.json".len(), ..rules() };
     let (found, report) = look(place.path(), &rules);
     assert_eq!(found, ["folder/a.manifest.json"]);
     let mut told: Vec<_> = report.problems.iter().filter_map(|problem| problem.path.as_deref()).collect();

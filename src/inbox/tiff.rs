@@ -19,14 +19,14 @@ const AT_ONCE: u64 = 512;
 
 const CUT: &str = "the TIFF points past its end";
 
-type Read<'a> = &'a mut dyn FnMut(&mut [u8], u64) -> io::Result<usize>;
+type ReadAt<'a> = &'a mut dyn FnMut(&mut [u8], u64) -> io::Result<usize>;
 
 /// What lies beyond the end of a TIFF of `len` bytes, if anything does. `read` fills a buffer from a place in the file.
 ///
 /// # Errors
 ///
 /// Those of `read`.
-pub(super) fn missing(len: u64, read: Read<'_>) -> io::Result<Option<&'static str>> {
+pub(super) fn missing(len: u64, read: ReadAt<'_>) -> io::Result<Option<&'static str>> {
     let mut tiff = Tiff { len, read, little: true, big: false };
     let Some(mut at) = tiff.first_directory()? else { return Ok(Some(CUT)) };
     for _ in 0..MAX_DIRECTORIES {
@@ -44,14 +44,14 @@ pub(super) fn missing(len: u64, read: Read<'_>) -> io::Result<Option<&'static st
 
 struct Tiff<'a> {
     len: u64,
-    read: Read<'a>,
+    read: ReadAt<'a>,
     little: bool,
     big: bool,
 }
 
 /// A list of numbers in the file.
 #[derive(Clone, Copy)]
-struct List {
+struct NumberList {
     at: u64,
     count: u64,
     width: u64,
@@ -89,7 +89,7 @@ impl Tiff<'_> {
             if is_standard(tag) && place.saturating_add(bytes) > self.len {
                 return Ok(None);
             }
-            let list = List { at: place, count, width };
+            let list = NumberList { at: place, count, width };
             match tag {
                 // Strips, tiles, and the old form of a JPEG inside.
                 273 | 324 | 513 => offsets = Some(list),
@@ -105,7 +105,7 @@ impl Tiff<'_> {
         self.number(end, offset_size)
     }
 
-    fn parts_are_there(&mut self, offsets: List, sizes: Option<List>) -> io::Result<bool> {
+    fn parts_are_there(&mut self, offsets: NumberList, sizes: Option<NumberList>) -> io::Result<bool> {
         let count = offsets.count.min(MAX_PARTS);
         let mut done = 0;
         while done < count {
@@ -125,7 +125,7 @@ impl Tiff<'_> {
         Ok(true)
     }
 
-    fn numbers(&mut self, list: List, from: u64, count: u64) -> io::Result<Option<Vec<u64>>> {
+    fn numbers(&mut self, list: NumberList, from: u64, count: u64) -> io::Result<Option<Vec<u64>>> {
         let size = usize::try_from(count * list.width).unwrap_or(0);
         let mut bytes = vec![0; size];
         if !self.fill(&mut bytes, list.at.saturating_add(from * list.width))? {

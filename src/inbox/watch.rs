@@ -19,7 +19,7 @@ use notify::{
     event::{AccessKind, AccessMode},
 };
 
-pub use super::file_system::Delivery;
+pub use super::file_system::EventSupport;
 use super::file_system::FileSystem;
 
 /// Why a folder cannot be watched. It can still be polled.
@@ -190,7 +190,7 @@ fn is_worth_a_look(event: &Event) -> bool {
 /// # Errors
 ///
 /// The kernel's, where there is no such folder or its mount is lost.
-pub fn delivers_events(path: &Path) -> io::Result<Delivery> {
+pub fn delivers_events(path: &Path) -> io::Result<EventSupport> {
     Ok(FileSystem::at(path)?.delivers_events())
 }
 
@@ -299,7 +299,7 @@ mod tests {
 
     #[test]
     fn a_folder_is_asked_for_its_file_system() {
-        assert_eq!(delivers_events(Path::new("/dev/shm")).unwrap(), Delivery::Yes);
+        assert_eq!(delivers_events(Path::new("/dev/shm")).unwrap(), EventSupport::Yes);
         assert!(delivers_events(Path::new("/no/such/folder")).is_err());
     }
 }

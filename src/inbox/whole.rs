@@ -12,7 +12,7 @@ use super::file_type::FileType;
 
 /// Follows a file from its first byte, piece by piece.
 #[derive(Debug)]
-pub struct Walk(Kind);
+pub struct StructureWalk(Kind);
 
 #[derive(Debug)]
 enum Kind {
@@ -26,7 +26,7 @@ enum Kind {
     Other,
 }
 
-impl Walk {
+impl StructureWalk {
     /// Begins with a file of this type.
     #[must_use]
     pub fn new(file_type: Option<FileType>) -> Self {

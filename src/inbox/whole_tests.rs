@@ -3,7 +3,7 @@
 use super::{super::file_type::samples::*, *};
 
 fn missing_in_pieces(content: &[u8], size: usize) -> Option<&'static str> {
-    let mut walk = Walk::new(FileType::of(content));
+    let mut walk = StructureWalk::new(FileType::of(content));
     content.chunks(size.max(1)).for_each(|piece| walk.feed(piece));
     let mut read = |buffer: &mut [u8], at: u64| {
         let rest = content.get(usize::try_from(at).unwrap()..).unwrap_or_default();

@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::lease::{self, Answer};
+use super::lease::{self, LeaseState};
 use crate::file_identity::FileIdentity;
 
 /// Who it is where the kernel says that there is somebody, and `/proc` does not show whom.
@@ -41,9 +41,9 @@ impl Writers {
     #[must_use]
     pub fn of(&mut self, file: &File, identity: &FileIdentity) -> Option<String> {
         match lease::ask(file) {
-            Answer::NoWriter => None,
-            Answer::Writer => Some(self.shown(identity).unwrap_or_else(|| OUT_OF_SIGHT.to_owned())),
-            Answer::Unknown => self.shown(identity),
+            LeaseState::NoWriter => None,
+            LeaseState::Writer => Some(self.shown(identity).unwrap_or_else(|| OUT_OF_SIGHT.to_owned())),
+            LeaseState::Unknown => self.shown(identity),
         }
     }
 

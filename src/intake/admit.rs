@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use crate::{
     clock::Timestamp,
     inbox::beneath::Root,
-    intake::examine::{self, Examined, Found, Held, Opened, Rules, Unready},
+    intake::examine::{self, ExaminedEntry, ExaminedManifest, HoldReason, ManifestRules, OpenedManifest, Unready},
     policy::OnInvalid,
     problem::Problem,
     queue::{
@@ -44,7 +44,7 @@ pub enum AdmitError {
     Unready(#[from] Unready),
     /// It, or a file that it names, is not complete yet or could not be read for a reason that may pass.
     #[error("{}", .0.problem().reason)]
-    Later(Held),
+    Later(HoldReason),
     #[error(transparent)]
     Queue(#[from] QueueError),
     /// The process is about to end.
@@ -69,9 +69,9 @@ pub struct Policy {
 pub fn admit(
     queue: &Queue,
     plan: Plan,
-    opened: &mut Opened,
+    opened: &mut OpenedManifest,
     images: &Root,
-    rules: &Rules,
+    rules: &ManifestRules,
     policy: Policy,
     stopped: &dyn Fn() -> bool,
 ) -> Result<Admitted, AdmitError> {
@@ -121,19 +121,19 @@ fn refused(admission: Admission) -> Admission {
 
 #[derive(Default)]
 struct Look {
-    examined: Examined,
+    examined: ExaminedManifest,
     /// All entries, where they are few.
     kept: Option<Vec<Admission>>,
     /// How many are invalid.
     invalid: u64,
-    later: Option<Held>,
+    later: Option<HoldReason>,
 }
 
 fn look(
-    opened: &mut Opened,
+    opened: &mut OpenedManifest,
     images: &Root,
     folder: &str,
-    rules: &Rules,
+    rules: &ManifestRules,
     policy: Policy,
     stopped: &dyn Fn() -> bool,
 ) -> Result<Look, AdmitError> {
@@ -159,14 +159,14 @@ fn look(
         return Err(AdmitError::Stopped);
     }
     if let Some(cut) = examined.cut.clone().filter(|_| policy.wait_for_files) {
-        look.later.get_or_insert(Held::NotWhole(cut));
+        look.later.get_or_insert(HoldReason::NotWhole(cut));
     }
     look.examined = examined;
     Ok(look)
 }
 
 /// Adds its line to the problems of a bad entry: the reader of the receipt has only the manifest.
-fn with_line(found: Found) -> Admission {
+fn with_line(found: ExaminedEntry) -> Admission {
     let (mut admission, line) = (found.admission, found.line);
     if let (Admission::Invalid { problems, .. }, Some(line)) = (&mut admission, line) {
         for problem in problems.iter_mut().filter(|problem| !problem.reason.starts_with("line ")) {
@@ -178,7 +178,7 @@ fn with_line(found: Found) -> Admission {
 
 fn at_once(
     batch: BatchAdmission,
-    examined: Examined,
+    examined: ExaminedManifest,
     kept: Vec<Admission>,
     rejected: Option<Problem>,
 ) -> Result<Admitted, AdmitError> {
@@ -195,9 +195,9 @@ fn at_once(
 
 fn in_parts(
     mut batch: BatchAdmission,
-    opened: &mut Opened,
+    opened: &mut OpenedManifest,
     images: &Root,
-    rules: &Rules,
+    rules: &ManifestRules,
     (rejected, wait_for_files): (Option<Problem>, bool),
     stopped: &dyn Fn() -> bool,
 ) -> Result<Admitted, AdmitError> {

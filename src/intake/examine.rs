@@ -18,7 +18,7 @@ use crate::{
     inbox::{
         beneath::{Refusal, Root},
         examine::{Examining, Purpose, examine},
-        lease::{self, Answer},
+        lease::{self, LeaseState},
         writers::Writers,
     },
     manifest::{self, Format, ReadError, Reading},
@@ -32,7 +32,7 @@ use crate::{
 
 /// The rules that a manifest is checked by.
 #[derive(Debug, Clone)]
-pub struct Rules {
+pub struct ManifestRules {
     /// Bounds of the manifest itself.
     pub limits: manifest::ManifestBounds,
     /// The largest image or file, in bytes.
@@ -43,7 +43,7 @@ pub struct Rules {
     pub seed: u64,
 }
 
-impl Rules {
+impl ManifestRules {
     /// The rules of a drop; without one, the defaults and any profile.
     #[must_use]
     pub fn of(drop: Option<&DropConfig>, max_image_bytes: u64, seed: u64) -> Self {
@@ -65,7 +65,7 @@ impl Rules {
 
 /// A manifest that was opened: from here on its descriptor counts, not its path.
 #[derive(Debug)]
-pub struct Opened {
+pub struct OpenedManifest {
     file: File,
     /// What it was when it was opened.
     pub identity: FileIdentity,
@@ -92,7 +92,7 @@ pub enum Unready {
 /// # Errors
 ///
 /// [`Unready`]; a manifest larger than `max_bytes` is refused when it is read, not here.
-pub fn open(root: &Root, path: &str, max_bytes: u64) -> Result<Opened, Unready> {
+pub fn open(root: &Root, path: &str, max_bytes: u64) -> Result<OpenedManifest, Unready> {
     let mut opened = root.open_file(path)?;
     let mut digest = sha2::Sha256::new();
     let mut buffer = vec![0; 64 * 1024];
@@ -112,7 +112,7 @@ pub fn open(root: &Root, path: &str, max_bytes: u64) -> Result<Opened, Unready> 
         return Err(Unready::Changed);
     }
     opened.file.rewind()?;
-    Ok(Opened {
+    Ok(OpenedManifest {
         format: Format::detect(path, &head),
         identity: opened.identity,
         sha256: Sha256(digest.finalize().into()),
@@ -129,7 +129,7 @@ struct Whole<'a> {
 }
 
 impl<'a> Whole<'a> {
-    fn of(opened: &'a Opened) -> Self {
+    fn of(opened: &'a OpenedManifest) -> Self {
         Self { file: &opened.file, bytes: opened.identity.bytes, at: 0 }
     }
 }
@@ -179,10 +179,10 @@ const NAMED: usize = 20;
 ///
 /// [`Unready::Io`] where the manifest cannot be read. A manifest that is unusable misses nothing.
 pub fn stillness(
-    opened: &Opened,
+    opened: &OpenedManifest,
     images: &Root,
     (folder, manifest): (&str, &str),
-    rules: &Rules,
+    rules: &ManifestRules,
     mut writers: Option<&mut Writers>,
     name: &mut dyn FnMut(&str),
 ) -> Result<Stillness, Unready> {
@@ -235,7 +235,7 @@ pub fn stillness(
 
 /// One entry with everything that was found out about it.
 #[derive(Debug, Clone)]
-pub struct Found {
+pub struct ExaminedEntry {
     /// What becomes of it.
     pub admission: Admission,
     /// What is worth a look.
@@ -243,12 +243,12 @@ pub struct Found {
     /// Where it begins in the manifest, from 1.
     pub line: Option<u64>,
     /// Whether it is better looked at again than taken as it is.
-    pub held: Option<Held>,
+    pub held: Option<HoldReason>,
 }
 
 /// Why something is better looked at again, with what is wrong with it now.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Held {
+pub enum HoldReason {
     /// It is not whole; another look is of use once something has changed.
     NotWhole(Problem),
     /// Somebody has opened it for writing since it was found to be complete; it is waited for, however long that takes.
@@ -257,7 +257,7 @@ pub enum Held {
     Unreadable(Problem),
 }
 
-impl Held {
+impl HoldReason {
     /// What is wrong.
     #[must_use]
     pub const fn problem(&self) -> &Problem {
@@ -269,7 +269,7 @@ impl Held {
 
 /// A manifest that was read to its end.
 #[derive(Debug, Clone, Default)]
-pub struct Examined {
+pub struct ExaminedManifest {
     /// How many entries it has.
     pub entries: u64,
     /// What is worth a look about the manifest itself.
@@ -286,13 +286,13 @@ pub struct Examined {
 ///
 /// [`Unready`], where it is better tried again later.
 pub fn examine_all(
-    opened: &Opened,
+    opened: &OpenedManifest,
     images: &Root,
     folder: &str,
-    rules: &Rules,
+    rules: &ManifestRules,
     skip: u64,
-    each: &mut dyn FnMut(Found) -> ControlFlow<()>,
-) -> Result<Examined, Unready> {
+    each: &mut dyn FnMut(ExaminedEntry) -> ControlFlow<()>,
+) -> Result<ExaminedManifest, Unready> {
     let mut buffer = Vec::new();
     let mut last = None;
     let read = manifest::read(
@@ -322,15 +322,17 @@ pub fn examine_all(
     match read {
         Ok(summary) => {
             let cut = last.filter(|_| summary.cut).map(truncated);
-            Ok(Examined { entries: summary.entries, warnings: summary.warnings, unusable: None, cut })
+            Ok(ExaminedManifest { entries: summary.entries, warnings: summary.warnings, unusable: None, cut })
         }
-        Err(ReadError::Unusable(problems)) => Ok(Examined { unusable: Some(problems), ..Examined::default() }),
+        Err(ReadError::Unusable(problems)) => {
+            Ok(ExaminedManifest { unusable: Some(problems), ..ExaminedManifest::default() })
+        }
         Err(ReadError::Cut(problems)) => {
             let cut = problems.first().cloned().map(truncated);
-            Ok(Examined { unusable: Some(problems), cut, ..Examined::default() })
+            Ok(ExaminedManifest { unusable: Some(problems), cut, ..ExaminedManifest::default() })
         }
         Err(ReadError::Io(error)) => Err(Unready::Io(error)),
-        Err(ReadError::Stopped) => Ok(Examined::default()),
+        Err(ReadError::Stopped) => Ok(ExaminedManifest::default()),
     }
 }
 
@@ -338,12 +340,12 @@ fn truncated(problem: Problem) -> Problem {
     Problem { reason: format!("truncated: {}", problem.reason), ..problem }
 }
 
-fn found(reading: Reading, images: &Root, folder: &str, rules: &Rules, buffer: &mut Vec<u8>) -> Found {
+fn found(reading: Reading, images: &Root, folder: &str, rules: &ManifestRules, buffer: &mut Vec<u8>) -> ExaminedEntry {
     let (entry, mut warnings, line) = match reading {
         Reading::Invalid { index, line, kind, reference, profile_id, paths, problems } => {
             let (problems, warnings) = problems.into_iter().partition(Problem::is_error);
             let admission = Admission::Invalid { index, kind, reference, profile_id, problems, paths };
-            return Found { admission, warnings, line, held: None };
+            return ExaminedEntry { admission, warnings, line, held: None };
         }
         Reading::Entry { entry, warnings, line } => (entry, warnings, line),
     };
@@ -378,7 +380,7 @@ fn found(reading: Reading, images: &Root, folder: &str, rules: &Rules, buffer: &
         }
     }
     let admission = if errors.is_empty() { Admission::Take { entry, files } } else { invalid(entry, errors) };
-    Found { admission, warnings, line, held }
+    ExaminedEntry { admission, warnings, line, held }
 }
 
 fn invalid(entry: Entry, problems: Vec<Problem>) -> Admission {
@@ -404,32 +406,32 @@ fn place(mut problem: Problem, purpose: Purpose, position: usize) -> Problem {
 }
 
 /// A file with its warnings, or what is wrong; and whether it is better looked at again.
-type Looked = Result<(CheckedFile, Vec<Problem>, Option<Held>), Box<(Vec<Problem>, Option<Held>)>>;
+type FileExamination = Result<(CheckedFile, Vec<Problem>, Option<HoldReason>), Box<(Vec<Problem>, Option<HoldReason>)>>;
 
 fn look_at(
     images: &Root,
     folder: &str,
     source: &Source,
     purpose: Purpose,
-    rules: &Rules,
+    rules: &ManifestRules,
     buffer: &mut Vec<u8>,
-) -> Looked {
+) -> FileExamination {
     let path = join(folder, source.path.as_str());
     let mut opened = images.open_file(&path).map_err(|refusal| {
         let problem = refusal.problem(source.path.as_str());
         let held = match refusal {
-            Refusal::Io(_) => Some(Held::Unreadable(problem.clone())),
+            Refusal::Io(_) => Some(HoldReason::Unreadable(problem.clone())),
             // It was there when its manifest was found to be complete, so it may come again.
-            Refusal::Missing => Some(Held::NotWhole(problem.clone())),
+            Refusal::Missing => Some(HoldReason::NotWhole(problem.clone())),
             Refusal::Unsafe(_) => None,
         };
         Box::new((vec![problem], held))
     })?;
     let examined = examine(&mut opened, source, purpose, rules.max_image_bytes, rules.seed, buffer);
     // Once more: a large manifest takes minutes to read, and whoever has begun to write by now may not have written yet.
-    let being_written = (lease::ask(&opened.file) == Answer::Writer).then(|| {
+    let being_written = (lease::ask(&opened.file) == LeaseState::Writer).then(|| {
         let problem = Problem::error("the file is still open for writing", "wait until its sender has closed it");
-        Held::BeingWritten(problem.path(source.path.as_str()))
+        HoldReason::BeingWritten(problem.path(source.path.as_str()))
     });
     match examined {
         Ok((examined, mut warnings)) => {
@@ -440,7 +442,7 @@ fn look_at(
                     "send the file again in full; it may still be under way",
                 )
                 .path(source.path.as_str());
-                held = held.or(Some(Held::NotWhole(problem.clone())));
+                held = held.or(Some(HoldReason::NotWhole(problem.clone())));
                 // A file of its own may be anything, so it is waited for, but not refused; an image must be whole to be
                 // of use.
                 if purpose == Purpose::Image {
@@ -460,19 +462,19 @@ fn look_at(
             Err(Box::new((problems.into_iter().filter(Problem::is_error).collect(), None)))
         }
         Err(Examining::Held(problems)) => {
-            let held = problems.first().cloned().map(Held::NotWhole);
+            let held = problems.first().cloned().map(HoldReason::NotWhole);
             Err(Box::new((problems, held)))
         }
         Err(Examining::Changed) => {
             let problem =
                 Problem::error("the file is still being written", "wait until it is whole").path(source.path.as_str());
-            Err(Box::new((vec![problem.clone()], Some(Held::Unreadable(problem)))))
+            Err(Box::new((vec![problem.clone()], Some(HoldReason::Unreadable(problem)))))
         }
         Err(Examining::Io(error)) => {
             let problem =
                 Problem::error(format!("the file cannot be read: {error}"), "look at the folder's disk or mount")
                     .path(source.path.as_str());
-            Err(Box::new((vec![problem.clone()], Some(Held::Unreadable(problem)))))
+            Err(Box::new((vec![problem.clone()], Some(HoldReason::Unreadable(problem)))))
         }
     }
 }
@@ -507,8 +509,9 @@ mod tests {
         std::fs::write(folder.path().join("a.manifest.jsonl"), line.repeat(2)).unwrap();
         let root = Root::open(folder.path()).unwrap();
         let mut opened = open(&root, "a.manifest.jsonl", u64::MAX).unwrap();
-        let rules = Rules::of(None, 1 << 20, 0);
-        let look = |opened: &Opened| stillness(opened, &root, ("", "a.manifest.jsonl"), &rules, None, &mut |_| {});
+        let rules = ManifestRules::of(None, 1 << 20, 0);
+        let look =
+            |opened: &OpenedManifest| stillness(opened, &root, ("", "a.manifest.jsonl"), &rules, None, &mut |_| {});
         assert_eq!(look(&opened).unwrap().missing, 2);
         // As a network mount may show it: the size is that of three lines, the third has not come.
         opened.identity.bytes = 3 * line.len() as u64;

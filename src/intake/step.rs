@@ -9,7 +9,7 @@ use crate::{
     clock::Timestamp,
     file_identity::Present,
     inbox::beneath::Refusal,
-    intake::examine::{Held, Stillness, Unready},
+    intake::examine::{HoldReason, Stillness, Unready},
     problem::Problem,
 };
 
@@ -38,7 +38,7 @@ pub(super) enum ManifestPhase {
 
 /// What is remembered of a manifest between two scans.
 #[derive(Debug, Clone)]
-pub(super) struct Seen {
+pub(super) struct TrackedManifest {
     pub(super) file: Present,
     pub(super) phase: ManifestPhase,
     /// It is not examined before this.
@@ -51,13 +51,13 @@ pub(super) struct Seen {
     unchanged_since: Instant,
     /// How often it was examined in vain.
     tries: u32,
-    /// What is cut short, and the [`Seen::files`] for which that was found: reading it again is of use once they change.
+    /// What is cut short, and the [`TrackedManifest::files`] for which that was found: reading it again is of use once they change.
     truncated: Option<(u64, Problem)>,
 }
 
 /// The settings of a drop that decide.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Settings {
+pub(super) struct SettleSettings {
     /// How long a manifest and its files must be unchanged.
     pub(super) settle: Duration,
     /// Whether a done marker says that all is there, so that no time has to pass.
@@ -65,7 +65,7 @@ pub(super) struct Settings {
 }
 
 #[derive(Debug)]
-pub(super) enum Observed {
+pub(super) enum Inspection {
     /// The marker, by this name, is not there.
     NoMarker(String),
     /// The manifest cannot be opened or examined.
@@ -77,10 +77,10 @@ pub(super) enum Observed {
         unchanged_for: Option<Duration>,
     },
     /// It was read in full, with these files, and something of it is not ready.
-    Held { held: Held, files: u64 },
+    Held { held: HoldReason, files: u64 },
 }
 
-impl Observed {
+impl Inspection {
     /// The state of the files that it is about.
     pub(super) const fn files(&self) -> u64 {
         match self {
@@ -95,7 +95,7 @@ impl Observed {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
 pub(super) enum Step {
-    /// Nothing before [`Seen::not_before`].
+    /// Nothing before [`TrackedManifest::not_before`].
     Settle,
     /// Note what it waits for, and try again later; where it has waited for too long, go on with `given_up`.
     Wait(Wait),
@@ -114,7 +114,7 @@ pub(super) struct Wait {
     pub(super) forever: bool,
 }
 
-impl Seen {
+impl TrackedManifest {
     /// A manifest that is new or has changed: it must be unchanged for as long as the drop says, from now on.
     pub(super) const fn new(file: Present, phase: ManifestPhase, scan: u64, now: Instant) -> Self {
         Self { file, phase, not_before: now, scan, files: 0, unchanged_since: now, tries: 0, truncated: None }
@@ -126,27 +126,33 @@ impl Seen {
     }
 
     /// What comes next. `given_up`: it has waited for as long as a manifest may, and is taken in as it is.
-    pub(super) fn next(&mut self, observed: &Observed, given_up: bool, settings: Settings, now: Instant) -> Step {
+    pub(super) fn next(
+        &mut self,
+        observed: &Inspection,
+        given_up: bool,
+        settings: SettleSettings,
+        now: Instant,
+    ) -> Step {
         match observed {
-            Observed::NoMarker(marker) => {
+            Inspection::NoMarker(marker) => {
                 forever(ManifestPhase::Incomplete, format!("its done marker {marker} is not there"), &[])
             }
             // Gone since the folder was read: it was archived or taken back, and the next scan does not find it.
-            Observed::Unready(Unready::Changed | Unready::Refused(Refusal::Missing)) => {
+            Inspection::Unready(Unready::Changed | Unready::Refused(Refusal::Missing)) => {
                 self.unchanged_since = now;
                 self.settle_for(settings.settle, now)
             }
-            Observed::Unready(error) => {
+            Inspection::Unready(error) => {
                 forever(ManifestPhase::Unreadable, format!("the manifest cannot be read: {error}"), &[])
             }
-            Observed::Files { stillness, unchanged_for } => {
+            Inspection::Files { stillness, unchanged_for } => {
                 self.next_of_files(stillness, *unchanged_for, given_up, settings, now)
             }
-            Observed::Held { held, files } => {
+            Inspection::Held { held, files } => {
                 // Where the system is to blame, reading it again may help although nothing has changed.
                 self.truncated = match held {
-                    Held::NotWhole(problem) => Some((*files, problem.clone())),
-                    Held::BeingWritten(_) | Held::Unreadable(_) => None,
+                    HoldReason::NotWhole(problem) => Some((*files, problem.clone())),
+                    HoldReason::BeingWritten(_) | HoldReason::Unreadable(_) => None,
                 };
                 if given_up { Step::Admit } else { hold(held) }
             }
@@ -158,7 +164,7 @@ impl Seen {
         stillness: &Stillness,
         unchanged_for: Option<Duration>,
         given_up: bool,
-        settings: Settings,
+        settings: SettleSettings,
         now: Instant,
     ) -> Step {
         if stillness.missing > 0 && !given_up {
@@ -181,7 +187,7 @@ impl Seen {
         }
         match &self.truncated {
             Some((files, problem)) if *files == stillness.signature && !given_up => {
-                hold(&Held::NotWhole(problem.clone()))
+                hold(&HoldReason::NotWhole(problem.clone()))
             }
             _ => Step::Admit,
         }
@@ -198,7 +204,7 @@ impl Seen {
         &mut self,
         stillness: &Stillness,
         unchanged_for: Option<Duration>,
-        settings: Settings,
+        settings: SettleSettings,
         now: Instant,
     ) -> Option<Duration> {
         if settings.has_marker {
@@ -225,17 +231,17 @@ fn forever(phase: ManifestPhase, reason: String, files: &[String]) -> Step {
     Step::Wait(Wait { phase, reason, files: files.to_vec(), forever: true })
 }
 
-fn hold(held: &Held) -> Step {
+fn hold(held: &HoldReason) -> Step {
     let (phase, problem) = match held {
-        Held::NotWhole(problem) | Held::BeingWritten(problem) => (ManifestPhase::Incomplete, problem),
-        Held::Unreadable(problem) => (ManifestPhase::Unreadable, problem),
+        HoldReason::NotWhole(problem) | HoldReason::BeingWritten(problem) => (ManifestPhase::Incomplete, problem),
+        HoldReason::Unreadable(problem) => (ManifestPhase::Unreadable, problem),
     };
     let reason = match &problem.path {
         Some(file) => format!("{file}: {}", problem.reason),
         None => format!("the manifest is {}", problem.reason),
     };
     // What is taken from under a writer is lost to both.
-    let forever = matches!(held, Held::BeingWritten(_));
+    let forever = matches!(held, HoldReason::BeingWritten(_));
     Step::Wait(Wait { phase, reason, files: problem.path.iter().cloned().collect(), forever })
 }
 

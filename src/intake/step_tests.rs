@@ -3,23 +3,23 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    examine::{Held, Stillness, Unready},
-    step::{ManifestPhase, Observed, Seen, Settings, Step, Wait, unchanged_for},
+    examine::{HoldReason, Stillness, Unready},
+    step::{Inspection, ManifestPhase, SettleSettings, Step, TrackedManifest, Wait, unchanged_for},
 };
 use crate::{clock::Timestamp, inbox::beneath::Refusal, problem::Problem, queue::test_support::a_file};
 
 const SETTLE: Duration = Duration::from_secs(10);
-const SETTINGS: Settings = Settings { settle: SETTLE, has_marker: false };
-const WITH_MARKER: Settings = Settings { has_marker: true, ..SETTINGS };
+const SETTINGS: SettleSettings = SettleSettings { settle: SETTLE, has_marker: false };
+const WITH_MARKER: SettleSettings = SettleSettings { has_marker: true, ..SETTINGS };
 
-fn seen(now: Instant) -> Seen {
-    Seen::new(a_file(), ManifestPhase::Settling, 1, now)
+fn seen(now: Instant) -> TrackedManifest {
+    TrackedManifest::new(a_file(), ManifestPhase::Settling, 1, now)
 }
 
-fn files(change: impl FnOnce(&mut Stillness)) -> Observed {
+fn files(change: impl FnOnce(&mut Stillness)) -> Inspection {
     let mut stillness = Stillness { signature: 1, ..Stillness::default() };
     change(&mut stillness);
-    Observed::Files { stillness, unchanged_for: Some(Duration::from_secs(3600)) }
+    Inspection::Files { stillness, unchanged_for: Some(Duration::from_secs(3600)) }
 }
 
 fn missing(stillness: &mut Stillness) {
@@ -34,8 +34,8 @@ fn problem() -> Problem {
     Problem::error("truncated", "send it again").path("a.png")
 }
 
-fn held(held: Held) -> Observed {
-    Observed::Held { held, files: 1 }
+fn held(held: HoldReason) -> Inspection {
+    Inspection::Held { held, files: 1 }
 }
 
 /// What a step is, in few words.
@@ -51,8 +51,8 @@ fn text(step: &Step) -> String {
 
 #[test]
 fn each_observation_has_its_step() {
-    let gone = || Observed::Unready(Unready::Refused(Refusal::Missing));
-    let unreadable = || Observed::Unready(Unready::Io(std::io::Error::other("bad disk")));
+    let gone = || Inspection::Unready(Unready::Refused(Refusal::Missing));
+    let unreadable = || Inspection::Unready(Unready::Io(std::io::Error::other("bad disk")));
     let two_missing = "Incomplete: it waits for 2 files, the first is a.png [\"a.png\", \"b.png\"]";
     let open = "Incomplete: a.png is still open for writing, by scp [\"a.png\"] forever";
     let bad_disk = "Unreadable: the manifest cannot be read: bad disk [] forever";
@@ -61,20 +61,25 @@ fn each_observation_has_its_step() {
         ("complete", files(|_| {}), "admit", "admit"),
         (
             "marker",
-            Observed::NoMarker("a.done".into()),
+            Inspection::NoMarker("a.done".into()),
             "Incomplete: its done marker a.done is not there [] forever",
             "Incomplete: its done marker a.done is not there [] forever",
         ),
         ("gone", gone(), "settle", "settle"),
-        ("changed", Observed::Unready(Unready::Changed), "settle", "settle"),
+        ("changed", Inspection::Unready(Unready::Changed), "settle", "settle"),
         ("unreadable", unreadable(), bad_disk, bad_disk),
         ("missing", files(missing), two_missing, "admit"),
         ("open for writing", files(written), open, open),
-        ("held, truncated", held(Held::NotWhole(problem())), truncated, "admit"),
-        ("held, unreadable", held(Held::Unreadable(problem())), "Unreadable: a.png: truncated [\"a.png\"]", "admit"),
+        ("held, truncated", held(HoldReason::NotWhole(problem())), truncated, "admit"),
+        (
+            "held, unreadable",
+            held(HoldReason::Unreadable(problem())),
+            "Unreadable: a.png: truncated [\"a.png\"]",
+            "admit",
+        ),
         (
             "held, open for writing",
-            held(Held::BeingWritten(problem())),
+            held(HoldReason::BeingWritten(problem())),
             "Incomplete: a.png: truncated [\"a.png\"] forever",
             "admit",
         ),
@@ -91,8 +96,10 @@ fn files_must_be_unchanged_for_as_long_as_the_drop_says() {
     let began = Instant::now();
     let mut manifest = seen(began);
     let at = |seconds| began + Duration::from_secs(seconds);
-    let look =
-        |signature| Observed::Files { stillness: Stillness { signature, ..Stillness::default() }, unchanged_for: None };
+    let look = |signature| Inspection::Files {
+        stillness: Stillness { signature, ..Stillness::default() },
+        unchanged_for: None,
+    };
     // Second, state of the files, and until when to wait.
     for (second, signature, until) in
         [(0, 1, Some(10)), (4, 1, Some(10)), (9, 2, Some(19)), (18, 2, Some(19)), (19, 2, None)]
@@ -113,7 +120,7 @@ fn files_must_be_unchanged_for_as_long_as_the_drop_says() {
 #[test]
 fn what_the_file_system_says_of_the_last_change_shortens_the_wait() {
     let now = Instant::now();
-    let changed = |ago| Observed::Files {
+    let changed = |ago| Inspection::Files {
         stillness: Stillness { signature: 1, ..Stillness::default() },
         unchanged_for: Some(Duration::from_secs(ago)),
     };
@@ -127,13 +134,13 @@ fn what_the_file_system_says_of_the_last_change_shortens_the_wait() {
 fn a_truncated_file_is_read_again_only_once_something_has_changed() {
     let now = Instant::now();
     let mut manifest = seen(now);
-    let truncated = held(Held::NotWhole(problem()));
+    let truncated = held(HoldReason::NotWhole(problem()));
     assert!(matches!(manifest.next(&truncated, false, SETTINGS, now), Step::Wait(_)));
     assert!(matches!(manifest.next(&files(|_| {}), false, SETTINGS, now), Step::Wait(_)), "the same files");
     let changed = files(|stillness| stillness.signature = 2);
     assert_eq!(manifest.next(&changed, false, SETTINGS, now), Step::Admit);
     // An unreadable file may be readable the next time, although it is the same.
-    assert!(matches!(manifest.next(&held(Held::Unreadable(problem())), false, SETTINGS, now), Step::Wait(_)));
+    assert!(matches!(manifest.next(&held(HoldReason::Unreadable(problem())), false, SETTINGS, now), Step::Wait(_)));
     assert_eq!(manifest.next(&files(|_| {}), false, SETTINGS, now), Step::Admit);
 }
 

@@ -17,14 +17,14 @@ use crate::{
     file_identity::{self, Present},
     inbox::{
         beneath::{Refusal, Root},
-        scan::{Found, Rules as ScanRules, globs, scan},
-        watch::{Delivery, delivers_events},
+        scan::{FoundManifest, ScanRules, globs, scan},
+        watch::{EventSupport, delivers_events},
         writers::Writers,
     },
     intake::{
         admit::{AdmitError, Policy, admit},
-        examine::{self, Opened, Rules},
-        step::{ManifestPhase, Observed, RETRY_MAX, Seen, Settings, Step, Wait, unchanged_for},
+        examine::{self, ManifestRules, OpenedManifest},
+        step::{Inspection, ManifestPhase, RETRY_MAX, SettleSettings, Step, TrackedManifest, Wait, unchanged_for},
     },
     policy::AfterSuccess,
     queue::{
@@ -39,9 +39,9 @@ use crate::{
 pub struct DropScanner {
     config: DropConfig,
     queue: Queue,
-    rules: Rules,
+    rules: ManifestRules,
     scan_rules: ScanRules,
-    seen: HashMap<String, Seen>,
+    seen: HashMap<String, TrackedManifest>,
     stopped: Arc<dyn Fn() -> bool + Send + Sync>,
     clock: Clock,
     /// What `status` says of the folder: at first, what an earlier process left there.
@@ -58,7 +58,7 @@ pub struct DropScanner {
 
 /// What a look found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Looked {
+pub struct DropStatus {
     /// Manifests that were taken in.
     pub taken: u64,
     /// Manifests that are not settled yet.
@@ -93,7 +93,7 @@ impl DropScanner {
             max_depth: config.max_depth,
             max_path_bytes: config.max_path_bytes,
         };
-        let rules = Rules::of(Some(&config), max_image_bytes, queue.seed());
+        let rules = ManifestRules::of(Some(&config), max_image_bytes, queue.seed());
         let reader = Reader::open(queue.path()).map_err(io::Error::other)?;
         let writers = Writers::new(config.settle.clamp(Duration::from_millis(100), Duration::from_secs(1)));
         let trouble = reader.drop_trouble(&config.name).map_err(io::Error::other)?;
@@ -129,18 +129,18 @@ impl DropScanner {
     /// # Errors
     ///
     /// Those of the queue. A folder that cannot be read is noted there and reported by the next look.
-    pub fn scan(&mut self, number: u64) -> Result<Looked, QueueError> {
+    pub fn scan(&mut self, number: u64) -> Result<DropStatus, QueueError> {
         let looked = self.scan_folder(number);
         let waits = |manifest: &str| self.seen.get(manifest).is_some_and(|seen| !seen.is_known());
         self.queue.awaited().looked(&self.config.name, waits);
         looked
     }
 
-    fn scan_folder(&mut self, number: u64) -> Result<Looked, QueueError> {
-        self.own_clock = matches!(delivers_events(&self.config.path), Ok(Delivery::Yes));
+    fn scan_folder(&mut self, number: u64) -> Result<DropStatus, QueueError> {
+        self.own_clock = matches!(delivers_events(&self.config.path), Ok(EventSupport::Yes));
         let mut found = Vec::new();
         let read = Root::open(&self.config.path).and_then(|root| {
-            let report = scan(&root, &self.scan_rules, &mut |manifest: Found| {
+            let report = scan(&root, &self.scan_rules, &mut |manifest: FoundManifest| {
                 found.push(manifest);
                 if (self.stopped)() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             })?;
@@ -151,7 +151,7 @@ impl DropScanner {
             Err(error) => {
                 self.trouble(Some(format!("{}: {error}", self.config.path.display())))?;
                 let again_in = Some(self.config.rescan_every.min(RETRY_MAX));
-                return Ok(Looked { waiting: 1, again_in, ..Looked::default() });
+                return Ok(DropStatus { waiting: 1, again_in, ..DropStatus::default() });
             }
         };
         let unreadable = report.problems.first().map(|problem| {
@@ -163,7 +163,7 @@ impl DropScanner {
                 report.problems.len()
             )
         });
-        let mut looked = Looked { waiting: u64::from(!report.complete), ..Looked::default() };
+        let mut looked = DropStatus { waiting: u64::from(!report.complete), ..DropStatus::default() };
         self.trouble(unreadable)?;
 
         // Oldest first, so that a partner's corrections come after what they correct.
@@ -197,16 +197,22 @@ impl DropScanner {
         Ok(())
     }
 
-    fn consider(&mut self, root: &Root, found: Found, number: u64, looked: &mut Looked) -> Result<(), QueueError> {
+    fn consider(
+        &mut self,
+        root: &Root,
+        found: FoundManifest,
+        number: u64,
+        looked: &mut DropStatus,
+    ) -> Result<(), QueueError> {
         let now = Instant::now();
-        let Found { path, identity } = found;
+        let FoundManifest { path, identity } = found;
         let file = root.present(identity);
         let known = self.seen.get(&path).filter(|seen| seen.file == file).cloned();
         let mut seen = match known {
             Some(seen) => seen,
             None => {
                 let phase = self.phase_in_queue(root, &path, &file)?;
-                Seen::new(file, phase, number, now)
+                TrackedManifest::new(file, phase, number, now)
             }
         };
         seen.scan = number;
@@ -267,8 +273,14 @@ impl DropScanner {
     }
 
     /// Takes a manifest as far as it comes: unchanged for long enough, complete, taken in.
-    fn advance(&mut self, root: &Root, path: &str, seen: &mut Seen, looked: &mut Looked) -> Result<(), QueueError> {
-        let settings = Settings { settle: self.config.settle, has_marker: self.config.done_marker.is_some() };
+    fn advance(
+        &mut self,
+        root: &Root,
+        path: &str,
+        seen: &mut TrackedManifest,
+        looked: &mut DropStatus,
+    ) -> Result<(), QueueError> {
+        let settings = SettleSettings { settle: self.config.settle, has_marker: self.config.done_marker.is_some() };
         // What is found is as old as the beginning of the look.
         let mut now = Instant::now();
         let (mut observed, mut opened) = self.observe(root, path);
@@ -294,8 +306,8 @@ impl DropScanner {
                             return Ok(());
                         }
                         Err(AdmitError::Later(_)) if given_up => return Ok(()),
-                        Err(AdmitError::Later(held)) => Observed::Held { held, files: observed.files() },
-                        Err(AdmitError::Unready(error)) => Observed::Unready(error),
+                        Err(AdmitError::Later(held)) => Inspection::Held { held, files: observed.files() },
+                        Err(AdmitError::Unready(error)) => Inspection::Unready(error),
                         Err(AdmitError::Queue(error)) => return Err(error),
                         Err(AdmitError::Stopped) => return Ok(()),
                     };
@@ -306,16 +318,16 @@ impl DropScanner {
     }
 
     /// Looks at the marker, the manifest and the files that it names, without reading those.
-    fn observe(&mut self, root: &Root, path: &str) -> (Observed, Option<Opened>) {
+    fn observe(&mut self, root: &Root, path: &str) -> (Inspection, Option<OpenedManifest>) {
         if let Some(marker) = &self.config.done_marker {
             let marker = format!("{path}{marker}");
             if let Err(Refusal::Missing) = root.open_file(&marker) {
-                return (Observed::NoMarker(marker), None);
+                return (Inspection::NoMarker(marker), None);
             }
         }
         let opened = match examine::open(root, path, self.rules.limits.max_bytes) {
             Ok(opened) => opened,
-            Err(error) => return (Observed::Unready(error), None),
+            Err(error) => return (Inspection::Unready(error), None),
         };
         let (drop, awaited) = (self.config.name.as_str(), self.queue.awaited());
         let mut name = |file: &str| awaited.name(drop, path, path_key(&self.config.path, "", file));
@@ -325,13 +337,19 @@ impl DropScanner {
                 let last_change = Timestamp(stillness.last_change_ns.div_euclid(1_000_000));
                 let (now, system_now) = (self.clock.now(), self.clock.system_now());
                 let unchanged_for = unchanged_for(last_change, self.own_clock, self.clock.moved_to(), now, system_now);
-                (Observed::Files { stillness, unchanged_for }, Some(opened))
+                (Inspection::Files { stillness, unchanged_for }, Some(opened))
             }
-            Err(error) => (Observed::Unready(error), None),
+            Err(error) => (Inspection::Unready(error), None),
         }
     }
 
-    fn admit(&self, root: &Root, path: &str, opened: &mut Opened, wait_for_files: bool) -> Result<(), AdmitError> {
+    fn admit(
+        &self,
+        root: &Root,
+        path: &str,
+        opened: &mut OpenedManifest,
+        wait_for_files: bool,
+    ) -> Result<(), AdmitError> {
         if let Some(known) = self.reader.known_manifest(&self.config.name, path)?
             && known.admitting
             && known.sha256 != opened.sha256.0
@@ -355,7 +373,7 @@ impl DropScanner {
     }
 
     /// Notes what a manifest waits for; returns for how long it has been there.
-    fn wait(&self, path: &str, seen: &mut Seen, wait: Wait) -> Result<Duration, QueueError> {
+    fn wait(&self, path: &str, seen: &mut TrackedManifest, wait: Wait) -> Result<Duration, QueueError> {
         let Wait { phase, reason, files, .. } = wait;
         if phase == ManifestPhase::Unreadable && seen.phase != ManifestPhase::Unreadable {
             tracing::warn!(drop = self.config.name, manifest = path, reason, "waits until it can be read");
@@ -368,7 +386,7 @@ impl DropScanner {
         Ok(now.since(first_seen))
     }
 
-    pub(super) fn plan(&self, path: &str, opened: &Opened) -> Plan {
+    pub(super) fn plan(&self, path: &str, opened: &OpenedManifest) -> Plan {
         Plan {
             drop: self.config.name.clone(),
             manifest: path.to_owned(),

@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
 use super::{
     admit::{AdmitError, Policy, admit},
-    examine::{self, Held, Rules},
+    examine::{self, HoldReason, ManifestRules},
     watch::DropScanner,
 };
 use crate::{
@@ -176,7 +176,7 @@ fn a_file_that_goes_while_its_manifest_is_taken_in_is_waited_for() {
     // Another manifest that named it too was settled just after this one was found to be complete.
     place.put_manifest("a.manifest.json", "gone.png");
     let (inbox, root) = (place.drop(), Root::open(&place.config.path).unwrap());
-    let rules = Rules::of(Some(&place.config), 1 << 20, place.queue.seed());
+    let rules = ManifestRules::of(Some(&place.config), 1 << 20, place.queue.seed());
     let take = |wait_for_files| {
         let mut opened = examine::open(&root, "a.manifest.json", 1 << 20).unwrap();
         let plan = inbox.plan("a.manifest.json", &opened);
@@ -194,7 +194,7 @@ fn an_image_that_is_opened_for_writing_after_it_was_found_complete_is_waited_for
     fs::write(place.at("a.png"), samples::PNG).unwrap();
     place.put_manifest("a.manifest.json", "a.png");
     let root = Root::open(&place.config.path).unwrap();
-    let rules = Rules::of(Some(&place.config), 1 << 20, place.queue.seed());
+    let rules = ManifestRules::of(Some(&place.config), 1 << 20, place.queue.seed());
     let take = |wait_for_files| {
         let mut opened = examine::open(&root, "a.manifest.json", 1 << 20).unwrap();
         let plan = place.drop().plan("a.manifest.json", &opened);
@@ -203,7 +203,7 @@ fn an_image_that_is_opened_for_writing_after_it_was_found_complete_is_waited_for
     };
     let writer = fs::File::options().append(true).open(place.at("a.png")).unwrap();
     match take(true) {
-        Err(AdmitError::Later(held @ Held::BeingWritten(_))) => {
+        Err(AdmitError::Later(held @ HoldReason::BeingWritten(_))) => {
             assert_eq!(held.problem().path.as_deref(), Some("a.png"));
         }
         other => panic!("{other:?}"),

@@ -15,7 +15,7 @@ use crate::{
     config::{DropConfig, Watch},
     inbox::{
         beneath::Root,
-        watch::{Delivery, WatchError, Watcher, delivers_events},
+        watch::{EventSupport, WatchError, Watcher, delivers_events},
     },
     queue::Queue,
 };
@@ -64,7 +64,7 @@ impl Noticed {
 
 /// What is known of the events of a folder.
 #[derive(Debug, Clone, Default)]
-struct Known {
+struct EventKnowledge {
     /// What failed at the watching, if something did.
     failed: Option<String>,
     /// A file system that is silent about other machines.
@@ -76,7 +76,7 @@ struct Known {
 }
 
 /// How changes are noticed, by what is asked for and what is known.
-fn noticed(asked: Watch, known: &Known) -> Noticed {
+fn noticed(asked: Watch, known: &EventKnowledge) -> Noticed {
     let otherwise = |why: String| match asked {
         Watch::Events => Noticed::Lacking(why),
         Watch::Auto | Watch::Poll => Noticed::ByReading(why),
@@ -95,17 +95,17 @@ fn noticed(asked: Watch, known: &Known) -> Noticed {
 }
 
 /// Tells what failed at a watching, if something did, once that is over.
-type Watched = mpsc::Receiver<Option<String>>;
+type WatchFailure = mpsc::Receiver<Option<String>>;
 
 /// A drop's events, where its file system has them.
 pub(super) struct Events {
     watcher: Option<Arc<Mutex<Watcher>>>,
     /// Tells what became of a watching that takes long, with the folder that it is about.
-    busy: Option<(Watched, (u64, u64))>,
+    busy: Option<(WatchFailure, (u64, u64))>,
     /// Which folder is watched: another one may come into its place.
     armed: Option<(u64, u64)>,
     trial: Option<Instant>,
-    known: Known,
+    known: EventKnowledge,
     mend: Mend,
     said: Option<Noticed>,
     queue: Queue,
@@ -142,7 +142,7 @@ impl Events {
             busy: None,
             armed: None,
             trial: None,
-            known: Known::default(),
+            known: EventKnowledge::default(),
             mend: Mend::default(),
             said: None,
             queue,
@@ -170,8 +170,8 @@ impl Events {
             if let Some((done, place)) = self.busy.take() {
                 self.wait_for(done, place, Duration::ZERO);
             } else if self.armed != Some(place) {
-                self.known = Known::default();
-                if let Ok(Delivery::No(kind)) = delivers_events(&config.path) {
+                self.known = EventKnowledge::default();
+                if let Ok(EventSupport::No(kind)) = delivers_events(&config.path) {
                     self.known.silent = Some(kind);
                 }
                 self.watch(&watcher, config, place, |watcher, config| {
@@ -223,7 +223,7 @@ impl Events {
         }
     }
 
-    fn wait_for(&mut self, done: Watched, place: (u64, u64), patience: Duration) {
+    fn wait_for(&mut self, done: WatchFailure, place: (u64, u64), patience: Duration) {
         self.known.failed = match done.recv_timeout(patience) {
             Ok(failed) => failed,
             Err(mpsc::RecvTimeoutError::Timeout) => {
@@ -261,7 +261,7 @@ mod tests {
 
     #[test]
     fn events_count_once_one_was_heard() {
-        let mut known = Known::default();
+        let mut known = EventKnowledge::default();
         for asked in [Watch::Auto, Watch::Events] {
             assert_eq!(noticed(asked, &known), Noticed::OnTrial);
         }
@@ -292,8 +292,8 @@ mod tests {
 
     #[test]
     fn where_nothing_is_heard_the_folder_is_read_and_whoever_insists_is_told() {
-        let deaf = Known { tried: true, ..Known::default() };
-        let failed = Known { failed: Some("no more watches".to_owned()), ..Known::default() };
+        let deaf = EventKnowledge { tried: true, ..EventKnowledge::default() };
+        let failed = EventKnowledge { failed: Some("no more watches".to_owned()), ..EventKnowledge::default() };
         for known in [deaf, failed] {
             assert!(matches!(noticed(Watch::Auto, &known), Noticed::ByReading(_)));
             assert!(matches!(noticed(Watch::Events, &known), Noticed::Lacking(_)));
@@ -302,7 +302,7 @@ mod tests {
 
     #[test]
     fn a_network_share_is_read_although_it_tells_of_what_this_machine_does() {
-        let share = Known { silent: Some("NFS"), heard: true, ..Known::default() };
+        let share = EventKnowledge { silent: Some("NFS"), heard: true, ..EventKnowledge::default() };
         assert!(matches!(noticed(Watch::Auto, &share), Noticed::ByReading(why) if why.contains("NFS")));
         assert_eq!(noticed(Watch::Events, &share), Noticed::ByEvents);
     }

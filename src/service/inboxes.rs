@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::events::Events;
 use crate::{
     dispatch::Signals,
-    intake::watch::{DropScanner as Inbox, Looked},
+    intake::watch::{DropScanner as Inbox, DropStatus},
     log_throttle::LogThrottle,
     queue::{Queue, QueueError},
 };
@@ -47,7 +47,7 @@ pub(super) struct InboxShared {
 #[derive(Default)]
 pub(super) struct InboxState {
     hinted: bool,
-    pub(super) looked: Option<Looked>,
+    pub(super) looked: Option<DropStatus>,
     /// How long the last look took.
     pub(super) took: Duration,
     /// When something was last noticed.
@@ -59,7 +59,7 @@ impl InboxShared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn looked(&self, looked: Looked, took: Duration) {
+    fn looked(&self, looked: DropStatus, took: Duration) {
         let mut state = self.state();
         state.looked = Some(looked);
         state.took = took;
@@ -133,7 +133,7 @@ fn died(shared: &InboxShared, queue: &Queue) {
     const WHY: &str = "the thread that scans it died of a defect; nothing of it is taken until a restart";
     tracing::error!(drop = shared.drop, "{WHY}; the other drops continue");
     // Before the database is told, which may have to wait for room on its disk.
-    shared.looked(Looked { waiting: 1, ..Looked::default() }, Duration::ZERO);
+    shared.looked(DropStatus { waiting: 1, ..DropStatus::default() }, Duration::ZERO);
     if let Err(error) = queue.drop_trouble(&shared.drop, Some(WHY.to_owned())) {
         tracing::warn!(drop = shared.drop, %error, "`status` cannot tell of it");
     }
@@ -165,7 +165,7 @@ fn look_on(
                 if log_throttle.is_due((), &error.to_string(), Instant::now()) {
                     tracing::error!(drop = config.name, %error, "the drop cannot be looked into");
                 }
-                Looked { waiting: 1, again_in: Some(Duration::from_secs(1)), ..Looked::default() }
+                DropStatus { waiting: 1, again_in: Some(Duration::from_secs(1)), ..DropStatus::default() }
             }
         };
         if looked.taken > 0 {

@@ -19,7 +19,7 @@ use crate::{
     inbox::beneath::Root,
     intake::{
         admit::{AdmitError, Policy, admit},
-        examine::{self, Rules},
+        examine::{self, ManifestRules},
     },
     policy::{AfterSuccess, OnInvalid},
     queue::{
@@ -51,7 +51,7 @@ impl Intake {
 
 /// Takes in manifests, all with the same settings.
 pub(super) struct Importer {
-    rules: Rules,
+    rules: ManifestRules,
     drop: String,
     image_root: Option<PathBuf>,
     receipts_to: Option<PathBuf>,
@@ -66,7 +66,7 @@ impl Importer {
         let drop = config.drop_named(&args.drop);
         let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
         Self {
-            rules: Rules::of(drop, config.api.max_image_bytes, queue.seed()),
+            rules: ManifestRules::of(drop, config.api.max_image_bytes, queue.seed()),
             drop: args.drop.clone(),
             image_root: args.root.as_ref().map(absolute),
             receipts_to: args.receipts_to.as_ref().map(absolute),

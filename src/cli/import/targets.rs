@@ -7,7 +7,7 @@ use crate::{
     config::DropConfig,
     inbox::{
         beneath::Root,
-        scan::{Rules as ScanRules, globs, scan},
+        scan::{ScanRules, globs, scan},
     },
     intake::examine,
     service::IMPORT,
