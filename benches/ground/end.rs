@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Result, ensure};
-use passfort_ingest::sandbox::{LedgerEntry, Operation, Sandbox};
+use passfort_ingest::sandbox::{ApiCall, LedgerEntry, Sandbox};
 use serde_json::Value;
 
 use crate::site::{MANIFEST, Order};
@@ -39,7 +39,7 @@ pub fn judge(
     let taken: BTreeSet<(&str, &str)> = before
         .iter()
         .chain(&ledger)
-        .filter(|call| call.committed && call.operation == Operation::UploadFile)
+        .filter(|call| call.committed && call.operation == ApiCall::UploadFile)
         .filter_map(|call| Some((call.profile.as_deref()?, call.sha256.as_deref()?)))
         .collect();
     for (profile, digest) in &order.singles {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use passfort_ingest::sandbox::{LedgerEntry, Operation};
+use passfort_ingest::sandbox::{ApiCall, LedgerEntry};
 use serde_json::Value;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -229,7 +229,7 @@ impl Recording {
             .filter_map(|call| call.sha256.as_deref())
             .collect();
         let again = self.site.sandbox()?.ledger().into_iter().find(|call| {
-            let upload = matches!(call.operation, Operation::UploadImage | Operation::UploadFile);
+            let upload = matches!(call.operation, ApiCall::UploadImage | ApiCall::UploadFile);
             upload && call.sha256.as_deref().is_some_and(|digest| digests.contains(digest))
         });
         self.site.stop_api();
@@ -239,7 +239,7 @@ impl Recording {
 
     /// What stood at the API: everything whose ID is on the disk, and of the rest that was sent by then, some.
     fn standing(&self, says: &Says, step: usize, dice: &mut Dice) -> Vec<LedgerEntry> {
-        let mut sent: BTreeMap<(Operation, &str), usize> = BTreeMap::new();
+        let mut sent: BTreeMap<(ApiCall, &str), usize> = BTreeMap::new();
         for event in self.events.iter().take(step + 1) {
             if let Event::Ask(request) = event
                 && let Some(operation) = operation(request)
@@ -327,10 +327,10 @@ fn relied(request: &Request, says: &Says) -> Result<()> {
     let job = says.jobs.get(&request.profile).context("no job is on disk")?;
     ensure!(job.state == "running", "its job is {}", job.state);
     match (operation(request), request.method.as_str()) {
-        (Some(Operation::UploadImage | Operation::UploadFile), _) => {
+        (Some(ApiCall::UploadImage | ApiCall::UploadFile), _) => {
             ensure!(job.uploads.contains(&None), "all its uploads have their IDs already");
         }
-        (Some(Operation::CreateDocument), _) => {
+        (Some(ApiCall::CreateDocument), _) => {
             ensure!(job.creation == "intended", "the creation is {}", job.creation);
             let known: BTreeSet<&str> = job.uploads.iter().flatten().map(String::as_str).collect();
             ensure!(known.len() == job.uploads.len(), "not every image has its ID on disk");
@@ -346,12 +346,12 @@ fn relied(request: &Request, says: &Says) -> Result<()> {
     Ok(())
 }
 
-fn operation(request: &Request) -> Option<Operation> {
+fn operation(request: &Request) -> Option<ApiCall> {
     match (request.method.as_str(), request.what.as_str()) {
-        ("POST", "document_images") => Some(Operation::UploadImage),
-        ("POST", "files") => Some(Operation::UploadFile),
-        ("POST", "collected_data/documents") => Some(Operation::CreateDocument),
-        ("GET", "collected_data") => Some(Operation::ReadDocuments),
+        ("POST", "document_images") => Some(ApiCall::UploadImage),
+        ("POST", "files") => Some(ApiCall::UploadFile),
+        ("POST", "collected_data/documents") => Some(ApiCall::CreateDocument),
+        ("GET", "collected_data") => Some(ApiCall::ReadDocuments),
         _ => None,
     }
 }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     problem::Problem,
-    sandbox::{DocumentView, Summary},
+    sandbox::{DocumentView, LedgerSummary},
 };
 
 /// A receipt, as far as the demo reads it; its form is promised in the contract of [`crate::receipt`].
@@ -113,7 +113,7 @@ pub fn on_the_way(mishaps: &[Mishap]) -> String {
 
 /// What the API itself says that it holds.
 #[must_use]
-pub fn ledger(summary: &Summary) -> String {
+pub fn ledger(summary: &LedgerSummary) -> String {
     let calls: u64 = summary.calls.values().flat_map(|statuses| statuses.values()).sum();
     format!(
         "{}, {} doubled; {}, {} that no document uses; {}; {}",
@@ -135,7 +135,7 @@ fn count(number: u64, noun: &str) -> String {
 pub fn differences(
     receipts: &[Receipt],
     mishaps: &[Mishap],
-    summary: &Summary,
+    summary: &LedgerSummary,
     documents: &[DocumentView],
 ) -> Vec<String> {
     let mut wrong = Vec::new();
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn a_doubled_document_is_a_difference() {
-        let summary = Summary { documents: 6, doubled: 1, ..Summary::default() };
+        let summary = LedgerSummary { documents: 6, doubled: 1, ..LedgerSummary::default() };
         let wrong = differences(&[], &[], &summary, &[]);
         assert!(wrong.contains(&"a document was created twice".to_owned()), "{wrong:?}");
     }

@@ -17,7 +17,7 @@ use axum::{
 };
 use http_body::{Body as _, Frame, SizeHint};
 
-use super::reply::Reply;
+use super::reply::HttpReply;
 
 /// The body of an answer, which says when it was taken, and may break off.
 pub(super) struct AnswerBody {
@@ -25,11 +25,11 @@ pub(super) struct AnswerBody {
     /// What the header `Content-Length` says.
     length: u64,
     taken: Option<Arc<AtomicBool>>,
-    end: End,
+    end: AnswerEnd,
 }
 
 #[derive(PartialEq)]
-enum End {
+enum AnswerEnd {
     Orderly,
     /// Let hyper write out what it has, then fail.
     BreaksOffNext,
@@ -37,13 +37,13 @@ enum End {
 }
 
 impl AnswerBody {
-    pub(super) fn whole(reply: &Reply, taken: Arc<AtomicBool>) -> Self {
+    pub(super) fn whole(reply: &HttpReply, taken: Arc<AtomicBool>) -> Self {
         let bytes = Bytes::copy_from_slice(reply.body.as_bytes());
-        Self { length: length(bytes.len()), rest: Some(bytes), taken: Some(taken), end: End::Orderly }
+        Self { length: length(bytes.len()), rest: Some(bytes), taken: Some(taken), end: AnswerEnd::Orderly }
     }
 
     pub(super) fn cut(half: Bytes, whole: usize) -> Self {
-        Self { rest: Some(half), length: length(whole), taken: None, end: End::BreaksOffNext }
+        Self { rest: Some(half), length: length(whole), taken: None, end: AnswerEnd::BreaksOffNext }
     }
 }
 
@@ -63,18 +63,18 @@ impl http_body::Body for AnswerBody {
             return Poll::Ready(Some(Ok(Frame::data(bytes))));
         }
         match self.end {
-            End::Orderly => Poll::Ready(None),
-            End::BreaksOffNext => {
-                self.end = End::BreaksOff;
+            AnswerEnd::Orderly => Poll::Ready(None),
+            AnswerEnd::BreaksOffNext => {
+                self.end = AnswerEnd::BreaksOff;
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }
-            End::BreaksOff => Poll::Ready(Some(Err(io::ErrorKind::ConnectionAborted.into()))),
+            AnswerEnd::BreaksOff => Poll::Ready(Some(Err(io::ErrorKind::ConnectionAborted.into()))),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_none() && self.end == End::Orderly
+        self.rest.is_none() && self.end == AnswerEnd::Orderly
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -83,11 +83,11 @@ impl http_body::Body for AnswerBody {
 }
 
 /// An answer with headers and body as a reply says.
-pub(super) fn plain_response(reply: &Reply) -> Response {
+pub(super) fn plain_response(reply: &HttpReply) -> Response {
     response(reply, AnswerBody::whole(reply, Arc::default()))
 }
 
-pub(super) fn response(reply: &Reply, body: AnswerBody) -> Response {
+pub(super) fn response(reply: &HttpReply, body: AnswerBody) -> Response {
     let mut response = Response::new(HttpBody::new(body));
     *response.status_mut() = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(reply.content_type));

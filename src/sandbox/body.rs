@@ -6,7 +6,7 @@
 
 use serde_json::{Map, Value};
 
-use super::data::{Content, DataReader};
+use super::data::{ContentSummary, DataReader};
 
 /// How much of a body, apart from the content, is kept.
 pub(super) const MOST_KEPT_BYTES: usize = 1024 * 1024;
@@ -17,13 +17,13 @@ pub(super) struct Body {
     /// Every field but the content.
     pub fields: Map<String, Value>,
     /// The string under `data`, or what is wrong with it.
-    pub data: Option<Result<Content, &'static str>>,
+    pub data: Option<Result<ContentSummary, &'static str>>,
 }
 
 /// Takes a body piece by piece.
 pub(super) struct BodyReader {
     kept: Vec<u8>,
-    scan: Scan,
+    scan: ScanState,
     depth: usize,
     /// Whether the next string at depth 1 is a key.
     key_is_next: bool,
@@ -33,7 +33,7 @@ pub(super) struct BodyReader {
     wrong: Option<&'static str>,
 }
 
-enum Scan {
+enum ScanState {
     /// Outside of strings.
     Between,
     /// In a string that is kept; `key_at` is where it begins, if it is a top-level key.
@@ -53,7 +53,7 @@ impl BodyReader {
     pub(super) const fn new() -> Self {
         Self {
             kept: Vec::new(),
-            scan: Scan::Between,
+            scan: ScanState::Between,
             depth: 0,
             key_is_next: false,
             under_data: false,
@@ -66,7 +66,7 @@ impl BodyReader {
     pub(super) fn push(&mut self, mut piece: &[u8]) {
         while let (Some((&byte, rest)), None) = (piece.split_first(), self.wrong) {
             match self.scan {
-                Scan::Content(Escape::None) => {
+                ScanState::Content(Escape::None) => {
                     let run = plain_run(piece);
                     let (plain, after) = piece.split_at(run);
                     self.content(plain);
@@ -75,23 +75,23 @@ impl BodyReader {
                         piece = after;
                         if special == b'"' {
                             self.keep(b'"');
-                            self.scan = Scan::Between;
+                            self.scan = ScanState::Between;
                             self.under_data = false;
                         } else {
-                            self.scan = Scan::Content(Escape::Begun);
+                            self.scan = ScanState::Content(Escape::Begun);
                         }
                     }
                 }
-                Scan::Content(escape) => {
+                ScanState::Content(escape) => {
                     self.escape(escape, byte);
                     piece = rest;
                 }
-                Scan::Text { escaped, key_at } => {
+                ScanState::Text { escaped, key_at } => {
                     self.keep(byte);
                     self.text(byte, escaped, key_at);
                     piece = rest;
                 }
-                Scan::Between => {
+                ScanState::Between => {
                     self.keep(byte);
                     self.between(byte);
                     piece = rest;
@@ -122,26 +122,26 @@ impl BodyReader {
             }
             b':' if self.depth == 1 => self.key_is_next = false,
             b'"' if self.depth == 1 && self.key_is_next => {
-                self.scan = Scan::Text { escaped: false, key_at: Some(self.kept.len().saturating_sub(1)) };
+                self.scan = ScanState::Text { escaped: false, key_at: Some(self.kept.len().saturating_sub(1)) };
             }
             b'"' if self.depth == 1 && self.under_data => {
                 if self.data.is_some() {
                     self.wrong = Some("the field 'data' appears twice");
                 }
                 self.data = Some(DataReader::new());
-                self.scan = Scan::Content(Escape::None);
+                self.scan = ScanState::Content(Escape::None);
             }
-            b'"' => self.scan = Scan::Text { escaped: false, key_at: None },
+            b'"' => self.scan = ScanState::Text { escaped: false, key_at: None },
             _ => {}
         }
     }
 
     fn text(&mut self, byte: u8, escaped: bool, key_at: Option<usize>) {
         match byte {
-            _ if escaped => self.scan = Scan::Text { escaped: false, key_at },
-            b'\\' => self.scan = Scan::Text { escaped: true, key_at },
+            _ if escaped => self.scan = ScanState::Text { escaped: false, key_at },
+            b'\\' => self.scan = ScanState::Text { escaped: true, key_at },
             b'"' => {
-                self.scan = Scan::Between;
+                self.scan = ScanState::Between;
                 if let Some(key) = key_at.and_then(|at| self.kept.get(at..)) {
                     // A key may be written with escapes, so serde reads it.
                     self.under_data = serde_json::from_slice::<String>(key).is_ok_and(|key| key == "data");
@@ -163,14 +163,14 @@ impl BodyReader {
                 let Some(digit) = char::from(byte).to_digit(16) else { return self.malformed() };
                 let value = value * 16 + digit;
                 if digits < 3 {
-                    self.scan = Scan::Content(Escape::Unicode { digits: digits + 1, value });
+                    self.scan = ScanState::Content(Escape::Unicode { digits: digits + 1, value });
                     return;
                 }
                 // No symbol beyond ASCII is Base64; a NUL stands for all of them.
                 u8::try_from(value).ok().filter(u8::is_ascii).unwrap_or(0)
             }
             (_, b'u') => {
-                self.scan = Scan::Content(Escape::Unicode { digits: 0, value: 0 });
+                self.scan = ScanState::Content(Escape::Unicode { digits: 0, value: 0 });
                 return;
             }
             (_, b'"' | b'\\' | b'/') => byte,
@@ -181,7 +181,7 @@ impl BodyReader {
             (_, b'f') => 12,
             _ => return self.malformed(),
         };
-        self.scan = Scan::Content(Escape::None);
+        self.scan = ScanState::Content(Escape::None);
         self.content(&[value]);
     }
 

@@ -8,11 +8,11 @@ use tokio::time::Instant;
 
 use super::{
     body::Body,
-    data::Content,
-    operation::{Operation, Route},
+    data::ContentSummary,
+    operation::{ApiCall, Route},
     options::{ListShape, Options},
-    reply::{Reply, list, quote, record},
-    store::{Document, Image, Profile, Store, StoredFile},
+    reply::{HttpReply, list, quote, record},
+    store::{Document, Profile, Store, StoredFile, StoredImage},
 };
 use crate::{
     clock::Timestamp,
@@ -21,14 +21,14 @@ use crate::{
 
 /// What the `apikey` header was worth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Key {
+pub(super) enum KeyCheck {
     Missing,
     Wrong,
     Accepted,
 }
 
 /// What a call may know apart from its request.
-pub(super) struct Now {
+pub(super) struct CallMoment {
     pub wall: Timestamp,
     pub clock: Instant,
     /// For whatever is created; random.
@@ -38,37 +38,37 @@ pub(super) struct Now {
 /// What became of a call.
 #[derive(Debug)]
 pub(super) struct Done {
-    pub reply: Reply,
+    pub reply: HttpReply,
     /// What was created.
     pub id: Option<String>,
 }
 
-impl From<Reply> for Done {
-    fn from(reply: Reply) -> Self {
+impl From<HttpReply> for Done {
+    fn from(reply: HttpReply) -> Self {
         Self { reply, id: None }
     }
 }
 
 /// Why a call is refused, if it is before its body matters.
-pub(super) fn gate(options: &Options, route: &Route, key: Key) -> Result<(), Reply> {
-    if route.operation == Operation::Unknown {
-        return Err(Reply::errors(404, 201, "there is no such call", Value::Null));
+pub(super) fn gate(options: &Options, route: &Route, key: KeyCheck) -> Result<(), HttpReply> {
+    if route.operation == ApiCall::Unknown {
+        return Err(HttpReply::errors(404, 201, "there is no such call", Value::Null));
     }
     match key {
-        Key::Missing => return Err(Reply::errors(401, 203, "the apikey header is missing", Value::Null)),
-        Key::Wrong => return Err(Reply::errors(403, 204, "the API key is invalid", Value::Null)),
-        Key::Accepted => {}
+        KeyCheck::Missing => return Err(HttpReply::errors(401, 203, "the apikey header is missing", Value::Null)),
+        KeyCheck::Wrong => return Err(HttpReply::errors(403, 204, "the API key is invalid", Value::Null)),
+        KeyCheck::Accepted => {}
     }
-    if route.operation == Operation::ForbiddenReplace {
+    if route.operation == ApiCall::ForbiddenReplace {
         let message = "this call would replace the whole data of the profile, so the sandbox refuses it";
-        return Err(Reply::errors(400, 201, message, Value::Null));
+        return Err(HttpReply::errors(400, 201, message, Value::Null));
     }
     if route.wrong_method {
-        return Err(Reply::errors(405, 201, "this method does not read a file here", Value::Null));
+        return Err(HttpReply::errors(405, 201, "this method does not read a file here", Value::Null));
     }
     match &route.profile {
         Some(id) if !options.profiles.is_empty() && !options.profiles.contains(id) => {
-            Err(Reply::errors(404, 201, "there is no such profile", json!({"profile_id": id})))
+            Err(HttpReply::errors(404, 201, "there is no such profile", json!({"profile_id": id})))
         }
         _ => Ok(()),
     }
@@ -80,42 +80,42 @@ pub(super) fn perform(
     options: &Options,
     route: &Route,
     body: &Result<Body, &'static str>,
-    now: Now,
+    now: CallMoment,
 ) -> Done {
     let done = match (route.operation, &route.profile) {
-        (Operation::Whoami, _) => Ok(whoami().into()),
-        (Operation::UploadImage, Some(id)) => upload_image(store, options, id, body, now),
-        (Operation::UploadFile, Some(id)) => upload_file(store, options, id, body, now),
-        (Operation::CreateDocument, Some(id)) => create_document(store, options, id, body, now),
-        (Operation::ListImages, Some(id)) => Ok(list_images(store.profile(id), options).into()),
-        (Operation::ReadDocuments, Some(id)) => Ok(read_documents(store.profile(id), options, now.clock).into()),
-        (Operation::ReadFile, Some(id)) => {
+        (ApiCall::Whoami, _) => Ok(whoami().into()),
+        (ApiCall::UploadImage, Some(id)) => upload_image(store, options, id, body, now),
+        (ApiCall::UploadFile, Some(id)) => upload_file(store, options, id, body, now),
+        (ApiCall::CreateDocument, Some(id)) => create_document(store, options, id, body, now),
+        (ApiCall::ListImages, Some(id)) => Ok(list_images(store.profile(id), options).into()),
+        (ApiCall::ReadDocuments, Some(id)) => Ok(read_documents(store.profile(id), options, now.clock).into()),
+        (ApiCall::ReadFile, Some(id)) => {
             Ok(read_file(store.profile(id), options, route.file_id.as_deref().unwrap_or_default()).into())
         }
-        _ => Err(Reply::errors(404, 201, "there is no such call", Value::Null)),
+        _ => Err(HttpReply::errors(404, 201, "there is no such call", Value::Null)),
     };
     done.unwrap_or_else(Done::from)
 }
 
-fn whoami() -> Reply {
+fn whoami() -> HttpReply {
     let institution = json!({"id": "5a4d0b0e-0000-4000-8000-000000000001", "name": "Sandbox institution"});
-    Reply::json(200, json!({"auditee_name": "Sandbox", "institution": institution}).to_string())
+    HttpReply::json(200, json!({"auditee_name": "Sandbox", "institution": institution}).to_string())
 }
 
-fn invalid(message: impl Into<String>, field: &str) -> Reply {
-    Reply::errors(400, 201, message, json!({"field": field}))
+fn invalid(message: impl Into<String>, field: &str) -> HttpReply {
+    HttpReply::errors(400, 201, message, json!({"field": field}))
 }
 
-fn missing(field: &str) -> Reply {
-    Reply::errors(400, 101, format!("the field '{field}' is missing"), json!({"field": field}))
+fn missing(field: &str) -> HttpReply {
+    HttpReply::errors(400, 101, format!("the field '{field}' is missing"), json!({"field": field}))
 }
 
 /// The fields of a body that has no others than these.
 fn fields<'a>(
     body: &'a Result<Body, &'static str>,
     known: &[&str],
-) -> Result<(&'a Body, &'a Map<String, Value>), Reply> {
-    let body = body.as_ref().map_err(|wrong| Reply::errors(400, 201, *wrong, Value::Null))?;
+) -> Result<(&'a Body, &'a Map<String, Value>), HttpReply> {
+    let body = body.as_ref().map_err(|wrong| HttpReply::errors(400, 201, *wrong, Value::Null))?;
     let unknown = body.fields.keys().find(|field| !known.contains(&field.as_str()));
     match unknown {
         Some(field) => Err(invalid("there is a field that this call does not know", field)),
@@ -124,7 +124,7 @@ fn fields<'a>(
 }
 
 /// The text of a field, where it is there.
-fn text<'a>(fields: &'a Map<String, Value>, name: &str) -> Result<Option<&'a str>, Reply> {
+fn text<'a>(fields: &'a Map<String, Value>, name: &str) -> Result<Option<&'a str>, HttpReply> {
     match fields.get(name) {
         None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
@@ -132,7 +132,7 @@ fn text<'a>(fields: &'a Map<String, Value>, name: &str) -> Result<Option<&'a str
     }
 }
 
-fn content<'a>(body: &'a Body, options: &Options) -> Result<&'a Content, Reply> {
+fn content<'a>(body: &'a Body, options: &Options) -> Result<&'a ContentSummary, HttpReply> {
     let content = match &body.data {
         None if body.fields.contains_key("data") => return Err(invalid("the field 'data' is not a string", "data")),
         None => return Err(missing("data")),
@@ -144,7 +144,7 @@ fn content<'a>(body: &'a Body, options: &Options) -> Result<&'a Content, Reply> 
     }
     if content.bytes > options.max_image_bytes {
         let message = format!("the content has more than {} bytes", options.max_image_bytes);
-        return Err(Reply::errors(413, 201, message, json!({"field": "data", "bytes": content.bytes})));
+        return Err(HttpReply::errors(413, 201, message, json!({"field": "data", "bytes": content.bytes})));
     }
     Ok(content)
 }
@@ -154,8 +154,8 @@ fn upload_image(
     options: &Options,
     id: &ProfileId,
     body: &Result<Body, &'static str>,
-    now: Now,
-) -> Result<Done, Reply> {
+    now: CallMoment,
+) -> Result<Done, HttpReply> {
     let (body, fields) = fields(body, &["data", "image_type"])?;
     let content = content(body, options)?;
     let image_type = match text(fields, "image_type")? {
@@ -168,7 +168,7 @@ fn upload_image(
     if content.image_format.is_none() {
         return Err(invalid("the content is none of GIF, JPG, PNG, PDF, and TIFF", "data"));
     }
-    let image = Image {
+    let image = StoredImage {
         id: now.new_id.clone(),
         image_type,
         sha256: content.sha256,
@@ -176,7 +176,7 @@ fn upload_image(
         uploaded: now.wall,
         used: false,
     };
-    let reply = Reply::json(options.created_status, image_record(options, &image, 0));
+    let reply = HttpReply::json(options.created_status, image_record(options, &image, 0));
     store.profile_mut(id).add_image(image);
     Ok(Done { reply, id: Some(now.new_id) })
 }
@@ -186,12 +186,12 @@ fn upload_file(
     options: &Options,
     id: &ProfileId,
     body: &Result<Body, &'static str>,
-    now: Now,
-) -> Result<Done, Reply> {
+    now: CallMoment,
+) -> Result<Done, HttpReply> {
     let (body, fields) = fields(body, &["data", "name"])?;
     content(body, options)?;
     let file = StoredFile { name: text(fields, "name")?.map(str::to_owned) };
-    let reply = Reply::json(options.created_status, file_record(options, &now.new_id, &file));
+    let reply = HttpReply::json(options.created_status, file_record(options, &now.new_id, &file));
     store.profile_mut(id).add_file(now.new_id.clone(), file);
     Ok(Done { reply, id: Some(now.new_id) })
 }
@@ -201,8 +201,8 @@ fn create_document(
     options: &Options,
     id: &ProfileId,
     body: &Result<Body, &'static str>,
-    now: Now,
-) -> Result<Done, Reply> {
+    now: CallMoment,
+) -> Result<Done, HttpReply> {
     let (body, fields) = fields(body, &["category", "document_type", "images", "extracted_data"])?;
     if body.data.is_some() {
         return Err(invalid("there is a field that this call does not know", "data"));
@@ -226,7 +226,7 @@ fn create_document(
     for image in images {
         let wanted = image_id(image).ok_or_else(|| invalid("an image is not an object with an 'id'", "images"))?;
         if profile.image(&wanted).is_none() {
-            return Err(Reply::errors(400, 201, "this profile has no such image", json!({"image_id": wanted})));
+            return Err(HttpReply::errors(400, 201, "this profile has no such image", json!({"image_id": wanted})));
         }
         image_ids.push(wanted);
     }
@@ -238,7 +238,7 @@ fn create_document(
         extracted_data,
         visible_at: now.clock + options.visible_after,
     };
-    let reply = Reply::json(options.created_status, document_record(options, profile, &document));
+    let reply = HttpReply::json(options.created_status, document_record(options, profile, &document));
     profile.add_document(document);
     Ok(Done { reply, id: Some(now.new_id) })
 }
@@ -249,17 +249,17 @@ pub(super) fn image_id(image: &Value) -> Option<String> {
     image.get("id").and_then(Value::as_str).map(str::to_ascii_lowercase)
 }
 
-fn list_images(profile: Option<&Profile>, options: &Options) -> Reply {
+fn list_images(profile: Option<&Profile>, options: &Options) -> HttpReply {
     let images = profile.map(Profile::images).unwrap_or_default();
     let records = list(images.iter().map(|image| image_record(options, image, 1)));
     let body = match options.list_shape {
         ListShape::Bare => records,
         ListShape::Wrapped => format!("{{\"document_images\":{records}}}"),
     };
-    Reply::json(200, body)
+    HttpReply::json(200, body)
 }
 
-fn read_documents(profile: Option<&Profile>, options: &Options, now: Instant) -> Reply {
+fn read_documents(profile: Option<&Profile>, options: &Options, now: Instant) -> HttpReply {
     let records: Vec<String> = profile
         .into_iter()
         .flat_map(|profile| profile.visible_documents(now).map(|document| document_record(options, profile, document)))
@@ -267,20 +267,20 @@ fn read_documents(profile: Option<&Profile>, options: &Options, now: Instant) ->
     // Documents are only ever added, so their number tells one state from another.
     let etag = format!("\"{}\"", records.len());
     let documents = list(records.into_iter());
-    let mut reply = Reply::json(200, format!("{{\"entity_type\":\"INDIVIDUAL\",\"documents\":{documents}}}"));
+    let mut reply = HttpReply::json(200, format!("{{\"entity_type\":\"INDIVIDUAL\",\"documents\":{documents}}}"));
     reply.headers.push(("etag", etag));
     reply
 }
 
-fn read_file(profile: Option<&Profile>, options: &Options, id: &str) -> Reply {
+fn read_file(profile: Option<&Profile>, options: &Options, id: &str) -> HttpReply {
     match profile.and_then(|profile| profile.file(id)) {
-        Some(file) => Reply::json(200, file_record(options, id, file)),
-        None => Reply::errors(404, 201, "this profile has no such file", json!({"file_id": id})),
+        Some(file) => HttpReply::json(200, file_record(options, id, file)),
+        None => HttpReply::errors(404, 201, "this profile has no such file", json!({"file_id": id})),
     }
 }
 
 /// The date of the same image differs by `late_seconds` between answers, as it does in the guide's examples.
-fn image_record(options: &Options, image: &Image, late_seconds: i64) -> String {
+fn image_record(options: &Options, image: &StoredImage, late_seconds: i64) -> String {
     let at = Timestamp(image.uploaded.0.saturating_add(late_seconds * 1000));
     let date = at.to_string().replace('T', " ").replace('Z', "");
     let image_type = image.image_type.map_or_else(|| "null".to_owned(), |known| quote(known.as_str()));

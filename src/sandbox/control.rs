@@ -5,11 +5,11 @@ use std::sync::Arc;
 use axum::{body::Body as HttpBody, extract::Request, response::Response};
 
 use super::{
-    Shared,
+    SandboxState,
     answer_body::{next_frame, plain_response},
     faults::FaultRule,
     limits::{LimitRule, Limits},
-    reply::Reply,
+    reply::HttpReply,
     syntax::{RuleError, rules},
 };
 
@@ -20,7 +20,7 @@ pub(super) const PREFIX: &str = "/_sandbox/";
 const MOST_BYTES: usize = 1024 * 1024;
 
 /// Serves one of these calls; they are not in the ledger.
-pub(super) async fn serve(shared: &Arc<Shared>, request: Request) -> Response {
+pub(super) async fn serve(shared: &Arc<SandboxState>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let name = parts.uri.path().strip_prefix(PREFIX).unwrap_or_default();
     let reply = match (parts.method.as_str(), name) {
@@ -28,18 +28,18 @@ pub(super) async fn serve(shared: &Arc<Shared>, request: Request) -> Response {
             let entries = shared.world().ledger.entries();
             let lines: Vec<String> =
                 entries.iter().filter_map(|entry| serde_json::to_string(entry).ok()).map(|line| line + "\n").collect();
-            Reply { content_type: "application/jsonl", ..Reply::json(200, lines.concat()) }
+            HttpReply { content_type: "application/jsonl", ..HttpReply::json(200, lines.concat()) }
         }
         ("GET", "summary") => as_json(&shared.world().summary()),
         ("GET", "documents") => as_json(&shared.world().store.documents()),
         ("POST", "faults" | "limits" | "keys") => {
             let set = read_text(body).await.and_then(|text| replace(shared, name, &text));
             match set {
-                Ok(count) => Reply::text(200, format!("{count} {name} in force\n")),
-                Err(error) => Reply::text(400, format!("{error}\n")),
+                Ok(count) => HttpReply::text(200, format!("{count} {name} in force\n")),
+                Err(error) => HttpReply::text(400, format!("{error}\n")),
             }
         }
-        _ => Reply::text(
+        _ => HttpReply::text(
             404,
             "known here: GET ledger, summary, documents; POST faults, limits, keys (one a line)\n".to_owned(),
         ),
@@ -47,15 +47,15 @@ pub(super) async fn serve(shared: &Arc<Shared>, request: Request) -> Response {
     plain_response(&reply)
 }
 
-fn as_json(value: &impl serde::Serialize) -> Reply {
+fn as_json(value: &impl serde::Serialize) -> HttpReply {
     match serde_json::to_string(value) {
-        Ok(body) => Reply::json(200, body),
-        Err(error) => Reply::text(500, format!("{error}\n")),
+        Ok(body) => HttpReply::json(200, body),
+        Err(error) => HttpReply::text(500, format!("{error}\n")),
     }
 }
 
 /// Puts what the lines say in the place of what was; says how many there are.
-fn replace(shared: &Shared, name: &str, text: &str) -> Result<usize, RuleError> {
+fn replace(shared: &SandboxState, name: &str, text: &str) -> Result<usize, RuleError> {
     match name {
         "faults" => {
             let rules: Vec<FaultRule> = rules(text)?;

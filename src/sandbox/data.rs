@@ -22,7 +22,7 @@ const HEAD: usize = 16;
 
 /// What is known of some content once it has passed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Content {
+pub(super) struct ContentSummary {
     pub sha256: Sha256,
     pub bytes: u64,
     /// One of the image types that the API takes; `None` for anything else.
@@ -150,7 +150,7 @@ impl DataReader {
     /// # Errors
     ///
     /// What was wrong with it, as a lower-case fragment.
-    pub(super) fn finish(mut self) -> Result<Content, &'static str> {
+    pub(super) fn finish(mut self) -> Result<ContentSummary, &'static str> {
         match std::mem::replace(&mut self.prefix, Prefix::Over) {
             Prefix::Over => {}
             Prefix::Unknown(seen) => self.symbols(&seen),
@@ -161,7 +161,7 @@ impl DataReader {
         }
         match self.wrong {
             Some(wrong) => Err(wrong),
-            None => Ok(Content {
+            None => Ok(ContentSummary {
                 sha256: Sha256(self.hasher.finalize().into()),
                 bytes: self.bytes,
                 image_format: image_format(&self.head),
@@ -192,7 +192,7 @@ mod tests {
 
     use super::*;
 
-    fn read(text: &str, piece: usize) -> Result<Content, &'static str> {
+    fn read(text: &str, piece: usize) -> Result<ContentSummary, &'static str> {
         let mut reader = DataReader::new();
         text.as_bytes().chunks(piece).for_each(|piece| reader.push(piece));
         reader.finish()

@@ -8,7 +8,7 @@ use std::{fmt, str::FromStr};
 use super::{
     dice::Dice,
     fault_kind::FaultKind,
-    operation::Operation,
+    operation::ApiCall,
     syntax::{RuleError, positive, unknown_word},
 };
 use crate::entry::ProfileId;
@@ -34,7 +34,7 @@ pub struct When {
 #[derive(Debug, Clone, PartialEq)]
 pub struct FaultRule {
     /// The call that it is about; `None` is any.
-    pub operation: Option<Operation>,
+    pub operation: Option<ApiCall>,
     /// What goes wrong.
     pub kind: FaultKind,
     /// When it does.
@@ -48,7 +48,7 @@ impl FromStr for FaultRule {
         let (operation, rest) = text.split_once('=').ok_or_else(|| {
             RuleError("a fault is written OPERATION=KIND[,WHEN…], e.g. create_document=lost,p=0.2".to_owned())
         })?;
-        let operation = Operation::parse_pattern(operation.trim())?;
+        let operation = ApiCall::parse_pattern(operation.trim())?;
         let mut parts = rest.split(',').map(str::trim);
         let kind = parts.next().unwrap_or_default().parse()?;
         let mut when = When::default();
@@ -76,7 +76,7 @@ impl FromStr for FaultRule {
 
 impl fmt::Display for FaultRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}={}", Operation::pattern_text(self.operation), self.kind)?;
+        write!(f, "{}={}", ApiCall::pattern_text(self.operation), self.kind)?;
         let When { every, nth, first, times, p, profile } = &self.when;
         for (word, value) in [("every", every), ("nth", nth), ("first", first), ("times", times)] {
             if let Some(value) = value {
@@ -119,7 +119,7 @@ impl Faults {
     }
 
     /// Counts a call and says what is to go wrong with it.
-    pub(super) fn arrive(&mut self, operation: Operation, profile: Option<&ProfileId>) -> Option<FaultRule> {
+    pub(super) fn arrive(&mut self, operation: ApiCall, profile: Option<&ProfileId>) -> Option<FaultRule> {
         let mut chosen = None;
         for (rule, count) in &mut self.rules {
             let when = &rule.when;
@@ -151,7 +151,7 @@ mod tests {
     fn fired(rules: &[&str], calls: usize) -> Vec<bool> {
         let rules = rules.iter().map(|rule| rule.parse().unwrap()).collect();
         let mut faults = Faults::new(rules, 7);
-        (0..calls).map(|_| faults.arrive(Operation::CreateDocument, None).is_some()).collect()
+        (0..calls).map(|_| faults.arrive(ApiCall::CreateDocument, None).is_some()).collect()
     }
 
     #[test]
@@ -228,7 +228,7 @@ mod tests {
         let rules = rules.iter().map(|rule| rule.parse().unwrap()).collect();
         let mut faults = Faults::new(rules, 0);
         let kinds: Vec<_> =
-            (0..3).map(|_| faults.arrive(Operation::CreateDocument, None).map(|rule| rule.kind)).collect();
+            (0..3).map(|_| faults.arrive(ApiCall::CreateDocument, None).map(|rule| rule.kind)).collect();
         assert_eq!(kinds, [Some(FaultKind::Lost), Some(FaultKind::Cut), None]);
     }
 }

@@ -20,7 +20,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::operation::Operation;
+use super::operation::ApiCall;
 
 /// One call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,7 +32,7 @@ pub struct LedgerEntry {
     /// How long before that its head had arrived, in milliseconds.
     pub took_ms: u64,
     /// Which call it was.
-    pub operation: Operation,
+    pub operation: ApiCall,
     /// The HTTP method.
     pub method: String,
     /// The profile that the path names.
@@ -73,7 +73,7 @@ pub struct LedgerEntry {
 
 /// What happened, in numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Summary {
+pub struct LedgerSummary {
     /// By operation, then by status; `none` where there was no answer.
     pub calls: BTreeMap<String, BTreeMap<String, u64>>,
     /// Images that were uploaded.
@@ -90,7 +90,7 @@ pub struct Summary {
     pub doubled_ids: u64,
 }
 
-impl fmt::Display for Summary {
+impl fmt::Display for LedgerSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
@@ -111,7 +111,7 @@ pub(super) struct Ledger {
     kept: VecDeque<(LedgerEntry, Arc<AtomicBool>)>,
     most_kept: usize,
     last_seq: u64,
-    calls: BTreeMap<Operation, BTreeMap<Option<u16>, u64>>,
+    calls: BTreeMap<ApiCall, BTreeMap<Option<u16>, u64>>,
     file: Option<File>,
 }
 

@@ -7,7 +7,7 @@
 use std::{collections::VecDeque, fmt, str::FromStr, time::Duration};
 
 use super::{
-    operation::Operation,
+    operation::ApiCall,
     syntax::{RuleError, positive, unknown_word},
 };
 use crate::clock::Timestamp;
@@ -40,7 +40,7 @@ pub enum LimitSays {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LimitRule {
     /// The call that it is about; `None` is one bucket for all of them.
-    pub operation: Option<Operation>,
+    pub operation: Option<ApiCall>,
     /// So many calls …
     pub count: u64,
     /// … in so many seconds.
@@ -95,7 +95,7 @@ impl FromStr for LimitRule {
             )
         };
         let (operation, rest) = text.split_once('=').ok_or_else(form)?;
-        let operation = Operation::parse_pattern(operation.trim())?;
+        let operation = ApiCall::parse_pattern(operation.trim())?;
         let mut parts = rest.split(',').map(str::trim);
         let (count, seconds) = parts.next().and_then(|rate| rate.split_once('/')).ok_or_else(form)?;
         let count = positive("a limit's count", count)?;
@@ -121,7 +121,7 @@ impl FromStr for LimitRule {
 
 impl fmt::Display for LimitRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}={}/{}", Operation::pattern_text(self.operation), self.count, self.seconds)?;
+        write!(f, "{}={}/{}", ApiCall::pattern_text(self.operation), self.count, self.seconds)?;
         if self.burst != self.count {
             write!(f, ",burst={}", self.burst)?;
         }
@@ -255,7 +255,7 @@ impl Limits {
     /// Takes one call out of every limit that it belongs to, or out of none; `None` where nothing limits it.
     ///
     /// `since_start` is measured on a clock that never goes back.
-    pub(super) fn take(&mut self, operation: Operation, since_start: Duration) -> Option<Allowance> {
+    pub(super) fn take(&mut self, operation: ApiCall, since_start: Duration) -> Option<Allowance> {
         let now = since_start.as_nanos();
         let about_it = |rule: &LimitRule| operation.matches(rule.operation);
         let looked: Vec<Allowance> = self
@@ -290,7 +290,7 @@ mod tests {
     #[test]
     fn a_burst_passes_then_calls_drip() {
         let mut limits = limits(&["create_document=2/4,burst=3"]);
-        let mut take = |at| limits.take(Operation::CreateDocument, AT(at)).unwrap();
+        let mut take = |at| limits.take(ApiCall::CreateDocument, AT(at)).unwrap();
         assert_eq!([take(0).remaining, take(0).remaining, take(0).remaining], [2, 1, 0]);
         let refused = take(500);
         assert_eq!(refused.retry, Some(AT(1500)), "one call fits each two seconds");
@@ -304,28 +304,28 @@ mod tests {
     #[test]
     fn a_call_passes_every_limit_or_counts_for_none() {
         let mut limits = limits(&["any=1/100", "create_document=5/100"]);
-        assert_eq!(limits.take(Operation::CreateDocument, AT(0)).unwrap().remaining, 0);
-        assert!(limits.take(Operation::CreateDocument, AT(0)).unwrap().retry.is_some());
-        let later = limits.take(Operation::CreateDocument, AT(100_000)).unwrap();
+        assert_eq!(limits.take(ApiCall::CreateDocument, AT(0)).unwrap().remaining, 0);
+        assert!(limits.take(ApiCall::CreateDocument, AT(0)).unwrap().retry.is_some());
+        let later = limits.take(ApiCall::CreateDocument, AT(100_000)).unwrap();
         assert_eq!(later.retry, None);
-        assert!(limits.take(Operation::UploadImage, AT(100_000)).unwrap().retry.is_some());
+        assert!(limits.take(ApiCall::UploadImage, AT(100_000)).unwrap().retry.is_some());
     }
 
     #[test]
     fn what_no_rule_names_is_free() {
-        assert_eq!(limits(&["create_document=1/1"]).take(Operation::UploadImage, AT(0)), None);
-        assert_eq!(limits(&["any=1/1"]).take(Operation::Unknown, AT(0)), None);
+        assert_eq!(limits(&["create_document=1/1"]).take(ApiCall::UploadImage, AT(0)), None);
+        assert_eq!(limits(&["any=1/1"]).take(ApiCall::Unknown, AT(0)), None);
     }
 
     #[test]
     fn a_window_begins_anew_and_a_sliding_one_forgets_call_by_call() {
         let mut window = limits(&["any=2/4,shape=window"]);
-        let mut take = |at| window.take(Operation::CreateDocument, AT(at)).unwrap();
+        let mut take = |at| window.take(ApiCall::CreateDocument, AT(at)).unwrap();
         assert_eq!([take(1000).remaining, take(3000).remaining], [1, 0]);
         assert_eq!((take(3500).retry, take(3500).reset), (Some(AT(500)), AT(500)));
         assert_eq!([take(4000).remaining, take(4000).remaining], [1, 0]);
         let mut sliding = limits(&["any=2/4,shape=sliding"]);
-        let mut take = |at| sliding.take(Operation::CreateDocument, AT(at)).unwrap();
+        let mut take = |at| sliding.take(ApiCall::CreateDocument, AT(at)).unwrap();
         assert_eq!([take(1000).remaining, take(3000).remaining], [1, 0]);
         assert_eq!((take(4500).retry, take(4500).reset), (Some(AT(500)), AT(2500)));
         assert_eq!(take(5000).retry, None);
@@ -336,7 +336,7 @@ mod tests {
     fn limits_tell_as_much_as_told_to() {
         for (says, passed, refused) in [("retry-after", 0, 1), ("nothing", 0, 0), ("everything", 3, 4)] {
             let mut limits = limits(&[&format!("any=1/4,says={says}")]);
-            let mut told = || limits.take(Operation::Whoami, AT(0)).unwrap().headers(Timestamp(0)).len();
+            let mut told = || limits.take(ApiCall::Whoami, AT(0)).unwrap().headers(Timestamp(0)).len();
             assert_eq!((told(), told()), (passed, refused), "{says}");
         }
     }

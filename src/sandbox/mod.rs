@@ -46,9 +46,9 @@ pub use self::{
     dice::Dice,
     fault_kind::{FaultKind, FaultStatus},
     faults::{FaultRule, When},
-    ledger::{LedgerEntry, Summary},
+    ledger::{LedgerEntry, LedgerSummary},
     limits::{LimitRule, LimitSays, LimitShape},
-    operation::{FileReadMethod, Operation},
+    operation::{ApiCall, FileReadMethod},
     options::{IdOrder, ListShape, Options},
     store::{DocumentView, ImageView},
     syntax::{RuleError, parse_duration},
@@ -65,7 +65,7 @@ use self::{
 const STOP: Duration = Duration::from_secs(5);
 
 /// What every call shares.
-struct Shared {
+struct SandboxState {
     options: Options,
     /// Cancelled when the sandbox is to stop.
     stopped: CancellationToken,
@@ -73,7 +73,7 @@ struct Shared {
     world: Mutex<World>,
 }
 
-impl Shared {
+impl SandboxState {
     fn world(&self) -> MutexGuard<'_, World> {
         // What a panic left behind is whole: every change is made in one step.
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
@@ -90,15 +90,15 @@ struct World {
 }
 
 impl World {
-    fn summary(&self) -> Summary {
-        Summary { calls: self.ledger.calls(), ..self.store.holdings() }
+    fn summary(&self) -> LedgerSummary {
+        LedgerSummary { calls: self.ledger.calls(), ..self.store.holdings() }
     }
 }
 
 /// A running sandbox; it stops when this is dropped.
 pub struct Sandbox {
     addr: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<SandboxState>,
     server: JoinHandle<()>,
     _stop_on_drop: DropGuard,
 }
@@ -139,7 +139,7 @@ pub async fn start(options: Options) -> io::Result<Sandbox> {
         ledger,
     };
     let shared =
-        Arc::new(Shared { options, stopped: stopped.clone(), started: Instant::now(), world: Mutex::new(world) });
+        Arc::new(SandboxState { options, stopped: stopped.clone(), started: Instant::now(), world: Mutex::new(world) });
     let app = Router::new().fallback(serve::serve).with_state(Arc::clone(&shared));
     let wires = Wires::accept_from(listener, tls, stopped.clone());
     let server = axum::serve(wires, app.into_make_service_with_connect_info::<OnLine>())
@@ -189,7 +189,7 @@ impl Sandbox {
 
     /// What happened so far, in numbers.
     #[must_use]
-    pub fn summary(&self) -> Summary {
+    pub fn summary(&self) -> LedgerSummary {
         self.shared.world().summary()
     }
 

@@ -13,7 +13,7 @@ use crate::entry::ProfileId;
 /// One call of the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Operation {
+pub enum ApiCall {
     /// `POST /profiles/{id}/document_images`
     UploadImage,
     /// `POST /profiles/{id}/files`
@@ -34,7 +34,7 @@ pub enum Operation {
     Unknown,
 }
 
-impl Operation {
+impl ApiCall {
     /// The operations that rules may name.
     pub const KNOWN: [Self; 7] = [
         Self::UploadImage,
@@ -84,7 +84,7 @@ impl Operation {
     }
 }
 
-impl fmt::Display for Operation {
+impl fmt::Display for ApiCall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
@@ -93,7 +93,7 @@ impl fmt::Display for Operation {
 /// A request's call and what its path names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Route {
-    pub operation: Operation,
+    pub operation: ApiCall,
     pub profile: Option<ProfileId>,
     /// In lower case.
     pub file_id: Option<String>,
@@ -103,37 +103,37 @@ pub(super) struct Route {
 
 impl Route {
     const fn unknown() -> Self {
-        Self { operation: Operation::Unknown, profile: None, file_id: None, wrong_method: false }
+        Self { operation: ApiCall::Unknown, profile: None, file_id: None, wrong_method: false }
     }
 
-    /// Finds the call; whatever is not known is [`Operation::Unknown`].
+    /// Finds the call; whatever is not known is [`ApiCall::Unknown`].
     pub(super) fn find(base_path: &str, file_read: FileReadMethod, method: &str, path: &str) -> Self {
         let Some(rest) = path.strip_prefix(base_path).and_then(|rest| rest.strip_prefix('/')) else {
             return Self::unknown();
         };
         let parts: Vec<&str> = rest.split('/').take(6).collect();
         let (id, tail) = match parts.as_slice() {
-            ["whoami"] if method == "GET" => return Self { operation: Operation::Whoami, ..Self::unknown() },
+            ["whoami"] if method == "GET" => return Self { operation: ApiCall::Whoami, ..Self::unknown() },
             ["profiles", id, tail @ ..] => (*id, tail),
             _ => return Self::unknown(),
         };
         let Some(profile) = ProfileId::parse(id) else { return Self::unknown() };
         let profile = Some(profile);
         let operation = match (method, tail) {
-            ("POST", ["files"]) => Operation::UploadFile,
+            ("POST", ["files"]) => ApiCall::UploadFile,
             ("POST" | "GET", ["files", file]) => {
                 return Self {
-                    operation: Operation::ReadFile,
+                    operation: ApiCall::ReadFile,
                     profile,
                     file_id: Some(file.to_ascii_lowercase()),
                     wrong_method: !file_read.takes(method),
                 };
             }
-            ("POST", ["document_images"]) => Operation::UploadImage,
-            ("GET", ["document_images"]) => Operation::ListImages,
-            ("POST", ["collected_data", "documents"]) => Operation::CreateDocument,
-            ("GET", ["collected_data"]) => Operation::ReadDocuments,
-            ("POST", ["collected_data"]) => Operation::ForbiddenReplace,
+            ("POST", ["document_images"]) => ApiCall::UploadImage,
+            ("GET", ["document_images"]) => ApiCall::ListImages,
+            ("POST", ["collected_data", "documents"]) => ApiCall::CreateDocument,
+            ("GET", ["collected_data"]) => ApiCall::ReadDocuments,
+            ("POST", ["collected_data"]) => ApiCall::ForbiddenReplace,
             _ => return Self::unknown(),
         };
         Self { operation, profile, ..Self::unknown() }
@@ -175,35 +175,35 @@ mod tests {
     #[test]
     fn every_call_of_the_guide_is_found() {
         let cases = [
-            ("POST", "files", Operation::UploadFile),
-            ("POST", "files/7", Operation::ReadFile),
-            ("GET", "files/7", Operation::ReadFile),
-            ("POST", "document_images", Operation::UploadImage),
-            ("GET", "document_images", Operation::ListImages),
-            ("POST", "collected_data/documents", Operation::CreateDocument),
-            ("GET", "collected_data", Operation::ReadDocuments),
-            ("POST", "collected_data", Operation::ForbiddenReplace),
-            ("GET", "files", Operation::Unknown),
-            ("DELETE", "document_images", Operation::Unknown),
-            ("GET", "collected_data/", Operation::Unknown),
+            ("POST", "files", ApiCall::UploadFile),
+            ("POST", "files/7", ApiCall::ReadFile),
+            ("GET", "files/7", ApiCall::ReadFile),
+            ("POST", "document_images", ApiCall::UploadImage),
+            ("GET", "document_images", ApiCall::ListImages),
+            ("POST", "collected_data/documents", ApiCall::CreateDocument),
+            ("GET", "collected_data", ApiCall::ReadDocuments),
+            ("POST", "collected_data", ApiCall::ForbiddenReplace),
+            ("GET", "files", ApiCall::Unknown),
+            ("DELETE", "document_images", ApiCall::Unknown),
+            ("GET", "collected_data/", ApiCall::Unknown),
         ];
         for (method, tail, wanted) in cases {
             let route = find(method, &format!("/4.0/profiles/{PROFILE}/{tail}"));
             assert_eq!(route.operation, wanted, "{method} {tail}");
         }
-        assert_eq!(find("GET", "/4.0/whoami").operation, Operation::Whoami);
+        assert_eq!(find("GET", "/4.0/whoami").operation, ApiCall::Whoami);
     }
 
     #[test]
     fn another_prefix_or_a_profile_that_is_no_uuid_is_unknown() {
-        assert_eq!(find("GET", "/5.0/whoami").operation, Operation::Unknown);
-        assert_eq!(find("GET", "/4.0whoami").operation, Operation::Unknown);
-        assert_eq!(find("POST", "/4.0/profiles/17/files").operation, Operation::Unknown);
+        assert_eq!(find("GET", "/5.0/whoami").operation, ApiCall::Unknown);
+        assert_eq!(find("GET", "/4.0whoami").operation, ApiCall::Unknown);
+        assert_eq!(find("POST", "/4.0/profiles/17/files").operation, ApiCall::Unknown);
     }
 
     #[test]
     fn a_mistyped_operation_is_told_the_nearest() {
-        let error = Operation::parse_pattern("upload_imgae").unwrap_err().to_string();
+        let error = ApiCall::parse_pattern("upload_imgae").unwrap_err().to_string();
         assert!(error.contains("did you mean 'upload_image'"), "{error}");
         assert!(error.contains("whoami") && error.contains("any"), "{error}");
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, atomic::AtomicBool};
 
 use axum::http::StatusCode;
 
-use super::{fault_kind::FaultKind, reply::Reply};
+use super::{fault_kind::FaultKind, reply::HttpReply};
 
 /// Bytes in the place of an answer.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub(super) struct Raw {
 
 impl Raw {
     /// What a fault makes of an answer; none where the library can send it.
-    pub(super) fn of(kind: &FaultKind, reply: &Reply, taken: &Arc<AtomicBool>) -> Option<Self> {
+    pub(super) fn of(kind: &FaultKind, reply: &HttpReply, taken: &Arc<AtomicBool>) -> Option<Self> {
         let whole = || whole(reply, reply.body.len());
         let cut = |bytes: Vec<u8>, at: usize| {
             let bytes = bytes.get(..at).unwrap_or_default().to_vec();
@@ -45,7 +45,7 @@ impl Raw {
 }
 
 /// An answer whose header `Content-Length` says so much.
-fn whole(reply: &Reply, length: usize) -> Vec<u8> {
+fn whole(reply: &HttpReply, length: usize) -> Vec<u8> {
     let mut head =
         format!("HTTP/1.1 {} {}\r\ncontent-type: {}\r\n", reply.status, words(reply.status), reply.content_type);
     for (name, value) in &reply.headers {
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     fn text(kind: &FaultKind) -> String {
-        let raw = Raw::of(kind, &Reply::json(200, "{\"id\":\"7\"}".to_owned()), &Arc::default()).unwrap();
+        let raw = Raw::of(kind, &HttpReply::json(200, "{\"id\":\"7\"}".to_owned()), &Arc::default()).unwrap();
         String::from_utf8(raw.bytes).unwrap()
     }
 
@@ -77,6 +77,6 @@ mod tests {
         assert!(text(&FaultKind::CutHead).ends_with("content-length: 1"), "{}", text(&FaultKind::CutHead));
         assert_eq!(text(&FaultKind::Length(5)), whole.replace(": 10", ": 15"));
         assert_eq!(text(&FaultKind::Length(-4)), whole.replace(": 10", ": 6"));
-        assert!(Raw::of(&FaultKind::Lost, &Reply::bare(200), &Arc::default()).is_none());
+        assert!(Raw::of(&FaultKind::Lost, &HttpReply::bare(200), &Arc::default()).is_none());
     }
 }

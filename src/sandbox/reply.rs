@@ -12,7 +12,7 @@ use super::{
 
 /// An answer that is ready to go out.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Reply {
+pub(super) struct HttpReply {
     pub status: u16,
     pub headers: Vec<(&'static str, String)>,
     pub content_type: &'static str,
@@ -21,7 +21,7 @@ pub(super) struct Reply {
     pub note: Option<String>,
 }
 
-impl Reply {
+impl HttpReply {
     pub(super) const fn json(status: u16, body: String) -> Self {
         Self { status, headers: Vec::new(), content_type: "application/json", body, note: None }
     }
@@ -107,8 +107,8 @@ mod tests {
 
     #[test]
     fn a_server_error_tells_nothing_unless_told_to() {
-        assert!(!Reply::fault(FaultStatus { status: 503, code: None }).body.contains("errors"));
-        assert!(Reply::fault(FaultStatus { status: 503, code: Some(301) }).body.contains("301"));
-        assert!(Reply::fault(FaultStatus { status: 401, code: None }).body.contains("203"));
+        assert!(!HttpReply::fault(FaultStatus { status: 503, code: None }).body.contains("errors"));
+        assert!(HttpReply::fault(FaultStatus { status: 503, code: Some(301) }).body.contains("301"));
+        assert!(HttpReply::fault(FaultStatus { status: 401, code: None }).body.contains("203"));
     }
 }

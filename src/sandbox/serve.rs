@@ -1,7 +1,7 @@
 //! One request from its first byte to the last of its answer: the I/O around [`calls`] and the faults.
 //!
 //! A call takes effect and is recorded in one step, under one lock, before anything of its answer goes out. If the
-//! client leaves earlier, hyper drops the handler; the call's [`Call`] then records that by itself.
+//! client leaves earlier, hyper drops the handler; the call's [`CallRecorder`] then records that by itself.
 
 use std::{
     sync::{Arc, atomic::AtomicBool},
@@ -17,19 +17,19 @@ use axum::{
 use tokio::time::{Instant, sleep_until};
 
 use super::{
-    Shared, World,
+    SandboxState, World,
     answer_body::{AnswerBody, next_frame, response},
     body::{Body, BodyReader},
-    calls::{self, Done, Key, Now},
+    calls::{self, CallMoment, Done, KeyCheck},
     control,
     fault_kind::FaultKind,
     faults::FaultRule,
     ledger::LedgerEntry,
     limits::Allowance,
-    operation::{Operation, Route},
+    operation::{ApiCall, Route},
     raw::Raw,
-    reply::Reply,
-    wire::{Line, OnLine},
+    reply::HttpReply,
+    wire::{ConnectionControl, OnLine},
 };
 use crate::clock::Timestamp;
 
@@ -38,7 +38,7 @@ const LINGER: Duration = Duration::from_secs(5);
 
 /// Serves every request: the control calls, then the API.
 pub(super) async fn serve(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<SandboxState>>,
     ConnectInfo(OnLine(line)): ConnectInfo<OnLine>,
     request: Request,
 ) -> Response {
@@ -58,7 +58,7 @@ pub(super) async fn serve(
     }
 }
 
-async fn answer(shared: &Arc<Shared>, line: &Line, request: Request) -> Response {
+async fn answer(shared: &Arc<SandboxState>, line: &ConnectionControl, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let options = &shared.options;
     let route = Route::find(&options.base_path, options.file_read_method, parts.method.as_str(), parts.uri.path());
@@ -67,24 +67,24 @@ async fn answer(shared: &Arc<Shared>, line: &Line, request: Request) -> Response
         let fault = world.faults.arrive(route.operation, route.profile.as_ref());
         (world.key(&parts.headers), fault)
     };
-    let mut call = Call::new(Arc::clone(shared), &route, &parts.method, key, fault.as_ref());
+    let mut call = CallRecorder::new(Arc::clone(shared), &route, &parts.method, key, fault.as_ref());
     let kind = fault.map(|rule| rule.kind);
     if let Some(FaultKind::Early(status)) = &kind {
         tokio::spawn(drain(body));
-        let mut reply = Reply::fault(*status);
+        let mut reply = HttpReply::fault(*status);
         reply.headers.push(("connection", "close".to_owned()));
         return call.answer(line, reply, None);
     }
 
     let mut reader = BodyReader::new();
     match read(body, &mut reader, kind.as_ref(), &mut call.entry.request_bytes).await {
-        Read::Whole => {}
-        Read::UpToTheReset => {
+        BodyRead::Whole => {}
+        BodyRead::UpToTheReset => {
             call.record(None, None);
             line.reset();
             return withheld();
         }
-        Read::BrokenOff => {
+        BodyRead::BrokenOff => {
             line.close();
             return withheld();
         }
@@ -98,18 +98,18 @@ async fn answer(shared: &Arc<Shared>, line: &Line, request: Request) -> Response
 }
 
 /// Answers as a fault says that keeps the call from taking effect.
-async fn refuse(mut call: Call, line: &Line, kind: FaultKind) -> Response {
+async fn refuse(mut call: CallRecorder, line: &ConnectionControl, kind: FaultKind) -> Response {
     let now = Timestamp::now();
     let reply = match kind {
-        FaultKind::StatusBefore(status) => Reply::fault(status),
+        FaultKind::StatusBefore(status) => HttpReply::fault(status),
         FaultKind::Throttle(seconds) => too_many(Allowance::refused_for(seconds).headers(now)),
         FaultKind::ThrottleRetryAfter(seconds) => too_many(vec![("retry-after", seconds.to_string())]),
         FaultKind::Errors200(code) => {
-            Reply::errors(200, code, "the sandbox is set to give this answer", serde_json::Value::Null)
+            HttpReply::errors(200, code, "the sandbox is set to give this answer", serde_json::Value::Null)
         }
-        FaultKind::Html => Reply::html(502),
-        FaultKind::Bare(status) => Reply::bare(status),
-        FaultKind::Redirect(status) => Reply::redirect(status),
+        FaultKind::Html => HttpReply::html(502),
+        FaultKind::Bare(status) => HttpReply::bare(status),
+        FaultKind::Redirect(status) => HttpReply::redirect(status),
         _ => {
             call.record(None, None);
             return std::future::pending().await;
@@ -120,11 +120,11 @@ async fn refuse(mut call: Call, line: &Line, kind: FaultKind) -> Response {
 
 /// Does the call, records it, and answers it as far as a fault lets the answer through.
 async fn perform(
-    shared: &Shared,
-    mut call: Call,
-    line: &Line,
+    shared: &SandboxState,
+    mut call: CallRecorder,
+    line: &ConnectionControl,
     route: &Route,
-    key: Key,
+    key: KeyCheck,
     body: &Result<Body, &'static str>,
     kind: Option<FaultKind>,
 ) -> Response {
@@ -133,11 +133,11 @@ async fn perform(
         let Done { reply, id } = world.perform(shared, route, key, body);
         call.entry.note.clone_from(&reply.note);
         let mut reply = match &kind {
-            Some(FaultKind::StatusAfter(status)) => Reply { headers: reply.headers, ..Reply::fault(*status) },
-            Some(FaultKind::Html200) => Reply { headers: reply.headers, ..Reply::html(200) },
-            Some(FaultKind::BareAfter(status)) => Reply { headers: reply.headers, ..Reply::bare(*status) },
-            Some(FaultKind::RedirectAfter(status)) => Reply::redirect(*status),
-            Some(FaultKind::Cut | FaultKind::Garbled) => Reply { status: 200, ..reply },
+            Some(FaultKind::StatusAfter(status)) => HttpReply { headers: reply.headers, ..HttpReply::fault(*status) },
+            Some(FaultKind::Html200) => HttpReply { headers: reply.headers, ..HttpReply::html(200) },
+            Some(FaultKind::BareAfter(status)) => HttpReply { headers: reply.headers, ..HttpReply::bare(*status) },
+            Some(FaultKind::RedirectAfter(status)) => HttpReply::redirect(*status),
+            Some(FaultKind::Cut | FaultKind::Garbled) => HttpReply { status: 200, ..reply },
             _ => reply,
         };
         if kind == Some(FaultKind::Garbled) {
@@ -194,16 +194,22 @@ async fn perform(
 }
 
 impl World {
-    fn key(&self, headers: &HeaderMap) -> Key {
+    fn key(&self, headers: &HeaderMap) -> KeyCheck {
         match headers.get("apikey") {
-            None => Key::Missing,
-            Some(given) if self.keys.iter().any(|known| known.as_bytes() == given.as_bytes()) => Key::Accepted,
-            Some(_) => Key::Wrong,
+            None => KeyCheck::Missing,
+            Some(given) if self.keys.iter().any(|known| known.as_bytes() == given.as_bytes()) => KeyCheck::Accepted,
+            Some(_) => KeyCheck::Wrong,
         }
     }
 
     /// Lets the call through its limits, or answers in its place.
-    fn perform(&mut self, shared: &Shared, route: &Route, key: Key, body: &Result<Body, &'static str>) -> Done {
+    fn perform(
+        &mut self,
+        shared: &SandboxState,
+        route: &Route,
+        key: KeyCheck,
+        body: &Result<Body, &'static str>,
+    ) -> Done {
         if let Err(refusal) = calls::gate(&shared.options, route, key) {
             return refusal.into();
         }
@@ -214,15 +220,15 @@ impl World {
         if allowance.is_some_and(|allowance| allowance.retry.is_some()) {
             return too_many(headers).into();
         }
-        let now = Now { wall, clock, new_id: uuid::Uuid::new_v4().to_string() };
+        let now = CallMoment { wall, clock, new_id: uuid::Uuid::new_v4().to_string() };
         let mut done = calls::perform(&mut self.store, &shared.options, route, body, now);
         done.reply.headers.extend(headers);
         done
     }
 }
 
-fn too_many(headers: Vec<(&'static str, String)>) -> Reply {
-    Reply { headers, ..Reply::errors(429, 301, "too many calls: come again later", serde_json::Value::Null) }
+fn too_many(headers: Vec<(&'static str, String)>) -> HttpReply {
+    HttpReply { headers, ..HttpReply::errors(429, 301, "too many calls: come again later", serde_json::Value::Null) }
 }
 
 /// The first half of a text, at least one character short of the whole.
@@ -231,15 +237,21 @@ fn first_half(text: &str) -> &str {
 }
 
 /// A call that is under way; where it is dropped unrecorded, its client left.
-struct Call {
-    shared: Arc<Shared>,
+struct CallRecorder {
+    shared: Arc<SandboxState>,
     entry: LedgerEntry,
     arrived: Instant,
     recorded: bool,
 }
 
-impl Call {
-    fn new(shared: Arc<Shared>, route: &Route, method: &Method, key: Key, fault: Option<&FaultRule>) -> Self {
+impl CallRecorder {
+    fn new(
+        shared: Arc<SandboxState>,
+        route: &Route,
+        method: &Method,
+        key: KeyCheck,
+        fault: Option<&FaultRule>,
+    ) -> Self {
         let entry = LedgerEntry {
             seq: 0,
             at_ms: 0,
@@ -247,7 +259,7 @@ impl Call {
             operation: route.operation,
             method: method.to_string(),
             profile: route.profile.as_ref().map(ToString::to_string),
-            key_ok: key == Key::Accepted,
+            key_ok: key == KeyCheck::Accepted,
             request_bytes: 0,
             sha256: None,
             bytes: None,
@@ -275,7 +287,7 @@ impl Call {
         self.entry.name = text("name");
         self.entry.category = text("category");
         self.entry.document_type = text("document_type");
-        if self.entry.operation == Operation::CreateDocument {
+        if self.entry.operation == ApiCall::CreateDocument {
             let images = body.fields.get("images").and_then(|images| images.as_array());
             self.entry.image_ids = images.into_iter().flatten().filter_map(calls::image_id).collect();
         }
@@ -302,7 +314,7 @@ impl Call {
     }
 
     /// Records the call and makes its answer.
-    fn answer(mut self, line: &Line, reply: Reply, id: Option<String>) -> Response {
+    fn answer(mut self, line: &ConnectionControl, reply: HttpReply, id: Option<String>) -> Response {
         self.entry.answered = true;
         self.entry.note.clone_from(&reply.note);
         let answered = self.record(Some(reply.status), id);
@@ -311,7 +323,7 @@ impl Call {
     }
 }
 
-impl Drop for Call {
+impl Drop for CallRecorder {
     fn drop(&mut self) {
         if !self.recorded {
             self.entry.note = Some("the client left before its request was whole".to_owned());
@@ -320,24 +332,24 @@ impl Drop for Call {
     }
 }
 
-enum Read {
+enum BodyRead {
     Whole,
     UpToTheReset,
     BrokenOff,
 }
 
 /// Reads a body, as slowly or as far as a fault says.
-async fn read(mut body: HttpBody, reader: &mut BodyReader, kind: Option<&FaultKind>, bytes: &mut u64) -> Read {
+async fn read(mut body: HttpBody, reader: &mut BodyReader, kind: Option<&FaultKind>, bytes: &mut u64) -> BodyRead {
     let began = Instant::now();
     loop {
         if let Some(FaultKind::ResetBody(most)) = kind
             && *bytes >= *most
         {
-            return Read::UpToTheReset;
+            return BodyRead::UpToTheReset;
         }
         let frame = match next_frame(&mut body).await {
             None => break,
-            Some(Err(_)) => return Read::BrokenOff,
+            Some(Err(_)) => return BodyRead::BrokenOff,
             Some(Ok(frame)) => frame,
         };
         let Ok(piece) = frame.into_data() else { continue };
@@ -351,8 +363,8 @@ async fn read(mut body: HttpBody, reader: &mut BodyReader, kind: Option<&FaultKi
         }
     }
     match kind {
-        Some(FaultKind::ResetBody(_)) => Read::UpToTheReset,
-        _ => Read::Whole,
+        Some(FaultKind::ResetBody(_)) => BodyRead::UpToTheReset,
+        _ => BodyRead::Whole,
     }
 }
 

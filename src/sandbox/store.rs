@@ -9,8 +9,8 @@ use serde_json::{Map, Value};
 use tokio::time::Instant;
 
 use super::{
-    ledger::{LedgerEntry, Summary},
-    operation::Operation,
+    ledger::{LedgerEntry, LedgerSummary},
+    operation::ApiCall,
 };
 use crate::{
     clock::Timestamp,
@@ -19,7 +19,7 @@ use crate::{
 
 /// An image that was uploaded.
 #[derive(Debug, Clone)]
-pub(super) struct Image {
+pub(super) struct StoredImage {
     pub id: String,
     pub image_type: Option<ImageType>,
     pub sha256: Sha256,
@@ -50,19 +50,19 @@ pub(super) struct StoredFile {
 /// One profile.
 #[derive(Debug, Default)]
 pub(super) struct Profile {
-    images: Vec<Image>,
+    images: Vec<StoredImage>,
     image_at: HashMap<String, usize>,
     documents: Vec<Document>,
     files: HashMap<String, StoredFile>,
 }
 
 impl Profile {
-    pub(super) fn images(&self) -> &[Image] {
+    pub(super) fn images(&self) -> &[StoredImage] {
         &self.images
     }
 
     /// Finds an image by its id in lower case.
-    pub(super) fn image(&self, id: &str) -> Option<&Image> {
+    pub(super) fn image(&self, id: &str) -> Option<&StoredImage> {
         self.image_at.get(id).and_then(|at| self.images.get(*at))
     }
 
@@ -74,7 +74,7 @@ impl Profile {
         self.documents.iter().filter(move |document| document.visible_at <= now)
     }
 
-    pub(super) fn add_image(&mut self, image: Image) {
+    pub(super) fn add_image(&mut self, image: StoredImage) {
         self.image_at.insert(image.id.clone(), self.images.len());
         self.images.push(image);
     }
@@ -142,7 +142,7 @@ impl Store {
         let (true, Some(profile), Some(id)) = (call.committed, profile, call.id.clone()) else { return };
         let profile = self.profile_mut(&profile);
         match call.operation {
-            Operation::UploadImage => profile.add_image(Image {
+            ApiCall::UploadImage => profile.add_image(StoredImage {
                 id,
                 image_type: call.image_type.as_deref().and_then(ImageType::parse),
                 sha256: call.sha256.as_deref().and_then(Sha256::parse).unwrap_or(Sha256([0; 32])),
@@ -150,7 +150,7 @@ impl Store {
                 uploaded: Timestamp(call.at_ms),
                 used: false,
             }),
-            Operation::CreateDocument => profile.add_document(Document {
+            ApiCall::CreateDocument => profile.add_document(Document {
                 id,
                 category: call.category.clone().unwrap_or_default(),
                 document_type: call.document_type.clone().unwrap_or_default(),
@@ -158,7 +158,7 @@ impl Store {
                 extracted_data: None,
                 visible_at,
             }),
-            Operation::UploadFile => profile.add_file(id, StoredFile { name: call.name.clone() }),
+            ApiCall::UploadFile => profile.add_file(id, StoredFile { name: call.name.clone() }),
             _ => {}
         }
     }
@@ -172,8 +172,8 @@ impl Store {
     }
 
     /// Counts everything; calls are not counted here.
-    pub(super) fn holdings(&self) -> Summary {
-        let mut holdings = Summary::default();
+    pub(super) fn holdings(&self) -> LedgerSummary {
+        let mut holdings = LedgerSummary::default();
         for profile in self.profiles.values() {
             holdings.images += count(profile.images.len());
             holdings.orphans += count(profile.images.iter().filter(|image| !image.used).count());

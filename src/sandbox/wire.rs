@@ -1,7 +1,7 @@
 //! The connections: accepting them, wrapping them in TLS, and closing them when a fault says so.
 //!
 //! hyper has no way to close a connection without an answer. So every connection is wrapped in a [`Wire`] that fails
-//! each read and write once its [`Line`] is closed: hyper then gives up and drops the socket before a byte of an answer
+//! each read and write once its [`ConnectionControl`] is closed: hyper then gives up and drops the socket before a byte of an answer
 //! has left. Handshakes run in tasks of their own, so a client that is slow at one keeps nobody waiting.
 
 use std::{
@@ -43,7 +43,7 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// What a call can do to the connection that it came on.
 #[derive(Debug, Default)]
-pub(super) struct Line {
+pub(super) struct ConnectionControl {
     closed: AtomicBool,
     reset: AtomicBool,
     /// Raised when hyper took the answer; lowered where it could not be written.
@@ -52,7 +52,7 @@ pub(super) struct Line {
     raw: Mutex<Option<Raw>>,
 }
 
-impl Line {
+impl ConnectionControl {
     /// Closes the connection the next time that hyper touches it.
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Release);
@@ -88,7 +88,7 @@ impl Line {
 /// A connection, plain or encrypted.
 pub(super) struct Wire {
     stream: Stream,
-    line: Arc<Line>,
+    line: Arc<ConnectionControl>,
     stopped: Pin<Box<WaitForCancellationFutureOwned>>,
     /// What goes out in the place of an answer, and how much of it has.
     raw: Option<(Raw, usize)>,
@@ -247,9 +247,9 @@ async fn accept_all(
 
 impl Listener for Wires {
     type Io = Wire;
-    type Addr = Arc<Line>;
+    type Addr = Arc<ConnectionControl>;
 
-    async fn accept(&mut self) -> (Wire, Arc<Line>) {
+    async fn accept(&mut self) -> (Wire, Arc<ConnectionControl>) {
         match self.ready.recv().await {
             Some(wire) => {
                 let line = Arc::clone(&wire.line);
@@ -259,14 +259,14 @@ impl Listener for Wires {
         }
     }
 
-    fn local_addr(&self) -> io::Result<Arc<Line>> {
+    fn local_addr(&self) -> io::Result<Arc<ConnectionControl>> {
         Ok(Arc::default())
     }
 }
 
 /// The line of the connection that a request came on.
 #[derive(Clone)]
-pub(super) struct OnLine(pub Arc<Line>);
+pub(super) struct OnLine(pub Arc<ConnectionControl>);
 
 impl Connected<IncomingStream<'_, Wires>> for OnLine {
     fn connect_info(stream: IncomingStream<'_, Wires>) -> Self {

@@ -145,7 +145,7 @@ async fn what_is_wrong_with_a_document_is_refused() {
 async fn replacing_the_whole_data_is_refused_and_seen() {
     let bench = bench(Options::default()).await;
     assert_eq!(refusal(bench.post("collected_data", &json!({"documents": []}))).await, (400, 201));
-    assert_eq!(bench.sandbox.ledger()[0].operation, Operation::ForbiddenReplace);
+    assert_eq!(bench.sandbox.ledger()[0].operation, ApiCall::ForbiddenReplace);
     assert_eq!(bench.sandbox.summary().calls["forbidden_replace"]["400"], 1);
 }
 
@@ -158,7 +158,7 @@ async fn other_paths_and_other_profiles_do_not_exist() {
     .await;
     assert_eq!(refusal(bench.get("collected_data")).await, (404, 201));
     assert_eq!(refusal(bench.get("documents")).await, (404, 201));
-    assert_eq!(bench.sandbox.ledger()[1].operation, Operation::Unknown);
+    assert_eq!(bench.sandbox.ledger()[1].operation, ApiCall::Unknown);
 }
 
 #[tokio::test]

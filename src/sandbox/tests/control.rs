@@ -26,7 +26,7 @@ async fn the_summary_counts_orphans_and_doubles() {
     assert_eq!(summary.doubled, 2, "the same content again, whatever the ids");
     assert_eq!(summary.doubled_ids, 1, "the same ids again");
     assert_eq!(summary.calls["create_document"]["200"], 3);
-    let served: Summary = serde_json::from_str(&read(&bench, "summary").await).unwrap();
+    let served: LedgerSummary = serde_json::from_str(&read(&bench, "summary").await).unwrap();
     assert_eq!(served, summary);
     assert!(summary.to_string().contains("3 documents (2 doubled)"), "{summary}");
     let documents: Value = serde_json::from_str(&read(&bench, "documents").await).unwrap();
@@ -45,7 +45,7 @@ async fn a_record_has_what_was_asked_and_answered_but_no_key() {
 
     let entries = bench.sandbox.ledger();
     let (upload, create) = (&entries[0], &entries[1]);
-    assert_eq!((upload.seq, upload.operation, upload.method.as_str()), (1, Operation::UploadImage, "POST"));
+    assert_eq!((upload.seq, upload.operation, upload.method.as_str()), (1, ApiCall::UploadImage, "POST"));
     assert_eq!((upload.id.as_deref(), upload.committed, upload.answered), (Some(image.as_str()), true, true));
     assert_eq!((upload.bytes, upload.format.as_deref()), (Some(PNG.len() as u64), Some("PNG")));
     assert_eq!(upload.sha256.as_ref().map(String::len), Some(64));

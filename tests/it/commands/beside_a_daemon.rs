@@ -2,7 +2,7 @@
 
 use std::{fs, time::Duration};
 
-use passfort_ingest::sandbox::{Operation, Options};
+use passfort_ingest::sandbox::{ApiCall, Options};
 
 use crate::support::{Builder, Format, Site, entry, image, read_receipt};
 
@@ -137,6 +137,6 @@ fn a_daemon_whose_api_has_fallen_silent_ends_when_it_is_told_to() {
     site.faults(&["whoami=hang"]);
     site.put_batch("batch.manifest.json", 1);
     let mut daemon = site.daemon();
-    daemon.wait_until("it asks whether the key works", || !site.calls(Operation::Whoami).is_empty());
+    daemon.wait_until("it asks whether the key works", || !site.calls(ApiCall::Whoami).is_empty());
     daemon.terminate().expect(0);
 }

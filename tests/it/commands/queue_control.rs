@@ -1,6 +1,6 @@
 //! Commands that read and change the queue, beside a daemon and without one.
 
-use passfort_ingest::sandbox::Operation;
+use passfort_ingest::sandbox::ApiCall;
 use serde_json::{Value, json};
 
 use crate::support::{Builder, Daemon, Format, Site, entry, image, profile, wait_until};
@@ -28,7 +28,7 @@ fn a_pause_holds_across_restarts_until_it_is_resumed() {
     daemon.terminate().expect(0);
     site.run(&["run", "--once"]).expect(3);
     let mut daemon = site.daemon();
-    assert!(site.calls(Operation::UploadImage).is_empty(), "nothing was sent");
+    assert!(site.calls(ApiCall::UploadImage).is_empty(), "nothing was sent");
 
     site.run(&["resume"]).expect(0);
     daemon.wait_until("it goes on", || site.left().is_empty());
@@ -87,7 +87,7 @@ fn all_that_is_left_of_a_manifest_can_be_cancelled_without_a_daemon() {
     site.run_once();
     let receipt = site.receipt("batch.manifest.json");
     assert_eq!((&receipt["counts"]["cancelled"], &receipt["status"]), (&json!(3), &json!("failed")));
-    assert!(site.calls(Operation::UploadImage).is_empty());
+    assert!(site.calls(ApiCall::UploadImage).is_empty());
     assert_eq!(site.left(), Vec::<String>::new());
 }
 
@@ -150,14 +150,14 @@ fn a_held_file_is_released_either_way() {
         let held = site.jobs("held");
         assert_eq!(held.len(), 1);
         let number = number(&held[0]);
-        let id = site.calls(Operation::UploadFile)[0].id.clone().unwrap();
+        let id = site.calls(ApiCall::UploadFile)[0].id.clone().unwrap();
         if answer == "--as-created" {
             site.run(&["release", &number, answer, &id]).expect(0);
         } else {
             site.run(&["release", &number, answer]).expect(0);
         }
         site.run_once().expect(0);
-        assert_eq!(site.calls(Operation::UploadFile).len(), uploads, "{answer}");
+        assert_eq!(site.calls(ApiCall::UploadFile).len(), uploads, "{answer}");
         let receipt = site.receipt("f.manifest.json");
         assert_eq!(receipt["entries"][0]["status"], "created", "{receipt}");
         if answer == "--as-created" {

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use passfort_ingest::sandbox::Operation;
+use passfort_ingest::sandbox::ApiCall;
 
 use crate::support::{Format, Site, image, read_receipt};
 
@@ -34,7 +34,7 @@ fn the_csv_of_the_migration_team_is_imported_by_the_command_beside_it() {
     let receipt = read_receipt(&site.at("receipts/batch.manifest.csv.receipt.json"));
     assert_eq!((&receipt["status"], &receipt["counts"]["created"]), (&"done".into(), &2.into()), "{receipt}");
     assert_eq!(site.documents()[0].images.len(), 2);
-    assert_eq!(site.calls(Operation::UploadFile)[0].name.as_deref(), Some("PEP Declaration Form.pdf"));
+    assert_eq!(site.calls(ApiCall::UploadFile)[0].name.as_deref(), Some("PEP Declaration Form.pdf"));
     site.run(&["export"]).expect(0).says("customer-17/passport");
 }
 

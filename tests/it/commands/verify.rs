@@ -1,6 +1,6 @@
 //! `verify`: what stands at the API, against what the queue says was put there.
 
-use passfort_ingest::sandbox::{Operation, Options};
+use passfort_ingest::sandbox::{ApiCall, Options};
 use rusqlite::Connection;
 use serde_json::Value;
 
@@ -42,7 +42,7 @@ fn leftovers_are_counted_exactly_whatever_the_answers_hid() {
     assert_eq!(site.status()["queue"]["verified"]["leftover_images"], there);
     let said = site.run(&["status"]).expect(0).stdout;
     assert!(said.contains(&format!("{there} were there at the `verify` of")), "{said}");
-    assert!(site.calls(Operation::ForbiddenReplace).is_empty());
+    assert!(site.calls(ApiCall::ForbiddenReplace).is_empty());
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn what_a_worker_uploads_after_verify_began_is_known_to_be_its_own() {
     // No document is made of the new images, and none is listed before they are there.
     site.faults(&["create_document=status-before:503", "list_images=status-before:503"]);
     let mut verify = site.start(&["verify", "--json"]);
-    verify.wait_until("it asks", || !site.calls(Operation::ListImages).is_empty());
+    verify.wait_until("it asks", || !site.calls(ApiCall::ListImages).is_empty());
     site.put("new.png", image(Format::Png, 100));
     site.put_documents("new.manifest.json", &[entry("new", 1, "new.png")]);
     let mut daemon = site.daemon();
@@ -172,7 +172,7 @@ fn documents_that_are_made_meanwhile_are_not_missed() {
     // What stands is told late: as it was before the new document was made.
     site.faults(&["read_documents=slow:2s,first=1"]);
     let mut verify = site.start(&["verify", "--json"]);
-    verify.wait_until("it has asked", || !site.calls(Operation::ReadDocuments).is_empty());
+    verify.wait_until("it has asked", || !site.calls(ApiCall::ReadDocuments).is_empty());
     site.put("new.png", image(Format::Png, 100));
     site.put_documents("new.manifest.json", &[entry("new", 0, "new.png")]);
     site.run_once().expect(0);
@@ -187,7 +187,7 @@ fn the_log_of_the_database_is_cut_back_while_verify_waits() {
     site.run_once().expect(0);
     site.faults(&["list_images=status-before:503"]);
     let mut verify = site.start(&["verify", "--json"]);
-    verify.wait_until("it asks", || site.calls(Operation::ListImages).len() > 20);
+    verify.wait_until("it asks", || site.calls(ApiCall::ListImages).len() > 20);
     let database = Connection::open(site.at("state/queue.db")).unwrap();
     database.execute("UPDATE job SET reason = 'changed' WHERE id = 1", []).unwrap();
     verify.wait_until("nobody reads an old state", || {

@@ -17,7 +17,7 @@ use std::{
 use passfort_ingest::{
     killpoint::{PLACES, VARIABLE},
     queue::Reader,
-    sandbox::{LedgerEntry, Operation},
+    sandbox::{ApiCall, LedgerEntry},
 };
 use serde_json::{Value, json};
 
@@ -327,7 +327,7 @@ fn known(database: &Path) -> BTreeSet<String> {
 fn assert_not_sent_again(ledger: &[LedgerEntry], life: &EndOfLife) {
     let again: Vec<_> = ledger
         .iter()
-        .filter(|call| call.seq > life.seq && call.operation == Operation::UploadImage)
+        .filter(|call| call.seq > life.seq && call.operation == ApiCall::UploadImage)
         .filter(|call| call.sha256.as_ref().is_some_and(|sha256| life.known.contains(sha256)))
         .collect();
     assert!(again.is_empty(), "an image whose ID was on disk was sent again: {again:#?}");
@@ -541,7 +541,7 @@ fn every_place_is_known_and_reached() {
 fn a_file_that_was_under_way_is_held_where_a_lost_one_is() {
     let site = build_held_if_lost(&[]);
     assert_eq!(once(&site, "after.call.upload_file").code, None);
-    let sent = || site.calls(Operation::UploadFile).len();
+    let sent = || site.calls(ApiCall::UploadFile).len();
     once(&site, "").expect(3);
     assert_eq!(sent(), 1, "it is not sent again unasked");
     site.run(&["release", "3", "--send-again"]).expect(0);

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use passfort_ingest::sandbox::{LedgerEntry, Operation, Options};
+use passfort_ingest::sandbox::{ApiCall, LedgerEntry, Options};
 use serde_json::{Value, json};
 
 use crate::support::{Builder, Daemon, Format, Site, entry, image, promise, wait_until};
@@ -90,13 +90,13 @@ fn assert_known_images_are_not_sent_again(ledger: &[LedgerEntry], ends: &[u64]) 
     let mut sha256_of: BTreeMap<&str, &str> = BTreeMap::new();
     let mut known: BTreeMap<&str, u64> = BTreeMap::new();
     for call in ledger {
-        if call.operation == Operation::CreateDocument {
+        if call.operation == ApiCall::CreateDocument {
             // An ID that was sent had been written down before.
             for id in &call.image_ids {
                 known.insert(sha256_of[id.as_str()], call.seq);
             }
         }
-        let (Operation::UploadImage, true, Some(sha256), Some(id)) =
+        let (ApiCall::UploadImage, true, Some(sha256), Some(id)) =
             (call.operation, call.committed, call.sha256.as_deref(), call.id.as_deref())
         else {
             continue;

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use passfort_ingest::sandbox::Operation;
+use passfort_ingest::sandbox::ApiCall;
 use serde_json::Value;
 
 use crate::support::{Builder, Format, Site, entry, image, promise, sha256};
@@ -30,7 +30,7 @@ fn a_file_that_changes_after_the_check_is_checked_anew_and_never_sent_by_halves(
     assert_eq!(receipt["entries"][0]["images"][0]["sha256"], sha256(&other), "it tells of what was sent: {receipt}");
     assert_eq!(receipt["entries"][0]["images"][0]["bytes"], other.len(), "{receipt}");
     assert_eq!(site.image_digests(), sorted([sha256(&other), sha256(&image(Format::Png, 1))]));
-    let uploads = site.calls(Operation::UploadImage);
+    let uploads = site.calls(ApiCall::UploadImage);
     assert!(uploads.iter().all(|call| !call.committed || site.image_digests().contains(call.sha256.as_ref().unwrap())));
 }
 
@@ -232,7 +232,7 @@ fn a_manifest_that_is_still_being_written_is_not_taken_by_halves() {
     site.put("y.manifest.jsonl", lines.join("\n"));
     daemon.wait_until("the whole one", || site.left() == ["x.manifest.jsonl.part"]);
     assert_eq!(site.receipt("y.manifest.jsonl")["counts"]["created"], 2);
-    assert_eq!(site.calls(Operation::CreateDocument).len(), 2);
+    assert_eq!(site.calls(ApiCall::CreateDocument).len(), 2);
     daemon.terminate().expect(0);
 }
 

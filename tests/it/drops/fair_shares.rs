@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use passfort_ingest::sandbox::{Operation, Options};
+use passfort_ingest::sandbox::{ApiCall, Options};
 use serde_json::Value;
 
 use crate::support::{Builder, Format, Site, entry, image, profile};
@@ -29,9 +29,9 @@ fn meanwhile(site: &Site, few: &[String]) -> usize {
         call.profile.as_ref().is_some_and(|profile| few.contains(profile))
     };
     let from = ledger.iter().position(is_few).unwrap();
-    let to = ledger.iter().rposition(|call| is_few(call) && call.operation == Operation::CreateDocument).unwrap();
+    let to = ledger.iter().rposition(|call| is_few(call) && call.operation == ApiCall::CreateDocument).unwrap();
     let created = |call: &&passfort_ingest::sandbox::LedgerEntry| call.committed && !is_few(call);
-    ledger[from..=to].iter().filter(|call| call.operation == Operation::CreateDocument).filter(created).count()
+    ledger[from..=to].iter().filter(|call| call.operation == ApiCall::CreateDocument).filter(created).count()
 }
 
 fn migrate(site: &Site, documents: u32) {

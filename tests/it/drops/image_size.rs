@@ -1,6 +1,6 @@
 //! The largest image: exactly so many bytes are taken, one more is refused before anything is sent.
 
-use passfort_ingest::sandbox::{Operation, Options};
+use passfort_ingest::sandbox::{ApiCall, Options};
 
 use crate::support::{Builder, Format, Site, entry, image, padded, sha256};
 
@@ -32,7 +32,7 @@ fn exactly_the_limit_is_taken_and_one_byte_more_is_refused() {
     let reason = error["reason"].as_str().unwrap().replace([',', '_', ' '], "");
     assert!(reason.contains("300000") || reason.contains("300001"), "the limit or the size is named: {receipt}");
     assert!(error["cure"].as_str().is_some_and(|cure| !cure.is_empty()), "{receipt}");
-    let calls = site.calls(Operation::UploadImage);
+    let calls = site.calls(ApiCall::UploadImage);
     assert_eq!(calls.len(), 1, "what is too large is not even sent");
     assert_eq!(calls[0].sha256.clone(), Some(sha256(&exact)));
 }
@@ -60,7 +60,7 @@ fn a_413_while_the_body_still_goes_out_is_a_refusal() {
     let receipt = site.receipt("a.manifest.json");
     assert_eq!(receipt["entries"][0]["status"], "failed", "{receipt}");
     assert!(receipt["entries"][0]["errors"][0]["reason"].to_string().contains("refused"), "{receipt}");
-    assert_eq!(site.calls(Operation::UploadImage).len(), 1, "it is not sent again and again");
+    assert_eq!(site.calls(ApiCall::UploadImage).len(), 1, "it is not sent again and again");
 
     site.put("small.png", image(Format::Png, 2));
     site.put_documents("b.manifest.json", &[entry("small", 1, "small.png")]);

@@ -1,6 +1,6 @@
 //! Manifests of each format: what is dropped is created, the receipt says so, and the files are archived.
 
-use passfort_ingest::sandbox::Operation;
+use passfort_ingest::sandbox::ApiCall;
 use serde_json::{Value, json};
 
 use crate::support::{Builder, Format, Site, entry, image, profile, sha256};
@@ -38,7 +38,7 @@ fn a_json_manifest_becomes_what_its_receipt_says() {
     assert_eq!((document.category.as_str(), document.document_type.as_str()), ("PROOF_OF_IDENTITY", "PASSPORT"));
     let sent: Vec<(String, u64)> = document.images.iter().map(|image| (image.sha256.clone(), image.bytes)).collect();
     assert_eq!(sent, [(sha256(&front), front.len() as u64), (sha256(&face), face.len() as u64)]);
-    let file = &site.calls(Operation::UploadFile)[0];
+    let file = &site.calls(ApiCall::UploadFile)[0];
     assert_eq!(file.name.as_deref(), Some("PEP Declaration Form.pdf"));
 
     let mut receipt = site.receipt("batch-7.manifest.json");
@@ -126,7 +126,7 @@ fn every_accepted_type_is_taken() {
 
     site.run_once().expect(0);
 
-    let mut sent: Vec<String> = site.calls(Operation::UploadImage).into_iter().filter_map(|call| call.format).collect();
+    let mut sent: Vec<String> = site.calls(ApiCall::UploadImage).into_iter().filter_map(|call| call.format).collect();
     sent.sort();
     let mut expected = formats.map(|(_, _, word)| word);
     expected.sort_unstable();
@@ -180,7 +180,7 @@ fn csv_is_taken_with_each_separator_and_with_or_without_a_mark() {
         let types: Vec<_> =
             documents[0].images.iter().map(|image| image.image_type.map(|word| word.as_str())).collect();
         assert_eq!(types, [Some("FRONT"), Some("BACK")], "in the order of the rows");
-        let file = &site.calls(Operation::UploadFile)[0];
+        let file = &site.calls(ApiCall::UploadFile)[0];
         assert_eq!((file.name.as_deref(), file.profile.clone()), (Some("A form.png"), Some(profile(2))));
     }
 }
@@ -214,7 +214,7 @@ fn an_image_type_that_is_not_given_is_not_sent() {
     site.run_once().expect(0);
 
     // The stand-in refuses anything but a known word, an empty one or null included.
-    let call = &site.calls(Operation::UploadImage)[0];
+    let call = &site.calls(ApiCall::UploadImage)[0];
     assert_eq!((call.image_type.clone(), call.status), (None, Some(200)));
 }
 
@@ -287,7 +287,7 @@ fn content_goes_as_a_data_uri_where_asked() {
 
     site.run_once().expect(0);
 
-    let call = &site.calls(Operation::UploadImage)[0];
+    let call = &site.calls(ApiCall::UploadImage)[0];
     assert_eq!(call.sha256.clone(), Some(sha256(&content)));
     let bare = content.len().div_ceil(3) * 4 + r#"{"data":"","image_type":"FRONT"}"#.len();
     assert_eq!(call.request_bytes, (bare + "data:image/png;base64,".len()) as u64);

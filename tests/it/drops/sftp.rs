@@ -13,7 +13,7 @@ use std::{
     sync::OnceLock,
 };
 
-use passfort_ingest::sandbox::Operation;
+use passfort_ingest::sandbox::ApiCall;
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -260,7 +260,7 @@ impl Partnership {
     #[track_caller]
     fn assert_sent(&self, contents: &[&[u8]]) {
         assert_sent_once_or_lost(&self.site.ledger());
-        let calls = self.site.calls(Operation::UploadImage);
+        let calls = self.site.calls(ApiCall::UploadImage);
         let mut sent: Vec<String> = calls.into_iter().filter_map(|call| call.sha256).collect();
         let mut wanted: Vec<String> = contents.iter().map(|content| sha256(content)).collect();
         sent.sort();

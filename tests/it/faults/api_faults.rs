@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use passfort_ingest::sandbox::{IdOrder, ListShape, Operation, Options};
+use passfort_ingest::sandbox::{ApiCall, IdOrder, ListShape, Options};
 use serde_json::{Value, json};
 
 use crate::support::{Builder, Format, Site, assert_sent_once_or_lost, entry, image, profile, promise};
@@ -56,12 +56,8 @@ fn assert_all_created_once(site: &Site) {
             entry["images"].as_array().unwrap().iter().map(|image| image["image_id"].clone()).collect();
         assert_eq!(named, ids, "{entry}");
     }
-    let taken: BTreeSet<String> = site
-        .calls(Operation::UploadFile)
-        .into_iter()
-        .filter(|call| call.committed)
-        .filter_map(|call| call.id)
-        .collect();
+    let taken: BTreeSet<String> =
+        site.calls(ApiCall::UploadFile).into_iter().filter(|call| call.committed).filter_map(|call| call.id).collect();
     let files = receipt["entries"].as_array().unwrap().iter().filter(|entry| entry["kind"] == "file");
     assert!(files.into_iter().all(|file| taken.contains(file["file_id"].as_str().unwrap())));
     assert_sent_once_or_lost(&site.ledger());

@@ -1,6 +1,6 @@
 //! Limits of the API: they are used up, and hardly ever run into.
 
-use passfort_ingest::sandbox::{Operation, Options};
+use passfort_ingest::sandbox::{ApiCall, Options};
 
 use crate::support::{Builder, Site};
 
@@ -17,7 +17,7 @@ fn site(limits: &[&str]) -> Site {
     site
 }
 
-fn turned_away(site: &Site, operation: Operation) -> usize {
+fn turned_away(site: &Site, operation: ApiCall) -> usize {
     site.calls(operation).iter().filter(|call| call.status == Some(429)).count()
 }
 
@@ -34,10 +34,10 @@ fn use_up(rule: &str, longest_wait_ms: i64) -> Used {
     let site = site(&[rule]);
     let finished = site.run_once().expect(0);
     assert_eq!(site.summary().documents, u64::from(DOCUMENTS));
-    let created: Vec<i64> = site.calls(Operation::CreateDocument).iter().map(|call| call.at_ms).collect();
+    let created: Vec<i64> = site.calls(ApiCall::CreateDocument).iter().map(|call| call.at_ms).collect();
     let wall_ms = created[created.len() - 1] - created[0];
     let used = Used {
-        turned_away: turned_away(&site, Operation::CreateDocument),
+        turned_away: turned_away(&site, ApiCall::CreateDocument),
         took_ms: created.windows(2).map(|pair| (pair[1] - pair[0]).min(longest_wait_ms)).sum(),
         wall_ms,
     };
@@ -87,12 +87,12 @@ fn idle_of_a_run() -> i64 {
     let finished = site.run_once().expect(0);
     assert_eq!(site.summary().documents, u64::from(DOCUMENTS));
     let calls: Vec<(i64, i64, bool)> = site
-        .calls(Operation::CreateDocument)
+        .calls(ApiCall::CreateDocument)
         .iter()
         .map(|call| (call.at_ms - i64::try_from(call.took_ms).unwrap(), call.at_ms, call.status != Some(429)))
         .collect();
     let idle = idle_ms(&calls);
-    let turned_away = turned_away(&site, Operation::CreateDocument);
+    let turned_away = turned_away(&site, ApiCall::CreateDocument);
     let wall = calls[calls.len() - 1].1 - calls[0].1;
     println!("10/4: {wall} ms, idle for {idle} ms, {turned_away} turned away, the whole run {:?}", finished.took);
     assert!(turned_away <= 3, "{turned_away} calls were turned away");

@@ -7,7 +7,7 @@
 
 use std::{fs, io::Write, os::unix::fs::PermissionsExt, path::PathBuf, process::Command, time::Duration};
 
-use passfort_ingest::sandbox::{Operation, Options};
+use passfort_ingest::sandbox::{ApiCall, Options};
 use serde_json::Value;
 
 use crate::support::{Builder, Daemon, Format, Site, assert_sent_once_or_lost, entry, image, profile, wait_until};
@@ -77,8 +77,8 @@ fn retries_go_on_at_their_own_pace() {
     for (round, jump) in (0_u32..).zip(JUMPS) {
         // Some of them wait and some are under way when it jumps. Too few failures in a row to pass for an outage.
         site.faults(&["upload_image=status-before:503"]);
-        let before = site.calls(Operation::UploadImage).len();
-        let calls = || site.calls(Operation::UploadImage).len() - before;
+        let before = site.calls(ApiCall::UploadImage).len();
+        let calls = || site.calls(ApiCall::UploadImage).len() - before;
         let documents: Vec<Value> = (round * 10..round * 10 + 4)
             .map(|number| {
                 site.put(&format!("{number}.png"), image(Format::Png, number));
@@ -106,10 +106,10 @@ fn an_answer_that_was_lost_is_looked_for_as_long_as_it_may_take() {
         site.faults(&["create_document=hang-after,first=1"]);
         let mut daemon = daemon(&site);
         site.put_batch("all.manifest.json", 1);
-        daemon.wait_until("it was sent", || !site.calls(Operation::CreateDocument).is_empty());
+        daemon.wait_until("it was sent", || !site.calls(ApiCall::CreateDocument).is_empty());
         set_clock(&site, jump);
         daemon.wait_until(jump, || site.is_settled("all.manifest.json"));
-        assert_eq!(site.calls(Operation::CreateDocument).len(), 1, "it is found, and not sent again");
+        assert_eq!(site.calls(ApiCall::CreateDocument).len(), 1, "it is found, and not sent again");
         assert_all_done(&site, daemon, 1, 1);
     }
 }
@@ -122,7 +122,7 @@ fn the_hours_documents_are_no_more_whatever_the_clock_says() {
     site.put_batch("all.manifest.json", 6);
     let mut running = daemon(&site);
     running.wait_until("the first are created", || site.summary().documents == 3);
-    let began = site.calls(Operation::CreateDocument)[0].at_ms;
+    let began = site.calls(ApiCall::CreateDocument)[0].at_ms;
     for (round, jump) in (0_u32..).zip(JUMPS) {
         set_clock(&site, jump);
         nudge(&site, &mut running, 100 + round);
@@ -131,7 +131,7 @@ fn the_hours_documents_are_no_more_whatever_the_clock_says() {
         nudge(&site, &mut running, 200 + round);
         // By the second, what came with the first has been handed out, as far as the limit lets it.
         nudge(&site, &mut running, 300 + round);
-        let created = site.calls(Operation::CreateDocument);
+        let created = site.calls(ApiCall::CreateDocument);
         let took = created.last().unwrap().at_ms - began;
         assert!(created.len() as i64 <= 3 + took / 100_000, "{jump}: {} within {took} ms", created.len());
     }

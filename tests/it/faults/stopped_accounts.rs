@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use passfort_ingest::sandbox::Operation;
+use passfort_ingest::sandbox::ApiCall;
 
 use crate::support::{Builder, Format, Site, entry, image, profile};
 
@@ -23,7 +23,7 @@ fn a_profile_that_the_key_may_not_write_to_stops_no_other() {
     assert!(error["reason"].as_str().unwrap().contains(&profile(1)), "it names the profile: {error}");
     assert!(error["cure"].as_str().unwrap().contains("access"), "{error}");
     assert!(!finished.stderr.contains("sending is stopped"), "{}", finished.stderr);
-    let tries = site.calls(Operation::UploadImage).iter().filter(|call| call.status == Some(403)).count();
+    let tries = site.calls(ApiCall::UploadImage).iter().filter(|call| call.status == Some(403)).count();
     assert!((2..12).contains(&tries), "it was tried again, and later each time: {tries}");
 }
 
@@ -37,7 +37,7 @@ fn a_key_that_is_refused_stops_everything_after_one_answer() {
     daemon.wait_until("some documents", || site.summary().documents >= 3);
     site.sandbox().set_keys(vec!["new".to_owned()]);
     daemon.wait_until("it is stopped", || !pauses(&site).is_empty());
-    let refused = || site.ledger().iter().filter(|call| !call.key_ok && call.operation != Operation::Whoami).count();
+    let refused = || site.ledger().iter().filter(|call| !call.key_ok && call.operation != ApiCall::Whoami).count();
     assert!((1..=2).contains(&refused()), "only what was under way: {}", refused());
     site.sandbox().set_keys(vec!["test".to_owned()]);
     daemon.wait_until("it goes on by itself", || site.left().is_empty());
@@ -63,12 +63,12 @@ fn drops_with_the_same_key_are_one_account() {
     let mut daemon = site.daemon();
     daemon.wait_until("it has tried", || !site.ledger().is_empty());
     daemon.wait_until("it is stopped", || !pauses(&site).is_empty());
-    let probes = || site.calls(Operation::Whoami).len();
+    let probes = || site.calls(ApiCall::Whoami).len();
     daemon.wait_until("it was asked about twice", || probes() >= 2);
     let stopped = pauses(&site);
     assert_eq!(stopped.len(), 1, "{stopped:?}");
     assert!(stopped[0]["scope"].as_str().unwrap().contains("partner.key"), "{stopped:?}");
-    let uploads = site.calls(Operation::UploadImage).len();
+    let uploads = site.calls(ApiCall::UploadImage).len();
     assert!(uploads <= 2, "{uploads}");
     daemon.terminate().expect(0);
     assert_eq!(pauses(&site), stopped, "a pause outlives the process");
@@ -80,7 +80,7 @@ fn after_a_spent_quota_one_call_goes_first() {
     site.put_batch("batch.manifest.json", 40);
     let mut daemon = site.daemon();
     let mut uploads = 0;
-    let calls = || site.calls(Operation::UploadImage).len();
+    let calls = || site.calls(ApiCall::UploadImage).len();
     for round in 0..3 {
         daemon.wait_until("it is stopped", || calls() > uploads && !pauses(&site).is_empty());
         let before = std::mem::replace(&mut uploads, calls());
@@ -127,7 +127,7 @@ fn an_outage_is_tried_with_one_call_at_a_time() {
     let mut daemon = site.daemon();
     daemon.wait_until("it has tried", || !site.ledger().is_empty());
     daemon.wait_until("it is stopped", || pauses(&site).iter().any(|pause| pause["cause"] == "outage"));
-    let (calls, probes) = (|| site.calls(Operation::UploadImage).len(), || site.calls(Operation::Whoami).len());
+    let (calls, probes) = (|| site.calls(ApiCall::UploadImage).len(), || site.calls(ApiCall::Whoami).len());
     let before = calls();
     // The API says whose key it is, and that is all that works.
     daemon.wait_until("it was asked about three times", || probes() >= 3);

@@ -12,7 +12,7 @@ mod probe;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use passfort_ingest::sandbox::{FaultRule, LedgerEntry, Operation};
+use passfort_ingest::sandbox::{ApiCall, FaultRule, LedgerEntry};
 use serde_json::{Value, json};
 
 use self::cases::{Case, Ends, cases};
@@ -43,15 +43,15 @@ impl Row {
 
 /// A run of the program in which the first call of each entry goes wrong in its own way.
 struct Table {
-    operation: Operation,
+    operation: ApiCall,
     site: Site,
     rows: Vec<Row>,
     finished: Finished,
 }
 
 impl Table {
-    fn run(operation: Operation) -> Self {
-        let reads = operation == Operation::ReadDocuments;
+    fn run(operation: ApiCall) -> Self {
+        let reads = operation == ApiCall::ReadDocuments;
         let calm = if reads { CALM_READINGS } else { CALM };
         let wanted = cases(operation).into_iter().flat_map(|case| {
             let unsettled = case.ends == Ends::Held;
@@ -78,7 +78,7 @@ impl Table {
             let of_manifest = rows.iter().filter(|row| row.unsettled == unsettled);
             let entries: Vec<Value> = of_manifest.map(|row| drop_entry(&site, operation, row.number)).collect();
             if !entries.is_empty() {
-                let kind = if operation == Operation::UploadFile { "files" } else { "documents" };
+                let kind = if operation == ApiCall::UploadFile { "files" } else { "documents" };
                 site.put(&format!("{name}.manifest.json"), json!({ "version": 1, kind: entries }).to_string());
             }
         }
@@ -113,10 +113,11 @@ impl Table {
                 wrong.push(format!("{}={}: {why}\n    {}", self.operation, row.name(), shown(of_profile, told)));
             }
         }
-        let strange =
-            self.site.ledger().into_iter().filter(|call| {
-                matches!(call.operation, Operation::Unknown | Operation::ForbiddenReplace) || !call.key_ok
-            });
+        let strange = self
+            .site
+            .ledger()
+            .into_iter()
+            .filter(|call| matches!(call.operation, ApiCall::Unknown | ApiCall::ForbiddenReplace) || !call.key_ok);
         wrong.extend(strange.map(|call| format!("a call that nobody asked for: {call:?}")));
         assert!(wrong.is_empty(), "{} of {} rows:\n{}", wrong.len(), self.rows.len(), wrong.join("\n"));
         let summary = self.site.summary();
@@ -133,8 +134,7 @@ impl Table {
             return Err("the fault never happened".to_owned());
         }
         check_uploads(calls)?;
-        let documents =
-            calls.iter().filter(|call| call.operation == Operation::CreateDocument && call.committed).count();
+        let documents = calls.iter().filter(|call| call.operation == ApiCall::CreateDocument && call.committed).count();
         let status = told.map(|told| told["status"].as_str().unwrap_or_default());
         match row.ends() {
             Ends::Created if row.unsettled && documents == 1 => Ok(()),
@@ -159,8 +159,7 @@ impl Table {
                 if faulty != calls.len().checked_sub(1) {
                     return Err("something was sent after the refusal".to_owned());
                 }
-                let stands =
-                    usize::from(ends == Ends::RefusedThoughDone && self.operation == Operation::CreateDocument);
+                let stands = usize::from(ends == Ends::RefusedThoughDone && self.operation == ApiCall::CreateDocument);
                 if documents == stands { Ok(()) } else { Err(format!("{documents} documents stand")) }
             }
             Ends::Held if told.is_some() => Err("its manifest is settled".to_owned()),
@@ -172,14 +171,14 @@ impl Table {
     /// What the receipt names stands, with the entry's own content, and nothing else does.
     fn check_created(&self, number: u32, told: &Value, calls: &[LedgerEntry]) -> Result<(), String> {
         let content = sha256(&content(self.operation, number));
-        if self.operation == Operation::UploadFile {
+        if self.operation == ApiCall::UploadFile {
             let id = told["file_id"].as_str().unwrap_or_default();
             let stands =
                 calls.iter().any(|call| call.id.as_deref() == Some(id) && call.sha256.as_ref() == Some(&content));
             return if stands { Ok(()) } else { Err(format!("no file {id} stands on the profile")) };
         }
         let created: Vec<&LedgerEntry> =
-            calls.iter().filter(|call| call.operation == Operation::CreateDocument && call.committed).collect();
+            calls.iter().filter(|call| call.operation == ApiCall::CreateDocument && call.committed).collect();
         let [document] = created.as_slice() else { return Err(format!("{} documents stand", created.len())) };
         if told["document_id"].as_str() != document.id.as_deref() {
             return Err("the receipt names another document".to_owned());
@@ -197,15 +196,15 @@ fn is_of(call: &LedgerEntry, fault: &str) -> bool {
     call.fault.as_ref().is_some_and(|rule| rule.contains(&format!("={fault},nth=1")))
 }
 
-fn content(operation: Operation, number: u32) -> Vec<u8> {
-    image(if operation == Operation::UploadFile { Format::Pdf } else { Format::Png }, number)
+fn content(operation: ApiCall, number: u32) -> Vec<u8> {
+    image(if operation == ApiCall::UploadFile { Format::Pdf } else { Format::Png }, number)
 }
 
 /// Puts the file of an entry into the drop; gives the entry, which has a profile of its own.
-fn drop_entry(site: &Site, operation: Operation, number: u32) -> Value {
-    let path = format!("{number}.{}", if operation == Operation::UploadFile { "pdf" } else { "png" });
+fn drop_entry(site: &Site, operation: ApiCall, number: u32) -> Value {
+    let path = format!("{number}.{}", if operation == ApiCall::UploadFile { "pdf" } else { "png" });
     site.put(&path, content(operation, number));
-    if operation == Operation::UploadFile {
+    if operation == ApiCall::UploadFile {
         json!({ "reference": number.to_string(), "profile_id": profile(number), "path": path })
     } else {
         entry(&number.to_string(), number, &path)
@@ -214,7 +213,7 @@ fn drop_entry(site: &Site, operation: Operation, number: u32) -> Value {
 
 /// An upload whose answer came whole is the last of its kind.
 fn check_uploads(calls: &[LedgerEntry]) -> Result<(), String> {
-    let uploads = calls.iter().filter(|call| matches!(call.operation, Operation::UploadImage | Operation::UploadFile));
+    let uploads = calls.iter().filter(|call| matches!(call.operation, ApiCall::UploadImage | ApiCall::UploadFile));
     let mut known = false;
     for call in uploads {
         if known {
@@ -242,28 +241,28 @@ fn shown(calls: &[LedgerEntry], told: Option<&Value>) -> String {
 
 #[test]
 fn uploads_of_images() {
-    let table = Table::run(Operation::UploadImage);
+    let table = Table::run(ApiCall::UploadImage);
     table.check();
     assert_eq!(table.finished.code, Some(1));
 }
 
 #[test]
 fn uploads_of_files() {
-    let table = Table::run(Operation::UploadFile);
+    let table = Table::run(ApiCall::UploadFile);
     table.check();
     assert_eq!(table.finished.code, Some(1));
 }
 
 #[test]
 fn creations_of_documents() {
-    let table = Table::run(Operation::CreateDocument);
+    let table = Table::run(ApiCall::CreateDocument);
     table.check();
     assert_eq!(table.finished.code, Some(1));
 }
 
 #[test]
 fn readings_of_documents() {
-    let table = Table::run(Operation::ReadDocuments);
+    let table = Table::run(ApiCall::ReadDocuments);
     table.check();
     assert_eq!(table.finished.code, Some(3), "some are held");
     let said: Value = serde_json::from_str(

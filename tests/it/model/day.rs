@@ -9,7 +9,7 @@ use std::{
 
 use passfort_ingest::{
     clock, killpoint,
-    sandbox::{LedgerEntry, Operation},
+    sandbox::{ApiCall, LedgerEntry},
 };
 use rustix::fs::rename;
 use serde_json::Value;
@@ -509,7 +509,7 @@ impl Day {
 
     /// Uploads that came to nothing although an answer may have been lost.
     pub(super) fn uncertain(ledger: &[LedgerEntry]) -> usize {
-        let upload = |call: &&LedgerEntry| matches!(call.operation, Operation::UploadImage | Operation::UploadFile);
+        let upload = |call: &&LedgerEntry| matches!(call.operation, ApiCall::UploadImage | ApiCall::UploadFile);
         ledger.iter().filter(upload).filter(|call| !call.committed && call.fault.is_some()).count()
     }
 }

@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use passfort_ingest::sandbox::{DocumentView, LedgerEntry, Operation};
+use passfort_ingest::sandbox::{ApiCall, DocumentView, LedgerEntry};
 use serde_json::Value;
 
 use super::{
@@ -162,7 +162,7 @@ fn assert_true(day: &Day, told: &Told<'_>, documents: &[DocumentView], ledger: &
         document.images.iter().map(|image| image.sha256.clone()).collect()
     } else {
         let call = content_of(id).unwrap_or_else(|| panic!("there is no such file: {}", at()));
-        assert_eq!((call.operation, call.committed), (Operation::UploadFile, true), "{}", at());
+        assert_eq!((call.operation, call.committed), (ApiCall::UploadFile, true), "{}", at());
         assert_eq!(call.profile.as_deref(), Some(profile(told.asked.profile).as_str()), "{}", at());
         vec![call.sha256.clone().unwrap()]
     };

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use passfort_ingest::sandbox::{Operation, Options};
+use passfort_ingest::sandbox::{ApiCall, Options};
 use serde_json::json;
 
 use crate::support::{Builder, Format, Site, entry, image, profile, promise};
@@ -164,5 +164,5 @@ fn a_file_dropped_again_is_not_sent_again() {
     site.run_once().expect(0);
     let entry = &site.receipt("b.manifest.json")["entries"][0];
     assert_eq!((&entry["status"], &entry["file_id"]), (&json!("duplicate"), &id));
-    assert_eq!(site.calls(Operation::UploadFile).len(), 1);
+    assert_eq!(site.calls(ApiCall::UploadFile).len(), 1);
 }

@@ -1,6 +1,6 @@
 //! An ID is on disk before it is used, so that what has one is never sent again.
 
-use passfort_ingest::sandbox::Operation;
+use passfort_ingest::sandbox::ApiCall;
 use serde_json::json;
 
 use crate::support::{Format, Site, entry, image, promise};
@@ -16,7 +16,7 @@ fn drop_document(site: &Site) {
 
 /// The IDs that the API gave to the images, in the order of the calls.
 fn given(site: &Site) -> Vec<String> {
-    site.calls(Operation::UploadImage).into_iter().filter_map(|call| call.id).collect()
+    site.calls(ApiCall::UploadImage).into_iter().filter_map(|call| call.id).collect()
 }
 
 #[test]

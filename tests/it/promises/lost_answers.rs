@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use passfort_ingest::sandbox::{Operation, Options};
+use passfort_ingest::sandbox::{ApiCall, Options};
 use serde_json::json;
 
 use crate::support::{Builder, Format, Site, counted_leftovers, entry, image, leftovers, profile, promise};
@@ -20,7 +20,7 @@ fn drop_file(site: &Site) {
     site.put("a.manifest.json", json!({ "version": 1, "files": files }).to_string());
 }
 
-fn sent(site: &Site, operation: Operation) -> usize {
+fn sent(site: &Site, operation: ApiCall) -> usize {
     site.calls(operation).len()
 }
 
@@ -30,9 +30,9 @@ fn a_document_that_was_sent_just_before_a_kill_is_read_back() {
     let site = Site::new();
     drop_document(&site);
     site.run_once_killed_at("after.call.create_document");
-    assert_eq!((sent(&site, Operation::CreateDocument), sent(&site, Operation::ReadDocuments)), (1, 0));
+    assert_eq!((sent(&site, ApiCall::CreateDocument), sent(&site, ApiCall::ReadDocuments)), (1, 0));
     site.run_once().expect(0);
-    assert_eq!((sent(&site, Operation::CreateDocument), sent(&site, Operation::ReadDocuments)), (1, 1));
+    assert_eq!((sent(&site, ApiCall::CreateDocument), sent(&site, ApiCall::ReadDocuments)), (1, 1));
     assert_eq!(site.receipt("a.manifest.json")["entries"][0]["document_id"], site.documents()[0].id.as_str());
 }
 
@@ -54,7 +54,7 @@ fn the_document_with_exactly_our_images_is_ours() {
     let id = site.receipt("a.manifest.json")["entries"][0]["document_id"].as_str().unwrap().to_owned();
     assert_ne!(id, before);
     assert!(site.documents().iter().any(|document| document.id == id));
-    assert_eq!((site.summary().documents, sent(&site, Operation::CreateDocument)), (2, 2));
+    assert_eq!((site.summary().documents, sent(&site, ApiCall::CreateDocument)), (2, 2));
 }
 
 #[test]
@@ -68,8 +68,8 @@ fn a_document_that_appears_late_in_the_list_is_not_sent_again() {
     site.faults(&["create_document=lost,nth=1"]);
     drop_document(&site);
     site.run_once().expect(0);
-    assert!(sent(&site, Operation::ReadDocuments) > 1, "it is not in the first list");
-    assert_eq!(sent(&site, Operation::CreateDocument), 1);
+    assert!(sent(&site, ApiCall::ReadDocuments) > 1, "it is not in the first list");
+    assert_eq!(sent(&site, ApiCall::CreateDocument), 1);
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn a_document_that_never_appears_in_the_list_is_sent_again() {
     site.run_once().expect(0);
     let calls = site.ledger();
     let last = |operation| calls.iter().rfind(|call| call.operation == operation).unwrap().seq;
-    assert!(last(Operation::ReadDocuments) < last(Operation::CreateDocument), "it was looked for before");
+    assert!(last(ApiCall::ReadDocuments) < last(ApiCall::CreateDocument), "it was looked for before");
     assert_eq!(site.summary().documents, 1);
 }
 
@@ -95,14 +95,14 @@ fn a_document_that_cannot_be_read_back_is_held() {
     site.run_once().expect(3);
     let held = site.jobs("held");
     assert_eq!(held.len(), 1, "{held:?}");
-    assert_eq!(sent(&site, Operation::CreateDocument), 1, "it is not sent again unasked");
+    assert_eq!(sent(&site, ApiCall::CreateDocument), 1, "it is not sent again unasked");
     assert!(!site.is_settled("a.manifest.json"));
 
     let (number, id) = (held[0]["id"].to_string(), site.documents()[0].id.clone());
     site.run(&["release", &number, "--as-created", &id]).expect(0);
     site.run_once().expect(0);
     assert_eq!(site.receipt("a.manifest.json")["entries"][0]["document_id"], id.as_str());
-    assert_eq!(sent(&site, Operation::CreateDocument), 1);
+    assert_eq!(sent(&site, ApiCall::CreateDocument), 1);
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn an_image_is_sent_again_and_its_copy_is_counted() {
     let site = Site::with_faults(&["upload_image=lost,nth=1"]);
     drop_document(&site);
     site.run_once().expect(0);
-    assert_eq!(sent(&site, Operation::UploadImage), 2);
+    assert_eq!(sent(&site, ApiCall::UploadImage), 2);
     assert_eq!(site.documents()[0].images.len(), 1);
     assert_eq!((counted_leftovers(&site), leftovers(&site)), (1, 1));
 }
@@ -124,7 +124,7 @@ fn a_file_is_sent_again_and_its_copy_is_counted() {
     let site = Site::with_faults(&["upload_file=lost,nth=1"]);
     drop_file(&site);
     site.run_once().expect(0);
-    assert_eq!(sent(&site, Operation::UploadFile), 2);
+    assert_eq!(sent(&site, ApiCall::UploadFile), 2);
     assert_eq!((counted_leftovers(&site), leftovers(&site)), (1, 1));
 }
 
@@ -137,7 +137,7 @@ fn a_file_is_held_where_asked() {
     site.faults(&["upload_file=lost,nth=1"]);
     drop_file(&site);
     site.run_once().expect(3);
-    assert_eq!(sent(&site, Operation::UploadFile), 1, "it is not sent again unasked");
+    assert_eq!(sent(&site, ApiCall::UploadFile), 1, "it is not sent again unasked");
     assert!(!site.is_settled("a.manifest.json"));
     assert_eq!(site.left(), ["a.manifest.json", "a.pdf"]);
 }

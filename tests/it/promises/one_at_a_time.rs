@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use passfort_ingest::sandbox::{Operation, Options};
+use passfort_ingest::sandbox::{ApiCall, Options};
 
 use crate::support::{Builder, Format, Site, entry, image, promise};
 
@@ -25,7 +25,7 @@ fn the_documents_of_a_profile_are_created_one_after_the_other() {
     site.put_documents("a.manifest.json", &documents);
     site.run_once().expect(0);
     let mut last: BTreeMap<String, i64> = BTreeMap::new();
-    let calls = site.calls(Operation::CreateDocument);
+    let calls = site.calls(ApiCall::CreateDocument);
     assert_eq!(calls.len(), 12);
     for call in calls {
         let began = call.at_ms - i64::try_from(call.took_ms).unwrap();

@@ -1,6 +1,6 @@
 //! What was checked is what is sent. Files that change in between: `drops/changed_files.rs`.
 
-use passfort_ingest::sandbox::Operation;
+use passfort_ingest::sandbox::ApiCall;
 
 use crate::support::{Format, Site, entry, image, padded, promise, sha256};
 
@@ -55,7 +55,7 @@ fn an_image_that_changes_while_it_is_sent_is_never_used() {
     let named = receipt["entries"][0]["images"][0]["sha256"].as_str().unwrap().to_owned();
     assert!(named == sha256(&one) || named == sha256(&other), "{receipt}");
     assert!(site.image_digests().contains(&named), "the receipt names what is there: {receipt}");
-    for call in site.calls(Operation::UploadImage).into_iter().filter(|call| call.committed) {
+    for call in site.calls(ApiCall::UploadImage).into_iter().filter(|call| call.committed) {
         let digest = call.sha256.unwrap();
         let whole = [&one, &other, &image(Format::Png, 0), &image(Format::Png, 1)]
             .into_iter()

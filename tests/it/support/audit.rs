@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use passfort_ingest::sandbox::{LedgerEntry, Operation};
+use passfort_ingest::sandbox::{ApiCall, LedgerEntry};
 use sha2::{Digest, Sha256};
 
 use super::Site;
@@ -30,7 +30,7 @@ fn lost(call: &LedgerEntry) -> bool {
 pub(crate) fn assert_sent_once_or_lost(ledger: &[LedgerEntry]) {
     let mut uploads: BTreeMap<&str, Vec<&LedgerEntry>> = BTreeMap::new();
     for call in ledger.iter().filter(|call| call.committed) {
-        if let (Operation::UploadImage | Operation::UploadFile, Some(sha256)) = (call.operation, &call.sha256) {
+        if let (ApiCall::UploadImage | ApiCall::UploadFile, Some(sha256)) = (call.operation, &call.sha256) {
             uploads.entry(sha256).or_default().push(call);
         }
     }
@@ -48,7 +48,7 @@ pub(crate) fn leftovers(site: &Site) -> usize {
     let mut rows = database.prepare("SELECT remote_id FROM upload WHERE remote_id IS NOT NULL").unwrap();
     let known: BTreeSet<String> = rows.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
     let ledger = site.ledger();
-    let uploads = ledger.iter().filter(|call| matches!(call.operation, Operation::UploadImage | Operation::UploadFile));
+    let uploads = ledger.iter().filter(|call| matches!(call.operation, ApiCall::UploadImage | ApiCall::UploadFile));
     uploads.filter(|call| call.committed && call.id.as_ref().is_some_and(|id| !known.contains(id))).count()
 }
 

@@ -14,7 +14,7 @@ use std::{
 
 use passfort_ingest::{
     killpoint,
-    sandbox::{self, DocumentView, LedgerEntry, Operation, Options, Sandbox, Summary},
+    sandbox::{self, ApiCall, DocumentView, LedgerEntry, LedgerSummary, Options, Sandbox},
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -342,11 +342,11 @@ impl Site {
     }
 
     /// The calls of one operation.
-    pub(crate) fn calls(&self, operation: Operation) -> Vec<LedgerEntry> {
+    pub(crate) fn calls(&self, operation: ApiCall) -> Vec<LedgerEntry> {
         self.ledger().into_iter().filter(|call| call.operation == operation).collect()
     }
 
-    pub(crate) fn summary(&self) -> Summary {
+    pub(crate) fn summary(&self) -> LedgerSummary {
         self.sandbox().summary()
     }
 

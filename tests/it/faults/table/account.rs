@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use passfort_ingest::sandbox::{FaultRule, Operation};
+use passfort_ingest::sandbox::{ApiCall, FaultRule};
 use serde_json::{Value, json};
 
 use super::{check_uploads, drop_entry, is_of};
@@ -26,14 +26,14 @@ const TOO_MANY: [&str; 5] =
     ["throttle:1", "throttle-retry-after:1", "status-before:429", "bare:429", "status-before:429/201"];
 
 /// Drops an entry for each fault, which it meets on its first call of this operation, and as many that meet none.
-fn site(operation: Operation, faults: &[&str], more: &[&str]) -> Site {
+fn site(operation: ApiCall, faults: &[&str], more: &[&str]) -> Site {
     let site = Builder { more: "[workers]\nmax_in_flight = 1".to_owned(), ..Builder::default() }.build();
     let rule = |number: u32, operation: &str, fault: &str| -> FaultRule {
         format!("{operation}={fault},nth=1,profile={}", profile(number)).parse().unwrap()
     };
     let mut rules: Vec<FaultRule> = more.iter().map(|rule| rule.parse().unwrap()).collect();
     for (number, fault) in (0..).step_by(2).zip(faults) {
-        if operation == Operation::ReadDocuments {
+        if operation == ApiCall::ReadDocuments {
             rules.push(rule(number, "create_document", "lost"));
         }
         rules.push(rule(number, operation.as_str(), fault));
@@ -41,14 +41,14 @@ fn site(operation: Operation, faults: &[&str], more: &[&str]) -> Site {
     site.sandbox().set_faults(rules);
     let count = u32::try_from(faults.len()).unwrap() * 2;
     let entries: Vec<Value> = (0..count).map(|number| drop_entry(&site, operation, number)).collect();
-    let kind = if operation == Operation::UploadFile { "files" } else { "documents" };
+    let kind = if operation == ApiCall::UploadFile { "files" } else { "documents" };
     site.put("all.manifest.json", json!({ "version": 1, kind: entries }).to_string());
     site
 }
 
 /// Every fault happened, every entry was created once, and nothing that has an ID was sent again.
 #[track_caller]
-fn assert_all_created(site: &Site, operation: Operation, faults: &[&str]) {
+fn assert_all_created(site: &Site, operation: ApiCall, faults: &[&str]) {
     let ledger = site.ledger();
     for fault in faults {
         assert!(ledger.iter().any(|call| is_of(call, fault)), "{operation}={fault} never happened");
@@ -56,7 +56,7 @@ fn assert_all_created(site: &Site, operation: Operation, faults: &[&str]) {
     let receipt = site.receipt("all.manifest.json");
     assert_eq!(receipt["counts"]["created"], receipt["counts"]["entries"], "{operation}: {receipt}");
     let summary = site.summary();
-    let created = if operation == Operation::UploadFile { summary.files } else { summary.documents };
+    let created = if operation == ApiCall::UploadFile { summary.files } else { summary.documents };
     assert_eq!(receipt["counts"]["created"], created, "{operation}: {summary}");
     assert_eq!((summary.orphans, summary.doubled, summary.doubled_ids), (0, 0, 0), "{operation}: {summary}");
     let mut profiles: BTreeMap<_, Vec<_>> = BTreeMap::new();
@@ -66,7 +66,7 @@ fn assert_all_created(site: &Site, operation: Operation, faults: &[&str]) {
     }
 }
 
-fn a_refused_key(operation: Operation) {
+fn a_refused_key(operation: ApiCall) {
     // The key itself is refused once; later it works, so that it is refused for the profile only.
     let site = site(operation, &REFUSED_KEYS, &["whoami=status-before:401,nth=1"]);
     let finished = site.run_once().expect(0);
@@ -75,13 +75,13 @@ fn a_refused_key(operation: Operation) {
     assert!(finished.stderr.lines().any(stopped), "{}", finished.stderr);
     // While it is stopped, only the key is asked about; a call may have been under way.
     let ledger = site.ledger();
-    let refused = ledger.iter().position(|call| call.operation == Operation::Whoami).unwrap();
+    let refused = ledger.iter().position(|call| call.operation == ApiCall::Whoami).unwrap();
     assert_eq!(ledger[refused].status, Some(401));
-    let others = ledger[refused + 1..].iter().take_while(|call| call.operation != Operation::Whoami).count();
+    let others = ledger[refused + 1..].iter().take_while(|call| call.operation != ApiCall::Whoami).count();
     assert!(others <= 2, "{operation}: {others} calls went out while the key was refused");
 }
 
-fn a_spent_limit(operation: Operation) {
+fn a_spent_limit(operation: ApiCall) {
     let site = site(operation, &SPENT_LIMITS, &[]);
     site.wait_until_settled();
     let mut stops = 0;
@@ -104,7 +104,7 @@ fn a_spent_limit(operation: Operation) {
     assert_all_created(&site, operation, &SPENT_LIMITS);
 }
 
-fn too_many_calls(operation: Operation) {
+fn too_many_calls(operation: ApiCall) {
     // Each by itself: of several that come close together, a rate is learnt that is far below what a test has time for.
     for fault in TOO_MANY {
         let site = site(operation, &[fault], &[]);
@@ -114,9 +114,8 @@ fn too_many_calls(operation: Operation) {
 }
 
 /// They wait for seconds and do little, so that they run side by side.
-fn for_each_operation(test: fn(Operation)) {
-    let operations =
-        [Operation::UploadImage, Operation::UploadFile, Operation::CreateDocument, Operation::ReadDocuments];
+fn for_each_operation(test: fn(ApiCall)) {
+    let operations = [ApiCall::UploadImage, ApiCall::UploadFile, ApiCall::CreateDocument, ApiCall::ReadDocuments];
     std::thread::scope(|scope| {
         for operation in operations {
             scope.spawn(move || test(operation));

@@ -2,7 +2,7 @@
 //!
 //! Written from the API's tables of codes and statuses, apart from the code that is tested.
 
-use passfort_ingest::sandbox::Operation;
+use passfort_ingest::sandbox::ApiCall;
 
 /// How an entry ends whose first call goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,19 +44,19 @@ const UNKNOWN: [u16; 2] = [502, 999];
 const SAID: &str = "the sandbox is set to give this answer";
 
 /// An answer of which only the status says something.
-fn by_status(operation: Operation, status: u16) -> Ends {
+fn by_status(operation: ApiCall, status: u16) -> Ends {
     match status {
         // The key works for everything else, so that the profile's turn comes again; the others are only not now.
         401 | 403 | 407 | 408 | 425 => Ends::Created,
         // Something of the kind is there: the profile is read back.
-        409 | 412 if operation == Operation::CreateDocument => Ends::Created,
+        409 | 412 if operation == ApiCall::CreateDocument => Ends::Created,
         400..=499 => refused(operation),
         // Redirects, successes without an ID, and errors of a gateway: it may have worked, and is found or sent again.
         _ => Ends::Created,
     }
 }
 
-fn by_code(operation: Operation, code: u16, status: u16) -> Ends {
+fn by_code(operation: ApiCall, code: u16, status: u16) -> Ends {
     match code {
         _ if REFUSING.contains(&code) => refused(operation),
         _ if TRANSIENT.contains(&code) => Ends::Created,
@@ -65,13 +65,13 @@ fn by_code(operation: Operation, code: u16, status: u16) -> Ends {
 }
 
 /// A read-back that is refused leaves it open whether the document stands.
-fn refused(operation: Operation) -> Ends {
-    if operation == Operation::ReadDocuments { Ends::Held } else { Ends::Refused }
+fn refused(operation: ApiCall) -> Ends {
+    if operation == ApiCall::ReadDocuments { Ends::Held } else { Ends::Refused }
 }
 
 /// Every case of an operation, but for those that stop or slow down the whole account.
-pub(super) fn cases(operation: Operation) -> Vec<Case> {
-    let reads = operation == Operation::ReadDocuments;
+pub(super) fn cases(operation: ApiCall) -> Vec<Case> {
+    let reads = operation == ApiCall::ReadDocuments;
     let mut cases = Vec::new();
     let mut add = |fault: String, ends: Ends, words: String| cases.push(Case { fault, ends, words });
     // The slowest come first, so that the others run beside them.

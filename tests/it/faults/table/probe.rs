@@ -53,5 +53,5 @@ async fn probes_of_the_key() {
     assert!(wrong.is_empty(), "{} of {} rows:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
     let ledger = sandbox.ledger();
     assert_eq!(ledger.iter().filter(|call| call.fault.is_some()).count(), cases.len(), "every fault happened");
-    assert!(ledger.iter().all(|call| call.operation != sandbox::Operation::Unknown), "no redirect is followed");
+    assert!(ledger.iter().all(|call| call.operation != sandbox::ApiCall::Unknown), "no redirect is followed");
 }
