@@ -7,7 +7,7 @@ use clap::ArgGroup;
 
 use super::{
     filter::FilterArgs,
-    output::{self, Context, Exit, Output, escape},
+    output::{self, Exit, Output, QueueContext, escape},
 };
 use crate::{
     clock::Timestamp,
@@ -112,12 +112,12 @@ fn parse_id(text: &str) -> Result<String, &'static str> {
 /// # Errors
 ///
 /// Those of the database and of writing.
-pub fn retry(args: &RetryArgs, context: &Context) -> anyhow::Result<Exit> {
+pub fn retry(args: &RetryArgs, context: &QueueContext) -> anyhow::Result<Exit> {
     output::on_streams(|output| retry_on(args, context, Timestamp::now(), output))
 }
 
-fn retry_on(args: &RetryArgs, context: &Context, now: Timestamp, output: &mut Output<'_>) -> anyhow::Result<Exit> {
-    let asked = Asked { targets: &args.targets, all: args.all, states: &[JobState::Waiting, JobState::Failed] };
+fn retry_on(args: &RetryArgs, context: &QueueContext, now: Timestamp, output: &mut Output<'_>) -> anyhow::Result<Exit> {
+    let asked = TargetedJobs { targets: &args.targets, all: args.all, states: &[JobState::Waiting, JobState::Failed] };
     act(&asked, &JobCommand::Retry, context, now, output)
 }
 
@@ -126,13 +126,18 @@ fn retry_on(args: &RetryArgs, context: &Context, now: Timestamp, output: &mut Ou
 /// # Errors
 ///
 /// Those of the database and of writing.
-pub fn cancel(args: &CancelArgs, context: &Context) -> anyhow::Result<Exit> {
+pub fn cancel(args: &CancelArgs, context: &QueueContext) -> anyhow::Result<Exit> {
     output::on_streams(|output| cancel_on(args, context, Timestamp::now(), output))
 }
 
-fn cancel_on(args: &CancelArgs, context: &Context, now: Timestamp, output: &mut Output<'_>) -> anyhow::Result<Exit> {
+fn cancel_on(
+    args: &CancelArgs,
+    context: &QueueContext,
+    now: Timestamp,
+    output: &mut Output<'_>,
+) -> anyhow::Result<Exit> {
     let states = [JobState::Queued, JobState::Running, JobState::Waiting, JobState::Held];
-    let asked = Asked { targets: &args.targets, all: args.all, states: &states };
+    let asked = TargetedJobs { targets: &args.targets, all: args.all, states: &states };
     act(&asked, &JobCommand::Cancel, context, now, output)
 }
 
@@ -141,11 +146,16 @@ fn cancel_on(args: &CancelArgs, context: &Context, now: Timestamp, output: &mut 
 /// # Errors
 ///
 /// Those of the database and of writing.
-pub fn release(args: &ReleaseArgs, context: &Context) -> anyhow::Result<Exit> {
+pub fn release(args: &ReleaseArgs, context: &QueueContext) -> anyhow::Result<Exit> {
     output::on_streams(|output| release_on(args, context, Timestamp::now(), output))
 }
 
-fn release_on(args: &ReleaseArgs, context: &Context, now: Timestamp, output: &mut Output<'_>) -> anyhow::Result<Exit> {
+fn release_on(
+    args: &ReleaseArgs,
+    context: &QueueContext,
+    now: Timestamp,
+    output: &mut Output<'_>,
+) -> anyhow::Result<Exit> {
     let wish = match &args.as_created {
         Some(_) if args.targets.jobs.len() != 1 => {
             return Ok(output
@@ -154,11 +164,11 @@ fn release_on(args: &ReleaseArgs, context: &Context, now: Timestamp, output: &mu
         Some(id) => Release::AsCreated(id.clone()),
         None => Release::SendAgain,
     };
-    let asked = Asked { targets: &args.targets, all: false, states: &[JobState::Held] };
+    let asked = TargetedJobs { targets: &args.targets, all: false, states: &[JobState::Held] };
     act(&asked, &JobCommand::Release(wish), context, now, output)
 }
 
-struct Asked<'a> {
+struct TargetedJobs<'a> {
     targets: &'a Targets,
     all: bool,
     /// What a filter means that names no state.
@@ -169,9 +179,9 @@ struct Asked<'a> {
 const AT_ONCE: usize = 200;
 
 fn act(
-    asked: &Asked<'_>,
+    asked: &TargetedJobs<'_>,
     wish: &JobCommand,
-    context: &Context,
+    context: &QueueContext,
     now: Timestamp,
     output: &mut Output<'_>,
 ) -> anyhow::Result<Exit> {
@@ -255,7 +265,7 @@ fn tell(answers: &[CommandOutcome], output: &mut Output<'_>) -> anyhow::Result<(
 /// # Errors
 ///
 /// Those of the database and of writing.
-pub fn pause(args: &PauseArgs, context: &Context) -> anyhow::Result<Exit> {
+pub fn pause(args: &PauseArgs, context: &QueueContext) -> anyhow::Result<Exit> {
     output::on_streams(|output| switch(Switch::Pause, args.drop.as_deref(), context, Timestamp::now(), output))
 }
 
@@ -264,7 +274,7 @@ pub fn pause(args: &PauseArgs, context: &Context) -> anyhow::Result<Exit> {
 /// # Errors
 ///
 /// Those of the database and of writing.
-pub fn resume(args: &ResumeArgs, context: &Context) -> anyhow::Result<Exit> {
+pub fn resume(args: &ResumeArgs, context: &QueueContext) -> anyhow::Result<Exit> {
     output::on_streams(|output| switch(Switch::Resume, args.drop.as_deref(), context, Timestamp::now(), output))
 }
 
@@ -277,7 +287,7 @@ enum Switch {
 fn switch(
     to: Switch,
     drop_name: Option<&str>,
-    context: &Context,
+    context: &QueueContext,
     now: Timestamp,
     output: &mut Output<'_>,
 ) -> anyhow::Result<Exit> {
@@ -320,7 +330,7 @@ fn switch(
 }
 
 /// What is wrong with a drop's name that neither the queue nor the configuration knows.
-fn unknown_drop(name: &str, reader: &Reader, context: &Context) -> Result<Option<String>, QueueError> {
+fn unknown_drop(name: &str, reader: &Reader, context: &QueueContext) -> Result<Option<String>, QueueError> {
     let mut known: Vec<String> = reader.tallies()?.into_iter().map(|tally| tally.drop).collect();
     let configured = context.config.iter().flat_map(|config| &config.drops);
     known.extend(configured.map(|drop| drop.name.clone()));
@@ -516,7 +526,7 @@ mod tests {
     #[test]
     fn no_database_is_made() {
         let folder = tempfile::tempdir().unwrap();
-        let context = Context { database: folder.path().join("none.db"), config: None };
+        let context = QueueContext { database: folder.path().join("none.db"), config: None };
         let (exit, ..) = capture(|output| switch(Switch::Pause, None, &context, NOW, output));
         assert_eq!(exit, Exit::Usage);
         let args = parse(&["1"]).unwrap();

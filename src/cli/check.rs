@@ -32,8 +32,8 @@ use crate::{
 };
 
 use self::{
-    references::{Claim, EntryPosition, References},
-    report::{Printer, Status, Subject, Sum},
+    references::{EntryPosition, ReferenceClaim, References},
+    report::{CheckTotals, Printer, Status, Subject},
 };
 
 /// Say everything that is wrong with these manifests and their images.
@@ -88,7 +88,8 @@ pub fn run(args: &CheckArgs, context: &Context) -> anyhow::Result<Exit> {
     };
     let bar = if context.progress { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
     let printer = Printer::new(io::BufWriter::new(io::stdout()), args.json, bar.clone());
-    let mut check = Check { rules, image_root, references: References::default(), printer, bar, sum: Sum::default() };
+    let mut check =
+        Check { rules, image_root, references: References::default(), printer, bar, sum: CheckTotals::default() };
     for (number, target) in targets.iter().enumerate() {
         match check.one(number, target, &targets) {
             Ok(()) => {}
@@ -132,7 +133,7 @@ struct Check<W: Write> {
     references: References,
     printer: Printer<W>,
     bar: ProgressBar,
-    sum: Sum,
+    sum: CheckTotals,
 }
 
 impl<W: Write> Check<W> {
@@ -140,7 +141,7 @@ impl<W: Write> Check<W> {
     fn one(&mut self, number: usize, target: &Target, all: &[Target]) -> anyhow::Result<()> {
         let path = target.root.join(&target.manifest);
         self.printer.begin(&path)?;
-        let mut sum = Sum { manifests: 1, ..Sum::default() };
+        let mut sum = CheckTotals { manifests: 1, ..CheckTotals::default() };
         let unusable = self.examine(number, target, all, &mut sum)?;
         for problem in &unusable {
             self.printer.problem(&Subject::default(), problem)?;
@@ -162,7 +163,7 @@ impl<W: Write> Check<W> {
         number: usize,
         target: &Target,
         all: &[Target],
-        sum: &mut Sum,
+        sum: &mut CheckTotals,
     ) -> anyhow::Result<Vec<Problem>> {
         let own = match Root::open(&target.root) {
             Ok(own) => own,
@@ -225,12 +226,12 @@ fn judge(
     manifest: usize,
     all: &[Target],
     references: &mut References,
-    sum: &mut Sum,
+    sum: &mut CheckTotals,
 ) -> anyhow::Result<(Subject, Vec<Problem>)> {
     let line = found.line;
     let (subject, claim, mut problems) = match found.admission {
         Admission::Take { entry, files } => {
-            let claim = Claim::good(&entry, &files);
+            let claim = ReferenceClaim::good(&entry, &files);
             let count = files.len() as u64;
             match entry.kind() {
                 EntryKind::Document => sum.images += count,
@@ -240,7 +241,7 @@ fn judge(
             (Subject { index: Some(entry.index), line, reference: entry.reference }, Some(claim), Vec::new())
         }
         Admission::Invalid { index, reference, problems, .. } => {
-            let claim = reference.as_deref().map(Claim::bad);
+            let claim = reference.as_deref().map(ReferenceClaim::bad);
             (Subject { index: Some(index), line, reference }, claim, problems)
         }
     };

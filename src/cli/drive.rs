@@ -1,6 +1,6 @@
 //! The end of a command that works until nothing is left: `run --once` and `import`.
 //!
-//! [`Ending`] decides when to end and why, from observations alone; the commands make the observations, and
+//! [`StopCondition`] decides when to end and why, from observations alone; the commands make the observations, and
 //! [`conclude`] has the words and the exit code for each end.
 
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ pub(super) enum Remaining {
 
 /// The state of the work at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Observed {
+pub(super) struct WorkSnapshot {
     pub(super) remaining: Remaining,
     /// More may come: manifests are still taken in.
     pub(super) arriving: bool,
@@ -42,14 +42,14 @@ pub(super) struct OwnWork {
 /// What to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
-pub(super) enum Step {
+pub(super) enum RunStep {
     Wait,
-    End(End),
+    End(StopReason),
 }
 
 /// Why a command ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum End {
+pub(super) enum StopReason {
     Complete,
     OnlyHeld,
     /// A person paused all that is left.
@@ -64,44 +64,48 @@ pub(super) enum End {
 
 /// Decides when a command has come to its end.
 #[derive(Debug)]
-pub(super) struct Ending {
+pub(super) struct StopCondition {
     give_up_after: Duration,
     idle_since: Instant,
     unsettled_since: Option<Instant>,
     unusable_since: Option<Instant>,
 }
 
-impl Ending {
+impl StopCondition {
     pub(super) const fn new(give_up_after: Duration, now: Instant) -> Self {
         Self { give_up_after, idle_since: now, unsettled_since: None, unusable_since: None }
     }
 
     /// What to do after an observation; `None` where the database could not be used to make it. Such a database is waited
     /// for as long as for the API.
-    pub(super) fn next(&mut self, observed: Option<&Observed>, now: Instant) -> Step {
+    pub(super) fn next(&mut self, observed: Option<&WorkSnapshot>, now: Instant) -> RunStep {
         let Some(observed) = observed else {
             let since = *self.unusable_since.get_or_insert(now);
             // Nothing could be sent meanwhile, so the API has its full time once the database is back.
             self.idle_since = now;
-            return if now.duration_since(since) >= self.give_up_after { Step::End(End::Unusable) } else { Step::Wait };
+            return if now.duration_since(since) >= self.give_up_after {
+                RunStep::End(StopReason::Unusable)
+            } else {
+                RunStep::Wait
+            };
         };
         self.unusable_since = None;
         match observed.remaining {
-            Remaining::Nothing if !observed.arriving => return Step::End(End::Complete),
-            Remaining::OnlyHeld if !observed.arriving => return Step::End(End::OnlyHeld),
+            Remaining::Nothing if !observed.arriving => return RunStep::End(StopReason::Complete),
+            Remaining::OnlyHeld if !observed.arriving => return RunStep::End(StopReason::OnlyHeld),
             Remaining::Nothing | Remaining::OnlyHeld | Remaining::Work => {}
         }
         let Some(OwnWork { left, window_open, without_success_for }) = observed.own else {
             self.idle_since = now;
-            return Step::Wait;
+            return RunStep::Wait;
         };
         if left.paused && left.under_way == 0 && !observed.arriving {
-            return Step::End(End::Paused);
+            return RunStep::End(StopReason::Paused);
         }
         if !observed.arriving && left.to_do == 0 && left.to_settle > 0 && left.troubled == left.to_settle {
             let since = *self.unsettled_since.get_or_insert(now);
             if now.duration_since(since) >= SETTLE_TIMEOUT {
-                return Step::End(End::Unsettled);
+                return RunStep::End(StopReason::Unsettled);
             }
         } else {
             self.unsettled_since = None;
@@ -112,9 +116,9 @@ impl Ending {
             self.idle_since = now;
         }
         if now.duration_since(self.idle_since).min(without_success_for) >= self.give_up_after {
-            return Step::End(End::NoProgress);
+            return RunStep::End(StopReason::NoProgress);
         }
-        Step::Wait
+        RunStep::Wait
     }
 }
 
@@ -132,21 +136,26 @@ pub(super) fn usable<T>(
 }
 
 /// Says why a command ends; returns its exit code.
-pub(super) fn conclude(end: End, unusable: Option<String>, reader: &Reader, drops: &[&str]) -> anyhow::Result<Exit> {
+pub(super) fn conclude(
+    end: StopReason,
+    unusable: Option<String>,
+    reader: &Reader,
+    drops: &[&str],
+) -> anyhow::Result<Exit> {
     match end {
-        End::Complete => return Ok(Exit::Well),
-        End::OnlyHeld => {
+        StopReason::Complete => return Ok(Exit::Well),
+        StopReason::OnlyHeld => {
             tracing::warn!("what is left is held until a person decides: see `jobs --state held` and `release`");
         }
-        End::Paused => tracing::warn!("sending is paused by a person: run again after `resume`"),
-        End::Unsettled => {
+        StopReason::Paused => tracing::warn!("sending is paused by a person: run again after `resume`"),
+        StopReason::Unsettled => {
             tracing::error!("receipts or files cannot be written: see `status`; run again when they can");
         }
-        End::Unusable => {
+        StopReason::Unusable => {
             let why = unusable.unwrap_or_default();
             tracing::error!(why, "the database could not be used for too long: run again when it can");
         }
-        End::NoProgress => return give_up(reader, drops),
+        StopReason::NoProgress => return give_up(reader, drops),
     }
     Ok(Exit::WorkLeft)
 }
@@ -181,37 +190,41 @@ mod tests {
 
     const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
 
-    fn observed(change: impl FnOnce(&mut Observed, &mut OwnWork)) -> Observed {
-        let mut observed = Observed { remaining: Remaining::Work, arriving: false, own: None };
+    fn observed(change: impl FnOnce(&mut WorkSnapshot, &mut OwnWork)) -> WorkSnapshot {
+        let mut observed = WorkSnapshot { remaining: Remaining::Work, arriving: false, own: None };
         let left = Left { to_do: 1, ..Left::default() };
         let mut own = OwnWork { left, window_open: true, without_success_for: Duration::MAX };
         change(&mut observed, &mut own);
-        Observed { own: Some(own), ..observed }
+        WorkSnapshot { own: Some(own), ..observed }
     }
 
     /// How a command ends that observes the same for ten minutes, and after how many seconds.
-    fn end(observed: Option<Observed>) -> Option<(u64, End)> {
+    fn end(observed: Option<WorkSnapshot>) -> Option<(u64, StopReason)> {
         let began = Instant::now();
-        let mut ending = Ending::new(GIVE_UP_AFTER, began);
+        let mut ending = StopCondition::new(GIVE_UP_AFTER, began);
         (0..600).find_map(|seconds| match ending.next(observed.as_ref(), began + Duration::from_secs(seconds)) {
-            Step::Wait => None,
-            Step::End(end) => Some((seconds, end)),
+            RunStep::Wait => None,
+            RunStep::End(end) => Some((seconds, end)),
         })
     }
 
     #[test]
     fn each_state_of_the_work_has_its_end() {
         let settling = |left: &mut Left| *left = Left { to_settle: 2, troubled: 2, ..Left::default() };
-        type Case = (&'static str, Option<Observed>, Option<(u64, End)>);
+        type Case = (&'static str, Option<WorkSnapshot>, Option<(u64, StopReason)>);
         let cases: &[Case] = &[
-            ("nothing left", Some(observed(|it, _| it.remaining = Remaining::Nothing)), Some((0, End::Complete))),
-            ("only held", Some(observed(|it, _| it.remaining = Remaining::OnlyHeld)), Some((0, End::OnlyHeld))),
+            (
+                "nothing left",
+                Some(observed(|it, _| it.remaining = Remaining::Nothing)),
+                Some((0, StopReason::Complete)),
+            ),
+            ("only held", Some(observed(|it, _| it.remaining = Remaining::OnlyHeld)), Some((0, StopReason::OnlyHeld))),
             (
                 "nothing left, but more may come",
                 Some(observed(|it, _| (it.remaining, it.arriving) = (Remaining::Nothing, true))),
                 None,
             ),
-            ("paused", Some(observed(|_, own| own.left.paused = true)), Some((0, End::Paused))),
+            ("paused", Some(observed(|_, own| own.left.paused = true)), Some((0, StopReason::Paused))),
             (
                 "paused, with calls in flight",
                 Some(observed(|_, own| (own.left.paused, own.left.under_way) = (true, 1))),
@@ -222,20 +235,28 @@ mod tests {
                 Some(observed(|it, own| (own.left.paused, it.arriving) = (true, true))),
                 None,
             ),
-            ("nothing can be settled", Some(observed(|_, own| settling(&mut own.left))), Some((15, End::Unsettled))),
+            (
+                "nothing can be settled",
+                Some(observed(|_, own| settling(&mut own.left))),
+                Some((15, StopReason::Unsettled)),
+            ),
             (
                 "something can be settled",
                 Some(observed(|_, own| own.left = Left { to_settle: 2, troubled: 1, ..Left::default() })),
                 None,
             ),
-            ("no call works", Some(observed(|_, _| {})), Some((60, End::NoProgress))),
+            ("no call works", Some(observed(|_, _| {})), Some((60, StopReason::NoProgress))),
             ("a call worked lately", Some(observed(|_, own| own.without_success_for = Duration::ZERO)), None),
             ("calls in flight", Some(observed(|_, own| own.left.under_way = 1)), None),
             ("a quota is waited for", Some(observed(|_, own| own.left.waits_for_quota = 1)), None),
             ("outside of the windows", Some(observed(|_, own| own.window_open = false)), None),
             ("manifests are taken in", Some(observed(|it, _| it.arriving = true)), None),
-            ("another process works", Some(Observed { remaining: Remaining::Work, arriving: false, own: None }), None),
-            ("the database cannot be used", None, Some((60, End::Unusable))),
+            (
+                "another process works",
+                Some(WorkSnapshot { remaining: Remaining::Work, arriving: false, own: None }),
+                None,
+            ),
+            ("the database cannot be used", None, Some((60, StopReason::Unusable))),
         ];
         for (what, observed, expected) in cases {
             assert_eq!(end(*observed), *expected, "{what}");
@@ -245,13 +266,13 @@ mod tests {
     #[test]
     fn a_database_that_cannot_be_used_for_a_while_ends_nothing() {
         let began = Instant::now();
-        let mut ending = Ending::new(GIVE_UP_AFTER, began);
+        let mut ending = StopCondition::new(GIVE_UP_AFTER, began);
         let working = observed(|_, own| own.left.under_way = 1);
         for round in 0..5 {
             let at = began + GIVE_UP_AFTER * round;
-            assert_eq!(ending.next(None, at), Step::Wait);
-            assert_eq!(ending.next(None, at + GIVE_UP_AFTER / 2), Step::Wait);
-            assert_eq!(ending.next(Some(&working), at + GIVE_UP_AFTER / 4 * 3), Step::Wait);
+            assert_eq!(ending.next(None, at), RunStep::Wait);
+            assert_eq!(ending.next(None, at + GIVE_UP_AFTER / 2), RunStep::Wait);
+            assert_eq!(ending.next(Some(&working), at + GIVE_UP_AFTER / 4 * 3), RunStep::Wait);
         }
     }
 
@@ -268,24 +289,24 @@ mod tests {
     #[test]
     fn taking_over_from_another_process_restarts_the_wait_for_the_api() {
         let began = Instant::now();
-        let mut ending = Ending::new(GIVE_UP_AFTER, began);
-        let theirs = Observed { remaining: Remaining::Work, arriving: false, own: None };
-        assert_eq!(ending.next(Some(&theirs), began + GIVE_UP_AFTER * 5), Step::Wait);
+        let mut ending = StopCondition::new(GIVE_UP_AFTER, began);
+        let theirs = WorkSnapshot { remaining: Remaining::Work, arriving: false, own: None };
+        assert_eq!(ending.next(Some(&theirs), began + GIVE_UP_AFTER * 5), RunStep::Wait);
         let ours = observed(|_, _| {});
-        assert_eq!(ending.next(Some(&ours), began + GIVE_UP_AFTER * 5), Step::Wait);
-        assert_eq!(ending.next(Some(&ours), began + GIVE_UP_AFTER * 6), Step::End(End::NoProgress));
+        assert_eq!(ending.next(Some(&ours), began + GIVE_UP_AFTER * 5), RunStep::Wait);
+        assert_eq!(ending.next(Some(&ours), began + GIVE_UP_AFTER * 6), RunStep::End(StopReason::NoProgress));
     }
 
     #[test]
     fn a_receipt_that_could_be_written_in_between_is_tried_for_the_full_time_again() {
         let began = Instant::now();
-        let mut ending = Ending::new(GIVE_UP_AFTER, began);
+        let mut ending = StopCondition::new(GIVE_UP_AFTER, began);
         let stuck = observed(|_, own| own.left = Left { to_settle: 1, troubled: 1, ..Left::default() });
         let going = observed(|_, own| own.left = Left { to_settle: 2, troubled: 1, ..Left::default() });
         let at = |seconds| began + Duration::from_secs(seconds);
-        assert_eq!(ending.next(Some(&stuck), at(0)), Step::Wait);
-        assert_eq!(ending.next(Some(&going), at(14)), Step::Wait);
-        assert_eq!(ending.next(Some(&stuck), at(15)), Step::Wait);
-        assert_eq!(ending.next(Some(&stuck), at(30)), Step::End(End::Unsettled));
+        assert_eq!(ending.next(Some(&stuck), at(0)), RunStep::Wait);
+        assert_eq!(ending.next(Some(&going), at(14)), RunStep::Wait);
+        assert_eq!(ending.next(Some(&stuck), at(15)), RunStep::Wait);
+        assert_eq!(ending.next(Some(&stuck), at(30)), RunStep::End(StopReason::Unsettled));
     }
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::{
     filter::{self, FilterArgs},
-    output::{self, Context, Csv, Exit, Output, cell},
+    output::{self, Csv, Exit, Output, QueueContext, cell},
 };
 use crate::{
     clock::Timestamp,
@@ -21,7 +21,7 @@ use crate::{
 pub struct ExportArgs {
     /// CSV with a header, or JSON Lines
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
-    pub format: Format,
+    pub format: ExportFormat,
 
     /// Of which jobs.
     #[command(flatten)]
@@ -34,7 +34,7 @@ pub struct ExportArgs {
 
 /// How `export` writes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Format {
+pub enum ExportFormat {
     /// CSV, with a header, guarded against formulas.
     #[default]
     Csv,
@@ -70,23 +70,23 @@ const COLUMNS: [&str; 20] = [
 /// # Errors
 ///
 /// Those of the database and of writing.
-pub fn run(args: &ExportArgs, context: &Context) -> anyhow::Result<Exit> {
+pub fn run(args: &ExportArgs, context: &QueueContext) -> anyhow::Result<Exit> {
     output::on_streams(|output| export(args, context, Timestamp::now(), output))
 }
 
-fn export(args: &ExportArgs, context: &Context, now: Timestamp, output: &mut Output<'_>) -> anyhow::Result<Exit> {
+fn export(args: &ExportArgs, context: &QueueContext, now: Timestamp, output: &mut Output<'_>) -> anyhow::Result<Exit> {
     let reader = match Reader::open(&context.database) {
         Err(error @ QueueError::Absent { .. }) => return Ok(output.refuse_usage(&error.to_string())),
         reader => reader?,
     };
     let filter = Filter { limit: filter::limit(args.limit), ..args.filter.filter(now) };
     match args.format {
-        Format::Csv => {
+        ExportFormat::Csv => {
             let mut csv = Csv::new(output.out, &COLUMNS)?;
             reader.crosswalk(&filter, |row| csv.row(cells(row)).map_err(anyhow::Error::from))?;
             csv.end()?;
         }
-        Format::Jsonl => reader.crosswalk(&filter, |row| {
+        ExportFormat::Jsonl => reader.crosswalk(&filter, |row| {
             serde_json::to_writer(&mut *output.out, &row).map_err(std::io::Error::from)?;
             output.out.write_all(b"\n").map_err(anyhow::Error::from)
         })?,

@@ -17,11 +17,11 @@ use tokio_util::sync::CancellationToken;
 pub(super) use self::targets::{Target, targets};
 use self::{
     admission::{Importer, Intake},
-    progress::{Ours, Progress},
+    progress::{OwnBatches, ProgressDisplay},
 };
 use super::{
     Context, Exit,
-    drive::{Ending, Observed, OwnWork, Step, conclude, usable},
+    drive::{OwnWork, RunStep, StopCondition, WorkSnapshot, conclude, usable},
     start::{self, Usage},
 };
 use crate::{
@@ -128,7 +128,7 @@ async fn work(
             intake.news.notify_one();
         })
     };
-    let mut progress = Progress::new(context.progress);
+    let mut progress = ProgressDisplay::new(context.progress);
     let mut failure = None;
     let exit = tokio::select! {
         () = stopped => {
@@ -220,9 +220,9 @@ impl Worker {
         reader: &Reader,
         args: &ImportArgs,
         config: &Config,
-        ours: &Ours,
+        ours: &OwnBatches,
         finished: bool,
-    ) -> Result<Observed, QueueError> {
+    ) -> Result<WorkSnapshot, QueueError> {
         let own = match &self.service {
             None => None,
             Some(service) => Some(OwnWork {
@@ -231,7 +231,7 @@ impl Worker {
                 without_success_for: service.without_success_for(),
             }),
         };
-        Ok(Observed { remaining: ours.remaining(reader, finished)?, arriving: !finished, own })
+        Ok(WorkSnapshot { remaining: ours.remaining(reader, finished)?, arriving: !finished, own })
     }
 
     async fn finish(self) -> anyhow::Result<()> {
@@ -250,11 +250,11 @@ async fn follow(
     intake: &Intake,
     worker: &mut Worker,
     stop: &CancellationToken,
-    progress: &mut Progress,
+    progress: &mut ProgressDisplay,
 ) -> anyhow::Result<Exit> {
     let reader = Reader::open(&config.queue.database)?;
-    let mut ending = Ending::new(args.give_up_after, Instant::now());
-    let mut ours = Ours::default();
+    let mut ending = StopCondition::new(args.give_up_after, Instant::now());
+    let mut ours = OwnBatches::default();
     let mut pause = POLL_INTERVAL;
     loop {
         // The end of a short import is seen at once; while much is open, a look at each news would cost too much.
@@ -271,7 +271,7 @@ async fn follow(
         // Calls and looks share a thread: of its time, looking at very many manifests may take a twentieth.
         pause = POLL_INTERVAL.max(began.elapsed() * 20);
         let observed = usable(observed, queue.trouble())?;
-        if let Step::End(end) = ending.next(observed.as_ref().ok(), Instant::now()) {
+        if let RunStep::End(end) = ending.next(observed.as_ref().ok(), Instant::now()) {
             return conclude(end, observed.err(), &reader, &[args.drop.as_str()]);
         }
         worker.follow_lock(args, config, queue, stop).await?;

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::{
     filter::{self, FilterArgs},
-    output::{self, Context, Csv, Exit, JsonArray, Output, Rows, cell},
+    output::{self, Csv, Exit, JsonArray, Output, QueueContext, Rows, cell},
 };
 use crate::{
     clock::Timestamp,
@@ -67,11 +67,11 @@ const COLUMNS: [&str; 18] = [
 /// # Errors
 ///
 /// Those of the database and of writing.
-pub fn run(args: &JobsArgs, context: &Context) -> anyhow::Result<Exit> {
+pub fn run(args: &JobsArgs, context: &QueueContext) -> anyhow::Result<Exit> {
     output::on_streams(|output| list(args, context, Timestamp::now(), output))
 }
 
-fn list(args: &JobsArgs, context: &Context, now: Timestamp, output: &mut Output<'_>) -> anyhow::Result<Exit> {
+fn list(args: &JobsArgs, context: &QueueContext, now: Timestamp, output: &mut Output<'_>) -> anyhow::Result<Exit> {
     let reader = match Reader::open(&context.database) {
         Err(error @ QueueError::Absent { .. }) => return Ok(output.refuse_usage(&error.to_string())),
         reader => reader?,
@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn without_a_queue_it_says_so() {
         let folder = tempfile::tempdir().unwrap();
-        let context = Context { database: folder.path().join("none.db"), config: None };
+        let context = QueueContext { database: folder.path().join("none.db"), config: None };
         let args = Cli::parse_from(["jobs"]).args;
         let (exit, out, err) = capture(|output| list(&args, &context, NOW, output));
         assert_eq!((exit, out.as_str()), (Exit::Usage, ""));

@@ -135,9 +135,9 @@ impl Context {
         config::load(self.config.as_deref(), &mut config::environment())
     }
 
-    fn looking(&self) -> Result<output::Context, ConfigError> {
+    fn looking(&self) -> Result<output::QueueContext, ConfigError> {
         let config = self.load()?;
-        Ok(output::Context { database: config.queue.database.clone(), config: Some(config) })
+        Ok(output::QueueContext { database: config.queue.database.clone(), config: Some(config) })
     }
 }
 

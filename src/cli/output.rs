@@ -46,7 +46,7 @@ impl From<Exit> for ExitCode {
 
 /// What every command that looks at the queue needs to know.
 #[derive(Debug, Clone)]
-pub struct Context {
+pub struct QueueContext {
     /// The queue's database.
     pub database: PathBuf,
     /// The configuration, where there is one that can be read.

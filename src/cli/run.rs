@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Context, Exit,
-    drive::{End, Ending, Observed, OwnWork, Remaining, Step, conclude, usable},
+    drive::{OwnWork, Remaining, RunStep, StopCondition, StopReason, WorkSnapshot, conclude, usable},
     start::{self, Usage},
 };
 use crate::{
@@ -187,7 +187,7 @@ async fn until_failed(service: &Service, lock: &Lock) {
 async fn until_done(args: &RunArgs, config: &Config, service: &Service, lock: &Lock) -> anyhow::Result<Exit> {
     let reader = Reader::open(&config.queue.database)?;
     let drops: Vec<&str> = config.drops.iter().map(|drop| drop.name.as_str()).chain([IMPORT]).collect();
-    let mut ending = Ending::new(args.give_up_after, Instant::now());
+    let mut ending = StopCondition::new(args.give_up_after, Instant::now());
     loop {
         tokio::select! {
             () = tokio::time::sleep(POLL_INTERVAL) => {}
@@ -201,7 +201,7 @@ async fn until_done(args: &RunArgs, config: &Config, service: &Service, lock: &L
         // In this order: what a drop took in before the first is counted by the second.
         let looked = service.looked();
         let left = usable(reader.left(&drops), service.queue.trouble())?;
-        let observed = left.as_ref().ok().map(|left| Observed {
+        let observed = left.as_ref().ok().map(|left| WorkSnapshot {
             own: Some(OwnWork {
                 left: *left,
                 window_open: is_open(&config.limits.windows, Timestamp::now()),
@@ -210,22 +210,22 @@ async fn until_done(args: &RunArgs, config: &Config, service: &Service, lock: &L
             ..observe(left, &looked)
         });
         match (ending.next(observed.as_ref(), Instant::now()), left) {
-            (Step::Wait, _) => {}
-            (Step::End(End::Complete), Ok(left)) => return say_what_is_kept(&reader, &left, &looked),
-            (Step::End(end), left) => return conclude(end, left.err(), &reader, &drops),
+            (RunStep::Wait, _) => {}
+            (RunStep::End(StopReason::Complete), Ok(left)) => return say_what_is_kept(&reader, &left, &looked),
+            (RunStep::End(end), left) => return conclude(end, left.err(), &reader, &drops),
         }
     }
 }
 
 /// What the queue and the last look into each drop, `None` before the first, mean together.
-fn observe(left: &Left, looked: &[Option<DropStatus>]) -> Observed {
+fn observe(left: &Left, looked: &[Option<DropStatus>]) -> WorkSnapshot {
     let settling = looked.iter().any(|looked| looked.is_none_or(|looked| looked.settling > 0));
     // The turn of what took another's place comes by itself, unless that other one is stuck.
     let stuck = left.held > 0 || left.troubled > 0 || left.paused;
     let behind = looked.iter().flatten().any(|looked| looked.behind > 0) && !stuck;
     let nothing = left.to_do == 0 && left.to_settle == 0;
     let remaining = if nothing { Remaining::Nothing } else { Remaining::Work };
-    Observed { remaining, arriving: settling || behind, own: None }
+    WorkSnapshot { remaining, arriving: settling || behind, own: None }
 }
 
 /// Names what stays for the next run.

@@ -2,7 +2,7 @@
 
 use super::{
     act::describe,
-    output::{self, Context, Exit, Output, Rows, cell, escape},
+    output::{self, Exit, Output, QueueContext, Rows, cell, escape},
 };
 use crate::{
     clock::Timestamp,
@@ -32,11 +32,11 @@ pub struct ShowArgs {
 /// # Errors
 ///
 /// Those of the database and of writing.
-pub fn run(args: &ShowArgs, context: &Context) -> anyhow::Result<Exit> {
+pub fn run(args: &ShowArgs, context: &QueueContext) -> anyhow::Result<Exit> {
     output::on_streams(|output| show(args, context, Timestamp::now(), output))
 }
 
-fn show(args: &ShowArgs, context: &Context, now: Timestamp, output: &mut Output<'_>) -> anyhow::Result<Exit> {
+fn show(args: &ShowArgs, context: &QueueContext, now: Timestamp, output: &mut Output<'_>) -> anyhow::Result<Exit> {
     let reader = match Reader::open(&context.database) {
         Err(error @ QueueError::Absent { .. }) => return Ok(output.refuse_usage(&error.to_string())),
         reader => reader?,

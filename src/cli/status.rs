@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path, thread, time::Duration};
 
 use super::{
     act::describe,
-    output::{self, Context, Exit, Output, Rows, escape},
+    output::{self, Exit, Output, QueueContext, Rows, escape},
 };
 use crate::{
     clock::Timestamp,
@@ -34,7 +34,7 @@ const WATCH_EVERY: Duration = Duration::from_secs(1);
 /// # Errors
 ///
 /// Those of the database and of writing.
-pub fn run(args: &StatusArgs, context: &Context) -> anyhow::Result<Exit> {
+pub fn run(args: &StatusArgs, context: &QueueContext) -> anyhow::Result<Exit> {
     output::on_streams(|output| {
         loop {
             let seen = status::read(&context.database, Timestamp::now())?;

@@ -25,8 +25,8 @@ use crate::{
     retry::RetryPolicy,
     service::Accounts,
     verify::{
-        Asking, Checked, NoAnswer, VerifyError,
-        compare::{Finding, Sum, What},
+        Asking, CheckedProfile, NoAnswer, VerifyError,
+        compare::{Finding, VerifyTotals, What},
     },
 };
 
@@ -142,7 +142,7 @@ const LONGEST_DELAY: Duration = Duration::from_secs(30);
 
 /// What there is to be told.
 enum News {
-    Checked(Checked),
+    Checked(CheckedProfile),
     /// Nothing goes on, for this reason.
     Waits(String),
 }
@@ -156,7 +156,7 @@ async fn check_all(
     filter: Filter,
     mut waits: mpsc::Receiver<String>,
     mut tell: impl FnMut(News) -> std::io::Result<()>,
-) -> anyhow::Result<(Sum, Option<NoAnswer>)> {
+) -> anyhow::Result<(VerifyTotals, Option<NoAnswer>)> {
     let named = stream::try_unfold((VecDeque::new(), String::new()), |(mut page, after)| {
         let filter = filter.clone();
         async move {
@@ -172,7 +172,7 @@ async fn check_all(
         .map_ok(|profile| async move { asking.check(|drop| accounts.of(drop), &profile).await })
         .try_buffer_unordered(at_once.max(1));
     let mut checks = std::pin::pin!(checks);
-    let mut sum = Sum::default();
+    let mut sum = VerifyTotals::default();
     loop {
         let next = tokio::select! {
             biased;
@@ -201,19 +201,19 @@ async fn check_all(
 }
 
 #[derive(Serialize)]
-struct Line<'a> {
+struct FindingLine<'a> {
     profile_id: &'a str,
     #[serde(flatten)]
     finding: &'a Finding,
 }
 
-fn tell(checked: &Checked, args: &VerifyArgs, output: &mut Output<'_>) -> std::io::Result<()> {
+fn tell(checked: &CheckedProfile, args: &VerifyArgs, output: &mut Output<'_>) -> std::io::Result<()> {
     for finding in &checked.findings {
         if args.no_unused && finding.finding == What::UnusedImage {
             continue;
         }
         if args.json {
-            serde_json::to_writer(&mut *output.out, &Line { profile_id: &checked.profile, finding })?;
+            serde_json::to_writer(&mut *output.out, &FindingLine { profile_id: &checked.profile, finding })?;
             writeln!(output.out)?;
             continue;
         }
@@ -237,7 +237,7 @@ fn tell(checked: &Checked, args: &VerifyArgs, output: &mut Output<'_>) -> std::i
     Ok(())
 }
 
-fn conclude(sum: &Sum, ended: Option<&NoAnswer>, json: bool, output: &mut Output<'_>) -> anyhow::Result<()> {
+fn conclude(sum: &VerifyTotals, ended: Option<&NoAnswer>, json: bool, output: &mut Output<'_>) -> anyhow::Result<()> {
     if json {
         serde_json::to_writer(
             &mut *output.out,

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{
     act::describe,
-    output::{self, Context, Exit, Output, escape},
+    output::{self, Exit, Output, QueueContext, escape},
 };
 use crate::{
     clock::Timestamp,
@@ -43,7 +43,7 @@ pub struct WhyArgs {
 
 /// One thing that is known.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-struct Finding {
+struct Explanation {
     /// `waiting`, `manifest`, `file`, `refused` or `disk`: where the knowledge comes from.
     about: &'static str,
     /// The job, where it is about one.
@@ -53,7 +53,7 @@ struct Finding {
     text: String,
 }
 
-impl Finding {
+impl Explanation {
     fn new(about: &'static str, text: String) -> Self {
         Self { about, job: None, text }
     }
@@ -64,7 +64,7 @@ impl Finding {
 /// # Errors
 ///
 /// Those of the database and of writing.
-pub fn run(args: &WhyArgs, context: &Context) -> anyhow::Result<Exit> {
+pub fn run(args: &WhyArgs, context: &QueueContext) -> anyhow::Result<Exit> {
     let absolute = std::path::absolute(&args.path).unwrap_or_else(|_| PathBuf::from(&args.path));
     output::on_streams(|output| why(args, &absolute, context, Timestamp::now(), output))
 }
@@ -72,7 +72,7 @@ pub fn run(args: &WhyArgs, context: &Context) -> anyhow::Result<Exit> {
 fn why(
     args: &WhyArgs,
     absolute: &Path,
-    context: &Context,
+    context: &QueueContext,
     now: Timestamp,
     output: &mut Output<'_>,
 ) -> anyhow::Result<Exit> {
@@ -112,15 +112,15 @@ fn in_queue(
     reader: &Reader,
     given: &str,
     absolute: &Path,
-    context: &Context,
+    context: &QueueContext,
     now: Timestamp,
-) -> Result<Vec<Finding>, QueueError> {
+) -> Result<Vec<Explanation>, QueueError> {
     let mut findings = Vec::new();
     for arrival in reader.arrivals(u32::MAX)? {
         findings.extend(waiting(&arrival, given, context, now));
     }
     for batch in reader.batches_at(given)? {
-        findings.push(Finding::new("manifest", manifest(&batch)));
+        findings.push(Explanation::new("manifest", manifest(&batch)));
     }
     let mut jobs = Vec::new();
     // The link that a drop's path may be made of is resolved where the file still lies.
@@ -145,7 +145,7 @@ fn in_queue(
         if problems.is_empty() {
             continue;
         }
-        findings.push(Finding::new(
+        findings.push(Explanation::new(
             "refused",
             format!(
                 "entry {} of {} in drop {} was refused for it: {}",
@@ -165,24 +165,24 @@ fn said(problem: &Problem) -> String {
 }
 
 /// What a manifest that is not taken in says of the path, if it is the manifest or waits for the file.
-fn waiting(arrival: &ArrivalRow, given: &str, context: &Context, now: Timestamp) -> Option<Finding> {
+fn waiting(arrival: &ArrivalRow, given: &str, context: &QueueContext, now: Timestamp) -> Option<Explanation> {
     let since = arrival.first_seen.map(|seen| in_words(now.since(seen))).unwrap_or_default();
     let ArrivalRow { drop, manifest, reason, missing, .. } = arrival;
     if is_meant(given, drop, Path::new(manifest), context) {
         let named = missing.iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", ");
         let named = if named.is_empty() { named } else { format!("; missing are: {named}") };
         let text = format!("{manifest} in drop {drop} is not taken in yet, for {since}: {reason}{named}");
-        return Some(Finding::new("waiting", text));
+        return Some(Explanation::new("waiting", text));
     }
     missing
         .iter()
         .any(|file| is_meant(given, drop, &Path::new(manifest).with_file_name(file), context))
-        .then(|| Finding::new("waiting", format!("{manifest} in drop {drop} waits for it, for {since}: {reason}")))
+        .then(|| Explanation::new("waiting", format!("{manifest} in drop {drop} waits for it, for {since}: {reason}")))
 }
 
 /// Whether a path within a drop is the one that was asked about: the same where a whole path was given and the drop's
 /// folder is known, else the end of it.
-fn is_meant(given: &str, drop: &str, relative: &Path, context: &Context) -> bool {
+fn is_meant(given: &str, drop: &str, relative: &Path, context: &QueueContext) -> bool {
     let folder = context.config.as_ref().and_then(|config| config.drop_named(drop)).map(|drop| drop.path.as_path());
     match folder {
         Some(folder) if given.starts_with('/') => Path::new(given) == folder.join(relative),
@@ -226,7 +226,7 @@ fn manifest(batch: &BatchRow) -> String {
 }
 
 /// What became of a file that a job names.
-fn file(reader: &Reader, id: i64, given: &str, now: Timestamp) -> Result<Option<Finding>, QueueError> {
+fn file(reader: &Reader, id: i64, given: &str, now: Timestamp) -> Result<Option<Explanation>, QueueError> {
     let Some(detail) = reader.job(id)? else { return Ok(None) };
     let job = &detail.job;
     let upload = detail.uploads.iter().find(|upload| trace::same_end(&upload.path, given)).or(detail.uploads.first());
@@ -246,11 +246,11 @@ fn file(reader: &Reader, id: i64, given: &str, now: Timestamp) -> Result<Option<
         job.state,
         reason(&job.explanation(), now)
     );
-    Ok(Some(Finding { about: "file", job: Some(id), text }))
+    Ok(Some(Explanation { about: "file", job: Some(id), text }))
 }
 
 /// What the disk and the configuration say of a file that the queue does not know.
-fn on_disk(given: &str, absolute: &Path, context: &Context) -> Vec<Finding> {
+fn on_disk(given: &str, absolute: &Path, context: &QueueContext) -> Vec<Explanation> {
     let drops = context.config.iter().flat_map(|config| &config.drops);
     drops
         .filter_map(|drop| {
@@ -260,7 +260,7 @@ fn on_disk(given: &str, absolute: &Path, context: &Context) -> Vec<Finding> {
                     && path.strip_prefix(&drop.path).is_ok_and(|relative| relative.parent().is_some())
                     && path.symlink_metadata().is_ok()
             })?;
-            Some(Finding::new("disk", format!("{} is in drop {}: {}", path.display(), drop.name, lies(drop, &path))))
+            Some(Explanation::new("disk", format!("{} is in drop {}: {}", path.display(), drop.name, lies(drop, &path))))
         })
         .collect()
 }
@@ -325,7 +325,7 @@ fn lies(drop: &DropConfig, path: &Path) -> String {
 }
 
 /// What else keeps things from going on.
-fn remarks(context: &Context) -> Result<Vec<String>, QueueError> {
+fn remarks(context: &QueueContext) -> Result<Vec<String>, QueueError> {
     let mut remarks = Vec::new();
     if Lock::holder(&context.database).is_none() {
         remarks.push("nobody works on the queue at present: start it with `run`".to_owned());
@@ -337,7 +337,7 @@ fn remarks(context: &Context) -> Result<Vec<String>, QueueError> {
 }
 
 /// What to look at where nothing is known.
-fn advice(context: &Context) -> Result<Vec<String>, QueueError> {
+fn advice(context: &QueueContext) -> Result<Vec<String>, QueueError> {
     let mut advice = Vec::new();
     match context.config.as_ref().map(|config| config.drops.as_slice()) {
         None => advice.push("no configuration was read: give it with --config, so that the drops are known".to_owned()),

@@ -18,11 +18,11 @@ use crate::{
 #[derive(Debug, Clone, Deserialize)]
 pub struct Receipt {
     manifest: String,
-    entries: Vec<Entry>,
+    entries: Vec<ReportedEntry>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
-struct Entry {
+struct ReportedEntry {
     kind: String,
     reference: Option<String>,
     #[serde(default)]
@@ -32,13 +32,13 @@ struct Entry {
     file_id: Option<String>,
     path: Option<String>,
     #[serde(default)]
-    images: Vec<Image>,
+    images: Vec<ReportedImage>,
     #[serde(default)]
     errors: Vec<Problem>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
-struct Image {
+struct ReportedImage {
     path: String,
     image_type: Option<String>,
     image_id: Option<String>,
@@ -55,7 +55,7 @@ impl Receipt {
     }
 }
 
-impl Entry {
+impl ReportedEntry {
     fn id(&self) -> &str {
         self.document_id.as_deref().or(self.file_id.as_deref()).unwrap_or("-")
     }
@@ -149,7 +149,7 @@ pub fn differences(
     expect(receipts.len() == folder::MANIFESTS.len(), "not every manifest has its receipt");
     expect(created().count() as u64 == folder::GOOD_DOCUMENTS + folder::GOOD_FILES, "not all that is good was created");
     expect(
-        entries().filter(|entry| entry.status == "invalid").map(Entry::name).eq([folder::BAD]),
+        entries().filter(|entry| entry.status == "invalid").map(ReportedEntry::name).eq([folder::BAD]),
         "not just the one document that is wrong was refused",
     );
     expect(summary.documents == folder::GOOD_DOCUMENTS, "the API holds more or fewer documents than were asked for");
@@ -157,7 +157,8 @@ pub fn differences(
     expect(summary.images == folder::GOOD_IMAGES, "the API holds more or fewer images than were asked for");
     expect(summary.doubled + summary.doubled_ids == 0, "a document was created twice");
     expect(summary.orphans == 0, "an image was left over");
-    let standing = |entry: &Entry| documents.iter().any(|document| Some(&document.id) == entry.document_id.as_ref());
+    let standing =
+        |entry: &ReportedEntry| documents.iter().any(|document| Some(&document.id) == entry.document_id.as_ref());
     expect(
         created().filter(|entry| entry.kind == "document").all(standing),
         "a receipt names a document that the API does not hold",

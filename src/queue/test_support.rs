@@ -13,7 +13,7 @@ use super::{
     views::{Filter, jobs::JobDetail},
 };
 use crate::{
-    cli::output::Context,
+    cli::output::QueueContext,
     clock::Timestamp,
     config::{Config, DropConfig},
     entry::{Content, Entry, ImageSource, ProfileId, RelativePath, Sha256, Source},
@@ -93,10 +93,10 @@ impl Site {
         self.folder.path().join("drop")
     }
 
-    pub fn context(&self) -> Context {
+    pub fn context(&self) -> QueueContext {
         let mut config = Config::defaults();
         config.drops.push(DropConfig::new(DROP, self.drop_path()));
-        Context { database: self.queue.path().to_owned(), config: Some(config) }
+        QueueContext { database: self.queue.path().to_owned(), config: Some(config) }
     }
 
     pub fn reader(&self) -> Reader {

@@ -43,7 +43,7 @@ pub struct Finding {
 
 /// What was seen, in numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Sum {
+pub struct VerifyTotals {
     /// Profiles that were read.
     pub profiles: u64,
     /// Profiles that could not be read.
@@ -71,7 +71,7 @@ pub struct Sum {
     pub images_under_way: u64,
 }
 
-impl Sum {
+impl VerifyTotals {
     /// Adds another profile's.
     pub const fn add(&mut self, other: &Self) {
         self.profiles += other.profiles;
@@ -97,7 +97,7 @@ impl Sum {
 
 /// What the queue knows of a profile, while a worker may be at work there.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Known {
+pub struct KnownJobs {
     /// The jobs of this account before the API was asked: what they had created then must stand.
     pub before: Vec<CreatedJob>,
     /// The same after it had answered: whatever it listed of theirs is known by now, or still being uploaded.
@@ -108,7 +108,7 @@ pub struct Known {
     pub sending: HashSet<Sending>,
 }
 
-impl Known {
+impl KnownJobs {
     /// What the queue knew before the API was asked.
     #[must_use]
     pub fn before(before: Vec<CreatedJob>) -> Self {
@@ -151,8 +151,8 @@ fn unused(standing: &[StandingDocument], images: &[String]) -> Vec<String> {
 
 /// Compares one profile: its documents, and the IDs of all its images.
 #[must_use]
-pub fn compare(known: &Known, standing: &[StandingDocument], images: &[String]) -> (Sum, Vec<Finding>) {
-    let mut sum = Sum { profiles: 1, ..Sum::default() };
+pub fn compare(known: &KnownJobs, standing: &[StandingDocument], images: &[String]) -> (VerifyTotals, Vec<Finding>) {
+    let mut sum = VerifyTotals { profiles: 1, ..VerifyTotals::default() };
     let mut findings = Vec::new();
     let by_id: HashMap<String, &StandingDocument> =
         standing.iter().map(|document| (document.id.to_ascii_lowercase(), document)).collect();
@@ -265,8 +265,8 @@ mod tests {
     }
 
     /// What the queue knows where nobody works.
-    fn at_rest(ours: &[CreatedJob]) -> Known {
-        Known { before: ours.to_vec(), after: ours.to_vec(), ..Known::default() }
+    fn at_rest(ours: &[CreatedJob]) -> KnownJobs {
+        KnownJobs { before: ours.to_vec(), after: ours.to_vec(), ..KnownJobs::default() }
     }
 
     fn document(id: &str, images: &[&str]) -> StandingDocument {
@@ -287,7 +287,7 @@ mod tests {
         let ours = [job(1, JobState::Done, Some("D"), &["a", "B"], 0)];
         let (sum, findings) = compare(&at_rest(&ours), &[document("d", &["b", "A"])], &ids(&["a", "b"]));
         assert_eq!(findings, []);
-        assert_eq!(sum, Sum { profiles: 1, documents: 1, standing: 1, ..Sum::default() });
+        assert_eq!(sum, VerifyTotals { profiles: 1, documents: 1, standing: 1, ..VerifyTotals::default() });
         assert!(sum.is_well());
     }
 
@@ -315,7 +315,7 @@ mod tests {
         ];
         let images = ids(&["a", "a", "f", "W", "left", "too", "theirs"]);
         let (sum, findings) = compare(&at_rest(&ours), &[document("d", &["a"])], &images);
-        let expected = Sum {
+        let expected = VerifyTotals {
             profiles: 1,
             documents: 1,
             standing: 1,
@@ -324,7 +324,7 @@ mod tests {
             foreign_images: 1,
             images_of_failed_jobs: 1,
             images_under_way: 1,
-            ..Sum::default()
+            ..VerifyTotals::default()
         };
         assert_eq!(sum, expected);
         assert!(sum.is_well(), "an image too many harms nobody");
@@ -346,7 +346,7 @@ mod tests {
     }
     #[test]
     fn what_a_worker_did_meanwhile_is_neither_missed_nor_left_over() {
-        let mut known = Known::before(vec![job(1, JobState::Done, Some("d"), &["a"], 0)]);
+        let mut known = KnownJobs::before(vec![job(1, JobState::Done, Some("d"), &["a"], 0)]);
         let now = vec![
             job(1, JobState::Done, Some("d"), &["a"], 0),
             // Its document was made after the documents were read.
@@ -355,7 +355,10 @@ mod tests {
         ];
         known.learn(now, |_| true, true);
         let (sum, findings) = compare(&known, &[document("d", &["a"])], &ids(&["a", "n", "w"]));
-        assert_eq!(sum, Sum { profiles: 1, documents: 1, standing: 1, images_under_way: 2, ..Sum::default() });
+        assert_eq!(
+            sum,
+            VerifyTotals { profiles: 1, documents: 1, standing: 1, images_under_way: 2, ..VerifyTotals::default() }
+        );
         assert_eq!(findings.iter().map(|finding| finding.job).collect::<Vec<_>>(), [Some(2), Some(3)]);
     }
 
@@ -367,7 +370,7 @@ mod tests {
             ..job(2, JobState::Running, None, &[], lost)
         };
         let listed = ids(&["x", "y", "z"]);
-        let mut known = Known::default();
+        let mut known = KnownJobs::default();
         known.learn(vec![runs(&[sending(1)], 1)], |_| true, true);
         assert_eq!(known.unknown(&[], &listed), ["x", "y", "z"]);
         let (sum, findings) = compare(&known, &[], &listed);
@@ -382,10 +385,10 @@ mod tests {
 
     #[test]
     fn an_image_of_another_accounts_job_is_known() {
-        let mut known = Known::default();
+        let mut known = KnownJobs::default();
         known.learn(vec![job(1, JobState::Failed, None, &["f"], 2)], |_| false, true);
         let (sum, findings) = compare(&known, &[], &ids(&["f"]));
-        assert_eq!(sum, Sum { profiles: 1, images_of_failed_jobs: 1, ..Sum::default() });
+        assert_eq!(sum, VerifyTotals { profiles: 1, images_of_failed_jobs: 1, ..VerifyTotals::default() });
         assert_eq!(findings[0].job, Some(1));
     }
 }

@@ -17,7 +17,7 @@ use std::{
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use self::compare::{Finding, Known, Sum, What, compare};
+use self::compare::{Finding, KnownJobs, VerifyTotals, What, compare};
 use crate::{
     account::{Account, SendBlocked},
     clock::Timestamp,
@@ -75,10 +75,10 @@ pub struct Asking {
 
 /// What became of one profile.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Checked {
+pub struct CheckedProfile {
     pub profile: String,
     /// In numbers.
-    pub sum: Sum,
+    pub sum: VerifyTotals,
     /// One by one.
     pub findings: Vec<Finding>,
 }
@@ -101,7 +101,7 @@ impl Asking {
         &self,
         account_of: impl Fn(&str) -> Option<&'a Arc<Account>>,
         profile: &str,
-    ) -> Result<Vec<Checked>, VerifyError> {
+    ) -> Result<Vec<CheckedProfile>, VerifyError> {
         let mut parts: BTreeMap<String, (Option<Arc<Account>>, Vec<CreatedJob>)> = BTreeMap::new();
         for job in self.queue.on_profile(profile).await? {
             let account = account_of(&job.drop);
@@ -126,11 +126,11 @@ impl Asking {
         profile: &str,
         before: Vec<CreatedJob>,
         is_ours: impl Fn(&CreatedJob) -> bool,
-    ) -> Result<Checked, VerifyError> {
+    ) -> Result<CheckedProfile, VerifyError> {
         let unreadable = |why: String| {
             let finding = Finding { finding: What::Unreadable, job: None, reference: None, id: None, detail: why };
-            let sum = Sum { unreadable_profiles: 1, ..Sum::default() };
-            Ok(Checked { profile: profile.to_owned(), sum, findings: vec![finding] })
+            let sum = VerifyTotals { unreadable_profiles: 1, ..VerifyTotals::default() };
+            Ok(CheckedProfile { profile: profile.to_owned(), sum, findings: vec![finding] })
         };
         let Some(id) = ProfileId::parse(profile) else { return unreadable("it is no profile's ID".into()) };
         let Some(account) = account else {
@@ -150,7 +150,7 @@ impl Asking {
             Said::Refused(why) => return unreadable(why),
         };
         // The queue last: a worker has recorded by now what the API has listed of its, or is about to.
-        let mut known = Known::before(before);
+        let mut known = KnownJobs::before(before);
         for look in 0..LOOKS {
             if look > 0 {
                 self.wait(LOOK).await?;
@@ -161,7 +161,7 @@ impl Asking {
             }
         }
         let (sum, findings) = compare(&known, &standing, &images);
-        Ok(Checked { profile: profile.to_owned(), sum, findings })
+        Ok(CheckedProfile { profile: profile.to_owned(), sum, findings })
     }
 
     async fn ask<F>(&self, account: &Account, operation: Operation, call: impl Fn() -> F) -> Result<Said, NoAnswer>

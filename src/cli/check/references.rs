@@ -16,7 +16,7 @@ use crate::{
 
 /// What an entry lays claim to.
 #[derive(Debug, Clone)]
-pub(super) struct Claim {
+pub(super) struct ReferenceClaim {
     key: [u8; 32],
     /// What it asks for, as far as that is known.
     content: Option<[u8; 32]>,
@@ -25,7 +25,7 @@ pub(super) struct Claim {
     replace: bool,
 }
 
-impl Claim {
+impl ReferenceClaim {
     /// That of an entry that is good by itself.
     pub(super) fn good(entry: &Entry, files: &[CheckedFile]) -> Self {
         let content = content_of(entry, files.iter().map(|file| file.sha256));
@@ -66,7 +66,12 @@ pub(super) struct Earlier {
 
 impl Earlier {
     /// What to say about the later entry; `path` gives a manifest's path by its number.
-    pub(super) fn problem(self, claim: &Claim, here: EntryPosition, path: &dyn Fn(usize) -> PathBuf) -> Problem {
+    pub(super) fn problem(
+        self,
+        claim: &ReferenceClaim,
+        here: EntryPosition,
+        path: &dyn Fn(usize) -> PathBuf,
+    ) -> Problem {
         let mut other = format!("index {}", self.place.index);
         if self.place.manifest != here.manifest {
             other.push_str(&format!(" of {}", path(self.place.manifest).display()));
@@ -103,7 +108,7 @@ pub(super) struct References {
 
 impl References {
     /// Lays a claim; returns the earlier entry with the same one, if that is worth a word.
-    pub(super) fn claim(&mut self, claim: &Claim, here: EntryPosition) -> io::Result<Option<Earlier>> {
+    pub(super) fn claim(&mut self, claim: &ReferenceClaim, here: EntryPosition) -> io::Result<Option<Earlier>> {
         let earlier = match self.store.get(&claim.key)? {
             Some(known) => {
                 let (place, theirs) = unpack(&known).ok_or(io::ErrorKind::InvalidData)?;
@@ -135,11 +140,16 @@ fn unpack(packed: &[u8]) -> Option<(EntryPosition, Option<[u8; 32]>)> {
 mod tests {
     use super::*;
 
-    fn claim(reference: &str, content: Option<u8>, replace: bool) -> Claim {
-        Claim { content: content.map(|byte| [byte; 32]), replace, ..Claim::bad(reference) }
+    fn claim(reference: &str, content: Option<u8>, replace: bool) -> ReferenceClaim {
+        ReferenceClaim { content: content.map(|byte| [byte; 32]), replace, ..ReferenceClaim::bad(reference) }
     }
 
-    fn said(references: &mut References, claim: &Claim, manifest: usize, index: u64) -> Option<(bool, String)> {
+    fn said(
+        references: &mut References,
+        claim: &ReferenceClaim,
+        manifest: usize,
+        index: u64,
+    ) -> Option<(bool, String)> {
         let here = EntryPosition { manifest, index };
         let earlier = references.claim(claim, here).unwrap()?;
         let problem = earlier.problem(claim, here, &|number| PathBuf::from(format!("/m/{number}.json")));

@@ -40,7 +40,7 @@ pub(super) enum Status {
 
 /// What was seen, in numbers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Sum {
+pub(super) struct CheckTotals {
     pub(super) manifests: u64,
     pub(super) unusable: u64,
     pub(super) entries: u64,
@@ -54,7 +54,7 @@ pub(super) struct Sum {
     pub(super) warnings: u64,
 }
 
-impl Sum {
+impl CheckTotals {
     pub(super) const fn add(&mut self, other: &Self) {
         self.manifests += other.manifests;
         self.unusable += other.unusable;
@@ -85,7 +85,7 @@ impl Sum {
     }
 }
 
-impl fmt::Display for Sum {
+impl fmt::Display for CheckTotals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let unusable = if self.unusable > 0 { format!(" ({} unusable)", self.unusable) } else { String::new() };
         write!(f, "{}{unusable}, {}", plural(self.manifests, "manifest", "manifests"), self.inside())
@@ -125,7 +125,7 @@ impl<W: Write> Printer<W> {
     pub(super) fn problem(&mut self, subject: &Subject, problem: &Problem) -> io::Result<()> {
         let comma = if std::mem::replace(&mut self.any, true) { "," } else { "" };
         if self.json {
-            let row = Row {
+            let row = ReportRow {
                 index: subject.index,
                 line: subject.line,
                 reference: subject.reference.as_deref(),
@@ -142,10 +142,10 @@ impl<W: Write> Printer<W> {
     }
 
     /// The manifest ends.
-    pub(super) fn end(&mut self, status: Status, sum: &Sum) -> io::Result<()> {
+    pub(super) fn end(&mut self, status: Status, sum: &CheckTotals) -> io::Result<()> {
         let text = match (self.json, status) {
             (true, _) => {
-                let Sum { entries, invalid, images, files, bytes, warnings, .. } = *sum;
+                let CheckTotals { entries, invalid, images, files, bytes, warnings, .. } = *sum;
                 let tail = Tail { status, entries, invalid, images, files, bytes, warnings };
                 let tail = serde_json::to_string(&tail)?;
                 format!("],{}\n", tail.strip_prefix('{').unwrap_or(&tail))
@@ -159,7 +159,7 @@ impl<W: Write> Printer<W> {
     }
 
     /// The sum of all, for people.
-    pub(super) fn total(&mut self, sum: &Sum) -> io::Result<()> {
+    pub(super) fn total(&mut self, sum: &CheckTotals) -> io::Result<()> {
         self.put(&format!("\n{sum}\n"))?;
         self.out.flush()
     }
@@ -175,7 +175,7 @@ impl<W: Write> Printer<W> {
 }
 
 #[derive(Serialize)]
-struct Row<'a> {
+struct ReportRow<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     index: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -225,7 +225,8 @@ mod tests {
         printer.begin(Path::new("/in/a\u{1b}[2J.manifest.json")).unwrap();
         let subject = Subject { index: Some(3), line: Some(5), reference: Some(reference.into()) };
         problems.iter().for_each(|problem| printer.problem(&subject, problem).unwrap());
-        let sum = Sum { manifests: 1, entries: 4, invalid: 1, images: 3, bytes: 2048, ..Sum::default() };
+        let sum =
+            CheckTotals { manifests: 1, entries: 4, invalid: 1, images: 3, bytes: 2048, ..CheckTotals::default() };
         printer.end(Status::Problems, &sum).unwrap();
         String::from_utf8(printer.out).unwrap()
     }

@@ -15,7 +15,7 @@ const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How far the batches of this command are.
 #[derive(Debug, Default)]
-pub(super) struct Ours {
+pub(super) struct OwnBatches {
     /// How many have been looked at at all.
     known: usize,
     pub(super) open: Vec<i64>,
@@ -26,7 +26,7 @@ pub(super) struct Ours {
     unfinished: u64,
 }
 
-impl Ours {
+impl OwnBatches {
     /// Looks at the batches that were not closed the last time, and at new ones. Changes nothing where that fails.
     pub(super) fn look(&mut self, reader: &Reader, batches: &[i64]) -> Result<(), QueueError> {
         let mut seen = Self { known: batches.len(), closed_entries: self.closed_entries, ..Self::default() };
@@ -65,13 +65,13 @@ impl Ours {
 }
 
 /// Progress for people: a bar on a terminal, else a line now and then.
-pub(super) struct Progress {
+pub(super) struct ProgressDisplay {
     bar: Option<ProgressBar>,
     last_line: Instant,
     started: Instant,
 }
 
-impl Progress {
+impl ProgressDisplay {
     pub(super) fn new(terminal: bool) -> Self {
         let bar = terminal.then(|| {
             let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}");
@@ -81,7 +81,7 @@ impl Progress {
         Self { bar, last_line: Instant::now(), started: Instant::now() }
     }
 
-    pub(super) fn show(&mut self, ours: &Ours, finished: bool) {
+    pub(super) fn show(&mut self, ours: &OwnBatches, finished: bool) {
         let ended = ours.entries.saturating_sub(ours.unfinished);
         let rate = self.rate(ended, ours.entries, finished);
         if let Some(bar) = &self.bar {
@@ -122,7 +122,7 @@ mod tests {
         let site = Site::new();
         let batch = site.admit("a.manifest.json", &["one", "two"]);
         let reader = site.reader();
-        let mut ours = Ours::default();
+        let mut ours = OwnBatches::default();
         ours.look(&reader, &[batch]).unwrap();
         let absent = 999;
         ours.look(&reader, &[batch, absent]).unwrap_err();
