@@ -39,30 +39,30 @@ fn offset_ms() -> i64 {
 /// time is written by a clock that has jumped while those written before were not moved along. Whoever has moved them
 /// calls [`Clock::accept`]. All clones share this belief, and all clones of the process's clock are one.
 #[derive(Debug, Clone)]
-pub struct Clock(Arc<Shared>);
+pub struct Clock(Arc<ClockState>);
 
 #[derive(Debug)]
-struct Shared {
-    source: Source,
+struct ClockState {
+    source: ClockSource,
     believed: RwLock<Option<Believed>>,
 }
 
 #[derive(Debug)]
-enum Source {
+enum ClockSource {
     System { started: Instant },
-    Manual(Mutex<Reading>),
+    Manual(Mutex<ClockReading>),
 }
 
 /// What the system's clocks say at one moment.
 #[derive(Debug, Clone, Copy)]
-struct Reading {
+struct ClockReading {
     wall: Timestamp,
     steady: Duration,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Believed {
-    at: Reading,
+    at: ClockReading,
     /// By how much the clock was moved since the process began.
     moved_ms: i64,
     /// Where it was moved to, the last time.
@@ -75,11 +75,11 @@ impl Believed {
     }
 }
 
-static PROCESS: LazyLock<Clock> = LazyLock::new(|| Clock::from(Source::System { started: Instant::now() }));
+static PROCESS: LazyLock<Clock> = LazyLock::new(|| Clock::from(ClockSource::System { started: Instant::now() }));
 
 impl Clock {
-    fn from(source: Source) -> Self {
-        Self(Arc::new(Shared { source, believed: RwLock::new(None) }))
+    fn from(source: ClockSource) -> Self {
+        Self(Arc::new(ClockState { source, believed: RwLock::new(None) }))
     }
 
     /// The process's clock.
@@ -91,7 +91,7 @@ impl Clock {
     /// A clock that does not move until [`Clock::advance`] or [`Clock::jump`] moves it.
     #[must_use]
     pub fn manual(wall: Timestamp) -> Self {
-        Self::from(Source::Manual(Mutex::new(Reading { wall, steady: Duration::ZERO })))
+        Self::from(ClockSource::Manual(Mutex::new(ClockReading { wall, steady: Duration::ZERO })))
     }
 
     /// Lets time pass on a manual clock.
@@ -107,23 +107,23 @@ impl Clock {
         self.set(|reading| reading.wall.0 = reading.wall.0.saturating_add(by_ms));
     }
 
-    fn set(&self, change: impl FnOnce(&mut Reading)) {
-        if let Source::Manual(reading) = &self.0.source {
+    fn set(&self, change: impl FnOnce(&mut ClockReading)) {
+        if let ClockSource::Manual(reading) = &self.0.source {
             change(&mut reading.lock().unwrap_or_else(PoisonError::into_inner));
         }
     }
 
-    fn read(&self) -> Reading {
+    fn read(&self) -> ClockReading {
         match &self.0.source {
-            Source::System { started } => Reading { wall: of_system(), steady: started.elapsed() },
-            Source::Manual(reading) => *reading.lock().unwrap_or_else(PoisonError::into_inner),
+            ClockSource::System { started } => ClockReading { wall: of_system(), steady: started.elapsed() },
+            ClockSource::Manual(reading) => *reading.lock().unwrap_or_else(PoisonError::into_inner),
         }
     }
 
     fn steady(&self) -> Duration {
         match &self.0.source {
-            Source::System { started } => started.elapsed(),
-            Source::Manual(_) => self.read().steady,
+            ClockSource::System { started } => started.elapsed(),
+            ClockSource::Manual(_) => self.read().steady,
         }
     }
 

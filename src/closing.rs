@@ -24,7 +24,7 @@ use crate::{
         beneath::Root,
     },
     queue::{Queue, QueueError, Reader, awaited::NotNow, batch::EndedBatch},
-    receipt::{self, BatchStatus, Counts, Header, Line},
+    receipt::{self, BatchStatus, Counts, ReceiptEntry, ReceiptHeader},
     relative_path::{self, join},
 };
 
@@ -73,7 +73,7 @@ pub struct Settled {
 /// [`ClosingError`]; whatever was done by then is not done again.
 pub fn settle(queue: &Queue, reader: &Reader, batch: &EndedBatch) -> Result<Settled, ClosingError> {
     let counts = reader.counts(batch.id)?;
-    let header = Header::new(
+    let header = ReceiptHeader::new(
         (&batch.drop, &batch.manifest, batch.manifest_sha256),
         (batch.received_at, batch.finished_at),
         counts,
@@ -89,7 +89,12 @@ pub fn settle(queue: &Queue, reader: &Reader, batch: &EndedBatch) -> Result<Sett
 }
 
 /// Writes the receipt under the name that the queue knows, or the next one that is free.
-fn publish(queue: &Queue, reader: &Reader, batch: &EndedBatch, header: &Header) -> Result<PathBuf, ClosingError> {
+fn publish(
+    queue: &Queue,
+    reader: &Reader,
+    batch: &EndedBatch,
+    header: &ReceiptHeader,
+) -> Result<PathBuf, ClosingError> {
     let group = batch.policy.receipt_group.as_deref().map(durable::group_of).transpose();
     let group = group.map_err(|error| ClosingError::Receipt(io::Error::other(error)))?;
     let access = Access { mode: batch.policy.receipt_mode, group };
@@ -146,7 +151,13 @@ fn receipt_place(batch: &EndedBatch, entries: u64, access: Access) -> Result<(Fo
     Ok((folder.map_err(ClosingError::Receipt)?, name))
 }
 
-fn is_ours(folder: &Folder, name: &str, reader: &Reader, batch_id: i64, header: &Header) -> Result<bool, ClosingError> {
+fn is_ours(
+    folder: &Folder,
+    name: &str,
+    reader: &Reader,
+    batch_id: i64,
+    header: &ReceiptHeader,
+) -> Result<bool, ClosingError> {
     let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
     let Ok(descriptor) = rustix::fs::openat(folder, name, flags, rustix::fs::Mode::empty()) else { return Ok(false) };
     let mut theirs = Digest::default();
@@ -184,8 +195,8 @@ enum WriteError {
     Io(#[from] io::Error),
 }
 
-fn write(reader: &Reader, batch_id: i64, header: &Header, out: &mut dyn Write) -> Result<(), WriteError> {
-    let mut writer = receipt::Writer::begin(out, header)?;
-    reader.entries(batch_id, |result| Ok::<_, WriteError>(writer.entry(&Line::from(result))?))?;
+fn write(reader: &Reader, batch_id: i64, header: &ReceiptHeader, out: &mut dyn Write) -> Result<(), WriteError> {
+    let mut writer = receipt::ReceiptWriter::begin(out, header)?;
+    reader.entries(batch_id, |result| Ok::<_, WriteError>(writer.entry(&ReceiptEntry::from(result))?))?;
     Ok(writer.end()?)
 }

@@ -48,7 +48,7 @@ use crate::{
         in_doubt::InDoubtLog,
     },
     telemetry::Telemetry,
-    verdict::Patience,
+    verdict::RetryBounds,
 };
 
 /// What all jobs share.
@@ -78,7 +78,7 @@ impl Delivery {
     pub fn new(
         queue: Queue,
         in_doubt: InDoubtLog,
-        patience: Patience,
+        bounds: RetryBounds,
         max_image_bytes: u64,
         stop: CancellationToken,
         telemetry: Arc<Telemetry>,
@@ -88,7 +88,7 @@ impl Delivery {
         Self {
             queue,
             in_doubt,
-            judge: Judge::new(patience),
+            judge: Judge::new(bounds),
             files,
             log_throttle: Mutex::default(),
             profiles: Profiles::default(),

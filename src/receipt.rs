@@ -154,7 +154,7 @@ impl BatchStatus {
 
 /// A receipt without its entries.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Header {
+pub struct ReceiptHeader {
     version: u32,
     manifest: String,
     manifest_sha256: String,
@@ -169,7 +169,7 @@ pub struct Header {
     errors: Vec<Problem>,
 }
 
-impl Header {
+impl ReceiptHeader {
     /// Sums up a batch; `problems` is why the manifest itself is unusable, if it is.
     #[must_use]
     pub fn new(
@@ -194,7 +194,7 @@ impl Header {
 
 /// One entry of a receipt.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Line {
+pub struct ReceiptEntry {
     index: u64,
     kind: EntryKind,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -207,7 +207,7 @@ pub struct Line {
     #[serde(skip_serializing_if = "Option::is_none")]
     file_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    images: Option<Vec<Image>>,
+    images: Option<Vec<ReceiptImage>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     path: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -219,7 +219,7 @@ pub struct Line {
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
-struct Image {
+struct ReceiptImage {
     path: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     image_type: Option<ImageType>,
@@ -246,7 +246,7 @@ pub struct EntryResult {
     pub uploads: Vec<Upload>,
 }
 
-impl From<EntryResult> for Line {
+impl From<EntryResult> for ReceiptEntry {
     fn from(entry: EntryResult) -> Self {
         let status = EntryStatus::of(entry.state);
         let (document_id, file_id) = match entry.kind {
@@ -273,7 +273,7 @@ impl From<EntryResult> for Line {
                     entry
                         .uploads
                         .into_iter()
-                        .map(|upload| Image {
+                        .map(|upload| ReceiptImage {
                             path: upload.path,
                             image_type: upload.image_type,
                             image_id: upload.remote_id,
@@ -297,19 +297,19 @@ impl From<EntryResult> for Line {
 }
 
 /// Writes a receipt entry by entry: one JSON object, or JSON Lines for a large one.
-pub struct Writer<'a> {
+pub struct ReceiptWriter<'a> {
     out: &'a mut dyn Write,
     lines: bool,
     first: bool,
 }
 
-impl<'a> Writer<'a> {
+impl<'a> ReceiptWriter<'a> {
     /// Writes the header.
     ///
     /// # Errors
     ///
     /// Those of the output.
-    pub fn begin(out: &'a mut dyn Write, header: &Header) -> io::Result<Self> {
+    pub fn begin(out: &'a mut dyn Write, header: &ReceiptHeader) -> io::Result<Self> {
         let lines = header.counts.entries > LARGE;
         if lines {
             serde_json::to_writer(&mut *out, header)?;
@@ -329,7 +329,7 @@ impl<'a> Writer<'a> {
     /// # Errors
     ///
     /// Those of the output.
-    pub fn entry(&mut self, line: &Line) -> io::Result<()> {
+    pub fn entry(&mut self, line: &ReceiptEntry) -> io::Result<()> {
         if !self.lines {
             self.out.write_all(if self.first { b"\n    " } else { b",\n    " })?;
         }
@@ -395,9 +395,10 @@ mod tests {
         entries.iter().for_each(|entry| counts.add(EntryStatus::of(entry.state), 1));
         counts.entries += extra;
         let moments = (Timestamp(1_795_378_504_000), Timestamp(1_795_378_509_000));
-        let header = Header::new(("partner-a", "batch-7.manifest.json", Sha256([1; 32])), moments, counts, problems);
+        let header =
+            ReceiptHeader::new(("partner-a", "batch-7.manifest.json", Sha256([1; 32])), moments, counts, problems);
         let mut out = Vec::new();
-        let mut writer = Writer::begin(&mut out, &header).unwrap();
+        let mut writer = ReceiptWriter::begin(&mut out, &header).unwrap();
         entries.into_iter().for_each(|entry| writer.entry(&entry.into()).unwrap());
         writer.end().unwrap();
         String::from_utf8(out).unwrap()

@@ -49,7 +49,7 @@ use crate::{
     },
     retry::RetryPolicy,
     telemetry::Telemetry,
-    verdict::Patience,
+    verdict::RetryBounds,
 };
 
 /// The drop that `import` puts its manifests under, unless told otherwise.
@@ -118,7 +118,7 @@ impl Service {
         let signals = Arc::new(Signals::default());
         let lanes = lanes(config, import, &spent(config, &queue, import).await?)?;
         let accounts: Vec<_> = lanes.iter().map(|lane| Arc::clone(&lane.account)).collect();
-        let patience = Patience {
+        let bounds = RetryBounds {
             retry: RetryPolicy {
                 initial: config.retry.initial,
                 max: config.retry.max,
@@ -134,7 +134,7 @@ impl Service {
         let delivery = Arc::new(Delivery::new(
             queue.clone(),
             in_doubt,
-            patience,
+            bounds,
             config.api.max_image_bytes,
             stop.clone(),
             Arc::clone(&telemetry),
@@ -252,7 +252,11 @@ impl Service {
 }
 
 /// Puts into order what an earlier process left; returns where to note what is handed over from now on.
-async fn recover(retry: &config::Retry, queue: &Queue, telemetry: &Telemetry) -> Result<InDoubtLog, ServiceError> {
+async fn recover(
+    retry: &config::RetrySettings,
+    queue: &Queue,
+    telemetry: &Telemetry,
+) -> Result<InDoubtLog, ServiceError> {
     let left = Arc::new(in_doubt::read(queue.path()));
     if retry.lost_file == LostFile::Hold {
         let held = queue.hold_files(Arc::clone(&left)).await?;

@@ -57,7 +57,7 @@ struct Request {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Retry {
+struct RetryLabels {
     operation: &'static str,
     reason: &'static str,
 }
@@ -95,7 +95,7 @@ pub struct Telemetry {
     request_bytes: Counter,
     in_flight: Gauge,
     in_flight_limit: Gauge,
-    retries: Family<Retry, Counter>,
+    retries: Family<RetryLabels, Counter>,
     rate_limit_remaining: Family<OfOperation, Gauge>,
     lost_answers: Family<Lost, Counter>,
     jobs: Family<InState, Gauge>,
@@ -109,7 +109,7 @@ pub struct Telemetry {
 
 /// What the stages know at the moment of asking.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Now {
+pub struct GaugeValues {
     pub at: Timestamp,
     /// The longest of the drops' last looks.
     pub scan: Duration,
@@ -170,7 +170,7 @@ impl Telemetry {
         for operation in [Operation::UploadImage, Operation::UploadFile, Operation::CreateDocument] {
             let operation = operation.as_str();
             for reason in ["throttled", "try_again", "lost"] {
-                telemetry.retries.get_or_create_owned(&Retry { operation, reason });
+                telemetry.retries.get_or_create_owned(&RetryLabels { operation, reason });
             }
             let create = operation == Operation::CreateDocument.as_str();
             for settled in if create { [ADOPTED, ABSENT, HELD] } else { [SENT_AGAIN, HELD, GIVEN_UP] } {
@@ -253,7 +253,9 @@ impl Telemetry {
         for attempt in attempts {
             let again = matches!(verdict, Verdict::Wait { .. } | Verdict::PauseAccount { .. });
             if again && attempt.outcome != "done" {
-                self.retries.get_or_create(&Retry { operation: attempt.operation, reason: attempt.outcome }).inc();
+                self.retries
+                    .get_or_create(&RetryLabels { operation: attempt.operation, reason: attempt.outcome })
+                    .inc();
             }
             let creates = attempt.operation == Operation::CreateDocument.as_str();
             let reads = attempt.operation == Operation::ReadDocuments.as_str();
@@ -297,14 +299,14 @@ impl Telemetry {
     /// # Errors
     ///
     /// None that can happen: writing to a text does not fail.
-    pub fn text(&self, numbers: &Numbers, now: Now) -> Result<String, fmt::Error> {
+    pub fn text(&self, numbers: &Numbers, now: GaugeValues) -> Result<String, fmt::Error> {
         self.take_over(numbers, now);
         let mut written = String::new();
         text::encode(&mut written, &self.registry)?;
         Ok(written)
     }
 
-    fn take_over(&self, numbers: &Numbers, now: Now) {
+    fn take_over(&self, numbers: &Numbers, now: GaugeValues) {
         self.jobs.clear();
         for tally in &numbers.drops {
             for state in JobState::ALL {
@@ -396,7 +398,7 @@ mod tests {
 
     /// The value of a series, by its name and labels as written, without the prefix.
     fn value(telemetry: &Telemetry, numbers: &Numbers, series: &str) -> Option<f64> {
-        let now = Now { at: NOW, scan: Duration::from_millis(250), last_drop_event: Duration::from_secs(40) };
+        let now = GaugeValues { at: NOW, scan: Duration::from_millis(250), last_drop_event: Duration::from_secs(40) };
         let text = telemetry.text(numbers, now).unwrap();
         let line = text.lines().find_map(|line| line.strip_prefix(&format!("passfort_ingest_{series} ")))?;
         line.parse().ok()

@@ -16,7 +16,7 @@ use crate::{
 
 /// How patient a worker is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Patience {
+pub struct RetryBounds {
     /// With failed calls.
     pub retry: RetryPolicy,
     /// With a document whose answer was lost: for so long after it was sent it may still appear. The API itself gives
@@ -28,7 +28,7 @@ pub struct Patience {
     pub file: Duration,
 }
 
-impl Patience {
+impl RetryBounds {
     /// How long after sending a document that is not there is certainly absent. Where some answer came, the API was
     /// done with the request, and only the delay until a document becomes visible remains.
     #[must_use]
@@ -105,13 +105,13 @@ pub fn judge(
     trial: Trial,
     took: Duration,
     asked: Option<Duration>,
-    patience: &Patience,
+    bounds: &RetryBounds,
     jitter: f64,
 ) -> Option<Verdict> {
     let again = |reason: &Reason, waits: WaitReason| {
         let tried = trial.tried.saturating_add(took);
         let attempts = trial.attempts.saturating_add(1);
-        match patience.retry.delay(attempts, tried, asked, jitter) {
+        match bounds.retry.delay(attempts, tried, asked, jitter) {
             Some(delay) => Verdict::Wait {
                 waits,
                 delay,
@@ -129,13 +129,13 @@ pub fn judge(
             waits: WaitReason::Quota,
             delay: wait
                 .map(|wait| wait.max(SHORTEST_WAIT))
-                .unwrap_or_else(|| patience.retry.delay(1, Duration::ZERO, None, jitter).unwrap_or(patience.retry.max)),
+                .unwrap_or_else(|| bounds.retry.delay(1, Duration::ZERO, None, jitter).unwrap_or(bounds.retry.max)),
             reason: text(operation, reason),
             trial,
         },
         Outcome::Paused { cause, reason } => Verdict::PauseAccount { cause: *cause, reason: text(operation, reason) },
         Outcome::TryAgain(reason) => again(reason, WaitReason::Retry),
-        Outcome::Lost(reason) => match (operation, patience.lost_file) {
+        Outcome::Lost(reason) => match (operation, bounds.lost_file) {
             (Operation::UploadFile, LostFile::Hold) => Verdict::Hold {
                 reason: format!(
                     "{}; the API cannot be asked whether the file exists: look at the profile, then use release",
@@ -156,7 +156,7 @@ pub fn judge(
                 "do not change files after their manifest is there; drop the manifest and its files again",
             ),
         },
-        Outcome::SourceUnreadable(reason) => wait_for_file(&text(operation, reason), trial, took, patience, jitter)
+        Outcome::SourceUnreadable(reason) => wait_for_file(&text(operation, reason), trial, took, bounds, jitter)
             .unwrap_or_else(|| {
                 let said = format!("waited for in vain; the last: {}", text(operation, reason));
                 Verdict::Refuse {
@@ -173,12 +173,12 @@ pub fn judge(
 /// Waits for a file; `None` where that has lasted for too long. What a job went through with the API does not count here,
 /// and this does not count there.
 #[must_use]
-pub fn wait_for_file(reason: &str, trial: Trial, took: Duration, patience: &Patience, jitter: f64) -> Option<Verdict> {
+pub fn wait_for_file(reason: &str, trial: Trial, took: Duration, bounds: &RetryBounds, jitter: f64) -> Option<Verdict> {
     let waited = trial.file.saturating_add(took);
     // Longer waits the longer it lasts, as if each had been twice the one before.
-    let step = patience.retry.initial.as_millis().max(1);
+    let step = bounds.retry.initial.as_millis().max(1);
     let waits = (waited.as_millis() / step).saturating_add(1).ilog2().saturating_add(1);
-    let policy = RetryPolicy { give_up_after: patience.file, ..patience.retry };
+    let policy = RetryPolicy { give_up_after: bounds.file, ..bounds.retry };
     let delay = policy.delay(waits, waited, None, jitter)?;
     let trial = Trial { file: waited.saturating_add(delay), ..trial };
     Some(Verdict::Wait { waits: WaitReason::File, delay, reason: reason.to_owned(), trial })
@@ -197,11 +197,18 @@ fn refuse(operation: Operation, reason: &Reason) -> Verdict {
 
 /// Judges a call that was refused for the key although the key works: so it is for this profile.
 #[must_use]
-pub fn forbidden(profile: &str, said: &str, trial: Trial, took: Duration, patience: &Patience, jitter: f64) -> Verdict {
+pub fn forbidden(
+    profile: &str,
+    said: &str,
+    trial: Trial,
+    took: Duration,
+    bounds: &RetryBounds,
+    jitter: f64,
+) -> Verdict {
     let attempts = trial.attempts.saturating_add(1);
     let tried = trial.tried.saturating_add(took);
     let reason = format!("the key works, but is refused for the profile {profile}: {said}");
-    match patience.retry.delay(attempts, tried, None, jitter) {
+    match bounds.retry.delay(attempts, tried, None, jitter) {
         Some(delay) => Verdict::Wait {
             waits: WaitReason::Retry,
             delay,
@@ -242,7 +249,7 @@ pub fn text(operation: Operation, reason: &Reason) -> String {
 mod tests {
     use super::*;
 
-    const PATIENCE: Patience = Patience {
+    const BOUNDS: RetryBounds = RetryBounds {
         retry: RetryPolicy {
             initial: Duration::from_secs(1),
             max: Duration::from_secs(900),
@@ -259,7 +266,7 @@ mod tests {
 
     fn judged(operation: Operation, outcome: &Outcome, tried: Duration) -> Verdict {
         let trial = Trial { attempts: 2, tried, file: Duration::ZERO };
-        judge(operation, outcome, trial, Duration::from_secs(2), None, &PATIENCE, 1.0).unwrap()
+        judge(operation, outcome, trial, Duration::from_secs(2), None, &BOUNDS, 1.0).unwrap()
     }
 
     #[test]
@@ -279,7 +286,7 @@ mod tests {
     fn a_wait_that_is_asked_for_with_a_failure_is_kept() {
         let (asked, outcome) = (Some(Duration::from_secs(120)), Outcome::TryAgain(reason()));
         let operation = Operation::UploadImage;
-        let verdict = judge(operation, &outcome, Trial::default(), Duration::ZERO, asked, &PATIENCE, 0.0).unwrap();
+        let verdict = judge(operation, &outcome, Trial::default(), Duration::ZERO, asked, &BOUNDS, 0.0).unwrap();
         assert!(matches!(verdict, Verdict::Wait { delay, .. } if delay == Duration::from_secs(120)), "{verdict:?}");
     }
 
@@ -299,7 +306,7 @@ mod tests {
         assert!(matches!(sent, Verdict::Wait { waits: WaitReason::Retry, .. }));
         let sent = judged(Operation::UploadFile, &lost, Duration::ZERO);
         assert!(matches!(sent, Verdict::Wait { waits: WaitReason::Retry, .. }));
-        let careful = Patience { lost_file: LostFile::Hold, ..PATIENCE };
+        let careful = RetryBounds { lost_file: LostFile::Hold, ..BOUNDS };
         let held = judge(Operation::UploadFile, &lost, Trial::default(), Duration::ZERO, None, &careful, 0.0).unwrap();
         assert!(matches!(held, Verdict::Hold { .. }));
     }
@@ -309,7 +316,7 @@ mod tests {
         let away = Outcome::SourceUnreadable(reason());
         let waited = |file| {
             let trial = Trial { file, ..Trial::default() };
-            judge(Operation::UploadImage, &away, trial, Duration::ZERO, None, &PATIENCE, 1.0).unwrap()
+            judge(Operation::UploadImage, &away, trial, Duration::ZERO, None, &BOUNDS, 1.0).unwrap()
         };
         let waiting = waited(Duration::from_secs(7200));
         assert!(matches!(waiting, Verdict::Wait { waits: WaitReason::File, .. }), "{waiting:?}");
@@ -321,13 +328,13 @@ mod tests {
     fn waits_for_a_file_and_tries_with_the_api_use_up_nothing_of_each_other() {
         let away = Outcome::SourceUnreadable(reason());
         let trial = Trial { attempts: 40, tried: Duration::from_secs(200_000), file: Duration::from_secs(1) };
-        let verdict = judge(Operation::UploadImage, &away, trial, Duration::ZERO, None, &PATIENCE, 1.0).unwrap();
+        let verdict = judge(Operation::UploadImage, &away, trial, Duration::ZERO, None, &BOUNDS, 1.0).unwrap();
         let Verdict::Wait { delay, trial: then, .. } = verdict else { panic!("{verdict:?}") };
         assert_eq!((delay.as_secs(), then.file.as_secs()), (2, 3), "as at the beginning");
         assert_eq!((then.attempts, then.tried), (trial.attempts, trial.tried));
         let trial = Trial { file: Duration::from_secs(80_000), ..Trial::default() };
         let failed = Outcome::TryAgain(reason());
-        let verdict = judge(Operation::UploadImage, &failed, trial, Duration::ZERO, None, &PATIENCE, 1.0).unwrap();
+        let verdict = judge(Operation::UploadImage, &failed, trial, Duration::ZERO, None, &BOUNDS, 1.0).unwrap();
         let Verdict::Wait { delay, trial: then, .. } = verdict else { panic!("{verdict:?}") };
         assert_eq!((delay.as_secs(), then.file), (1, Duration::ZERO), "the file was there");
     }
@@ -337,14 +344,14 @@ mod tests {
         let mut trial = Trial::default();
         let mut delays = Vec::new();
         while let Some(Verdict::Wait { delay, trial: then, .. }) =
-            wait_for_file("", trial, Duration::ZERO, &PATIENCE, 1.0)
+            wait_for_file("", trial, Duration::ZERO, &BOUNDS, 1.0)
         {
             delays.push(delay.as_secs());
             trial = then;
         }
         assert_eq!(delays.iter().take(5).collect::<Vec<_>>(), [&1, &2, &4, &8, &16]);
         assert!(delays.iter().all(|delay| *delay <= 900), "{delays:?}");
-        assert!(trial.file >= PATIENCE.file);
+        assert!(trial.file >= BOUNDS.file);
     }
 
     #[test]

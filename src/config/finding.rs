@@ -1,6 +1,6 @@
 //! What is wrong with a configuration, said so that its author can mend it.
 //!
-//! Reading goes on after a [`Finding`], so that one run names all of them. A value is quoted only where no secret could
+//! Reading goes on after a [`ConfigFinding`], so that one run names all of them. A value is quoted only where no secret could
 //! stand in it.
 
 use std::{
@@ -22,7 +22,7 @@ pub enum Origin {
 
 /// One thing that is wrong with the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
+pub struct ConfigFinding {
     /// The key it is about, e.g. `api.base_url` or `drop[0].path`; empty where the file could not be understood.
     pub key: String,
     /// Where its value stands; absent where the key is missing.
@@ -33,7 +33,7 @@ pub struct Finding {
     pub cure: String,
 }
 
-impl Finding {
+impl ConfigFinding {
     fn write(&self, f: &mut fmt::Formatter<'_>, file: &Path) -> fmt::Result {
         match &self.origin {
             Some(Origin::Line(line)) => write!(f, "{}:{line}: ", file.display())?,
@@ -76,7 +76,7 @@ pub enum ConfigError {
         /// The file; it may be absent where only the environment says anything.
         path: PathBuf,
         /// All that is wrong; never empty.
-        findings: Vec<Finding>,
+        findings: Vec<ConfigFinding>,
     },
     /// The key's file cannot be read.
     #[error("the key file {} cannot be read (it must be readable for the user that runs this)", path.display())]
@@ -102,7 +102,7 @@ pub enum ConfigError {
 impl ConfigError {
     /// All that is wrong with the configuration, where that is what this error is about.
     #[must_use]
-    pub fn findings(&self) -> &[Finding] {
+    pub fn findings(&self) -> &[ConfigFinding] {
         match self {
             Self::Invalid { findings, .. } => findings,
             Self::Missing { .. }
@@ -117,7 +117,7 @@ impl ConfigError {
 
 struct Listed<'a> {
     path: &'a Path,
-    findings: &'a [Finding],
+    findings: &'a [ConfigFinding],
 }
 
 impl fmt::Display for Listed<'_> {

@@ -12,9 +12,9 @@ use std::{
 };
 
 use super::{
-    Api, Config, ConfigError, DropConfig, Http, Limits, Queue, Retry, Watch, Window, Workers,
-    finding::{Finding, Origin},
-    reader::{Fault, Reader, Section, text, tidy_path, wrong_kind},
+    Api, Config, ConfigError, DropConfig, Http, LimitSettings, QueueSettings, RetrySettings, Watch, Window, Workers,
+    finding::{ConfigFinding, Origin},
+    reader::{Section, SettingReader, ValueFault, text, tidy_path, wrong_kind},
     tree::{self, MAX_DROPS, Node, PREFIX, Table, Value},
     validate,
     windows::WINDOW_CURE,
@@ -86,9 +86,9 @@ pub fn from_text(
     name: &Path,
     env: &mut dyn Iterator<Item = (String, String)>,
 ) -> Result<Config, ConfigError> {
-    let invalid = |findings: Vec<Finding>| ConfigError::Invalid { path: name.to_owned(), findings };
+    let invalid = |findings: Vec<ConfigFinding>| ConfigError::Invalid { path: name.to_owned(), findings };
     let mut root = tree::parse(text).map_err(invalid)?;
-    let mut reader = Reader::with(tree::overlay(&mut root, env));
+    let mut reader = SettingReader::with(tree::overlay(&mut root, env));
     let config = config(&mut reader, root);
     reader.refuse_unknown();
     let findings = reader.into_findings();
@@ -109,7 +109,7 @@ fn read(path: &Path) -> Result<String, ConfigError> {
     String::from_utf8(bytes).map_err(|_| unusable("it is not UTF-8 text"))
 }
 
-fn config(reader: &mut Reader, root: Table) -> Config {
+fn config(reader: &mut SettingReader, root: Table) -> Config {
     let mut top = Section::new(reader, "", "", root);
     let (api, queue, workers) = (table(&mut top, "api"), table(&mut top, "queue"), table(&mut top, "workers"));
     let (retry, limits, http) = (table(&mut top, "retry"), table(&mut top, "limits"), table(&mut top, "http"));
@@ -189,8 +189,8 @@ fn read_api(mut section: Section<'_>) -> Api {
     api
 }
 
-fn read_queue(mut section: Section<'_>) -> Queue {
-    let queue = Queue { database: section.path("database").unwrap_or(Queue::default().database) };
+fn read_queue(mut section: Section<'_>) -> QueueSettings {
+    let queue = QueueSettings { database: section.path("database").unwrap_or(QueueSettings::default().database) };
     section.finish();
     queue
 }
@@ -206,10 +206,10 @@ fn read_workers(mut section: Section<'_>) -> Workers {
     workers
 }
 
-fn read_retry(mut section: Section<'_>) -> Retry {
-    let default = Retry::default();
+fn read_retry(mut section: Section<'_>) -> RetrySettings {
+    let default = RetrySettings::default();
     let shortest = Duration::from_millis(10);
-    let retry = Retry {
+    let retry = RetrySettings {
         initial: section.duration("initial", shortest..=DAY).unwrap_or(default.initial),
         max: section.duration("max", shortest..=DAY).unwrap_or(default.max),
         give_up_after: section
@@ -224,8 +224,8 @@ fn read_retry(mut section: Section<'_>) -> Retry {
     retry
 }
 
-fn read_limits(mut section: Section<'_>) -> Limits {
-    let limits = Limits {
+fn read_limits(mut section: Section<'_>) -> LimitSettings {
+    let limits = LimitSettings {
         documents_per_hour: section.count("documents_per_hour", 1..=1_000_000_000),
         requests_per_second: section.get("requests_per_second", rate),
         bytes_per_second: section.size("bytes_per_second", 1_000..=1 << 50),
@@ -241,7 +241,7 @@ fn read_limits(mut section: Section<'_>) -> Limits {
 }
 
 /// A number of requests in a second. The least is one in a quarter of an hour, below which nothing would get done.
-fn rate(node: &Node) -> Result<f64, Fault> {
+fn rate(node: &Node) -> Result<f64, ValueFault> {
     let rate = match node.value {
         Value::Float(rate) => rate,
         // Exact for all numbers that the bounds below let through.
@@ -327,7 +327,7 @@ fn own_dir(section: &mut Section<'_>, key: &'static str) -> Option<PathBuf> {
     section.get(key, |node| tidy_path(&text(node)?))
 }
 
-fn drop_name(name: String) -> Result<String, Fault> {
+fn drop_name(name: String) -> Result<String, ValueFault> {
     let cure = || "use letters, digits, '.', '_' and '-', at most 64 of them".to_owned();
     if name == "import" {
         return Err((
@@ -343,7 +343,7 @@ fn drop_name(name: String) -> Result<String, Fault> {
 }
 
 /// Empty is absent, as the documented default is written.
-fn done_marker(marker: String) -> Result<Option<String>, Fault> {
+fn done_marker(marker: String) -> Result<Option<String>, ValueFault> {
     if marker.contains('/') || marker.chars().any(char::is_control) || marker.len() > 64 {
         return Err(("it is not the end of a file name".to_owned(), "write e.g. \".done\"".to_owned()));
     }
@@ -363,7 +363,7 @@ fn profiles(section: &mut Section<'_>) -> Option<Vec<ProfileId>> {
 }
 
 /// Permission bits in octal; as a string, because TOML would read a bare 640 as decimal.
-fn receipt_mode(node: &Node) -> Result<u32, Fault> {
+fn receipt_mode(node: &Node) -> Result<u32, ValueFault> {
     let cure = || "write the permissions as an octal string, e.g. \"0640\"".to_owned();
     let octal = text(node).map_err(|(reason, _)| (reason, cure()))?;
     let digits = (3..=4).contains(&octal.len()) && octal.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
@@ -377,7 +377,7 @@ fn receipt_mode(node: &Node) -> Result<u32, Fault> {
     }
 }
 
-fn group(group: String) -> Result<String, Fault> {
+fn group(group: String) -> Result<String, ValueFault> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     if group.is_empty() || group.len() > 32 || !group.bytes().all(plain) {
         return Err(("it is no name of a group".to_owned(), "write the group's name or number".to_owned()));
@@ -388,7 +388,7 @@ fn group(group: String) -> Result<String, Fault> {
 /// Every key that there is, with the header of its section.
 #[cfg(test)]
 pub(super) fn every_key() -> Vec<(&'static str, &'static str)> {
-    let mut reader = Reader::default();
+    let mut reader = SettingReader::default();
     let text = "[http]\n[[drop]]\nname = \"a\"\npath = \"/a\"\n";
     config(&mut reader, tree::parse(text).unwrap_or_default());
     reader.known

@@ -39,13 +39,13 @@ pub struct Config {
     /// The API and how it is reached: `[api]`.
     pub api: Api,
     /// Where the queue is kept: `[queue]`.
-    pub queue: Queue,
+    pub queue: QueueSettings,
     /// How much is done at once: `[workers]`.
     pub workers: Workers,
     /// When a failed request is tried again: `[retry]`.
-    pub retry: Retry,
+    pub retry: RetrySettings,
     /// How fast and when may be sent: `[limits]`.
-    pub limits: Limits,
+    pub limits: LimitSettings,
     /// The page for people and monitoring: `[http]`; absent, it is off.
     pub http: Option<Http>,
     /// The watched folders, in the order of the file: `[[drop]]`.
@@ -115,12 +115,12 @@ impl Default for Api {
 
 /// Where the queue is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Queue {
+pub struct QueueSettings {
     /// The SQLite database, an absolute path on a local disk.
     pub database: PathBuf,
 }
 
-impl Default for Queue {
+impl Default for QueueSettings {
     fn default() -> Self {
         Self { database: PathBuf::from("/var/lib/passfort-ingest/queue.db") }
     }
@@ -143,7 +143,7 @@ impl Default for Workers {
 
 /// When a failed request is tried again.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Retry {
+pub struct RetrySettings {
     /// The wait after the first failure; never zero.
     pub initial: Duration,
     /// The longest wait between two attempts; never shorter than `initial`.
@@ -157,7 +157,7 @@ pub struct Retry {
     pub lost_file: LostFile,
 }
 
-impl Default for Retry {
+impl Default for RetrySettings {
     fn default() -> Self {
         Self {
             initial: Duration::from_secs(1),
@@ -171,7 +171,7 @@ impl Default for Retry {
 
 /// How fast and when may be sent. What the API's own headers say always counts too.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Limits {
+pub struct LimitSettings {
     /// Documents created in an hour, at most.
     pub documents_per_hour: Option<u64>,
     /// Requests in a second, at most; above zero, and may be a fraction.

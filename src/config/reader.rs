@@ -12,7 +12,7 @@ use std::{
 
 use super::{
     Address, Globs,
-    finding::{Finding, Origin},
+    finding::{ConfigFinding, Origin},
     tree::{Node, PREFIX, Table, Value},
     units::{DURATION_CURE, SIZE_CURE, duration_text, parse_duration, parse_size, size_text},
 };
@@ -25,12 +25,12 @@ const MAX_LIST: usize = 10_000;
 const SECRET_WORDS: [&str; 4] = ["apikey", "password", "secret", "token"];
 
 /// What is wrong with a value, and what to do about it.
-pub(super) type Fault = (String, String);
+pub(super) type ValueFault = (String, String);
 
 /// The account of one reading.
 #[derive(Debug, Default)]
-pub(super) struct Reader {
-    findings: Vec<Finding>,
+pub(super) struct SettingReader {
+    findings: Vec<ConfigFinding>,
     /// Every key that was asked for, with the header of its section.
     pub(super) known: Vec<(&'static str, &'static str)>,
     /// Where each value that was found stands, by its full key.
@@ -39,9 +39,9 @@ pub(super) struct Reader {
     left: Vec<(&'static str, String, String, Origin)>,
 }
 
-impl Reader {
+impl SettingReader {
     /// Starts an account in which something is already wrong.
-    pub(super) fn with(findings: Vec<Finding>) -> Self {
+    pub(super) fn with(findings: Vec<ConfigFinding>) -> Self {
         Self { findings, ..Self::default() }
     }
 
@@ -50,7 +50,7 @@ impl Reader {
         // A key that is missing stands, so to speak, where its section does.
         let section = key.rsplit_once('.').map_or("", |(section, _)| section);
         let origin = self.origins.get(key).or_else(|| self.origins.get(section)).cloned();
-        self.findings.push(Finding { key: key.to_owned(), origin, reason: reason.into(), cure: cure.into() });
+        self.findings.push(ConfigFinding { key: key.to_owned(), origin, reason: reason.into(), cure: cure.into() });
     }
 
     /// Notes where a section stands.
@@ -59,7 +59,7 @@ impl Reader {
     }
 
     /// The findings in the order of the file; those of the environment come last.
-    pub(super) fn into_findings(mut self) -> Vec<Finding> {
+    pub(super) fn into_findings(mut self) -> Vec<ConfigFinding> {
         self.findings.sort_by_key(|finding| match finding.origin {
             Some(Origin::Line(line)) => line,
             Some(Origin::Variable(_)) | None => usize::MAX,
@@ -71,11 +71,11 @@ impl Reader {
     pub(super) fn refuse_unknown(&mut self) {
         for (header, full, key, origin) in std::mem::take(&mut self.left) {
             let (reason, cure) = self.unknown(header, &key, &origin);
-            self.findings.push(Finding { key: full, origin: Some(origin), reason, cure });
+            self.findings.push(ConfigFinding { key: full, origin: Some(origin), reason, cure });
         }
     }
 
-    fn unknown(&self, header: &str, key: &str, origin: &Origin) -> Fault {
+    fn unknown(&self, header: &str, key: &str, origin: &Origin) -> ValueFault {
         let plain = key.to_lowercase().replace(['_', '-'], "");
         if plain == "key" || SECRET_WORDS.iter().any(|word| plain == *word) {
             return (
@@ -113,7 +113,7 @@ impl Reader {
 /// One table that is being read.
 #[derive(Debug)]
 pub(super) struct Section<'r> {
-    reader: &'r mut Reader,
+    reader: &'r mut SettingReader,
     header: &'static str,
     path: String,
     table: Table,
@@ -121,7 +121,12 @@ pub(super) struct Section<'r> {
 
 impl<'r> Section<'r> {
     /// Starts to read `table`, which stands in the file under `header` and is called `path` in findings.
-    pub(super) fn new(reader: &'r mut Reader, header: &'static str, path: impl Into<String>, table: Table) -> Self {
+    pub(super) fn new(
+        reader: &'r mut SettingReader,
+        header: &'static str,
+        path: impl Into<String>,
+        table: Table,
+    ) -> Self {
         Self { reader, header, path: path.into(), table }
     }
 
@@ -147,7 +152,7 @@ impl<'r> Section<'r> {
     }
 
     /// Notes what is wrong with a key of this section.
-    pub(super) fn finding(&mut self, key: &str, fault: Fault) {
+    pub(super) fn finding(&mut self, key: &str, fault: ValueFault) {
         self.reader.finding(&full_key(&self.path, key), fault.0, fault.1);
     }
 
@@ -159,7 +164,11 @@ impl<'r> Section<'r> {
     }
 
     /// A value that `parse` understands; `None` where it is absent, or faulty and noted.
-    pub(super) fn get<T>(&mut self, key: &'static str, parse: impl FnOnce(&Node) -> Result<T, Fault>) -> Option<T> {
+    pub(super) fn get<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl FnOnce(&Node) -> Result<T, ValueFault>,
+    ) -> Option<T> {
         let node = self.take(key)?;
         parse(&node).map_err(|fault| self.finding(key, fault)).ok()
     }
@@ -261,7 +270,11 @@ impl<'r> Section<'r> {
     }
 
     /// A list of strings, each understood by `parse`; a variable may also hold the only one of them.
-    pub(super) fn list<T>(&mut self, key: &'static str, parse: impl Fn(&str) -> Result<T, Fault>) -> Option<Vec<T>> {
+    pub(super) fn list<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl Fn(&str) -> Result<T, ValueFault>,
+    ) -> Option<Vec<T>> {
         let node = self.take(key)?;
         let items = match node {
             Node { value: Value::Array(items), .. } => items,
@@ -283,7 +296,7 @@ impl<'r> Section<'r> {
                 Err((reason, cure)) => {
                     sound = false;
                     let key = format!("{}[{at}]", full_key(&self.path, key));
-                    self.reader.findings.push(Finding { key, origin: Some(item.origin.clone()), reason, cure });
+                    self.reader.findings.push(ConfigFinding { key, origin: Some(item.origin.clone()), reason, cure });
                 }
             }
         }
@@ -305,7 +318,7 @@ impl<'r> Section<'r> {
 /// # Errors
 ///
 /// Where it is empty, leads upwards or has a control character.
-pub(super) fn tidy_path(text: &str) -> Result<PathBuf, Fault> {
+pub(super) fn tidy_path(text: &str) -> Result<PathBuf, ValueFault> {
     let cure = || "write a plain path".to_owned();
     if text.chars().any(char::is_control) {
         return Err(("the path has a control character".to_owned(), cure()));
@@ -321,7 +334,7 @@ pub(super) fn tidy_path(text: &str) -> Result<PathBuf, Fault> {
 }
 
 /// A string; a variable is taken by its text, whatever else it could be read as.
-pub(super) fn text(node: &Node) -> Result<String, Fault> {
+pub(super) fn text(node: &Node) -> Result<String, ValueFault> {
     match (&node.value, &node.raw) {
         (Value::Text(text), _) => Ok(text.clone()),
         (Value::Integer(_) | Value::Float(_) | Value::Boolean(_), Some(raw)) => Ok(raw.clone()),
@@ -329,11 +342,11 @@ pub(super) fn text(node: &Node) -> Result<String, Fault> {
     }
 }
 
-pub(super) fn wrong_kind(found: &Value, wanted: &str) -> Fault {
+pub(super) fn wrong_kind(found: &Value, wanted: &str) -> ValueFault {
     (format!("it is {}", found.kind()), format!("write {wanted}"))
 }
 
-fn out_of_bounds<T: std::fmt::Display>(found: &T, least: &T, most: &T) -> Fault {
+fn out_of_bounds<T: std::fmt::Display>(found: &T, least: &T, most: &T) -> ValueFault {
     (format!("{found} is out of bounds"), format!("keep between {least} and {most}"))
 }
 

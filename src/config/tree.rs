@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use toml::de::{DeTable, DeValue};
 
-use super::finding::{Finding, Origin};
+use super::finding::{ConfigFinding, Origin};
 
 /// What every variable that sets a key begins with.
 pub(super) const PREFIX: &str = "PASSFORT_INGEST__";
@@ -66,13 +66,13 @@ impl Value {
 /// # Errors
 ///
 /// Every fault of syntax. The parser's own messages are used, but never its quotations: a key may stand in that line.
-pub(super) fn parse(text: &str) -> Result<Table, Vec<Finding>> {
+pub(super) fn parse(text: &str) -> Result<Table, Vec<ConfigFinding>> {
     let lines = Lines::of(text);
     let (root, faults) = DeTable::parse_recoverable(text);
     if faults.is_empty() {
         return Ok(table(root.get_ref(), &lines, 0));
     }
-    let finding = |fault: &toml::de::Error| Finding {
+    let finding = |fault: &toml::de::Error| ConfigFinding {
         key: String::new(),
         origin: fault.span().map(|span| Origin::Line(lines.number(span.start))),
         reason: format!("it is not TOML: {}", fault.message().lines().next().unwrap_or_default()),
@@ -128,31 +128,33 @@ fn convert(from: &DeValue<'_>, lines: &Lines, depth: usize) -> Value {
 }
 
 /// Puts the variables that begin with [`PREFIX`] over the file's values; others are left alone.
-pub(super) fn overlay(root: &mut Table, variables: &mut dyn Iterator<Item = (String, String)>) -> Vec<Finding> {
+pub(super) fn overlay(root: &mut Table, variables: &mut dyn Iterator<Item = (String, String)>) -> Vec<ConfigFinding> {
     let mut findings = Vec::new();
-    let mut settings: Vec<(Vec<Step>, String, String)> = Vec::new();
+    let mut settings: Vec<(Vec<KeySegment>, String, String)> = Vec::new();
     for (name, raw) in variables {
         let Some(path) = name.strip_prefix(PREFIX) else { continue };
-        let steps: Vec<Step> = path.split("__").map(Step::read).collect();
+        let steps: Vec<KeySegment> = path.split("__").map(KeySegment::read).collect();
         settings.push((steps, name, raw));
     }
     // In order of number, so that a second drop can follow a first that the environment makes too.
     settings.sort_by(|one, other| one.0.cmp(&other.0));
     for (steps, name, raw) in settings {
-        let refused = |reason: &str, cure: &str| Finding {
+        let refused = |reason: &str, cure: &str| ConfigFinding {
             key: String::new(),
             origin: Some(Origin::Variable(name.clone())),
             reason: reason.to_owned(),
             cure: cure.to_owned(),
         };
         let target = match steps.as_slice() {
-            [Step::Word(section), Step::Word(key)] if !section.is_empty() && !key.is_empty() => {
+            [KeySegment::Word(section), KeySegment::Word(key)] if !section.is_empty() && !key.is_empty() => {
                 table_in(root, section, &name).map(|table| (table, key))
             }
-            [Step::Word(section), Step::Number(at), Step::Word(key)] if section == "drop" && !key.is_empty() => {
+            [KeySegment::Word(section), KeySegment::Number(at), KeySegment::Word(key)]
+                if section == "drop" && !key.is_empty() =>
+            {
                 drop_in(root, *at, &name).map(|table| (table, key))
             }
-            [Step::Word(key)] if !key.is_empty() => Ok((&mut *root, key)),
+            [KeySegment::Word(key)] if !key.is_empty() => Ok((&mut *root, key)),
             _ => Err("it names no key"),
         };
         match target {
@@ -169,12 +171,12 @@ pub(super) fn overlay(root: &mut Table, variables: &mut dyn Iterator<Item = (Str
 
 /// One level of a variable's name.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Step {
+enum KeySegment {
     Number(usize),
     Word(String),
 }
 
-impl Step {
+impl KeySegment {
     fn read(text: &str) -> Self {
         let number = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten();
         number.map_or_else(|| Self::Word(text.to_ascii_lowercase()), Self::Number)
@@ -227,7 +229,7 @@ fn value(raw: &str) -> Value {
 mod tests {
     use super::*;
 
-    fn overlaid(text: &str, variables: &[(&str, &str)]) -> (Table, Vec<Finding>) {
+    fn overlaid(text: &str, variables: &[(&str, &str)]) -> (Table, Vec<ConfigFinding>) {
         let mut root = parse(text).unwrap();
         let owned = variables.iter().map(|(name, raw)| ((*name).to_owned(), (*raw).to_owned()));
         let findings = overlay(&mut root, &mut owned.collect::<Vec<_>>().into_iter());

@@ -4,10 +4,10 @@
 
 use std::path::Path;
 
-use super::{Address, Config, DropConfig, reader::Reader, units::duration_text};
+use super::{Address, Config, DropConfig, reader::SettingReader, units::duration_text};
 
 /// Notes everything that cannot work together; `places` names each drop in findings.
-pub(super) fn check(config: &Config, places: &[String], reader: &mut Reader) {
+pub(super) fn check(config: &Config, places: &[String], reader: &mut SettingReader) {
     exposed(&config.api.base_url, "api.base_url", config, reader);
     if config.retry.initial > config.retry.max {
         reader.finding(
@@ -49,7 +49,7 @@ pub(super) fn check(config: &Config, places: &[String], reader: &mut Reader) {
     }
 }
 
-fn exposed(address: &Address, key: &str, config: &Config, reader: &mut Reader) {
+fn exposed(address: &Address, key: &str, config: &Config, reader: &mut SettingReader) {
     if address.is_exposed() && !config.api.allow_insecure {
         reader.finding(
             key,
@@ -60,7 +60,7 @@ fn exposed(address: &Address, key: &str, config: &Config, reader: &mut Reader) {
 }
 
 /// The three folders of one drop: each its own, and none of them the drop itself.
-fn own_folders(drop: &DropConfig, place: &str, reader: &mut Reader) {
+fn own_folders(drop: &DropConfig, place: &str, reader: &mut SettingReader) {
     let takes_all = |folder: &Path| drop.path.starts_with(folder);
     let folders = [
         ("done_dir", drop.done_folder()),
@@ -90,7 +90,7 @@ fn own_folders(drop: &DropConfig, place: &str, reader: &mut Reader) {
 }
 
 /// Two drops, of which the second stands later in the file.
-fn pair(first: &DropConfig, second: &DropConfig, place: &str, reader: &mut Reader) {
+fn pair(first: &DropConfig, second: &DropConfig, place: &str, reader: &mut SettingReader) {
     if first.name == second.name {
         reader.finding(
             &format!("{place}.name"),

@@ -13,7 +13,7 @@ use crate::{
     outcome::{Outcome, PauseCause, StandingDocument},
     problem::Problem,
     queue::{admission::CheckedFile, attempt::Attempt, in_doubt::Slot},
-    verdict::{Patience, Trial, Verdict, forbidden, judge, wait_for_file},
+    verdict::{RetryBounds, Trial, Verdict, forbidden, judge, wait_for_file},
 };
 
 /// How often a file that somebody has open for writing is looked at.
@@ -54,16 +54,16 @@ pub(super) struct Rechecked {
 
 /// Judges by the settings of the process and of each job.
 pub(super) struct Judge {
-    patience: Patience,
+    bounds: RetryBounds,
 }
 
 impl Judge {
-    pub(super) const fn new(patience: Patience) -> Self {
-        Self { patience }
+    pub(super) const fn new(bounds: RetryBounds) -> Self {
+        Self { bounds }
     }
 
-    fn patience(&self, job: &Job) -> Patience {
-        Patience { file: job.file_patience, ..self.patience }
+    fn bounds(&self, job: &Job) -> RetryBounds {
+        RetryBounds { file: job.file_patience, ..self.bounds }
     }
 
     /// A call that did not work.
@@ -78,7 +78,7 @@ impl Judge {
     ) -> Failed {
         let asked = exchange.limits().and_then(|limits| limits.wait_after_failure(now));
         let operation = exchange.operation;
-        let verdict = judge(operation, outcome, trial_of(job), exchange.took, asked, &self.patience(job), jitter);
+        let verdict = judge(operation, outcome, trial_of(job), exchange.took, asked, &self.bounds(job), jitter);
         let verdict = verdict.unwrap_or_else(|| {
             let reason = format!("{}: the answer is not one to this call", operation.as_str());
             Verdict::Hold { reason }
@@ -105,7 +105,7 @@ impl Judge {
         }
         let refused = attempts.iter().filter(|attempt| attempt.outcome == "paused");
         let took = Duration::from_millis(refused.map(|attempt| attempt.took_ms).max().unwrap_or(0));
-        match forbidden(job.profile_id.as_str(), &said, trial_of(job), took, &self.patience, jitter) {
+        match forbidden(job.profile_id.as_str(), &said, trial_of(job), took, &self.bounds, jitter) {
             // Whether its document was created is still not known.
             Verdict::Wait { delay, reason, trial, .. } if job.creation == Creation::Unknown => {
                 Verdict::Wait { waits: WaitReason::ReadBack, delay, reason, trial }
@@ -167,7 +167,7 @@ impl Judge {
     /// Waits for a file until its time is over.
     fn wait_for(&self, problem: Problem, attempt: Option<Attempt>, job: &Job, upload: &Upload, jitter: f64) -> Failed {
         let reason = format!("{}: {}", upload.path, problem.reason);
-        match wait_for_file(&reason, trial_of(job), Duration::ZERO, &self.patience(job), jitter) {
+        match wait_for_file(&reason, trial_of(job), Duration::ZERO, &self.bounds(job), jitter) {
             Some(verdict) => Failed { verdict, attempt, lost: None, in_doubt: None },
             None => {
                 let reason = format!("waited for in vain; the last: {}", problem.reason);
@@ -190,16 +190,16 @@ impl Judge {
             return ReadBack::Created(id);
         }
         let sent = job.sent_at.map_or(asked, Timestamp);
-        let patience = self.patience.certainly_absent_after(job.loss_answered);
+        let absent_after = self.bounds.certainly_absent_after(job.loss_answered);
         // Where the clock was moved meanwhile, the queue knows the time of sending by the new one: it is asked for next time.
         let waited = if moved_ms == job.clock_ms { asked.since(sent) } else { Duration::ZERO };
-        if waited >= patience {
+        if waited >= absent_after {
             return ReadBack::Absent;
         }
         let trial = trial_of(job);
         let attempts = trial.attempts.saturating_add(1);
-        let delay = self.patience.retry.delay(attempts, Duration::ZERO, None, jitter).unwrap_or(patience);
-        let delay = delay.min(patience.saturating_sub(waited)).max(Duration::from_millis(50));
+        let delay = self.bounds.retry.delay(attempts, Duration::ZERO, None, jitter).unwrap_or(absent_after);
+        let delay = delay.min(absent_after.saturating_sub(waited)).max(Duration::from_millis(50));
         let tried = trial.tried.saturating_add(took).saturating_add(delay);
         let reason = "the answer to its creation was lost, and it is not among the profile's documents yet".to_owned();
         ReadBack::NotYet(Verdict::Wait {

@@ -18,7 +18,7 @@ fn judge() -> Judge {
         max: Duration::from_secs(300),
         give_up_after: Duration::from_secs(600),
     };
-    Judge::new(Patience { retry, absent_after: ABSENT_AFTER, lost_file: LostFile::Hold, file: Duration::ZERO })
+    Judge::new(RetryBounds { retry, absent_after: ABSENT_AFTER, lost_file: LostFile::Hold, file: Duration::ZERO })
 }
 
 fn upload() -> Upload {

@@ -71,7 +71,7 @@ pub struct Serving {
     stopping: Arc<AtomicBool>,
 }
 
-struct Shared {
+struct HttpState {
     vitals: Vitals,
     stopping: Arc<AtomicBool>,
     listen: SocketAddr,
@@ -104,7 +104,8 @@ impl Bound {
     #[must_use]
     pub fn serve(self, vitals: Vitals) -> Serving {
         let stopping = Arc::new(AtomicBool::new(false));
-        let shared = Shared { vitals, stopping: Arc::clone(&stopping), listen: self.address, reading: Arc::default() };
+        let shared =
+            HttpState { vitals, stopping: Arc::clone(&stopping), listen: self.address, reading: Arc::default() };
         let app = router(Arc::new(shared));
         tracing::info!(address = %self.address, "the page is served");
         let task = tokio::spawn(async move {
@@ -128,7 +129,7 @@ impl Drop for Serving {
     }
 }
 
-fn router(shared: Arc<Shared>) -> Router {
+fn router(shared: Arc<HttpState>) -> Router {
     Router::new()
         .route("/", get(async || file("text/html; charset=utf-8", PAGE)))
         .route("/page.js", get(async || file("text/javascript; charset=utf-8", SCRIPT)))
@@ -145,7 +146,7 @@ fn router(shared: Arc<Shared>) -> Router {
 }
 
 /// Turns away what is not asked by a person or a monitor of this machine.
-async fn check(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+async fn check(State(shared): State<Arc<HttpState>>, request: Request, next: Next) -> Response {
     let mut response = if !host::is_ours(&request, shared.listen) {
         let told = format!("ask by address, for example as http://{}/: other names are not answered\n", shared.listen);
         answer(StatusCode::MISDIRECTED_REQUEST, TEXT, told)
@@ -162,14 +163,14 @@ async fn check(State(shared): State<Arc<Shared>>, request: Request, next: Next) 
     response
 }
 
-async fn healthz(State(shared): State<Arc<Shared>>) -> Response {
+async fn healthz(State(shared): State<Arc<HttpState>>) -> Response {
     if shared.stopping.load(Ordering::Relaxed) {
         return answer(StatusCode::OK, TEXT, "stopping\n");
     }
     verdict(shared.vitals.trouble(), "well\n")
 }
 
-async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
+async fn readyz(State(shared): State<Arc<HttpState>>) -> Response {
     if shared.stopping.load(Ordering::Relaxed) {
         return answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, "stopping\n");
     }
@@ -183,7 +184,7 @@ fn verdict(trouble: Option<String>, well: &'static str) -> Response {
     }
 }
 
-async fn status(State(shared): State<Arc<Shared>>) -> Response {
+async fn status(State(shared): State<Arc<HttpState>>) -> Response {
     let read = |vitals: &Vitals| {
         let status = status::read(vitals.database(), Timestamp::now()).map_err(|error| error.to_string())?;
         serde_json::to_string(&status).map_err(|error| error.to_string())
@@ -191,14 +192,14 @@ async fn status(State(shared): State<Arc<Shared>>) -> Response {
     reading(&shared, JSON, read).await
 }
 
-async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
+async fn metrics(State(shared): State<Arc<HttpState>>) -> Response {
     let read = |vitals: &Vitals| vitals.numbers(Timestamp::now()).map_err(|error| error.to_string());
     reading(&shared, telemetry::MEDIA_TYPE, read).await
 }
 
 /// Reads the database on a thread that may block, one reader at a time.
 async fn reading(
-    shared: &Shared,
+    shared: &HttpState,
     media_type: &'static str,
     read: impl FnOnce(&Vitals) -> Result<String, String> + Send + 'static,
 ) -> Response {

@@ -16,7 +16,7 @@ use crate::{
     account::Account,
     clock::Timestamp,
     queue::{Queue, QueueError, Reader, control::Cause},
-    telemetry::{Now, Telemetry},
+    telemetry::{GaugeValues, Telemetry},
 };
 
 /// What tells whether the service is well. Cheap to clone; it outlives the service and then says that it has ended.
@@ -68,7 +68,7 @@ impl Vitals {
     pub fn numbers(&self, at: Timestamp) -> Result<String, QueueError> {
         let numbers = Reader::open(self.database())?.numbers()?;
         let states = || self.inboxes.iter().map(|inbox| inbox.state());
-        let now = Now {
+        let now = GaugeValues {
             at,
             scan: states().map(|state| state.took).max().unwrap_or_default(),
             last_drop_event: self.since_event(states().filter_map(|state| state.event).max()),
