@@ -23,8 +23,8 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::{
     frames::Frames,
-    progress::{Failure, Gate, Progress},
-    source::Reader,
+    progress::{BodyProgress, Failure, Gate},
+    source::SourceReader,
 };
 use crate::entry::ImageType;
 
@@ -83,7 +83,7 @@ pub type BeforeLast = Box<dyn FnOnce() + Send + Sync>;
 
 /// A file's content as Base64 within a JSON object.
 pub struct FileBody {
-    reader: Reader,
+    reader: SourceReader,
     bytes: u64,
     checksum: u64,
     hash: Box<Xxh3>,
@@ -95,7 +95,7 @@ pub struct FileBody {
     ready: Option<Bytes>,
     frames: Frames,
     before_last: Option<BeforeLast>,
-    progress: Progress,
+    progress: BodyProgress,
 }
 
 impl fmt::Debug for FileBody {
@@ -114,7 +114,7 @@ impl FileBody {
         let encoded = bytes.div_ceil(3).saturating_mul(4);
         Self {
             // One byte more than a chunk, in order to see whether the file goes on behind its end.
-            reader: Reader::new(file, CHUNK_BYTES + 1),
+            reader: SourceReader::new(file, CHUNK_BYTES + 1),
             bytes,
             checksum,
             hash: Box::new(Xxh3::with_seed(seed)),
@@ -123,7 +123,7 @@ impl FileBody {
             ready: None,
             frames: Frames::default(),
             before_last: None,
-            progress: Progress::new(),
+            progress: BodyProgress::new(),
         }
     }
 
@@ -136,7 +136,7 @@ impl FileBody {
 
     /// The shared view of how far this body has come.
     #[must_use]
-    pub fn progress(&self) -> Progress {
+    pub fn progress(&self) -> BodyProgress {
         self.progress.clone()
     }
 
@@ -240,19 +240,19 @@ impl Body for FileBody {
 #[derive(Debug)]
 pub struct BytesBody {
     bytes: Bytes,
-    progress: Progress,
+    progress: BodyProgress,
 }
 
 impl BytesBody {
     /// A body of these bytes.
     #[must_use]
     pub fn new(bytes: impl Into<Bytes>) -> Self {
-        Self { bytes: bytes.into(), progress: Progress::new() }
+        Self { bytes: bytes.into(), progress: BodyProgress::new() }
     }
 
     /// The shared view of how far this body has come.
     #[must_use]
-    pub fn progress(&self) -> Progress {
+    pub fn progress(&self) -> BodyProgress {
         self.progress.clone()
     }
 }

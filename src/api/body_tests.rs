@@ -57,7 +57,7 @@ async fn the_body_is_what_a_naive_encoder_gives() {
         for never_inline in [false, true] {
             let mut body = body_of(&file, &content, Head::image(Some(ImageType::Front), None));
             if never_inline {
-                body.reader = Reader::never_inline(file.try_clone().unwrap(), CHUNK_BYTES + 1);
+                body.reader = SourceReader::never_inline(file.try_clone().unwrap(), CHUNK_BYTES + 1);
             }
             let progress = body.progress();
             let expected = format!(r#"{{"image_type":"FRONT","data":"{}"}}"#, STANDARD.encode(&content));

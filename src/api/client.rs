@@ -23,7 +23,7 @@ use serde::Serialize;
 use super::{
     body::{BeforeLast, BytesBody, FileBody, Head},
     fault::describe,
-    transfer::{Patience, run},
+    transfer::{Timeouts, run},
 };
 use crate::{
     entry::{ImageType, ProfileId},
@@ -46,7 +46,7 @@ const LARGEST_CA_FILE_BYTES: u64 = 4 * 1024 * 1024;
 
 /// What a client needs to know. It has no `Debug`, because a proxy's address can hold a password.
 #[derive(Clone)]
-pub struct Settings {
+pub struct ClientSettings {
     /// The API's address with its path, e.g. `https://api.passfort.com/4.0`.
     pub base_url: String,
     /// The account's key.
@@ -93,7 +93,7 @@ pub enum ClientError {
 }
 
 /// A file that is to be uploaded: opened, checked, and read again from this handle.
-pub struct Upload {
+pub struct UploadSource {
     /// The open file; read from its start, whatever its position.
     pub file: File,
     /// Its size, as checked.
@@ -151,7 +151,7 @@ impl DocumentRequest {
 pub struct Client {
     http: reqwest::Client,
     base_url: Url,
-    patience: Patience,
+    timeouts: Timeouts,
     data_uri: bool,
 }
 
@@ -161,7 +161,7 @@ impl Client {
     /// # Errors
     ///
     /// Where a setting is unusable or the system has no certificates; the text names the cure.
-    pub fn new(settings: &Settings) -> Result<Self, ClientError> {
+    pub fn new(settings: &ClientSettings) -> Result<Self, ClientError> {
         static PROVIDER: Once = Once::new();
         PROVIDER.call_once(|| {
             // Fails only where somebody else has installed one, which then serves as well.
@@ -169,7 +169,7 @@ impl Client {
         });
 
         let base_url = read_base_url(&settings.base_url)?;
-        let patience = Patience {
+        let timeouts = Timeouts {
             connect: settings.connect_timeout.min(LONGEST_TIMEOUT),
             stall: settings.stall_timeout.min(LONGEST_TIMEOUT),
             response: settings.response_timeout.min(LONGEST_TIMEOUT),
@@ -181,9 +181,9 @@ impl Client {
             .redirect(reqwest::redirect::Policy::none())
             .referer(false)
             .retry(reqwest::retry::never())
-            .connect_timeout(patience.connect)
+            .connect_timeout(timeouts.connect)
             .tcp_nodelay(true)
-            .tcp_user_timeout(patience.stall.saturating_add(KERNEL_GRACE))
+            .tcp_user_timeout(timeouts.stall.saturating_add(KERNEL_GRACE))
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(settings.max_connections_hint.max(1));
         let loopback = is_loopback(&base_url);
@@ -199,17 +199,22 @@ impl Client {
             builder = builder.tls_certs_only([]);
         }
         let http = builder.build().map_err(|error| ClientError::Build(describe(&error.without_url())))?;
-        Ok(Self { http, base_url, patience, data_uri: settings.data_uri })
+        Ok(Self { http, base_url, timeouts, data_uri: settings.data_uri })
     }
 
     /// Uploads an image to a profile (guide: `POST /profiles/{id}/document_images`). Dropping the future stops it.
-    pub async fn upload_image(&self, profile: &ProfileId, image_type: Option<ImageType>, upload: Upload) -> Exchange {
+    pub async fn upload_image(
+        &self,
+        profile: &ProfileId,
+        image_type: Option<ImageType>,
+        upload: UploadSource,
+    ) -> Exchange {
         let head = Head::image(image_type, self.data_uri.then_some(upload.media_type));
         self.upload(Operation::UploadImage, &["profiles", profile.as_str(), "document_images"], head, upload).await
     }
 
     /// Uploads a file to a profile (guide: `POST /profiles/{id}/files`). Dropping the future stops it.
-    pub async fn upload_file(&self, profile: &ProfileId, name: Option<&str>, upload: Upload) -> Exchange {
+    pub async fn upload_file(&self, profile: &ProfileId, name: Option<&str>, upload: UploadSource) -> Exchange {
         let head = Head::file(name, self.data_uri.then_some(upload.media_type));
         self.upload(Operation::UploadFile, &["profiles", profile.as_str(), "files"], head, upload).await
     }
@@ -223,7 +228,7 @@ impl Client {
         let progress = body.progress();
         let path = ["profiles", profile.as_str(), "collected_data", "documents"];
         let request = self.request(Method::POST, &path).header(CONTENT_TYPE, "application/json").body(Body::wrap(body));
-        run(Operation::CreateDocument, request, Some(progress), self.patience).await
+        run(Operation::CreateDocument, request, Some(progress), self.timeouts).await
     }
 
     /// Reads a profile's documents (spec: `GET /profiles/{id}/collected_data`). Harmless to drop and to repeat.
@@ -241,16 +246,16 @@ impl Client {
         self.get(Operation::Whoami, &["whoami"]).await
     }
 
-    async fn upload(&self, operation: Operation, path: &[&str], head: Head, upload: Upload) -> Exchange {
+    async fn upload(&self, operation: Operation, path: &[&str], head: Head, upload: UploadSource) -> Exchange {
         let body = FileBody::new(upload.file, upload.bytes, upload.seed, upload.checksum, head);
         let body = body.before_last(upload.before_last);
         let progress = body.progress();
         let request = self.request(Method::POST, path).header(CONTENT_TYPE, "application/json").body(Body::wrap(body));
-        run(operation, request, Some(progress), self.patience).await
+        run(operation, request, Some(progress), self.timeouts).await
     }
 
     async fn get(&self, operation: Operation, path: &[&str]) -> Exchange {
-        run(operation, self.request(Method::GET, path), None, self.patience).await
+        run(operation, self.request(Method::GET, path), None, self.timeouts).await
     }
 
     fn request(&self, method: Method, path: &[&str]) -> RequestBuilder {

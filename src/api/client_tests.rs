@@ -18,8 +18,8 @@ const PROFILE: &str = "a2c4393a-e219-67a4-5ab4-2186952e9038";
 /// Long enough that no test waits for it, unless it means to.
 const LONG: Duration = Duration::from_secs(60);
 
-fn settings(base_url: &str) -> Settings {
-    Settings {
+fn settings(base_url: &str) -> ClientSettings {
+    ClientSettings {
         base_url: base_url.to_owned(),
         key: SecretString::from("the-key".to_owned()),
         connect_timeout: LONG,
@@ -36,12 +36,12 @@ fn profile() -> ProfileId {
     ProfileId::parse(PROFILE).unwrap()
 }
 
-fn upload_of(content: &[u8]) -> Upload {
+fn upload_of(content: &[u8]) -> UploadSource {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(content).unwrap();
     let mut hash = Xxh3::with_seed(3);
     hash.update(content);
-    Upload {
+    UploadSource {
         file,
         bytes: content.len() as u64,
         checksum: hash.digest(),
@@ -159,7 +159,7 @@ async fn every_other_call_is_what_the_guide_says() {
             (head.lines().next().unwrap().to_owned(), serde_json::from_slice(&body).unwrap_or_default())
         })
         .await;
-        (Client::new(&Settings { data_uri: true, ..settings(&address) }).unwrap(), served)
+        (Client::new(&ClientSettings { data_uri: true, ..settings(&address) }).unwrap(), served)
     };
     let profiles = format!("/4.0/profiles/{PROFILE}");
 
@@ -277,7 +277,7 @@ async fn silence_after_the_body_is_no_answer() {
     })
     .await;
     let response_timeout = Duration::from_millis(100);
-    let client = Client::new(&Settings { response_timeout, ..settings(&address) }).unwrap();
+    let client = Client::new(&ClientSettings { response_timeout, ..settings(&address) }).unwrap();
     let exchange = client.upload_image(&profile(), None, upload_of(b"abc")).await;
     assert_eq!(exchange.result, Err(Fault::NoAnswer(response_timeout)));
     assert!(exchange.handed_over);
@@ -292,7 +292,7 @@ async fn a_server_that_takes_nothing_is_stalled() {
     })
     .await;
     let stall_timeout = Duration::from_millis(300);
-    let client = Client::new(&Settings { stall_timeout, ..settings(&address) }).unwrap();
+    let client = Client::new(&ClientSettings { stall_timeout, ..settings(&address) }).unwrap();
     let exchange = client.upload_image(&profile(), None, upload_of(&vec![7; 30_000_000])).await;
     assert_eq!(exchange.result, Err(Fault::Stalled(stall_timeout)));
     assert!(!exchange.handed_over);
@@ -321,7 +321,7 @@ async fn a_slow_upload_that_moves_is_not_stalled() {
         begun.elapsed()
     })
     .await;
-    let client = Client::new(&Settings { stall_timeout, ..settings(&address) }).unwrap();
+    let client = Client::new(&ClientSettings { stall_timeout, ..settings(&address) }).unwrap();
     let exchange = client.upload_image(&profile(), None, upload_of(&vec![7; 40_000_000])).await;
     assert_eq!(answer_of(&exchange).status, 200);
     assert!(served.await.unwrap() > stall_timeout, "the server was not slow, so this shows nothing");
@@ -336,7 +336,7 @@ async fn a_changed_file_is_said_to_be_changed() {
     })
     .await;
     let client = Client::new(&settings(&address)).unwrap();
-    let upload = Upload { checksum: 1, ..upload_of(&[7; 1000]) };
+    let upload = UploadSource { checksum: 1, ..upload_of(&[7; 1000]) };
     let exchange = client.upload_image(&profile(), None, upload).await;
     assert_eq!(exchange.result, Err(Fault::SourceChanged));
     assert!(!exchange.handed_over);
@@ -373,7 +373,8 @@ async fn an_answer_that_does_not_end_is_left() {
         peer.more().await
     })
     .await;
-    let client = Client::new(&Settings { response_timeout: Duration::from_millis(100), ..settings(&address) }).unwrap();
+    let client =
+        Client::new(&ClientSettings { response_timeout: Duration::from_millis(100), ..settings(&address) }).unwrap();
     let exchange = client.whoami().await;
     assert_eq!(answer_of(&exchange).ending, Ending::Silent);
 }
@@ -421,7 +422,7 @@ async fn a_server_that_speaks_no_tls_is_a_tls_fault_and_one_that_is_silent_a_con
             while peer.more().await > 0 {}
         })
         .await;
-        let client = Client::new(&Settings {
+        let client = Client::new(&ClientSettings {
             connect_timeout: Duration::from_millis(if silent { 200 } else { 60_000 }),
             ca_file: Some(ca_file.path().to_owned()),
             ..settings(&address.replace("http:", "https:"))
@@ -463,7 +464,7 @@ async fn a_certificate_is_trusted_through_ca_file_alone() {
         let mut ca_file = tempfile::NamedTempFile::new().unwrap();
         ca_file.write_all(pem.as_bytes()).unwrap();
         let ca_file = Some(ca_file.path().to_owned());
-        let client = Client::new(&Settings { ca_file, ..settings(&address.replace("http:", "https:")) }).unwrap();
+        let client = Client::new(&ClientSettings { ca_file, ..settings(&address.replace("http:", "https:")) }).unwrap();
         let exchange = client.whoami().await;
         match trusted {
             true => assert_eq!(exchange.status(), Some(200), "{exchange:?}"),
@@ -476,23 +477,25 @@ async fn a_certificate_is_trusted_through_ca_file_alone() {
 fn unusable_settings_are_named_and_the_key_is_never_shown() {
     let good = settings("http://127.0.0.1:1");
     for base_url in ["", "api.passfort.com", "ftp://x", "https://u:p@x", "https://x?apikey=1", "https://x#y"] {
-        let error = Client::new(&Settings { base_url: base_url.to_owned(), ..good.clone() }).unwrap_err();
+        let error = Client::new(&ClientSettings { base_url: base_url.to_owned(), ..good.clone() }).unwrap_err();
         assert!(matches!(error, ClientError::BaseUrl(_)), "{base_url}: {error}");
     }
     for key in ["", "secret\nkey", "secret\u{0}"] {
-        let error = Client::new(&Settings { key: SecretString::from(key.to_owned()), ..good.clone() }).unwrap_err();
+        let error =
+            Client::new(&ClientSettings { key: SecretString::from(key.to_owned()), ..good.clone() }).unwrap_err();
         assert!(matches!(error, ClientError::Key));
         assert!(!format!("{error} {error:?}").contains("secret"));
     }
     let mut empty = tempfile::NamedTempFile::new().unwrap();
     for _ in 0..2 {
         let ca_file = Some(empty.path().to_owned());
-        assert!(matches!(Client::new(&Settings { ca_file, ..good.clone() }), Err(ClientError::CaFile { .. })));
+        assert!(matches!(Client::new(&ClientSettings { ca_file, ..good.clone() }), Err(ClientError::CaFile { .. })));
         empty.write_all(b"-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n").unwrap();
     }
     let ca_file = Some(PathBuf::from("/nowhere/ca.pem"));
-    assert!(matches!(Client::new(&Settings { ca_file, ..good.clone() }), Err(ClientError::CaFile { .. })));
-    let error = Client::new(&Settings { proxy: Some("http://u:secret@:x".to_owned()), ..good.clone() }).unwrap_err();
+    assert!(matches!(Client::new(&ClientSettings { ca_file, ..good.clone() }), Err(ClientError::CaFile { .. })));
+    let error =
+        Client::new(&ClientSettings { proxy: Some("http://u:secret@:x".to_owned()), ..good.clone() }).unwrap_err();
     assert!(!format!("{error} {error:?}").contains("secret"));
     assert!(!format!("{:?}", Client::new(&good).unwrap()).contains("the-key"));
 }
@@ -504,7 +507,7 @@ async fn endless_timeouts_are_bounded_and_do_not_overflow() {
         peer.answer(200, "{}").await;
     })
     .await;
-    let endless = Settings {
+    let endless = ClientSettings {
         connect_timeout: Duration::MAX,
         stall_timeout: Duration::MAX,
         response_timeout: Duration::MAX,

@@ -41,17 +41,17 @@ pub fn bequeath(memory: Vec<u8>) {
 /// Hands out the memory for a body's frames.
 #[derive(Debug, Clone, Default)]
 pub struct Frames {
-    shared: Arc<Mutex<Shared>>,
+    shared: Arc<Mutex<FramePool>>,
 }
 
 #[derive(Debug, Default)]
-struct Shared {
+struct FramePool {
     free: Vec<Vec<u8>>,
     out: usize,
     waiting: Option<Waker>,
 }
 
-impl Drop for Shared {
+impl Drop for FramePool {
     fn drop(&mut self) {
         self.free.drain(..).for_each(bequeath);
     }
@@ -84,7 +84,7 @@ impl Drop for Lent {
 }
 
 impl Frames {
-    fn shared(&self) -> MutexGuard<'_, Shared> {
+    fn shared(&self) -> MutexGuard<'_, FramePool> {
         // A panic cannot leave it half changed: each change is complete before anything that may panic.
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }

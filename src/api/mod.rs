@@ -13,4 +13,4 @@ pub mod progress;
 mod source;
 mod transfer;
 
-pub use client::{Client, ClientError, DocumentRequest, Settings, Upload};
+pub use client::{Client, ClientError, ClientSettings, DocumentRequest, UploadSource};

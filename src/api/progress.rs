@@ -12,7 +12,7 @@ use tokio::{sync::Notify, time::Instant};
 
 /// Where a body stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum BodyPhase {
     /// The HTTP layer has not asked for it yet: the connection is not up.
     Idle,
     /// It is being pulled.
@@ -58,7 +58,7 @@ pub(super) enum Sight {
 
 #[derive(Debug)]
 struct State {
-    phase: Phase,
+    phase: BodyPhase,
     bytes: u64,
     moved_at: Instant,
     waits_for_disk: bool,
@@ -68,23 +68,23 @@ struct State {
 
 /// A shared view of one body's progress; clones are the same view.
 #[derive(Debug, Clone)]
-pub struct Progress {
+pub struct BodyProgress {
     state: Arc<Mutex<State>>,
     turned: Arc<Notify>,
 }
 
-impl Default for Progress {
+impl Default for BodyProgress {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Progress {
+impl BodyProgress {
     /// The progress of a body that nobody has asked for yet.
     #[must_use]
     pub fn new() -> Self {
         let state = State {
-            phase: Phase::Idle,
+            phase: BodyPhase::Idle,
             bytes: 0,
             moved_at: Instant::now(),
             waits_for_disk: false,
@@ -105,7 +105,7 @@ impl Progress {
     /// Whether it reached the socket cannot be known, so from here on the server may have the whole body.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.lock().phase == Phase::Complete
+        self.lock().phase == BodyPhase::Complete
     }
 
     /// Why the body could not be made, if so.
@@ -119,20 +119,20 @@ impl Progress {
     /// Needed because the HTTP layer goes on pulling a body after its answer was read and dropped, for as long as the
     /// server reads.
     pub fn cancel(&self) {
-        self.shut(Phase::Cancelled);
+        self.shut(BodyPhase::Cancelled);
     }
 
     /// Lets the body give nothing more until it is cancelled, unless it is complete.
     ///
     /// An error would close the connection, and with it lose the answer that is being read.
     pub(super) fn hold(&self) {
-        self.shut(Phase::Held);
+        self.shut(BodyPhase::Held);
     }
 
-    fn shut(&self, phase: Phase) {
+    fn shut(&self, phase: BodyPhase) {
         let waker = {
             let mut state = self.lock();
-            if matches!(state.phase, Phase::Complete | Phase::Cancelled) {
+            if matches!(state.phase, BodyPhase::Complete | BodyPhase::Cancelled) {
                 return;
             }
             state.phase = phase;
@@ -148,21 +148,21 @@ impl Progress {
     pub(super) fn enter(&self, context: &Context<'_>) -> Gate {
         let mut state = self.lock();
         match state.phase {
-            Phase::Idle | Phase::Sending => {
-                if state.phase == Phase::Idle {
-                    state.phase = Phase::Sending;
+            BodyPhase::Idle | BodyPhase::Sending => {
+                if state.phase == BodyPhase::Idle {
+                    state.phase = BodyPhase::Sending;
                     self.turned.notify_one();
                 }
                 state.moved_at = Instant::now();
                 state.waker = Some(context.waker().clone());
                 Gate::Open
             }
-            Phase::Held => {
+            BodyPhase::Held => {
                 state.waker = Some(context.waker().clone());
                 Gate::Shut
             }
-            Phase::Complete => Gate::Open,
-            Phase::Cancelled => Gate::Cancelled,
+            BodyPhase::Complete => Gate::Open,
+            BodyPhase::Cancelled => Gate::Cancelled,
         }
     }
 
@@ -174,12 +174,12 @@ impl Progress {
     /// Asks to hand over so many bytes; `false` where the body was stopped meanwhile.
     pub(super) fn hand_over(&self, bytes: usize, last: bool) -> bool {
         let mut state = self.lock();
-        if state.phase != Phase::Sending {
+        if state.phase != BodyPhase::Sending {
             return false;
         }
         state.bytes = state.bytes.saturating_add(bytes as u64);
         if last {
-            state.phase = Phase::Complete;
+            state.phase = BodyPhase::Complete;
             state.moved_at = Instant::now();
             state.waker = None;
             self.turned.notify_one();
@@ -204,9 +204,9 @@ impl Progress {
     pub(super) fn sight(&self) -> Sight {
         let state = self.lock();
         match state.phase {
-            Phase::Idle => Sight::Idle,
-            Phase::Sending => Sight::Sending { pulled_at: state.moved_at, waits_for_disk: state.waits_for_disk },
-            Phase::Held | Phase::Complete | Phase::Cancelled => Sight::Over { at: state.moved_at },
+            BodyPhase::Idle => Sight::Idle,
+            BodyPhase::Sending => Sight::Sending { pulled_at: state.moved_at, waits_for_disk: state.waits_for_disk },
+            BodyPhase::Held | BodyPhase::Complete | BodyPhase::Cancelled => Sight::Over { at: state.moved_at },
         }
     }
 
@@ -222,8 +222,8 @@ mod tests {
 
     #[test]
     fn a_stopped_body_never_becomes_complete() {
-        for stop in [Progress::hold, Progress::cancel] {
-            let progress = Progress::new();
+        for stop in [BodyProgress::hold, BodyProgress::cancel] {
+            let progress = BodyProgress::new();
             let context = Context::from_waker(Waker::noop());
             assert_eq!(progress.enter(&context), Gate::Open);
             assert!(progress.hand_over(10, false));
@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn a_complete_body_stays_complete() {
-        let progress = Progress::new();
+        let progress = BodyProgress::new();
         assert_eq!(progress.enter(&Context::from_waker(Waker::noop())), Gate::Open);
         assert!(progress.hand_over(10, true));
         progress.hold();
@@ -246,7 +246,7 @@ mod tests {
 
     #[test]
     fn a_held_body_can_still_be_cancelled() {
-        let progress = Progress::new();
+        let progress = BodyProgress::new();
         progress.hold();
         let context = Context::from_waker(Waker::noop());
         assert_eq!(progress.enter(&context), Gate::Shut);

@@ -27,7 +27,7 @@ type Blocking = JoinHandle<(Vec<u8>, io::Result<usize>)>;
 
 /// Reads one file from its start to its end.
 #[derive(Debug)]
-pub(super) struct Reader {
+pub(super) struct SourceReader {
     file: Arc<File>,
     /// Where the piece that is being filled starts in the file.
     at: u64,
@@ -38,7 +38,7 @@ pub(super) struct Reader {
     inline: bool,
 }
 
-impl Reader {
+impl SourceReader {
     /// A reader of pieces of up to so many bytes. The file's own position is neither used nor moved.
     pub(super) fn new(file: File, piece_bytes: usize) -> Self {
         // Only a hint: doubles the kernel's read-ahead, so that few reads have to wait.
@@ -53,7 +53,7 @@ impl Reader {
         self.at
     }
 
-    /// The next `wanted` bytes, or fewer where the file ends before; they count as read only after [`Reader::advance`].
+    /// The next `wanted` bytes, or fewer where the file ends before; they count as read only after [`SourceReader::advance`].
     pub(super) fn poll_piece(&mut self, context: &mut Context<'_>, wanted: usize) -> Poll<io::Result<&[u8]>> {
         loop {
             if let Some(blocking) = &mut self.blocking {
@@ -101,7 +101,7 @@ impl Reader {
     }
 }
 
-impl Drop for Reader {
+impl Drop for SourceReader {
     fn drop(&mut self) {
         frames::bequeath(std::mem::take(&mut self.buffer));
     }
@@ -131,7 +131,7 @@ mod tests {
 
     use super::*;
 
-    async fn pieces(mut reader: Reader, size: usize) -> Vec<Vec<u8>> {
+    async fn pieces(mut reader: SourceReader, size: usize) -> Vec<Vec<u8>> {
         let mut pieces = Vec::new();
         loop {
             let piece = poll_fn(|context| reader.poll_piece(context, size).map_ok(<[u8]>::to_vec)).await.unwrap();
@@ -149,8 +149,8 @@ mod tests {
         let content: Vec<u8> = (0..1000_u32).map(|at| (at % 251) as u8).collect();
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&content).unwrap();
-        let inline = pieces(Reader::new(file.try_clone().unwrap(), 300), 300).await;
-        let blocking = pieces(Reader::never_inline(file, 300), 300).await;
+        let inline = pieces(SourceReader::new(file.try_clone().unwrap(), 300), 300).await;
+        let blocking = pieces(SourceReader::never_inline(file, 300), 300).await;
         assert_eq!(inline, blocking);
         assert_eq!(inline.iter().map(Vec::len).collect::<Vec<_>>(), [300, 300, 300, 100]);
         assert_eq!(inline.concat(), content);
@@ -159,7 +159,7 @@ mod tests {
     #[tokio::test]
     async fn a_file_that_cannot_be_read_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
-        for reader in [Reader::new, Reader::never_inline] {
+        for reader in [SourceReader::new, SourceReader::never_inline] {
             let mut reader = reader(File::open(folder.path()).unwrap(), 10);
             assert!(poll_fn(|context| reader.poll_piece(context, 10).map_ok(drop)).await.is_err());
         }

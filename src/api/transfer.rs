@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::{
     fault::classify,
     limits,
-    progress::{Failure, Progress, Sight},
+    progress::{BodyProgress, Failure, Sight},
 };
 use crate::{
     clock::Timestamp,
@@ -28,11 +28,11 @@ pub(super) const SINGLE_ANSWER_BYTES: usize = 1024 * 1024;
 pub(super) const LIST_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 
 /// How much longer than any other answer a list may take to arrive, because it can be that much larger.
-const LIST_PATIENCE: u32 = 10;
+const LIST_FACTOR: u32 = 10;
 
 /// How long to wait for what.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Patience {
+pub(super) struct Timeouts {
     /// For a connection.
     pub(super) connect: Duration,
     /// For the server to take more of the body.
@@ -42,7 +42,7 @@ pub(super) struct Patience {
 }
 
 /// Cancels the body on every way out, also when the future is dropped.
-struct Stop(Option<Progress>);
+struct Stop(Option<BodyProgress>);
 
 impl Stop {
     fn now(&self) {
@@ -62,26 +62,26 @@ impl Drop for Stop {
 pub(super) async fn run(
     operation: Operation,
     request: RequestBuilder,
-    progress: Option<Progress>,
-    patience: Patience,
+    progress: Option<BodyProgress>,
+    timeouts: Timeouts,
 ) -> Exchange {
     killpoint::before("call", operation.as_str());
     let (started, clock) = (Timestamp::now(), Instant::now());
     let stop = Stop(progress);
-    let head = send(request, stop.0.as_ref(), patience).await;
+    let head = send(request, stop.0.as_ref(), timeouts).await;
     let answered_after = head.is_ok().then(|| clock.elapsed());
     let result = match head {
         Ok(response) => {
             if let Some(progress) = &stop.0 {
                 progress.hold();
             }
-            Ok(read(operation, response, patience).await)
+            Ok(read(operation, response, timeouts).await)
         }
         Err(fault) => Err(fault),
     };
     // Only now can nothing more be handed over.
     stop.now();
-    let failure = stop.0.as_ref().and_then(Progress::failure);
+    let failure = stop.0.as_ref().and_then(BodyProgress::failure);
     let result = result.map_err(|fault| match failure {
         Some(Failure::Changed) => Fault::SourceChanged,
         Some(Failure::Unreadable(cause)) => Fault::SourceUnreadable(cause),
@@ -91,8 +91,8 @@ pub(super) async fn run(
     let certainly_not_sent = result.as_ref().is_err_and(Fault::certainly_not_sent);
     Exchange {
         operation,
-        sent_bytes: stop.0.as_ref().map_or(0, Progress::bytes),
-        handed_over: stop.0.as_ref().map_or(!certainly_not_sent, Progress::is_complete),
+        sent_bytes: stop.0.as_ref().map_or(0, BodyProgress::bytes),
+        handed_over: stop.0.as_ref().map_or(!certainly_not_sent, BodyProgress::is_complete),
         result,
         started,
         took: clock.elapsed(),
@@ -101,12 +101,12 @@ pub(super) async fn run(
 }
 
 /// Waits for the answer's head for as long as the body moves.
-async fn send(request: RequestBuilder, progress: Option<&Progress>, patience: Patience) -> Result<Response, Fault> {
+async fn send(request: RequestBuilder, progress: Option<&BodyProgress>, timeouts: Timeouts) -> Result<Response, Fault> {
     let begun = Instant::now();
     let mut sending = pin!(request.send());
     loop {
-        let sight = progress.map(Progress::sight);
-        let (deadline, fault) = deadline(sight, begun, patience);
+        let sight = progress.map(BodyProgress::sight);
+        let (deadline, fault) = deadline(sight, begun, timeouts);
         let turned = async {
             match progress {
                 Some(progress) => progress.turned().await,
@@ -118,41 +118,41 @@ async fn send(request: RequestBuilder, progress: Option<&Progress>, patience: Pa
             answer = &mut sending => return answer.map_err(classify),
             () = turned => {}
             // The body may have moved while this slept; then the deadline has moved too.
-            () = sleep_until(deadline) => if progress.map(Progress::sight) == sight { return Err(fault) },
+            () = sleep_until(deadline) => if progress.map(BodyProgress::sight) == sight { return Err(fault) },
         }
     }
 }
 
 /// Until when to wait for something to happen, and what is wrong if nothing does.
-fn deadline(sight: Option<Sight>, begun: Instant, patience: Patience) -> (Instant, Fault) {
+fn deadline(sight: Option<Sight>, begun: Instant, timeouts: Timeouts) -> (Instant, Fault) {
     match sight {
         None => {
             // It cannot be seen when the connection stood, so that the time for it counts too.
-            let whole = patience.connect.saturating_add(patience.response);
+            let whole = timeouts.connect.saturating_add(timeouts.response);
             (begun + whole, Fault::NoAnswer(whole))
         }
         // The connector has a timeout of its own; this is the net below it.
-        Some(Sight::Idle) => (begun + patience.connect + patience.stall, Fault::Stalled(patience.stall)),
+        Some(Sight::Idle) => (begun + timeouts.connect + timeouts.stall, Fault::Stalled(timeouts.stall)),
         Some(Sight::Sending { pulled_at, waits_for_disk: false }) => {
-            (pulled_at + patience.stall, Fault::Stalled(patience.stall))
+            (pulled_at + timeouts.stall, Fault::Stalled(timeouts.stall))
         }
         Some(Sight::Sending { pulled_at, waits_for_disk: true }) => {
-            let seconds = patience.stall.as_secs_f32();
+            let seconds = timeouts.stall.as_secs_f32();
             let fault = Fault::SourceUnreadable(format!("the disk gave nothing for {seconds} seconds"));
-            (pulled_at + patience.stall, fault)
+            (pulled_at + timeouts.stall, fault)
         }
-        Some(Sight::Over { at }) => (at + patience.response, Fault::NoAnswer(patience.response)),
+        Some(Sight::Over { at }) => (at + timeouts.response, Fault::NoAnswer(timeouts.response)),
     }
 }
 
 /// Reads an answer's body, up to a bound in size and time.
-async fn read(operation: Operation, mut response: Response, patience: Patience) -> Answer {
+async fn read(operation: Operation, mut response: Response, timeouts: Timeouts) -> Answer {
     let status = response.status();
     let limits = limits::read(response.headers());
     let list = operation.is_list() && status.is_success();
     let largest = if list { LIST_ANSWER_BYTES } else { SINGLE_ANSWER_BYTES };
-    let patience = if list { patience.response.saturating_mul(LIST_PATIENCE) } else { patience.response };
-    let deadline = Instant::now() + patience;
+    let timeout = if list { timeouts.response.saturating_mul(LIST_FACTOR) } else { timeouts.response };
+    let deadline = Instant::now() + timeout;
     let mut body = Vec::new();
     let ending = loop {
         match timeout_at(deadline, response.chunk()).await {

@@ -16,7 +16,7 @@ use tokio::{sync::Semaphore, time::timeout};
 
 use super::roots::Roots;
 use crate::{
-    api::Upload as Sending,
+    api::UploadSource,
     entry::{EntryKind, RelativePath, Source},
     file_identity::FileIdentity,
     inbox::{
@@ -94,13 +94,13 @@ impl Files {
     /// # Errors
     ///
     /// [`Refusal`]; one that shows already that it has changed is refused as [`CHANGED`].
-    pub(super) async fn open(&self, job: &Job, upload: &Upload) -> Result<Sending, Refusal> {
+    pub(super) async fn open(&self, job: &Job, upload: &Upload) -> Result<UploadSource, Refusal> {
         let (root, path) = place_of(job, upload);
         let opened = self.roots.open(&root, &path).await?;
         if opened.identity.bytes != upload.bytes {
             return Err(Refusal::Unsafe(CHANGED));
         }
-        Ok(Sending {
+        Ok(UploadSource {
             file: opened.file,
             bytes: upload.bytes,
             checksum: upload.checksum,

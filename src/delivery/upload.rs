@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     account::{Account, SendBlocked},
-    api::Upload as Sending,
+    api::UploadSource,
     entry::EntryKind,
     inbox::beneath::Refusal,
     jitter::jitter,
@@ -135,7 +135,7 @@ impl Delivery {
         let in_doubt =
             self.in_doubt.slot(InDoubtEntry { job_id: job.id, position: upload.position, lost: upload.lost });
         let sending = match self.files.open(job, upload).await {
-            Ok(sending) => Sending { before_last: Some(Box::new(in_doubt.mark_sent())), ..sending },
+            Ok(sending) => UploadSource { before_last: Some(Box::new(in_doubt.mark_sent())), ..sending },
             Err(refusal) => {
                 in_doubt.discard();
                 // Not while it keeps a place from other calls.

@@ -107,7 +107,7 @@ impl Knowledge {
     }
 
     /// A call was refused; nothing goes out for `wait`.
-    pub(super) fn on_refused(self, seen: &Observation, refusal: Refusal, now: Duration) -> Self {
+    pub(super) fn on_refused(self, seen: &Observation, refusal: RefusedCall, now: Duration) -> Self {
         match self {
             Self::Unknown { .. } | Self::Unlimited => match Reported::new(seen, now) {
                 Some(mut reported) => {
@@ -160,7 +160,7 @@ impl Knowledge {
 
 /// What matters of a refusal beside its report.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Refusal {
+pub(super) struct RefusedCall {
     pub(super) retry_after: Option<Duration>,
     pub(super) wait: Duration,
 }
@@ -256,7 +256,7 @@ impl Quota {
         self.not_before = self.not_before.max(now.saturating_add(wait));
         if is_first {
             let seen = Observation { number: ticket.number, in_flight: self.in_flight, report };
-            let refusal = Refusal { retry_after, wait };
+            let refusal = RefusedCall { retry_after, wait };
             self.update(|knowledge| knowledge.on_refused(&seen, refusal, now));
             self.refused_at = Some(now);
         }

@@ -1,7 +1,7 @@
 //! Every state of [`Knowledge`] against every event, without a runtime or a server.
 
 use super::{
-    quota::{Knowledge, Refusal},
+    quota::{Knowledge, RefusedCall},
     reported::{LimitReport, Observation},
 };
 use std::time::Duration;
@@ -9,7 +9,7 @@ use std::time::Duration;
 const NOW: Duration = Duration::from_secs(100);
 const WAIT: Duration = Duration::from_secs(4);
 const REPORT: LimitReport = LimitReport { remaining: Some(9), reset: Some(WAIT) };
-const REFUSAL: Refusal = Refusal { retry_after: Some(WAIT), wait: WAIT };
+const REFUSAL: RefusedCall = RefusedCall { retry_after: Some(WAIT), wait: WAIT };
 
 fn seen(report: LimitReport) -> Observation {
     Observation { number: 1, in_flight: 0, report }

@@ -99,7 +99,7 @@ pub(super) fn lanes(
         }
         let key = config::api_key(&config.api, drop, &mut config::environment())?;
         key.warnings.iter().for_each(|warning| tracing::warn!(origin = %key.origin, warning, "about the key"));
-        let client = Client::new(&api::Settings {
+        let client = Client::new(&api::ClientSettings {
             base_url: base_url.as_str().to_owned(),
             key: key.secret,
             connect_timeout: config.api.connect_timeout,

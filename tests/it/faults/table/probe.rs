@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use passfort_ingest::{
-    api::{Client, Settings},
+    api::{Client, ClientSettings},
     clock::Timestamp,
     entry::ProfileId,
     outcome::{Outcome, Reply, outcome},
@@ -19,7 +19,7 @@ use crate::support::profile;
 #[tokio::test]
 async fn probes_of_the_key() {
     let sandbox = sandbox::start(Options::default()).await.unwrap();
-    let client = Client::new(&Settings {
+    let client = Client::new(&ClientSettings {
         base_url: sandbox.base_url(),
         key: "test".to_owned().into(),
         connect_timeout: Duration::from_millis(500),
