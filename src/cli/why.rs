@@ -260,7 +260,10 @@ fn on_disk(given: &str, absolute: &Path, context: &QueueContext) -> Vec<Explanat
                     && path.strip_prefix(&drop.path).is_ok_and(|relative| relative.parent().is_some())
                     && path.symlink_metadata().is_ok()
             })?;
-            Some(Explanation::new("disk", format!("{} is in drop {}: {}", path.display(), drop.name, lies(drop, &path))))
+            Some(Explanation::new(
+                "disk",
+                format!("{} is in drop {}: {}", path.display(), drop.name, lies(drop, &path)),
+            ))
         })
         .collect()
 }
