@@ -237,16 +237,16 @@ impl Account {
         self.state().breaker.open_cause()
     }
 
-    /// Pauses it (opens the breaker); returns whether it was not paused before.
+    /// Pauses it (opens the breaker); returns whether it was not paused for this cause before.
     pub fn stop(&self, cause: Cause) -> bool {
-        let was_open = {
+        let before = {
             let mut state = self.state();
-            let was_open = state.breaker.open_cause().is_some();
+            let before = state.breaker.open_cause();
             state.breaker = state.breaker.on_pause(cause);
-            was_open
+            before
         };
         self.answered.notify_waiters();
-        !was_open
+        before != Some(cause)
     }
 
     /// Resumes it (half-opens the breaker): one trial call at a time, and all calls once one has worked.
@@ -328,5 +328,37 @@ fn load_signal(exchange: &Exchange, outcome: &Outcome) -> LoadSignal {
         Err(
             Fault::Resolve(_) | Fault::Tls(_) | Fault::SourceChanged | Fault::SourceUnreadable(_) | Fault::Local(_),
         ) => LoadSignal::None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::SecretString;
+
+    use super::*;
+    use crate::{api::ClientSettings, pacer::ConfiguredLimits};
+
+    #[tokio::test]
+    async fn each_cause_of_a_stop_is_news_once() {
+        let second = Duration::from_secs(1);
+        let client = Client::new(&ClientSettings {
+            base_url: "http://127.0.0.1:9".to_owned(),
+            key: SecretString::from("key"),
+            connect_timeout: second,
+            stall_timeout: second,
+            response_timeout: second,
+            ca_file: None,
+            proxy: None,
+            data_uri: false,
+            max_connections_hint: 1,
+        })
+        .unwrap();
+        let limits = ConfiguredLimits { documents_per_hour: None, requests_per_second: None, bytes_per_second: None };
+        let account = Account::new("account:a".to_owned(), client, Slots::new(1), Pacer::new(&limits, &[]));
+        let causes = [Cause::Outage, Cause::Outage, Cause::QuotaSpent, Cause::QuotaSpent, Cause::Outage];
+        assert_eq!(causes.map(|cause| account.stop(cause)), [true, false, true, false, true]);
+        assert_eq!(account.paused(), Some(Cause::Outage));
+        account.start();
+        assert_eq!(account.paused(), None);
     }
 }

@@ -212,7 +212,7 @@ fn act(
         output.remark("no job fits: nothing was done");
         return Ok(Exit::Well);
     }
-    let queue = Queue::open(&context.database, WhenStuck::Fail)?;
+    let queue = Queue::open_beside(&context.database, WhenStuck::Fail)?;
     let mut answers = Vec::with_capacity(ids.len());
     let mut broke = None;
     for some in ids.chunks(AT_ONCE) {
@@ -301,7 +301,7 @@ fn switch(
     {
         return Ok(output.refuse_usage(&complaint));
     }
-    let queue = Queue::open(&context.database, WhenStuck::Fail)?;
+    let queue = Queue::open_beside(&context.database, WhenStuck::Fail)?;
     let scope = drop_name.map(|name| format!("drop:{name}")).unwrap_or_default();
     match to {
         Switch::Pause => queue.pause(&scope, Cause::Operator, None, now)?,

@@ -69,11 +69,12 @@ pub(super) struct StopCondition {
     idle_since: Instant,
     unsettled_since: Option<Instant>,
     unusable_since: Option<Instant>,
+    paused_since: Option<Instant>,
 }
 
 impl StopCondition {
     pub(super) const fn new(give_up_after: Duration, now: Instant) -> Self {
-        Self { give_up_after, idle_since: now, unsettled_since: None, unusable_since: None }
+        Self { give_up_after, idle_since: now, unsettled_since: None, unusable_since: None, paused_since: None }
     }
 
     /// What to do after an observation; `None` where the database could not be used to make it. Such a database is waited
@@ -99,8 +100,15 @@ impl StopCondition {
             self.idle_since = now;
             return RunStep::Wait;
         };
-        if left.paused && left.under_way == 0 && !observed.arriving {
-            return RunStep::End(StopReason::Paused);
+        if left.paused && left.under_way == 0 {
+            // What still arrives is taken first, but a folder that does not answer, or a file that keeps changing, may
+            // arrive for ever.
+            let since = *self.paused_since.get_or_insert(now);
+            if !observed.arriving || now.duration_since(since) >= self.give_up_after {
+                return RunStep::End(StopReason::Paused);
+            }
+        } else {
+            self.paused_since = None;
         }
         if !observed.arriving && left.to_do == 0 && left.to_settle > 0 && left.troubled == left.to_settle {
             let since = *self.unsettled_since.get_or_insert(now);
@@ -233,7 +241,7 @@ mod tests {
             (
                 "paused, and more may come",
                 Some(observed(|it, own| (own.left.paused, it.arriving) = (true, true))),
-                None,
+                Some((60, StopReason::Paused)),
             ),
             (
                 "nothing can be settled",

@@ -101,7 +101,8 @@ async fn work(
     lock: Option<Lock>,
 ) -> anyhow::Result<Exit> {
     let stopped = start::signalled();
-    let queue = Queue::open(&config.queue.database, WhenStuck::Wait)?;
+    let open = if lock.is_some() { Queue::open } else { Queue::open_beside };
+    let queue = open(&config.queue.database, WhenStuck::Wait)?;
     let stop = CancellationToken::new();
     let intake = Arc::new(Intake::default());
     let on_settled: OnSettled = {
@@ -156,7 +157,8 @@ async fn work(
         // How the command was called is not what stopped it.
         return Err(if error.is::<Usage>() { error } else { start::Interrupted::by(error).into() });
     }
-    sum_up(&queue, &intake, exit, following)
+    // What was done is on disk, so a database that cannot be read now leaves work for the next start.
+    sum_up(&queue, &intake, exit, following).map_err(|error| start::Interrupted::by(error).into())
 }
 
 /// The worker's part, which this process plays only while it holds the lock.

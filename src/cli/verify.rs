@@ -123,8 +123,8 @@ fn verify(args: &VerifyArgs, config: &Config, bar: &ProgressBar, output: &mut Ou
             leftover_images: sum.leftover_images,
         };
         // `status` shows it; whoever may not write has seen it here.
-        let noted =
-            Queue::open(&config.queue.database, WhenStuck::Fail).and_then(|queue| queue.note_verified(&verified));
+        let noted = Queue::open_beside(&config.queue.database, WhenStuck::Fail)
+            .and_then(|queue| queue.note_verified(&verified));
         if let Err(error) = noted {
             output.remark(&format!("warning: `status` will not show this, since it cannot be written down: {error}"));
         }

@@ -185,8 +185,8 @@ fn drops_need_a_name_and_a_folder_of_their_own() {
     let two = |second: &str| drop("") + "[[drop]]\n" + second;
     refused(&two("name = \"a\"\npath = \"/srv/b\""), &["6 drop[1].name", "already"]);
     refused(&two("name = \"b\"\npath = \"/srv/a/\""), &["drop[1].path", "same folder"]);
-    refused(&two("name = \"b\"\npath = \"/srv/a/b\""), &["drop[1].path", "contains the other"]);
-    refused(&two("name = \"b\"\npath = \"/srv\""), &["drop[1].path", "contains the other"]);
+    refused(&two("name = \"b\"\npath = \"/srv/a/b\""), &["drop[1].path", "it is inside"]);
+    refused(&two("name = \"b\"\npath = \"/srv\""), &["drop[1].path", "it is inside"]);
     assert!(read_with(&two("name = \"b\"\npath = \"/srv/ab\""), &[]).is_ok());
     assert!(read_with(&two("name = \"b\"\npath = \"/srv\"\nrecursive = false"), &[]).is_ok());
 }

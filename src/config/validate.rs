@@ -108,10 +108,7 @@ fn pair(first: &DropConfig, second: &DropConfig, place: &str, reader: &mut Setti
     } else if nests(first, second) || nests(second, first) {
         reader.finding(
             &path_key,
-            format!(
-                "it is inside the folder of the drop {}, or the other way round, so both would take its files",
-                first.name
-            ),
+            format!("it is inside the folder of the drop {}, or contains it, so both would take its files", first.name),
             "move one of them, or set recursive = false for the outer one",
         );
     }

@@ -39,7 +39,8 @@ impl Delivery {
         self.pause(account, cause, &detail).await
     }
 
-    /// Stops the account, here and in the queue, unless it is stopped already.
+    /// Stops the account, here and in the queue. Each cause is recorded: when an account that an outage had stopped was then
+    /// stopped for a spent quota, the queue kept the outage alone, which resuming did not delete.
     pub(super) async fn pause(&self, account: &Account, cause: Cause, detail: &str) -> Result<(), QueueError> {
         if account.stop(cause) {
             tracing::error!(account = account.scope, cause = cause.as_str(), detail, "sending is stopped");

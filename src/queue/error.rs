@@ -105,7 +105,11 @@ pub enum QueueError {
         known: i64,
     },
     /// An older release made it.
-    #[error("{} was written by an older release: `run` or `import` of this one brings it up to date", path.display())]
+    #[error(
+        "{} was written by an older release: stop or restart the process that works on it; then `run` or `import` of this \
+         release brings it up to date",
+        path.display()
+    )]
     Older {
         /// The file.
         path: PathBuf,

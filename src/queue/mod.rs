@@ -49,6 +49,7 @@ use rusqlite::Connection;
 use awaited::Awaited;
 pub use error::{DatabaseFault, QueueError};
 pub use reader::{AsyncReader, Reader};
+use schema::Upgrade;
 pub use sidecar::{in_doubt, lock, wake};
 pub use writer::WhenStuck;
 use writer::Writer;
@@ -74,13 +75,26 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// Opens the database, making it or bringing it up to date where needed.
+    /// Opens the database, making it or bringing it up to date where needed. For the process that has its lock.
     ///
     /// # Errors
     ///
     /// Where it is not ours, newer, damaged, or cannot be written.
     pub fn open(path: &Path, when_stuck: WhenStuck) -> Result<Self, QueueError> {
-        let (connection, seed) = schema::open_for_writing(path)?;
+        Self::open_with(path, when_stuck, Upgrade::Allowed)
+    }
+
+    /// Opens the database beside a process that may work on it, and never brings it up to date.
+    ///
+    /// # Errors
+    ///
+    /// As [`Queue::open`], and [`QueueError::Older`].
+    pub(crate) fn open_beside(path: &Path, when_stuck: WhenStuck) -> Result<Self, QueueError> {
+        Self::open_with(path, when_stuck, Upgrade::Refused)
+    }
+
+    fn open_with(path: &Path, when_stuck: WhenStuck, upgrade: Upgrade) -> Result<Self, QueueError> {
+        let (connection, seed) = schema::open_for_writing(path, upgrade)?;
         let holder: String = connection.query_row("SELECT lower(hex(randomblob(16)))", [], |row| row.get(0))?;
         Ok(Self {
             writer: Writer::start(connection, when_stuck)?,

@@ -22,7 +22,16 @@ const MIGRATIONS: &[&str] = &[
 /// How long to wait for another process's commit. Ours take milliseconds; a backup tool may take seconds.
 const BUSY: Duration = Duration::from_secs(10);
 
-pub(super) fn open_for_writing(path: &Path) -> Result<(Connection, u64), QueueError> {
+/// Whether a database of an older release may be changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Upgrade {
+    /// This process has the lock, so no process of the older release works on the database.
+    Allowed,
+    /// A daemon of the older release may be at work, whose claims the new triggers would refuse.
+    Refused,
+}
+
+pub(super) fn open_for_writing(path: &Path, upgrade: Upgrade) -> Result<(Connection, u64), QueueError> {
     make_file(path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
@@ -38,7 +47,7 @@ pub(super) fn open_for_writing(path: &Path) -> Result<(Connection, u64), QueueEr
         // The log is cut back after a checkpoint, so that one large import does not keep its space for ever.
         set(&connection, "journal_size_limit", "16777216")?;
         connection.set_prepared_statement_cache_capacity(256);
-        migrate(&connection)?;
+        migrate(&connection, path, upgrade)?;
         seed(&connection)
     };
     match ours() {
@@ -143,7 +152,7 @@ fn set(connection: &Connection, pragma: &'static str, wanted: &'static str) -> R
     if found == wanted { Ok(()) } else { Err(QueueError::Pragma { pragma, wanted, found }) }
 }
 
-fn migrate(connection: &Connection) -> Result<(), QueueError> {
+fn migrate(connection: &Connection, path: &Path, upgrade: Upgrade) -> Result<(), QueueError> {
     // All steps at once, so that no reader finds a schema between two releases meanwhile, and two processes that
     // start together do not both migrate.
     connection.execute_batch("BEGIN IMMEDIATE")?;
@@ -152,6 +161,10 @@ fn migrate(connection: &Connection) -> Result<(), QueueError> {
     if steps.is_empty() && guard::is_current(connection)? {
         connection.execute_batch("ROLLBACK")?;
         return Ok(());
+    }
+    if version != 0 && upgrade == Upgrade::Refused {
+        connection.execute_batch("ROLLBACK")?;
+        return Err(QueueError::Older { path: path.to_owned() });
     }
     let done = connection
         .execute_batch(&format!(
@@ -192,12 +205,12 @@ mod tests {
     fn a_new_database_has_every_setting_and_opens_again() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("new/queue.db");
-        let (first, seed) = open_for_writing(&path).unwrap();
+        let (first, seed) = open_for_writing(&path, Upgrade::Allowed).unwrap();
         let pragma = |name: &str| first.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).unwrap();
         assert_eq!(pragma("synchronous"), 2);
         assert_eq!(pragma("foreign_keys"), 1);
         drop(first);
-        assert_eq!(open_for_writing(&path).unwrap().1, seed);
+        assert_eq!(open_for_writing(&path, Upgrade::Allowed).unwrap().1, seed);
         assert!(open_for_reading(&path).is_ok());
     }
 
@@ -207,11 +220,11 @@ mod tests {
         let path = folder.path().join("other.db");
         Connection::open(&path).unwrap().execute_batch("CREATE TABLE theirs(x)").unwrap();
         let before = fs::read(&path).unwrap();
-        assert!(matches!(open_for_writing(&path), Err(QueueError::Foreign { .. })));
+        assert!(matches!(open_for_writing(&path, Upgrade::Allowed), Err(QueueError::Foreign { .. })));
         assert_eq!(fs::read(&path).unwrap(), before);
         let text = folder.path().join("text.db");
         fs::write(&text, "this is not a database at all, but a letter to somebody").unwrap();
-        assert!(matches!(open_for_writing(&text), Err(QueueError::Foreign { .. })));
+        assert!(matches!(open_for_writing(&text, Upgrade::Allowed), Err(QueueError::Foreign { .. })));
         assert!(fs::read_to_string(&text).unwrap().starts_with("this is not"));
     }
 
@@ -219,10 +232,10 @@ mod tests {
     fn a_newer_schema_is_refused_and_left_as_it_was() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("queue.db");
-        let (connection, _) = open_for_writing(&path).unwrap();
+        let (connection, _) = open_for_writing(&path, Upgrade::Allowed).unwrap();
         connection.execute_batch("PRAGMA user_version = 99").unwrap();
         drop(connection);
-        assert!(matches!(open_for_writing(&path), Err(QueueError::Newer { found: 99, .. })));
+        assert!(matches!(open_for_writing(&path, Upgrade::Allowed), Err(QueueError::Newer { found: 99, .. })));
         assert!(matches!(open_for_reading(&path), Err(QueueError::Newer { found: 99, .. })));
     }
 
@@ -237,8 +250,14 @@ mod tests {
         ))
         .unwrap();
         assert!(matches!(open_for_reading(&path), Err(QueueError::Older { .. })));
-        open_for_writing(&path).unwrap();
+        // A daemon of the older release went on after such a change, and could not record what it had created.
+        assert!(matches!(open_for_writing(&path, Upgrade::Refused), Err(QueueError::Older { .. })));
+        assert_eq!(old.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0)).unwrap(), 1);
+        open_for_writing(&path, Upgrade::Allowed).unwrap();
         assert!(open_for_reading(&path).is_ok());
+        assert!(open_for_writing(&path, Upgrade::Refused).is_ok());
+        old.execute_batch("DROP TRIGGER job_transition").unwrap();
+        assert!(matches!(open_for_writing(&path, Upgrade::Refused), Err(QueueError::Older { .. })));
     }
 
     #[test]
@@ -264,7 +283,7 @@ mod tests {
             .unwrap();
         }
         drop(old);
-        let (connection, _) = open_for_writing(&path).unwrap();
+        let (connection, _) = open_for_writing(&path, Upgrade::Allowed).unwrap();
         let held = "SELECT group_concat(state) FROM job WHERE holder IS NOT NULL";
         assert_eq!(connection.query_row(held, [], |row| row.get::<_, String>(0)).unwrap(), "running");
         assert!(connection.execute("UPDATE job SET state = 'held'", []).is_err());
@@ -276,9 +295,9 @@ mod tests {
         };
         let other = Connection::open(&path).unwrap();
         other.execute_batch("DROP TRIGGER job_transition").unwrap();
-        open_for_writing(&path).unwrap();
+        open_for_writing(&path, Upgrade::Allowed).unwrap();
         let before = version(&other);
-        open_for_writing(&path).unwrap();
+        open_for_writing(&path, Upgrade::Allowed).unwrap();
         assert_eq!(version(&other), before);
         assert!(
             other.execute("UPDATE job SET state = 'done', remote_id = 'x', ended_at = 1 WHERE id = 1", []).is_err()
