@@ -1,6 +1,6 @@
 //! Checks `src` against the tables in ARCHITECTURE.md's section "Layers".
 
-mod source;
+pub(crate) mod source;
 mod table;
 
 use std::{
@@ -15,7 +15,7 @@ use self::{
     table::Rules,
 };
 
-static TREE: LazyLock<Tree> = LazyLock::new(|| {
+pub(crate) static TREE: LazyLock<Tree> = LazyLock::new(|| {
     let mut texts = Texts::new();
     read_folder(Path::new(env!("CARGO_MANIFEST_DIR")), "src", &mut texts);
     Tree::read(&texts)

@@ -25,6 +25,8 @@ mod layers;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
+mod names;
+#[cfg(test)]
 mod promises;
 #[cfg(test)]
 mod support;

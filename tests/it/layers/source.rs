@@ -5,25 +5,25 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The texts of the files, by their paths below the project's folder.
-pub(super) type Texts = BTreeMap<String, String>;
+pub(crate) type Texts = BTreeMap<String, String>;
 
 /// A module with a file of its own.
-pub(super) struct File {
-    pub(super) path: String,
+pub(crate) struct File {
+    pub(crate) path: String,
     /// Its path below the crate: empty for `lib.rs`.
     pub(super) module: Vec<String>,
     /// Without `use` declarations.
-    pub(super) tokens: Vec<Token>,
+    pub(crate) tokens: Vec<Token>,
     pub(super) mentions: Vec<Mention>,
     /// What `use` declarations bind, by the name that they give it.
     imports: BTreeMap<String, Vec<String>>,
 }
 
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Token {
-    pub(super) line: usize,
+pub(crate) struct Token {
+    pub(crate) line: usize,
     /// A string literal begins with a quotation mark and ends without one.
-    pub(super) text: String,
+    pub(crate) text: String,
 }
 
 /// A path that a file names, in full: it begins with `crate` where it leads into this crate.
@@ -33,13 +33,13 @@ pub(super) struct Mention {
     pub(super) is_reexport: bool,
 }
 
-pub(super) struct Tree {
-    pub(super) files: Vec<File>,
+pub(crate) struct Tree {
+    pub(crate) files: Vec<File>,
     modules: BTreeMap<Vec<String>, usize>,
 }
 
 impl Tree {
-    pub(super) fn read(texts: &Texts) -> Self {
+    pub(crate) fn read(texts: &Texts) -> Self {
         let mut tree = Self { files: Vec::new(), modules: BTreeMap::new() };
         tree.load(texts, "src/lib.rs", Vec::new());
         if texts.contains_key("src/main.rs") {
