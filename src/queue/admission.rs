@@ -1,7 +1,8 @@
-//! From entries to jobs: a manifest becomes a batch, and each entry's identity decides what becomes of it.
+//! Turns a manifest into a batch of jobs. Admission is idempotent: an entry's identity decides whether it becomes a
+//! job, a duplicate, or an error.
 //!
-//! A small manifest is one transaction. A large one comes in parts, each a transaction, and the batch remembers how
-//! far it came, so that a crash in the middle neither loses nor doubles an entry.
+//! A small manifest is one transaction. A large one comes in parts, each a transaction, and the batch remembers how far
+//! it came, so that a crash in the middle neither loses nor duplicates an entry.
 
 use std::{path::Path, sync::Arc};
 
@@ -31,7 +32,7 @@ pub struct CheckedFile {
     pub sha256: Sha256,
     /// Its XXH3 checksum with the queue's seed.
     pub checksum: u64,
-    /// Its identity, where that alone tells later that it is unchanged.
+    /// The file's identity, where it is enough to detect a change later.
     pub seen: Option<FileIdentity>,
 }
 
@@ -99,7 +100,7 @@ impl BatchAdmission {
         })
     }
 
-    /// Takes the next entries in; the first part makes the batch.
+    /// Admits the next entries; the first part creates the batch.
     ///
     /// # Errors
     ///
@@ -118,7 +119,7 @@ impl BatchAdmission {
         Ok(())
     }
 
-    /// Ends the taking in: all of the manifest's entries are in, or `problems` says why none is. Returns the batch.
+    /// Ends the admission: all of the manifest's entries are in, or `problems` says why none is. Returns the batch.
     ///
     /// # Errors
     ///
@@ -130,7 +131,7 @@ impl BatchAdmission {
         Ok(batch_id)
     }
 
-    /// Takes in all of a manifest of which nothing is in yet, and seals it, in one transaction. Returns the batch.
+    /// Admits a complete manifest of which nothing is in yet, and seals it, in one transaction. Returns the batch.
     ///
     /// # Errors
     ///
@@ -151,7 +152,7 @@ impl BatchAdmission {
     }
 }
 
-/// The batch of this very manifest that a crash left half taken in, if there is one.
+/// The batch of this manifest whose admission a crash interrupted, if there is one.
 fn half_taken(connection: &Connection, plan: &Plan) -> Result<Option<(i64, u64)>, QueueError> {
     Ok(connection
         .prepare_cached(
@@ -221,7 +222,7 @@ fn insert(
     let content = content_of(entry, files.iter().map(|file| file.sha256));
     let key = key_of(entry.reference.as_deref(), &content);
     let owner = owner(connection, place.drop_id, &key, &content)?;
-    // Whom this one takes the identity from, to give it back if it comes to nothing.
+    // The previous owner of the identity, which gets it back if this job fails or is cancelled.
     let replaces = owner.job_id();
     let decision = decide(owner, entry.replace);
     let (state, remote_id, twin_of, problems) = match &decision {
@@ -302,7 +303,7 @@ fn insert(
 }
 
 impl Queue {
-    /// Begins to take a manifest in, or to go on where a crash cut that off. Nothing is changed yet.
+    /// Starts the admission of a manifest, or resumes one that a crash interrupted. Writes nothing yet.
     ///
     /// # Errors
     ///
@@ -314,7 +315,7 @@ impl Queue {
         Ok(BatchAdmission { queue: self.clone(), plan, begun })
     }
 
-    /// The batches of a drop that a crash left half taken in, with their manifests.
+    /// The batches of a drop whose admission a crash interrupted, with their manifests.
     pub(crate) fn half_taken(&self, drop: &str) -> Result<Vec<(i64, String)>, QueueError> {
         let drop = drop.to_owned();
         self.run_blocking("half_taken", move |connection| {
@@ -326,7 +327,7 @@ impl Queue {
         })
     }
 
-    /// Ends the taking in of a batch whose manifest is gone, with a word about that in its receipt.
+    /// Ends the admission of a batch whose manifest is gone; the receipt says so.
     pub(crate) fn end_half_taken(&self, batch_id: i64, now: Timestamp) -> Result<(), QueueError> {
         self.run_blocking("end_half_taken", move |connection| {
             let problem = Problem::error(

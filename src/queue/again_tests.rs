@@ -28,7 +28,7 @@ fn a_refused_document_that_is_retried_is_a_new_creation_with_a_time_of_its_own()
 }
 
 #[test]
-fn after_a_crash_the_time_in_which_a_document_may_appear_begins_anew() {
+fn after_a_crash_the_time_in_which_a_document_may_appear_starts_again() {
     let site = Site::new();
     site.admit("a.manifest.json", &["one"]);
     let one = site.job("one");
@@ -75,7 +75,7 @@ fn settle(site: &Site, batch: i64, archive: Option<&str>) {
 }
 
 #[test]
-fn a_job_that_is_retried_after_its_files_were_moved_finds_them_wherever_they_lay() {
+fn a_job_that_is_retried_after_its_files_were_moved_finds_them_wherever_they_are() {
     let site = Site::new();
     let batch = site.admit("a.manifest.json", &["one"]);
     execute(&site.queue, "UPDATE batch SET image_root = '/archive/scans'");

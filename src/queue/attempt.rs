@@ -23,9 +23,9 @@ pub struct Attempt {
     pub operation: &'static str,
     /// Of an upload: which.
     pub position: Option<u32>,
-    /// How it came out, in one word.
+    /// The outcome, in one word.
     pub outcome: &'static str,
-    /// What the API or the network said, where that is worth keeping.
+    /// The API's or the network's own words, where they are worth keeping.
     pub detail: Option<String>,
     /// How long it took, in milliseconds.
     pub took_ms: u64,
@@ -50,7 +50,7 @@ pub enum End {
         /// The ID of the document or file.
         remote_id: String,
     },
-    /// It goes on later.
+    /// It continues later.
     PutOff(PutOff),
     /// A stop or a pause, not a failed try: the job is as ready as before.
     GiveBack {

@@ -1,9 +1,10 @@
-//! Files that are named by manifests which lie in a drop and are not in the queue yet.
+//! Files that are named by manifests which are in a drop and not yet in the queue.
 //!
-//! A file that two manifests name must not be moved away with the first while the second is still looked at. What is in
-//! the queue is found by its rows; what is not yet there is noted here, in memory, before its files are looked for. A
-//! manifest that is being archived says which files are about to move, and whoever begins to name one of them waits for
-//! that: so each file is either seen to be named, and stays, or has gone before it is looked for.
+//! A file that two manifests name must not be archived with the first while the second is still being examined. Files
+//! of manifests in the queue are found by their rows; those of the others are noted here, in memory, before they are
+//! looked for. The archiving of a manifest announces which files it is about to move, and an examination that names one
+//! of them waits until that is over. So each file is either known to be named, and stays, or is gone before it is
+//! looked for.
 //!
 //! Nothing is known of a drop before its first scan, so nothing of it is archived before that.
 
@@ -12,7 +13,7 @@ use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
 };
 
-/// So many files of one manifest are noted, 16 bytes each; of a larger one it is only known that it is there.
+/// At most this many files of one manifest are noted, 16 bytes each; a larger one is only known to be there.
 const MOST: usize = 1 << 20;
 
 /// The files of all drops that manifests wait for.
@@ -24,7 +25,7 @@ pub struct Awaited {
 
 #[derive(Debug, Default)]
 struct AwaitedFiles {
-    /// Drops that have not been looked into.
+    /// Drops that have not been scanned yet.
     unknown: HashSet<String>,
     /// By drop and manifest: the keys of the files that it names, or nothing where they are too many.
     named: HashMap<String, HashMap<String, Option<HashSet<i64>>>>,
@@ -35,9 +36,9 @@ struct AwaitedFiles {
 /// Why nothing of a drop can be archived now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NotNow {
-    /// It has not been looked into yet.
+    /// It has not been scanned yet.
     Unknown,
-    /// This manifest names so many files that they are not known one by one; it has to be taken in first.
+    /// This manifest names too many files to note them one by one; it has to be admitted first.
     Large(String),
 }
 
@@ -46,12 +47,12 @@ impl Awaited {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says that a drop will be looked into.
+    /// Announces that a drop will be scanned.
     pub(crate) fn expect(&self, drop: &str) {
         self.state().unknown.insert(drop.to_owned());
     }
 
-    /// Says that a drop was looked into; `waits` tells which manifests still wait there.
+    /// Records that a drop was scanned; `waits` is true for the manifests that still wait there.
     pub(crate) fn looked(&self, drop: &str, waits: impl Fn(&str) -> bool) {
         let mut state = self.state();
         state.unknown.remove(drop);
@@ -82,18 +83,18 @@ impl Awaited {
         }
     }
 
-    /// Says that a manifest is in the queue, or counts no longer.
+    /// Forgets a manifest that is in the queue now, or does not count any more.
     pub(crate) fn forget(&self, drop: &str, manifest: &str) {
         if let Some(manifests) = self.state().named.get_mut(drop) {
             manifests.remove(manifest);
         }
     }
 
-    /// Says that these files of a drop are about to be moved, those excepted that a manifest waits for.
+    /// Announces that these files of a drop are about to be moved, except those that a manifest waits for.
     ///
     /// # Errors
     ///
-    /// Where nothing can be said of that.
+    /// Where it is not known which files are waited for.
     pub(crate) fn about_to_move(self: &Arc<Self>, drop: &str, keys: &[i64]) -> Result<Moving, NotNow> {
         let mut state = self.state();
         if state.unknown.contains(drop) {
@@ -167,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_names_a_file_that_is_moving_waits_until_it_has() {
+    fn naming_a_file_that_is_being_moved_waits_until_it_has_moved() {
         let awaited = Arc::new(Awaited::default());
         let moving = awaited.about_to_move("a", &[1]).unwrap();
         let (theirs, (say, heard)) = (Arc::clone(&awaited), std::sync::mpsc::channel());

@@ -1,4 +1,4 @@
-//! The life of a batch: taken in, open, ended, its receipt published, its files moved, closed.
+//! The life cycle of a batch: admitting, open, ended, its receipt published, its files archived, closed.
 //!
 //! Each step is recorded when it is done, and the receipt's name before it is written, so that a crash between any two
 //! of them is finished at the next start and done once.
@@ -15,8 +15,8 @@ use super::{
 };
 use crate::{clock::Timestamp, entry::Sha256, job::FileLocation, policy::AfterSuccess, problem::Problem};
 
-/// Where a batch's files are and what becomes of them: fixed when it is taken in, so that a process with another
-/// configuration finalizes it in the same way.
+/// Where a batch's files are and what happens to them: fixed at admission, so that a process with another configuration
+/// finalizes it in the same way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BatchPolicy {
     /// The drop's folder.
@@ -122,7 +122,7 @@ pub struct EndedBatch {
     pub receipt: Option<String>,
     /// Whether the receipt is published.
     pub published: bool,
-    /// Where the manifest is, if it was put away and its batch opened again.
+    /// Where the manifest is, if it was archived and its batch opened again.
     pub moved_to: Option<FileLocation>,
 }
 
@@ -181,7 +181,7 @@ pub(super) fn begin(connection: &Connection, plan: &Plan, now: Timestamp) -> Res
     Ok(batch_id)
 }
 
-/// Ends the taking in: all of the manifest's entries are in the batch, or `problems` says why none is.
+/// Ends the admission: all of the manifest's entries are in the batch, or `problems` says why none is.
 pub(super) fn seal(
     connection: &Connection,
     batch_id: i64,

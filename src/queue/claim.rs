@@ -33,7 +33,7 @@ pub struct Ready {
 /// What was taken back from earlier holders.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RecoveredJobs {
-    /// Jobs that go on, or wait for a read-back.
+    /// Jobs that continue, or wait for a read-back.
     pub jobs: usize,
     /// Images that the API may have received, and whose answers were not recorded.
     pub images: usize,
@@ -42,7 +42,7 @@ pub struct RecoveredJobs {
 }
 
 impl Queue {
-    /// Takes up to `limit` ready jobs of a drop, oldest first. From here on their uploads may be under way.
+    /// Takes up to `limit` ready jobs of a drop, oldest first. From here on their uploads may be in flight.
     ///
     /// # Errors
     ///
@@ -100,10 +100,10 @@ impl Queue {
         .await
     }
 
-    /// Takes back the jobs of earlier holders. The caller has the database's lock, so those processes have ended. A document
-    /// that was about to be created is read back first, and uploads in doubt count as possible leftovers. When an intended
-    /// document went out is not known, only that it was before `now`, so it may appear for as long as if it had been sent
-    /// now.
+    /// Takes back the jobs of earlier holders. The caller has the database's lock, so those processes have ended. A
+    /// document that was about to be created is read back first, and uploads in doubt count as possible leftovers. When
+    /// an intended document was sent is not known, only that it was before `now`, so the time in which it may still
+    /// appear starts at `now`.
     pub(crate) async fn recover(&self, left: Arc<Recovered>, now: Timestamp) -> Result<RecoveredJobs, QueueError> {
         let holder = self.holder();
         self.run("recover", move |connection| {

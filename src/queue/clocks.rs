@@ -21,9 +21,9 @@ const OUT_OF_ORDER: Duration = Duration::from_secs(15 * 60);
 const MOST_JUMPS: usize = 20;
 
 impl Queue {
-    /// Moves the due times of waiting jobs, and the times of sending of all that have not ended, along with the wall
-    /// clock, which has jumped by so many milliseconds; likewise since when manifests wait for files. Returns how many jobs
-    /// that were. `then` runs before anything else is written, perhaps twice.
+    /// Shifts the due times of waiting jobs, and the `sent_at` of all that have not ended, by the `by_ms` milliseconds
+    /// that the wall clock has jumped; likewise since when manifests wait for files. Returns the number of jobs. `then`
+    /// runs before anything else is written, perhaps twice.
     pub(crate) async fn clock_jumped(&self, by_ms: i64, then: impl Fn() + Send + 'static) -> Result<usize, QueueError> {
         self.run("clock_jumped", move |connection| {
             let jobs = connection.execute(
@@ -40,8 +40,8 @@ impl Queue {
         .await
     }
 
-    /// Caps times so far ahead that only a wrong clock can have set them: due times beyond the longest wait
-    /// of their kind, `longest` for tries, and whatever is said to have happened in the future. Returns how many due times.
+    /// Caps times so far ahead that only a wrong clock can have set them: due times beyond the longest wait of their
+    /// kind (`longest` for tries), and past events that are dated in the future. Returns the number of due times.
     pub(crate) async fn cap_due(&self, now: Timestamp, longest: Duration) -> Result<usize, QueueError> {
         self.run("cap_due", move |connection| {
             connection.execute(
@@ -176,7 +176,7 @@ mod tests {
         site.wait(site.queue.ready(back.after(Duration::from_secs(60)))).unwrap();
         assert_eq!(site.state(job("waiting")), JobState::Queued);
 
-        // A worker that lets go of a job knows the time of sending from before the jump; the moved one stands.
+        // A worker that puts a job off has the `sent_at` from before the jump; the shifted one is kept.
         let mut later = put_off(WaitReason::ReadBack, Creation::Unknown, back);
         (later.sent_at, later.clock_ms) = (Some(NOW.0), 3_600_000);
         site.end_try(job("running"), End::PutOff(later), Evidence::default()).unwrap();
@@ -250,7 +250,7 @@ mod tests {
         assert_eq!(created(&["other"], 100), [], "another account's documents are not this one's");
         assert_eq!(created(&[DROP], 1), [NOW.after(hour)]);
 
-        // What the clock then said is what it was then, and what it says now is counted.
+        // Each call keeps the time that its clock showed; the rate counts by the clock as it is now.
         for jump in [-1_200_000, 600_000] {
             site.wait(site.queue.clock_jumped(jump, || ())).unwrap();
         }

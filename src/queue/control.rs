@@ -18,7 +18,7 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
-    /// A person said so.
+    /// An operator asked for it.
     Operator,
     /// The API refuses the key.
     KeyRefused,
@@ -56,7 +56,7 @@ pub struct Pause {
     pub scope: String,
     /// Why.
     pub cause: Cause,
-    /// What the API said, where it is the cause.
+    /// The API's own words, where it is the cause.
     pub detail: Option<String>,
     /// Since when; RFC 3339 in JSON.
     #[serde(serialize_with = "super::rows::moment")]
@@ -281,7 +281,7 @@ fn retry(
             )?
             .query_row([job_id], |row| row.get(0))?;
         if moving {
-            // Where its files will lie is known only once all of them are there.
+            // Where its files will be is known only once all of them are there.
             let message = "its manifest's files are being moved away: try again when they are".into();
             return Ok(CommandOutcome { job: job_id, done: false, message });
         }

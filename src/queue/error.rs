@@ -165,7 +165,7 @@ pub enum QueueError {
 }
 
 impl QueueError {
-    /// What kind of failure of the database it is; `None` of what no database said.
+    /// The kind of failure that the database reports; `None` for other errors.
     pub(super) const fn fault(&self) -> Option<DatabaseFault> {
         match self {
             Self::Database { fault, .. } | Self::Commit { fault, .. } => Some(*fault),

@@ -23,7 +23,7 @@ pub struct Fingerprint {
     pub bytes: u64,
     /// Its checksum.
     pub checksum: u64,
-    /// Its identity, where that alone tells that it is unchanged.
+    /// Its identity, where it is enough to detect a change.
     pub seen: Option<String>,
 }
 

@@ -83,7 +83,7 @@ fn a_batch_ends_with_its_last_job_and_not_before() {
 }
 
 #[test]
-fn an_empty_or_wholly_invalid_manifest_ends_when_it_is_sealed() {
+fn an_empty_or_invalid_manifest_ends_when_it_is_sealed() {
     let place = Place::new();
     let invalid = Admission::Invalid {
         paths: Vec::new(),

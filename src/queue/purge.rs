@@ -22,7 +22,7 @@ pub struct Purgeable {
     pub archive: String,
     /// The folder of what is done.
     pub done_dir: String,
-    /// Beneath which its images lay.
+    /// The folder that its images were in.
     pub image_root: String,
     /// Where its manifest's paths start.
     pub image_folder: String,

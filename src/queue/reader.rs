@@ -10,7 +10,7 @@ use rusqlite::Connection;
 
 use super::{QueueError, schema};
 
-/// A database that is open for reading only, beside whoever writes to it.
+/// A database that is open for reading only, while another process writes to it.
 ///
 /// Each method is one query. Between two of them no transaction is open, so that the write-ahead log can be
 /// checkpointed however long the reader lives.
@@ -50,7 +50,7 @@ impl Reader {
     }
 }
 
-/// A [`Reader`] whose querys run on threads that may block.
+/// A [`Reader`] whose queries run on threads that may block.
 #[derive(Debug, Clone)]
 pub struct AsyncReader(Arc<Mutex<Reader>>);
 

@@ -140,7 +140,7 @@ fn steady_plans(connection: &Connection) -> Result<(), QueueError> {
     Ok(())
 }
 
-/// Sets a pragma and reads it back: SQLite ignores what it does not know or cannot do, without a word.
+/// Sets a pragma and reads it back: SQLite silently ignores what it does not know or cannot do.
 fn set(connection: &Connection, pragma: &'static str, wanted: &'static str) -> Result<(), QueueError> {
     connection.execute_batch(&format!("PRAGMA {pragma} = {wanted}"))?;
     let found = connection.pragma_query_value(None, pragma, |row| {
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn no_database_is_said_so() {
+    fn a_missing_database_is_reported_as_absent() {
         assert!(matches!(open_for_reading(Path::new("/nowhere/queue.db")), Err(QueueError::Absent { .. })));
     }
 }

@@ -190,7 +190,7 @@ impl Site {
         self.value(&format!("SELECT state FROM batch WHERE id = {batch}"))
     }
 
-    /// Everything that stands of a job, to see that nothing of it changed.
+    /// Everything that is recorded of a job, to see that nothing of it changed.
     pub fn everything(&self, job: i64) -> JobDetail {
         self.detail(job)
     }
@@ -310,7 +310,7 @@ pub fn document(index: u64, reference: &str) -> Entry {
     }
 }
 
-/// An entry whose files have this content: the number stands for their digest.
+/// An entry whose files have this content: the number is turned into their digest.
 pub fn take(entry: Entry, content: u8) -> Admission {
     let files = entry
         .sources()

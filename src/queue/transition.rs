@@ -232,7 +232,7 @@ pub(super) fn cancel_if_asked(
     Ok(())
 }
 
-/// Counts down the batch's open jobs, and lets the jobs go on that waited for this one.
+/// Counts down the batch's open jobs, and releases the jobs that waited for this one.
 fn job_ended(connection: &Connection, job_id: i64, remote_id: Option<&str>, now: Timestamp) -> Result<(), QueueError> {
     let batch_id: i64 = connection
         .prepare_cached(

@@ -6,8 +6,8 @@
 //! - A command is answered after the commit that holds it succeeded, never before.
 //! - A command that fails undoes its own changes only; the other commands of the same commit are kept.
 //! - A commit that fails because the disk is full, read-only or broken is rolled back and tried again with the same
-//!   commands: the callers wait, so all work stops by itself, nothing that the API answered is lost, and it goes on
-//!   when there is room. `Writer::trouble` says so meanwhile.
+//!   commands: the callers wait, so all work stops by itself, no answer of the API is lost, and work continues when
+//!   there is room. `Writer::trouble` reports this meanwhile.
 //!
 //! Not here: what the commands do. They are closures that may run more than once, so they change nothing but the
 //! database.
@@ -57,7 +57,7 @@ impl WriterStatus {
 pub enum WhenStuck {
     /// Try again for as long as it takes: for workers, whose results must not be lost.
     Wait,
-    /// Tell the caller: for commands that a person waits for.
+    /// Return the error to the caller: for commands that a person waits for.
     Fail,
 }
 
@@ -133,7 +133,7 @@ impl Writer {
 
 trait WriteCommand: Send {
     /// Does the work. With `alone`, an error that is not the disk's undoes this command only and is kept for its
-    /// answer; without, any error is returned, and the whole group has to be undone.
+    /// answer; without, any error is returned, and the complete group has to be undone.
     fn attempt(&mut self, connection: &Connection, alone: bool) -> Result<(), QueueError>;
     /// The name of the step in [`killpoint`], where the command changed anything.
     fn step(&self) -> Option<&'static str>;
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn commands_of_many_callers_share_commits_and_all_stand() {
+    async fn commands_of_many_callers_share_commits_and_all_are_kept() {
         let writer = writer();
         let calls: Vec<_> = (0..500)
             .map(|x| {
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_makes_callers_wait_and_then_goes_on() {
+    fn a_full_disk_makes_callers_wait_and_work_continues_after_it() {
         let folder = tempfile::tempdir().unwrap();
         let connection = Connection::open(folder.path().join("q.db")).unwrap();
         connection.execute_batch("CREATE TABLE t(x INTEGER UNIQUE, y BLOB) STRICT; PRAGMA max_page_count=8").unwrap();

@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_believed_after_a_restart_of_the_machine_or_of_a_damaged_file() {
+    fn nothing_is_trusted_after_a_restart_of_the_machine_or_of_a_damaged_file() {
         let folder = tempfile::tempdir().unwrap();
         let database = folder.path().join("queue.db");
         let log = InDoubtLog::create(&database);

@@ -16,10 +16,10 @@ use crate::queue::{QueueError, make_folder_of};
 #[derive(Debug)]
 pub struct Lock {
     file: File,
-    told: RefCell<Option<String>>,
+    written: RefCell<Option<String>>,
 }
 
-/// Room in the file for what [`Lock::note`] says, taken when the lock is, so that it can be said on a full disk.
+/// Room in the file for the text of [`Lock::note`], allocated with the lock, so that it can be written on a full disk.
 const ROOM_BYTES: usize = 500;
 
 /// Who works on a database.
@@ -66,23 +66,23 @@ impl Lock {
             Err(TryLockError::Error(source)) => return Err(QueueError::Io { action: "lock", path, source }),
         }
         // The text is for people and may be cut by a full disk; the lock itself is not.
-        let told = file.set_len(0).and_then(|()| file.write_all(&page(command, "")));
-        if let Err(error) = told {
+        let written = file.set_len(0).and_then(|()| file.write_all(&page(command, "")));
+        if let Err(error) = written {
             tracing::warn!(%error, "cannot write who holds the lock");
         }
-        Ok(Ok(Self { file, told: RefCell::new(None) }))
+        Ok(Ok(Self { file, written: RefCell::new(None) }))
     }
 
-    /// Says in the lock's file why the database cannot be written, which the database itself could not tell; `None` once
-    /// it can. Costs nothing where nothing has changed.
+    /// Writes to the lock's file why the database cannot be written, which the database itself could not record; `None`
+    /// once it can. Costs nothing where nothing has changed.
     pub(crate) fn note(&self, command: &str, trouble: Option<String>) {
-        if *self.told.borrow() == trouble {
+        if *self.written.borrow() == trouble {
             return;
         }
         if let Err(error) = self.file.write_all_at(&page(command, trouble.as_deref().unwrap_or_default()), 0) {
             tracing::debug!(%error, "cannot write why the database cannot be written");
         }
-        self.told.replace(trouble);
+        self.written.replace(trouble);
     }
 
     /// Who works on the database at present, if anybody.
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_second_is_told_who_the_first_is_and_gets_it_after() {
+    fn the_second_learns_who_holds_the_lock_and_gets_it_after() {
         let folder = tempfile::tempdir().unwrap();
         let database = folder.path().join("queue.db");
         let first = Lock::take(&database, "run").unwrap().unwrap();

@@ -45,7 +45,8 @@ const HAS_PUT: &str = "job.state <> 'duplicate'
          OR EXISTS (SELECT 1 FROM upload WHERE job_id = job.id AND (upload.remote_id IS NOT NULL OR lost > 0)))";
 
 impl Reader {
-    /// The next profiles after this one onto which jobs that the filter means have put something, so many at most.
+    /// The next profiles after this one onto which jobs that match the filter have put something, `most` of them at
+    /// most.
     pub(crate) fn profiles(&self, filter: &Filter, after: &str, most: u32) -> Result<Vec<String>, QueueError> {
         let (meant, mut values) = filter.job_conditions();
         values.push(Box::new(after.to_owned()));
@@ -117,7 +118,8 @@ fn add_images(connection: &Connection, ours: &mut CreatedJob) -> Result<(), Queu
 }
 
 impl AsyncReader {
-    /// The next profiles after this one onto which jobs that the filter means have put something, so many at most.
+    /// The next profiles after this one onto which jobs that match the filter have put something, `most` of them at
+    /// most.
     pub(crate) async fn profiles(&self, filter: Filter, after: String, most: u32) -> Result<Vec<String>, QueueError> {
         self.ask(move |reader| reader.profiles(&filter, &after, most)).await
     }
@@ -135,7 +137,7 @@ pub struct Verified {
     /// When it ended, as RFC 3339.
     pub at: String,
     pub profiles: u64,
-    /// Documents that do not stand any more as they were created.
+    /// Documents that are missing or changed.
     pub amiss: u64,
     /// Images that no document uses and no job knows of, of each profile as many at most as answers were lost there.
     pub leftover_images: u64,

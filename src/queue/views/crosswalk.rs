@@ -115,7 +115,7 @@ fn of_job(job: &JobRow, at: usize, upload: UploadRow) -> Crossing {
         ended_at: job.ended_at,
         error: match job.state {
             JobState::Done | JobState::Duplicate => None,
-            JobState::Failed if !job.problems.is_empty() => said(&job.problems),
+            JobState::Failed if !job.problems.is_empty() => joined(&job.problems),
             _ => job.reason.clone(),
         },
     }
@@ -147,12 +147,12 @@ fn of_invalid(entry: InvalidRow) -> Crossing {
         sha256: None,
         bytes: None,
         ended_at: entry.received_at,
-        error: said(&entry.problems),
+        error: joined(&entry.problems),
     }
 }
 
 /// All that is wrong, in one cell.
-fn said(problems: &[Problem]) -> Option<String> {
+fn joined(problems: &[Problem]) -> Option<String> {
     let errors = problems.iter().filter(|problem| problem.is_error());
     let reasons: Vec<String> = errors
         .map(|problem| match problem.field.as_ref().or(problem.path.as_ref()) {

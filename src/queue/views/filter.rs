@@ -15,13 +15,13 @@ pub struct Filter {
     /// For this profile, in any letter case.
     pub profile: Option<String>,
     pub reference: Option<String>,
-    /// Of a manifest whose whole path is this, or ends in it after a slash.
+    /// Of a manifest whose path equals this, or ends in it after a slash.
     pub manifest: Option<String>,
     /// Whose reason or problems contain this text.
     pub error: Option<String>,
     /// Made, or ended, since then.
     pub since: Option<Timestamp>,
-    /// So many at most, the newest.
+    /// The newest, at most this many.
     pub limit: Option<u32>,
 }
 
@@ -120,7 +120,7 @@ impl Default for Conditions {
 }
 
 impl Conditions {
-    /// One more condition; every `?` in it stands for the one value.
+    /// Adds a condition; every `?` in it is bound to the one value.
     pub(super) fn add(&mut self, condition: &str, value: Box<dyn ToSql>) {
         self.values.push(value);
         self.text.push_str(" AND ");

@@ -1,4 +1,4 @@
-//! Jobs one by one, for `jobs`, `show`, and whoever selects some of them.
+//! Jobs one by one, for `jobs`, `show`, and commands that select some of them.
 
 use rusqlite::{Connection, params_from_iter};
 use serde::Serialize;
@@ -193,7 +193,7 @@ pub struct AttemptRow {
     pub operation: String,
     pub position: Option<i64>,
     pub outcome: String,
-    /// What the API or the network said.
+    /// The API's or the network's own words.
     pub detail: Option<String>,
     pub took_ms: i64,
     pub sent_bytes: i64,

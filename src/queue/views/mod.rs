@@ -1,4 +1,4 @@
-//! What the queue says to whoever reads it: each view is a method of [`Reader`](super::Reader).
+//! Read-only views of the queue: each is a method of [`Reader`](super::Reader).
 
 pub mod created;
 pub mod crosswalk;

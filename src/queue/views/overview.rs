@@ -1,4 +1,4 @@
-//! The whole queue in one view, for `status` and the page.
+//! All of the queue in one view, for `status` and the page.
 
 use std::collections::BTreeMap;
 
@@ -18,11 +18,11 @@ pub struct Tally {
     pub drop: String,
     /// Jobs by state; states without any are left out.
     pub jobs: BTreeMap<String, i64>,
-    /// Batches that are not settled.
+    /// Batches that are not closed.
     pub open_batches: i64,
-    /// Manifests in the drop that are not taken in.
+    /// Manifests in the drop that are not admitted.
     pub waiting_manifests: i64,
-    /// How changes in its folder are noticed: `events`, or why it is read again and again.
+    /// How changes in its folder are noticed: `events`, or why it is polled.
     pub watching: Option<String>,
 }
 
@@ -58,7 +58,7 @@ pub(super) fn lost_uploads(connection: &Connection, kind: EntryKind) -> Result<i
     Ok(sum.unwrap_or(0))
 }
 
-/// The whole queue in numbers.
+/// The state of the queue in numbers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Overview {
     pub drops: Vec<Tally>,
@@ -83,14 +83,14 @@ pub struct Overview {
     /// Files that the API may hold and no job knows of, because an answer was lost.
     pub possible_extra_files: i64,
     pub verified: Option<created::Verified>,
-    /// Drops that cannot be read and batches that cannot be settled, and why.
+    /// Drops that cannot be read and batches that cannot be finalized, and why.
     pub troubled: Vec<(String, String)>,
 }
 
 /// Over what time the rate in an [`Overview`] is taken.
 pub const LATELY: std::time::Duration = std::time::Duration::from_secs(600);
 
-/// A manifest in a drop that is not taken in.
+/// A manifest in a drop that is not admitted yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ArrivalRow {
     pub drop: String,
@@ -104,7 +104,7 @@ pub struct ArrivalRow {
 }
 
 impl Reader {
-    /// The whole queue in numbers.
+    /// The state of the queue in numbers.
     pub(crate) fn overview(&self, now: Timestamp) -> Result<Overview, QueueError> {
         self.snapshot(|connection| overview(connection, now))
     }
@@ -119,7 +119,7 @@ impl Reader {
         control::pauses(&self.connection)
     }
 
-    /// The manifests that are not taken in yet, oldest first.
+    /// The manifests that are not admitted yet, oldest first.
     pub(crate) fn arrivals(&self, limit: u32) -> Result<Vec<ArrivalRow>, QueueError> {
         let rows = self
             .connection

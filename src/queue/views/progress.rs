@@ -22,9 +22,9 @@ pub struct Left {
     pub held: i64,
     /// Batches whose jobs have ended and whose receipt or files are not done.
     pub to_settle: i64,
-    /// Of these, batches that could not be settled when it was tried.
+    /// Of these, batches whose finalizing failed when it was last tried.
     pub troubled: i64,
-    /// Batches that are not taken in whole.
+    /// Batches whose admission is not complete.
     pub half_taken: i64,
     /// Whether a person paused everything, or each of these drops that has something to do.
     pub paused: bool,
@@ -151,7 +151,7 @@ fn left(connection: &Connection, drops: &[&str]) -> Result<Left, QueueError> {
 /// How far one batch is; costs the same however large it is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct BatchProgress {
-    /// Whether it is settled and its files are where they belong.
+    /// Whether it is finalized: its receipt is published and its files are archived.
     pub closed: bool,
     /// Entries that are in the queue.
     pub admitted: u64,

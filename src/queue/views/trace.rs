@@ -1,6 +1,6 @@
 //! What the queue knows of a path, for `why`: manifests, the files that they name, and receipts.
 //!
-//! A file is found by the hash of its place, which has an index. Only where that finds nothing is its name compared with
+//! A file is found by the hash of its path, which has an index. Only where that finds nothing is its name compared with
 //! every path there is.
 
 use std::{collections::BTreeSet, path::Path};
@@ -28,7 +28,7 @@ pub struct BatchRow {
     pub state: String,
     /// Why the manifest itself is unusable.
     pub problems: Vec<Problem>,
-    /// What keeps it from being settled.
+    /// Why it cannot be finalized.
     pub trouble: Option<String>,
     #[serde(serialize_with = "rows::optional_moment")]
     pub received_at: Option<Timestamp>,
@@ -149,7 +149,7 @@ impl Reader {
     /// The refused entries in whose problems a file of this path, or one that ends in it, is named; newest first.
     pub(crate) fn invalid_entries_with(&self, path: &str) -> Result<Vec<InvalidRow>, QueueError> {
         let name = path.rsplit('/').next().unwrap_or(path);
-        // As it stands within the JSON, without its quotes.
+        // As it is written within the JSON, without its quotes.
         let written = serde_json::to_string(name).unwrap_or_default();
         let sql = format!(
             "SELECT {INVALID} WHERE instr(invalid_entry.problems, ?1) > 0
@@ -171,7 +171,7 @@ impl Reader {
         Ok(found)
     }
 
-    /// What kept a drop's folder from being read when somebody last looked into it.
+    /// Why a drop's folder could not be read at its last scan.
     pub(crate) fn drop_trouble(&self, drop: &str) -> Result<Option<String>, QueueError> {
         let mut select = self.connection.prepare_cached("SELECT trouble FROM drop_folder WHERE name = ?1")?;
         Ok(select.query_row([drop], |row| row.get(0)).optional()?.flatten())
