@@ -1,8 +1,8 @@
-//! One job from a worker's hands to its end: uploads, the document, a read-back where an answer was lost.
+//! Delivers one claimed job: uploads, the document, a read-back where an answer was lost.
 //!
-//! The only loop between the model and the world: [`Job::next`] says what comes next, the account makes the call,
-//! [`outcome`](crate::outcome::outcome) says what became of it, [`judge`](crate::verdict::judge) what that means, and the
-//! queue records it before anything else is done.
+//! The only loop between the model and the world: [`Job::next`] decides the next call, the account makes it,
+//! [`outcome`](crate::outcome::outcome) classifies its answer, [`judge`](crate::verdict::judge) decides what follows,
+//! and the queue records that before anything else is done.
 //!
 //! # Durability
 //!
@@ -11,8 +11,8 @@
 //!
 //! # Stopping
 //!
-//! A job is given back between two calls. A call that is in flight is waited for; whoever drops the future instead
-//! leaves the job as `running`, and `Queue::recover` treats it as a crash would be.
+//! A job is given back between two calls. A call that is in flight is waited for. Dropping the future instead leaves
+//! the job `running`, and `Queue::recover` treats that as a crash.
 
 mod changed;
 mod create;

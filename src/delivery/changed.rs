@@ -27,8 +27,8 @@ impl Delivery {
         }
     }
 
-    /// Goes on with files that were checked again; refuses the job where that would make another entry of it, which exists
-    /// already or which others wait for.
+    /// Continues with files that were checked again. Refuses the job where that would make it an entry that exists
+    /// already, or where other jobs wait for what it was.
     pub(super) async fn accept_rechecked(
         &self,
         account: &Account,

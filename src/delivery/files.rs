@@ -1,9 +1,10 @@
-//! The files of jobs: opened as they were checked, and checked anew where one has changed since.
+//! The files of jobs: opened as they were checked, and checked again where one has changed since.
 //!
-//! A file that is not the one that was checked is never sent to its end. Once it no longer changes it is checked again, by the
-//! rules of the first time, and its job goes on with what it is now; what its manifest declares of it still holds.
+//! A file that is not the one that was checked is never sent to its end. Once it no longer changes it is checked again,
+//! by the same rules as at first, and its job continues with the new content; what its manifest declares of it still
+//! holds.
 //!
-//! Two observations show that it no longer changes, so that no clock but the steady one matters.
+//! Two observations show that it no longer changes, so that no clock but the monotonic one matters.
 
 use std::{
     collections::HashMap,
@@ -37,7 +38,7 @@ pub(super) const CHANGED: &str = "the file is not the one that was checked when 
 /// sender that pauses.
 const LEAST: Duration = Duration::from_secs(5);
 
-/// Files that are checked anew at the same time; each takes a thread for as long as its folder does not answer.
+/// Files that are checked again at the same time; each takes a thread for as long as its folder does not answer.
 const AT_ONCE: usize = 4;
 
 /// A folder in which reading a file takes longer does not answer. The largest image takes a slow share a minute.
@@ -89,7 +90,7 @@ impl Files {
         }
     }
 
-    /// Opens an image beneath its folder.
+    /// Opens an image below its folder.
     ///
     /// # Errors
     ///
@@ -296,7 +297,7 @@ mod tests {
         fs::write(&path, &PDF[..20]).unwrap();
         assert!(matches!(look(0).await, Recheck::NotYet(_)));
         assert!(matches!(look(59).await, Recheck::NotYet(_)));
-        // Its sender goes on, and has all the time again.
+        // Its sender continues, and the quiet period starts again.
         fs::write(&path, PDF).unwrap();
         assert!(matches!(look(61).await, Recheck::NotYet(_)));
         assert!(matches!(look(120).await, Recheck::NotYet(_)));
@@ -307,7 +308,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn however_short_the_drop_says_a_replaced_file_lies_still_for_seconds() {
+    async fn a_replaced_file_must_be_unchanged_for_seconds_however_short_the_drops_settle_time_is() {
         let place = tempfile::tempdir().unwrap();
         let job = job(place.path(), 0, Declared::default(), b"what it was");
         let files = Files::new(7, 1 << 20);

@@ -19,7 +19,7 @@ use crate::{
 /// How often a file that somebody has open for writing is looked at.
 const WRITER_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Until a job goes on whose files were checked again.
+/// Delay before a job continues whose files were checked again.
 const RECHECKED_DELAY: Duration = Duration::from_millis(50);
 
 /// A call that did not work, with what it means.

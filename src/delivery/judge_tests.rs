@@ -77,8 +77,8 @@ fn text(verdict: &Verdict) -> String {
 
 #[test]
 fn a_document_whose_answer_was_lost_is_absent_only_once_it_can_no_longer_appear() {
-    let ours = [standing("ours", &["image"])];
-    let others = [standing("other", &["another"])];
+    let ours = [existing("ours", &["image"])];
+    let others = [existing("other", &["another"])];
     let lost = || job(|_| {});
     let answered = || job(|job| job.loss_answered = true);
     // What is listed, the job, seconds after it was sent, and by how much the clock was moved.
@@ -150,7 +150,7 @@ fn a_file_that_cannot_be_opened_is_waited_for_unless_it_is_unsafe() {
     assert_eq!((problem.path.as_deref(), problem.field.as_deref()), (Some("a.pdf"), Some("images[0].path")));
 }
 
-fn standing(id: &str, images: &[&str]) -> StandingDocument {
+fn existing(id: &str, images: &[&str]) -> StandingDocument {
     StandingDocument {
         id: id.into(),
         category: String::new(),
@@ -161,7 +161,7 @@ fn standing(id: &str, images: &[&str]) -> StandingDocument {
 
 #[test]
 fn only_a_document_with_exactly_our_images_is_ours() {
-    let documents = [standing("more", &["a", "b", "c"]), standing("less", &["a"]), standing("ours", &["B", "a"])];
+    let documents = [existing("more", &["a", "b", "c"]), existing("less", &["a"]), existing("ours", &["B", "a"])];
     assert_eq!(find(&documents, &["a".into(), "b".into()]), Some("ours"));
     assert_eq!(find(&documents, &["a".into(), "d".into()]), None);
     assert_eq!(find(&[], &["a".into()]), None);

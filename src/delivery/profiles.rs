@@ -17,7 +17,7 @@ use tokio::{
     time::Instant,
 };
 
-/// So many wait in all lines together: more would be memory for nothing.
+/// At most this many wait in all lines together: more would be memory for nothing.
 const MOST_IN_LINE: usize = 256;
 
 /// Nobody is sent back for longer, or for less.
@@ -155,7 +155,7 @@ mod tests {
         let mut third = Box::pin(profiles.turn("a"));
         assert!((&mut third).now_or_never().is_none());
         assert_eq!(profiles.in_line(), 2);
-        // Whoever goes away is counted no more.
+        // A waiter that gives up is no longer counted.
         drop(third);
         assert_eq!(profiles.in_line(), 1);
         drop(first);

@@ -18,7 +18,8 @@ use crate::{
 };
 
 impl Delivery {
-    /// Asks whether the document exists; returns whether the job goes on, which it does only if it certainly does not.
+    /// Asks whether the document exists; returns whether the job continues, which it does only if the document
+    /// certainly does not.
     pub(super) async fn read_back(&self, account: &Account, job: &mut Job) -> Result<bool, QueueError> {
         let slot = match account.slot(Operation::ReadDocuments, 0).await {
             Ok(slot) => (slot, self.telemetry.begin_call()),

@@ -19,20 +19,20 @@ use crate::inbox::{
     watch::{EventSupport, delivers_events},
 };
 
-/// So long a folder is taken to be where it was.
+/// For this long an opened folder is reused without checking that its path still leads to it.
 const ROOT_TTL: Duration = Duration::from_secs(1);
 
-/// A file that took so long to open says that its folder is not as quick as it should be.
+/// A file that took this long to open shows that its folder is slow.
 const SLOW: Duration = Duration::from_millis(50);
 
 /// Threads that one folder may hold. Files are opened one after the other anyway, as calls end.
 const MAX_THREADS: usize = 4;
 
-/// A folder that does not answer for so long is taken to be away, and nobody else waits for it until it answers; its jobs
-/// wait like those whose file is missing.
+/// A folder that does not answer for this long counts as unavailable, and nobody else waits for it until it answers;
+/// its jobs wait like those whose file is missing.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Opens a file beneath a folder, and says whether the folder is one where that never takes long. Blocks.
+/// Opens a file below a folder, and returns whether the folder is one where that is always fast. Blocks.
 type Open = dyn Fn(&Roots, &Path, &str) -> (Result<OpenedFile, Refusal>, bool) + Send + Sync;
 
 /// The opened folders. No lock is held while a file system is asked.
@@ -80,7 +80,7 @@ impl Roots {
         change(folders.entry(folder.to_owned()).or_insert(place))
     }
 
-    /// Opens a file beneath a folder, and never holds up other jobs for longer than a local disk takes.
+    /// Opens a file below a folder, and never delays other jobs for longer than a local disk takes.
     ///
     /// # Errors
     ///

@@ -52,7 +52,7 @@ struct Last<'a> {
 }
 
 impl Delivery {
-    /// Sends what is missing, side by side; returns whether the job goes on.
+    /// Sends the missing uploads concurrently; returns whether the job continues.
     pub(super) async fn upload_all<'a>(
         &'a self,
         account: &Account,
@@ -60,7 +60,8 @@ impl Delivery {
         positions: &[u32],
         turn: &mut Option<Turn<'a>>,
     ) -> Result<bool, QueueError> {
-        // Whoever brings the last ID also records the intent to create the document, if it may be created at once.
+        // The upload that gets the last ID also records the intent to create the document, if it may be created at
+        // once.
         let last = Last { left: AtomicUsize::new(positions.len()), turn: Mutex::new(None) };
         let missing = job.uploads.iter().filter(|upload| upload.remote_id.is_none());
         let uploads = missing.map(|upload| self.upload(account, job, upload, &last));
