@@ -1,7 +1,7 @@
 //! The circuit breaker of an account: whether calls may go out, and when to stop them.
 //!
 //! Values and decisions only. A trip is reported to the caller, which records the pause in the queue and then opens the
-//! breaker with [`Breaker::on_pause`]; [`Breaker::on_resume`] half-opens it, whoever ended the pause.
+//! breaker with [`Breaker::on_pause`]; [`Breaker::on_resume`] makes it half-open, however the pause ended.
 //!
 //! ```text
 //! Closed ──pause──▶ Open ──resume──▶ HalfOpen ──success──▶ Closed

@@ -54,7 +54,7 @@ struct AccountState {
     key_worked: Option<Instant>,
     /// Calls that hold a reservation.
     in_flight: usize,
-    /// Refusals of the key that are being looked into; no call goes out meanwhile.
+    /// Refusals of the key that are being checked; no call goes out meanwhile.
     key_doubts: usize,
 }
 

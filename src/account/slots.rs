@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_goes_away_leaves_its_slot_to_the_next() {
+    fn a_dropped_holder_leaves_its_slot_to_the_next() {
         let slots = Slots::new(1);
         let held = at_once(&slots, 1);
         let gone = acquire(&slots, 1);

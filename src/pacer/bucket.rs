@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-/// A token bucket that may be overdrawn: whoever overdraws it waits until it is even again.
+/// A token bucket that may be overdrawn: a call that overdraws it waits until the balance is back at zero.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TokenBucket {
     /// Tokens a second.
@@ -24,7 +24,7 @@ impl TokenBucket {
 
     /// How long to wait before `tokens` taken now may be used.
     ///
-    /// A take larger than the whole bucket passes when the bucket is full, and is paid off afterwards.
+    /// A take larger than the bucket's capacity passes when the bucket is full, and is paid off afterwards.
     #[must_use]
     pub fn wait(&self, tokens: f64, now: Duration) -> Duration {
         let short = tokens.min(self.burst) - self.level_at(now);
@@ -49,7 +49,7 @@ impl TokenBucket {
         self.rate
     }
 
-    /// Makes `origin` the new zero of time, so that takes recorded up to then lie before the clock's start.
+    /// Makes `origin` the new zero of time, so that takes recorded up to then are before the clock's start.
     pub fn rebase(&mut self, origin: Duration) {
         self.take(0.0, origin);
         self.at = Duration::ZERO;

@@ -5,7 +5,7 @@
 //! bodies do not look slow. Slowness counts only where throughput does not grow with it, so that a distant API or a full
 //! link is not taken for an overloaded one.
 //!
-//! Invariant: the limit lies between one and the configured maximum.
+//! Invariant: the limit is between one and the configured maximum.
 
 use std::time::Duration;
 

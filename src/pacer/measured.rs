@@ -18,8 +18,8 @@ const MIN_CALLS: u64 = 30;
 const MIN_SHARE: f64 = 0.5;
 const MIN_SHARE_FEW: f64 = 0.9;
 
-/// The rate is raised after so many calls and so much time; close below a refused rate, after many more calls, so that
-/// refusals stay rare.
+/// The rate is raised after this many calls and a minimum time; close below a refused rate, after many more calls, so
+/// that refusals stay rare.
 const RAISE_CALLS: u64 = 10;
 const RAISE_CALLS_NEAR: u64 = 200;
 const RAISE_INTERVAL: Duration = Duration::from_secs(5);

@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn no_call_of_a_kind_goes_out_before_the_api_said() {
+    fn no_call_of_a_kind_goes_out_before_the_first_answer() {
         let mut pacer = Pacer::new(&ConfiguredLimits::default(), &[]);
         refuse(&mut pacer, Some(40 * SECOND), SECOND);
         assert_eq!(pacer.reserve(Operation::CreateDocument, 1, SECOND), Reservation::Later(40 * SECOND));

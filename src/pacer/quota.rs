@@ -22,8 +22,8 @@ const MAX_DEFAULT_WAIT: Duration = Duration::from_secs(60);
 const FIRST_CALLS: u32 = 2;
 const FIRST_ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// After this many calls without a refusal, reports that were wrong before are believed again.
-const CALLS_TO_BELIEVE_AGAIN: u64 = 10_000;
+/// After this many calls without a refusal, reports that were wrong before are trusted again.
+const CALLS_TO_TRUST_AGAIN: u64 = 10_000;
 
 /// When the next call fits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,7 +97,7 @@ impl Knowledge {
             }
             Self::Measured(mut measured) => {
                 measured.on_passed(now);
-                let again = measured.passed_since_refusal() > CALLS_TO_BELIEVE_AGAIN;
+                let again = measured.passed_since_refusal() > CALLS_TO_TRUST_AGAIN;
                 match Reported::new(seen, now).filter(|_| again) {
                     Some(reported) => Self::Reported(reported),
                     None => Self::Measured(measured),

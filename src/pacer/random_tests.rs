@@ -25,7 +25,7 @@ fn forty_calls_of_ten_in_four_seconds_take_little_longer_than_they_must_whenever
         let (latency, phase) = (MS(chance.one_of([1, 3, 10, 30])), MS(chance.below(4000)));
         let mut run = run(&mut chance, shape, Says::Everything, latency, phase);
         run.most = 40;
-        run.go_on(SECS(60));
+        run.advance(SECS(60));
         assert_eq!(run.passed, 40, "{seed}: {shape:?}");
         // The quota takes 12 seconds. Forty calls are too few to learn that reports do not describe a GCRA bucket.
         let (most, took) = if shape.is_gcra() { (5, MS(15_600)) } else { (12, SECS(20)) };
@@ -66,8 +66,8 @@ fn whatever_the_reported_quota_is_most_of_it_is_used() {
         let phase = MS(chance.below(seconds * 1000));
         let mut run = run(&mut chance, shape, Says::Everything, latency, phase);
         let span = Duration::from_secs_f64(5000.0 / shape.rate()).min(SECS(1200)).max(SECS(seconds * 8));
-        let learning = run.go_on(span / 4);
-        let (passed, refused) = run.go_on(span);
+        let learning = run.advance(span / 4);
+        let (passed, refused) = run.advance(span);
         let used = passed as f64 / span.as_secs_f64() / shape.rate().min(run.speed());
         let what = format!("{seed}: {shape:?} {latency:?}: {learning:?}, then {passed} passed, {refused} refused");
         let (share, one_in) = shape.bounds();
@@ -98,8 +98,8 @@ fn the_search_for_an_unreported_rate_never_gets_stuck() {
         let latency = MS(chance.one_of([1, 3, 10, 30, 100]).min(seconds * 30));
         let phase = MS(chance.below(seconds * 1000));
         let mut run = run(&mut chance, shape, says, latency, phase);
-        let learning = run.go_on(SECS(1800));
-        let (passed, refused) = run.go_on(SECS(1200));
+        let learning = run.advance(SECS(1800));
+        let (passed, refused) = run.advance(SECS(1200));
         let used = passed as f64 / 1200.0 / shape.rate().min(run.speed());
         let what =
             format!("{seed}: {shape:?} {says:?} {latency:?}: {learning:?}, then {passed} passed, {refused} refused");

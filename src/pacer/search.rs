@@ -46,7 +46,7 @@ impl Search {
         }
     }
 
-    /// Whether `rate` lies close below one that was refused.
+    /// Whether `rate` is just below one that was refused.
     pub(super) fn is_near(&self, rate: f64) -> bool {
         self.refused.is_some_and(|refused| rate * NEAR >= refused)
     }

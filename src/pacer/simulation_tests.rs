@@ -3,12 +3,12 @@
 
 use super::{simulator::*, *};
 
-/// Asserts that from the start at most so many calls are turned away beside one in a hundred, and that so much of the
-/// quota is used.
+/// Asserts that at most `first` calls plus one in a hundred are refused, and that at least `share` of the quota is
+/// used.
 #[track_caller]
 fn keeps(shape: Shape, says: Says, latency: Duration, span: Duration, first: u64, share: f64) {
     let mut run = Run::new(shape, says, 16, latency);
-    let (passed, refused) = run.go_on(span);
+    let (passed, refused) = run.advance(span);
     let used = passed as f64 / run.server.quota(span);
     println!("{shape:?} {says:?} {latency:?}: {passed} passed, {refused} refused, {:.1} % used", used * 100.0);
     assert!(refused <= first + passed / shape.bounds().1, "{refused} of {passed} were turned away");
@@ -30,17 +30,17 @@ fn a_dripping_bucket_with_a_burst() {
 fn forty_calls_of_ten_in_four_seconds_take_little_longer_than_they_must() {
     let mut run = Run::new(Shape::Drip { count: 10, seconds: 4, burst: 10 }, Says::Everything, 16, MS(2));
     // The first ten are the burst; thirty take twelve seconds.
-    run.go_on(MS(13_000));
+    run.advance(MS(13_000));
     assert!(run.passed >= 40, "{}", run.passed);
     assert!(run.refused <= 3, "{}", run.refused);
 }
 
 #[test]
-fn a_server_that_stands_still_now_and_then_is_caught_up_with() {
+fn after_a_server_stalls_the_rate_catches_up() {
     for stalls in [(MS(3000), MS(1000)), (MS(1000), MS(500)), (SECS(20), SECS(3))] {
         let mut run = Run::new(Shape::Drip { count: 10, seconds: 4, burst: 10 }, Says::Everything, 16, MS(5));
         run.stalls = Some(stalls);
-        let (passed, refused) = run.go_on(SECS(120));
+        let (passed, refused) = run.advance(SECS(120));
         assert!(passed as f64 >= 0.95 * run.server.quota(SECS(120)), "{stalls:?}: {passed}");
         assert!(refused <= 3, "{stalls:?}: {refused}");
     }
@@ -61,8 +61,8 @@ fn a_window_that_slides_is_learnt() {
             [(100, 60), (50, 20), (10, 10), (1000, 600), (10, 4), (10, 5), (5, 5), (20, 4), (10, 1), (30, 10)]
         {
             let mut run = Run::new(Shape::Sliding { count, seconds }, Says::Everything, 16, latency);
-            let learning = run.go_on(SECS(600));
-            let (passed, refused) = run.go_on(SECS(2400));
+            let learning = run.advance(SECS(600));
+            let (passed, refused) = run.advance(SECS(2400));
             let used = passed as f64 / run.server.quota(SECS(2400));
             println!("{count}/{seconds} {latency:?}: {learning:?}, then {passed} passed, {refused} refused, {used:.3}");
             assert!(refused <= 3 + passed / 50, "{count}/{seconds} {latency:?}: {passed} passed, {refused} refused");
@@ -87,7 +87,7 @@ fn a_tiny_and_a_huge_quota() {
     keeps(Shape::Drip { count: 2, seconds: 20, burst: 2 }, Says::Everything, MS(50), SECS(3600), 3, 0.90);
     let huge = Shape::Drip { count: 100_000, seconds: 1, burst: 100_000 };
     let mut run = Run::new(huge, Says::Everything, 16, MS(16));
-    let (passed, refused) = run.go_on(SECS(10));
+    let (passed, refused) = run.advance(SECS(10));
     // Nothing but the workers and the latency bounds it: about two calls in three quarters of 16 ms each.
     assert!(passed > 9_000 && refused == 0, "{passed} {refused}");
 }
@@ -101,14 +101,14 @@ fn a_quota_that_changes_midway_is_learnt_again() {
         (Shape::Window { count: 100, seconds: 60 }, Shape::Drip { count: 10, seconds: 4, burst: 10 }),
     ] {
         let mut run = Run::new(first, Says::Everything, 16, MS(50));
-        run.go_on(SECS(300));
+        run.advance(SECS(300));
         let now = run.now;
         run.server = Server::new(then, Says::Everything);
         run.server.full_at = now;
         run.server.window = now.as_nanos() / SECS(60).as_nanos();
-        let learning = run.go_on(SECS(60));
+        let learning = run.advance(SECS(60));
         assert!(learning.1 <= 12, "{first:?} to {then:?}: {learning:?} while it is learnt");
-        let (passed, refused) = run.go_on(SECS(1200));
+        let (passed, refused) = run.advance(SECS(1200));
         let quota =
             run.server.quota(SECS(1200)) - if let Shape::Drip { burst, .. } = then { burst as f64 } else { 0.0 };
         let used = passed as f64 / quota;
@@ -132,8 +132,8 @@ fn without_numbers_the_rate_is_measured_between_refusals() {
             Shape::Sliding { count: 100, seconds: 60 },
         ] {
             let mut run = Run::new(shape, says, 16, MS(20));
-            let learning = run.go_on(SECS(300));
-            let (passed, refused) = run.go_on(SECS(3600));
+            let learning = run.advance(SECS(300));
+            let (passed, refused) = run.advance(SECS(3600));
             let quota =
                 run.server.quota(SECS(3600)) - if let Shape::Drip { burst, .. } = shape { burst as f64 } else { 0.0 };
             let used = passed as f64 / quota;
@@ -147,8 +147,8 @@ fn without_numbers_the_rate_is_measured_between_refusals() {
 #[test]
 fn wrong_reports_are_not_followed_for_long() {
     let mut run = Run::new(Shape::Drip { count: 10, seconds: 4, burst: 10 }, Says::Wrong, 16, MS(20));
-    run.go_on(SECS(300));
-    let (passed, refused) = run.go_on(SECS(3600));
+    run.advance(SECS(300));
+    let (passed, refused) = run.advance(SECS(3600));
     assert!(refused <= 3 + passed / 100, "{passed} passed, {refused} refused");
     assert!(passed as f64 >= 0.85 * 9000.0, "{passed}");
 }
@@ -173,9 +173,9 @@ fn nothing_is_slowed_down_where_there_is_no_limit() {
 }
 
 #[test]
-fn other_kinds_of_calls_go_on() {
+fn other_kinds_of_calls_continue() {
     let mut run = Run::new(Shape::Drip { count: 1, seconds: 3600, burst: 1 }, Says::Everything, 4, MS(10));
-    run.go_on(SECS(60));
+    run.advance(SECS(60));
     let now = run.now;
     assert!(matches!(
         run.pacer.reserve(Operation::CreateDocument, 1, now),

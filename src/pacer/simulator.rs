@@ -125,7 +125,7 @@ impl Server {
         (passes, report, (self.says != Says::Nothing && !passes).then_some(ceil(retry)))
     }
 
-    /// How many calls pass at best in so long.
+    /// How many calls can pass within `span` at best.
     pub(super) fn quota(&self, span: Duration) -> f64 {
         let span = span.as_secs_f64();
         match self.shape {
@@ -157,11 +157,11 @@ pub(super) struct Run {
     number: u64,
     pub(super) passed: u64,
     pub(super) refused: u64,
-    /// The server stands still for so long at the end of each of so long.
+    /// Stalls of the server: their length, and the period at whose end each one happens.
     pub(super) stalls: Option<(Duration, Duration)>,
     /// Where each way takes another time, what is left of the chance.
     pub(super) jitter: Option<Chance>,
-    /// There are only so many calls to make.
+    /// The number of calls to make.
     pub(super) most: u64,
     under_way: u32,
 }
@@ -209,13 +209,13 @@ impl Run {
         self.calls.len() as f64 / (self.latency.as_secs_f64() * 0.9)
     }
 
-    /// The server's windows began so long before.
+    /// Starts the server's windows this long before the simulation.
     pub(super) fn begun(mut self, phase: Duration) -> Self {
         self.server.phase = phase;
         self
     }
 
-    /// How long the server still stands still.
+    /// How long the current stall of the server still lasts.
     fn stalled(&self) -> Duration {
         let Some((every, span)) = self.stalls else { return Duration::ZERO };
         let into = Duration::from_nanos(u64::try_from(self.now.as_nanos() % every.as_nanos()).unwrap());
@@ -236,8 +236,8 @@ impl Run {
         self.events.push(Reverse((self.now + after, self.number, worker, step)));
     }
 
-    /// Goes on for so long; returns how many calls passed and how many were turned away in it.
-    pub(super) fn go_on(&mut self, span: Duration) -> (u64, u64) {
+    /// Advances by `span`; returns how many calls passed and how many were refused in it.
+    pub(super) fn advance(&mut self, span: Duration) -> (u64, u64) {
         const KIND: Operation = Operation::CreateDocument;
         let (end, before) = (self.now + span, (self.passed, self.refused));
         while let Some(&Reverse((at, ..))) = self.events.peek()
