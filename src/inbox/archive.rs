@@ -1,8 +1,8 @@
-//! The archive: moves files that are settled into the done and failed folders, or removes them.
+//! The archive: moves the files of ended batches into the done and failed folders, or removes them.
 //!
-//! Nothing is replaced, neither in the drop nor where files are put: a taken name gets a number, and a file that is not
-//! the one that was settled stays where it is. No link is followed below the drop or the target. Every call can be
-//! repeated after a crash; whoever decides that a file is settled has its receipt on disk already.
+//! Nothing is overwritten, neither in the drop nor in the archive: a taken name gets a number, and a file that is not
+//! the one that was checked stays where it is. No link is followed below the drop or the target. Every call is
+//! idempotent and can be repeated after a crash; the caller has the receipt on disk already.
 //!
 //! *Durability.* A move has reached the disk when the call returns, unless asked otherwise. Across file systems the copy
 //! is on disk before the original goes; a crash in between leaves both, never neither.
@@ -112,7 +112,7 @@ pub fn put_unsynced(
     archive.put(relative, expected, target_dir, target_relative)
 }
 
-/// The folder `path`, made where it is missing. The part of it that lies in the drop is followed without links, because
+/// The folder `path`, made where it is missing. The part of it that is in the drop is followed without links, because
 /// partners may write there; so this is also the way to the folder of a receipt. What is made is given to the group of
 /// `access`.
 ///
@@ -380,7 +380,7 @@ mod tests {
             put(&self.root, relative, expected, &self.at("done"), &format!("2026-11-22/{relative}"))
         }
 
-        fn put_away_by(&self, relative: &str, target: &Path, rename: Rename<'_>) -> Result<Archived, ArchiveError> {
+        fn archive_by(&self, relative: &str, target: &Path, rename: Rename<'_>) -> Result<Archived, ArchiveError> {
             let expected = self.identity(relative);
             Archive { root: &self.root, rename, sync: true }.put(relative, Some(&expected), target, relative)
         }
@@ -449,7 +449,7 @@ mod tests {
             fs::write(place.at("a.jpg"), "the late one").unwrap();
             rename_without_replacing(from, old, to, new)
         };
-        same(place.put_away_by("a.jpg", &place.at("done"), &late), Ok(Archived::Replaced));
+        same(place.archive_by("a.jpg", &place.at("done"), &late), Ok(Archived::Replaced));
         assert_eq!(place.read("a.jpg"), "the late one");
         assert!(names(&place.at("done")).is_empty());
     }
@@ -459,10 +459,10 @@ mod tests {
     }
 
     #[test]
-    fn across_file_systems_a_file_is_copied_whole_with_its_date() {
+    fn across_file_systems_a_file_is_copied_completely_with_its_date() {
         let place = Place::with(&["a.jpg", "done/a.jpg"]);
         let dated = fs::metadata(place.at("a.jpg")).unwrap().modified().unwrap();
-        same(place.put_away_by("a.jpg", &place.at("done"), &across), place.moved("done/a.1.jpg"));
+        same(place.archive_by("a.jpg", &place.at("done"), &across), place.moved("done/a.1.jpg"));
         assert_eq!(place.read("done/a.1.jpg"), "a.jpg");
         assert_eq!(fs::metadata(place.at("done/a.1.jpg")).unwrap().modified().unwrap(), dated);
         assert!(!place.at("a.jpg").exists());
@@ -488,16 +488,16 @@ mod tests {
             fs::write(place.at("a.jpg"), "the late one").unwrap();
             Err(Errno::XDEV)
         };
-        same(place.put_away_by("a.jpg", &place.at("done"), &late), Ok(Archived::Replaced));
+        same(place.archive_by("a.jpg", &place.at("done"), &late), Ok(Archived::Replaced));
         assert_eq!(place.read("a.jpg"), "the late one");
         assert!(names(&place.at("done")).is_empty());
     }
 
     #[test]
-    fn a_full_disk_is_told_of_and_the_file_stays() {
+    fn a_full_disk_is_reported_and_the_file_stays() {
         let place = Place::with(&["a.jpg"]);
         let full = |_: BorrowedFd<'_>, _: &str, _: BorrowedFd<'_>, _: &str| Err(Errno::NOSPC);
-        let error = place.put_away_by("a.jpg", &place.at("done"), &full).unwrap_err();
+        let error = place.archive_by("a.jpg", &place.at("done"), &full).unwrap_err();
         assert!(matches!(&error, ArchiveError::Io(io) if io.kind() == io::ErrorKind::StorageFull), "{error:?}");
         assert!(error.to_string().contains("a.jpg"), "{error}");
         assert_eq!(place.read("a.jpg"), "a.jpg");

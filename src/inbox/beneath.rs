@@ -1,9 +1,9 @@
-//! Opens files beneath a folder, and only there.
+//! Opens files below a folder, and only there.
 //!
-//! A path from a manifest is a stranger's: no `..`, no symbolic link anywhere in it, no device, FIFO or socket, and no
-//! hard link to somebody else's file gets past [`Root::open_file`], and none of them can make it hang. The kernel checks the
-//! path while it walks it (`openat2`), so there is no gap between look and use; kernels and container filters without
-//! that call get a walk by components, which gives the same answers.
+//! A path from a manifest is untrusted: no `..`, no symbolic link anywhere in it, no device, FIFO or socket, and no
+//! hard link to somebody else's file gets past [`Root::open_file`], and none of them can make it hang. The kernel
+//! checks the path while it walks it (`openat2`), so there is no gap between check and use; kernels and container
+//! filters without that call get a walk by components, which gives the same answers.
 
 use std::{
     fs::File,
@@ -107,7 +107,7 @@ impl Refusal {
     }
 }
 
-/// An opened folder, beneath which files are opened.
+/// An opened folder, below which files are opened.
 #[derive(Debug)]
 pub struct Root {
     fd: OwnedFd,
@@ -142,7 +142,7 @@ impl Root {
         self.identity
     }
 
-    /// Whether the path still leads to this folder: a mount may have come or gone over it, or somebody made it anew.
+    /// Whether the path still leads to this folder: it may have been mounted over, unmounted, or created again.
     ///
     /// # Errors
     ///
@@ -155,7 +155,8 @@ impl Root {
         }
     }
 
-    /// Whether what was seen under a path, perhaps by an earlier process, is what is under it now, as far as can be told.
+    /// Whether the file seen under a path, perhaps by an earlier process, is the one under it now, as far as can be
+    /// known.
     ///
     /// The device's number is not compared, since it lasts no longer than the mount or the machine's uptime.
     #[must_use]
@@ -163,7 +164,7 @@ impl Root {
         self.present(*now).is_as(then)
     }
 
-    /// A file beneath it as it is now, to be compared with what was kept of one.
+    /// The present identity of a file below it, to compare with a recorded one.
     #[must_use]
     pub const fn present(&self, now: FileIdentity) -> Present {
         Present::new(now, self.numbers_last)
@@ -191,7 +192,8 @@ impl Root {
     /// Follows `path` with the kernel's check, or without it where the kernel has none.
     fn descend(&self, path: &str, flags: OFlags) -> Result<OwnedFd, Refusal> {
         match self.descend_checked(path, flags) {
-            // For a link where a folder is wanted, the kernel says only that it is no folder; the walk can tell.
+            // For a link where a folder is wanted, the kernel reports only that it is no folder; the walk can
+            // distinguish them.
             Err(Errno::NOSYS | Errno::PERM | Errno::NOTDIR) => self.walk(path, flags),
             opened => opened,
         }
@@ -440,14 +442,14 @@ mod tests {
         assert!(!is_somebody_elses(&FileIdentity { uid: owner, ..linked }, owner, own));
         assert!(!is_somebody_elses(&FileIdentity { uid: own, ..linked }, owner, own));
         assert!(is_somebody_elses(&linked, owner, 0), "of root, for a service that runs as root");
-        // Where the test may change owners, the whole way is tried.
+        // Where the test may change owners, the complete path is tried.
         if std::os::unix::fs::chown(place.at("again.jpg"), Some(12345), None).is_ok() {
             assert_eq!(place.refusal("again.jpg"), SOMEBODY_ELSES);
         }
     }
 
     #[test]
-    fn a_folder_made_anew_is_another_one() {
+    fn a_folder_that_was_created_again_is_another_one() {
         let place = Place::new();
         let root = Root::open(&place.at("a")).unwrap();
         assert!(root.still_there().unwrap());
@@ -472,7 +474,7 @@ mod tests {
         let file = File::open(place.at("a/b/front.jpg")).unwrap();
         let far = rustix::fs::Timespec { tv_sec: i64::MAX / 2, tv_nsec: 0 };
         let times = rustix::fs::Timestamps { last_access: far, last_modification: far };
-        // File systems clamp or refuse such a time; the reading must stand either way.
+        // File systems clamp or refuse such a time; the reading must succeed either way.
         rustix::fs::futimens(&file, &times).ok();
         let mut stat = rustix::fs::fstat(&file).unwrap();
         stat.st_mtime = i64::MAX;

@@ -71,7 +71,7 @@ pub enum Examining {
 /// Reads a file and checks it against what its manifest says.
 ///
 /// The second value holds warnings. Problems have the file's path and, where a field of the manifest is contradicted,
-/// that field's plain name (`bytes`, `sha256`), to which the caller may add where it stands.
+/// that field's plain name (`bytes`, `sha256`), to which the caller may add its place in the manifest.
 ///
 /// # Errors
 ///
@@ -212,7 +212,7 @@ fn too_large(bytes: u64, max_bytes: u64) -> Option<Problem> {
     })
 }
 
-/// What its size says against its being the whole file that is meant.
+/// The problems that a file's size alone shows.
 fn other_size(bytes: u64, source: &Source) -> Vec<Problem> {
     let mut problems = Vec::new();
     if bytes == 0 {

@@ -1,6 +1,6 @@
-//! Which file system a file lies on, and what may be believed of it there.
+//! Which file system a file is on, and what can be relied on there.
 //!
-//! The kernel tells it by a number. Most stand in linux/magic.h; the others in the headers of the file systems themselves,
+//! The kernel identifies it by a number. Most are in linux/magic.h; the others are in the headers of the file systems,
 //! which are named beside them.
 
 use std::{io, os::fd::AsFd, path::Path};
@@ -40,7 +40,7 @@ pub enum FileSystem {
     Unknown,
 }
 
-/// Whether a file system tells of changes.
+/// Whether a file system reports changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EventSupport {
     /// Of all of them.
@@ -87,7 +87,7 @@ impl FileSystem {
     ///
     /// The kernel's, where the mount is lost.
     pub fn of(file: &impl AsFd) -> io::Result<Self> {
-        Ok(Self::told(&rustix::fs::fstatfs(file)?))
+        Ok(Self::of_stat(&rustix::fs::fstatfs(file)?))
     }
 
     /// That under a path.
@@ -96,10 +96,10 @@ impl FileSystem {
     ///
     /// The kernel's, where nothing is there or its mount is lost.
     pub fn at(path: &Path) -> io::Result<Self> {
-        Ok(Self::told(&rustix::fs::statfs(path)?))
+        Ok(Self::of_stat(&rustix::fs::statfs(path)?))
     }
 
-    fn told(stat: &StatFs) -> Self {
+    fn of_stat(stat: &StatFs) -> Self {
         // The number has 32 bits; some processors' C has a wider type for it, and a sign.
         Self::numbered(u32::try_from(i128::from(stat.f_type) & 0xFFFF_FFFF).unwrap_or_default())
     }
@@ -108,7 +108,7 @@ impl FileSystem {
         NUMBERS.iter().find(|(known, _)| *known == number).map_or(Self::Unknown, |(_, kind)| *kind)
     }
 
-    /// Whether it tells of changes that others make: another machine's are seen by none that machines share.
+    /// Whether it reports changes that others make: no shared file system reports those of another machine.
     #[must_use]
     pub const fn delivers_events(self) -> EventSupport {
         match self {
@@ -130,9 +130,9 @@ impl FileSystem {
 
     /// Whether a file keeps its inode's number for as long as it is there.
     ///
-    /// FUSE may give out new ones whenever the kernel forgets a file, at each mount, and for each name of a file; SMB, 9p
-    /// and `vboxsf` make them up where their server has none. FAT and exFAT have none on the disk, and count up in memory as
-    /// often as the kernel comes to a file anew.
+    /// FUSE may give out new ones whenever the kernel forgets a file, at each mount, and for each name of a file; SMB,
+    /// 9p and `vboxsf` make them up where their server has none. FAT and exFAT have none on the disk, and count up in
+    /// memory each time that the kernel opens a file again.
     #[must_use]
     pub const fn keeps_numbers(self) -> bool {
         !matches!(self, Self::Fuse | Self::Smb | Self::NineP | Self::VirtualBox | Self::Fat)

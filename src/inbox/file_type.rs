@@ -1,7 +1,7 @@
 //! What a file is, by its content: its type, and what an unaccepted one looks like.
 //!
-//! Pure functions over the first bytes. Nothing is decoded, so a damaged picture inside a whole file goes
-//! unnoticed; the reviewer would see it, and a decoder would be one more thing that hostile files could attack.
+//! Pure functions over the first bytes. Nothing is decoded, so a damaged picture inside a complete file goes unnoticed;
+//! the reviewer would see it, and a decoder would be one more thing that hostile files could attack.
 
 /// How many of a file's first bytes the functions here want; a PDF may begin as late as there.
 pub const HEAD_BYTES: usize = 1024 + 8;
@@ -41,7 +41,7 @@ impl FileType {
         }
     }
 
-    /// Whether the whole content is too short for a type, and one may begin so.
+    /// Whether the content is too short to have a type, and could be the beginning of one.
     pub(super) fn may_begin(content: &[u8]) -> bool {
         const BEGINNINGS: [&[u8]; 8] =
             [b"\xFF\xD8\xFF", b"\x89PNG\r\n\x1A\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"MM\0+", b"%PDF-"];
@@ -153,7 +153,7 @@ fn contains(within: &[u8], wanted: &[u8]) -> bool {
 
 #[cfg(test)]
 pub(crate) mod samples {
-    //! The smallest whole files of each type.
+    //! The smallest complete files of each type.
 
     /// One pixel; the ends are right, the picture between them is not looked at.
     pub(crate) const JPEG: &[u8] =

@@ -1,12 +1,12 @@
 //! Asks the kernel whether somebody has a file open for writing.
 //!
-//! The kernel gives a read lease only on a file that nobody has open for writing. So one is asked for and given back at
-//! once: that tells of every process of this machine, whoever runs it and whether or not `/proc` shows it. It is given on
-//! files of one's own, and on all to who has `CAP_LEASE`. Every other answer tells nothing, and least of all that nobody
-//! writes.
+//! The kernel grants a read lease only on a file that nobody has open for writing. So one is requested and released at
+//! once: that detects a writer in any process of this machine, whoever runs it and whether or not `/proc` shows it. A
+//! lease is granted on the process's own files, and on all files to a process with `CAP_LEASE`. Every other answer
+//! means that nothing is known, and least of all that nobody writes.
 //!
 //! Not for keeping others from writing: somebody who opens the file in the instant in which the lease is held waits for
-//! that instant, and is told nothing of it.
+//! that instant, and notices nothing.
 //!
 //! The one file with `unsafe` in it, since no crate offers leases without.
 
@@ -25,14 +25,15 @@ pub enum LeaseState {
     Unknown,
 }
 
-/// Which signal tells of a lease that somebody is in the way of; the same on all processors that Rust builds for. `libc` lacks it.
+/// Sets the signal that is sent when somebody opens a leased file; the same number on all architectures that Rust
+/// builds for. `libc` lacks it.
 const F_SETSIG: libc::c_int = 10;
 
 /// Whether somebody has this file open for writing, which must be opened for reading only.
 #[must_use]
 pub fn ask(file: &File) -> LeaseState {
-    // Whoever opens the file for writing while the lease is held has a signal sent to its holder. By itself that is SIGIO,
-    // which ends a process that does not expect it; SIGURG passes unnoticed.
+    // When somebody opens the file for writing while the lease is held, its holder gets a signal. By default that is
+    // SIGIO, which ends a process that does not expect it; SIGURG passes unnoticed.
     if control(file, LeaseCommand::Signal).is_err() {
         return LeaseState::Unknown;
     }
@@ -96,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_writer_is_told_of_and_a_reader_is_none() {
+    fn a_writer_is_detected_and_a_reader_is_none() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("a.png");
         let writer = File::create(&path).unwrap();
@@ -115,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_strangers_file_is_told_of_with_the_capability_only() {
+    fn a_writer_of_a_foreign_file_is_detected_with_the_capability_only() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("a.png");
         let writer = File::create(&path).unwrap();
@@ -138,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_leases_tells_nothing() {
+    fn what_has_no_leases_gives_no_answer() {
         assert_eq!(ask(&File::open("/dev/null").unwrap()), LeaseState::Unknown);
     }
 

@@ -16,8 +16,9 @@ use rustix::{
 /// Where something was mounted when this process looked.
 static MOUNTED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
-/// Fails where something was mounted at a folder and is so no more: the bare folder beneath is not the one that is meant,
-/// and what is put into it is hidden once the mount is back. The opened folder is asked, and remembered under its path.
+/// Fails where something was mounted at a folder and is no longer: the bare mount point is not the folder that is
+/// meant, and what is written to it is hidden once the mount is back. The opened folder is checked, and remembered
+/// under its path.
 ///
 /// # Errors
 ///
@@ -37,15 +38,15 @@ pub(super) fn all_still_mounted(path: &Path) -> io::Result<()> {
         .try_for_each(|folder| remember(folder, rustix::fs::statx(CWD, folder, AtFlags::empty(), StatxFlags::empty())))
 }
 
-fn remember(path: &Path, told: rustix::io::Result<rustix::fs::Statx>) -> io::Result<()> {
-    let told = match told {
-        Ok(told) => told,
-        // Older kernels cannot say; what is not there is for whoever opens or makes it.
+fn remember(path: &Path, stat: rustix::io::Result<rustix::fs::Statx>) -> io::Result<()> {
+    let stat = match stat {
+        Ok(stat) => stat,
+        // Older kernels cannot answer; a missing folder is reported when it is opened or made.
         Err(Errno::NOSYS | Errno::NOENT) => return Ok(()),
         Err(error) => return Err(error.into()),
     };
     let mut mounted = MOUNTED.lock().unwrap_or_else(PoisonError::into_inner);
-    if told.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
+    if stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
         if !mounted.contains(path) {
             mounted.insert(path.to_owned());
         }

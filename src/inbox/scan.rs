@@ -1,9 +1,9 @@
-//! Looks through a drop folder for manifests.
+//! Scans a drop folder for manifests.
 //!
-//! The scan is the truth about what lies in a drop; events only say when to look. It opens each folder within the one
-//! above it and follows no link, so it cannot be led out or in circles. Its memory does not grow with the number of
-//! files: one folder a level is open, manifests are handed on one by one, and what is wrong is listed up to a limit.
-//! Whether a manifest has settled is not decided here.
+//! The scan is the truth about what is in a drop; events only trigger it. It opens each folder within the one above it
+//! and follows no link, so it cannot be led out or in circles. Its memory does not grow with the number of files: one
+//! folder a level is open, manifests are handed on one by one, and what is wrong is listed up to a limit. Whether a
+//! manifest has settled is not decided here.
 
 use std::{
     collections::HashSet,
@@ -29,7 +29,7 @@ const MAX_PROBLEMS: usize = 100;
 /// Which files of a drop are manifests, and where to look for them.
 #[derive(Debug, Clone)]
 pub struct ScanRules {
-    /// Whether to look into folders.
+    /// Whether to scan subfolders.
     pub recursive: bool,
     /// The names of manifests; see [`globs`].
     pub manifests: GlobSet,
@@ -37,7 +37,7 @@ pub struct ScanRules {
     pub ignore: GlobSet,
     /// Folders to stay out of, absolute: where settled files and receipts go.
     pub skip_dirs: Vec<PathBuf>,
-    /// How many folders may lie in one another below the root; each costs an open folder while it is read.
+    /// How deep folders may be nested below the root; each costs an open folder while it is read.
     pub max_depth: usize,
     /// The longest path of a manifest, from the root on, in bytes.
     pub max_path_bytes: usize,
@@ -57,7 +57,7 @@ pub fn globs<'a>(patterns: impl IntoIterator<Item = &'a str>) -> Result<GlobSet,
     set.build()
 }
 
-/// A manifest that lies in the drop.
+/// A manifest in the drop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundManifest {
     /// Its path, relative to the drop; [`Root::open_file`] accepts it.
@@ -77,12 +77,12 @@ pub struct ScanReport {
     pub entries: u64,
     /// How many names are not UTF-8, and so cannot be a manifest's.
     pub not_utf8: u64,
-    /// What is wrong, up to a limit; the scan went on after each.
+    /// What is wrong, up to a limit; the scan continued after each.
     pub problems: Vec<Problem>,
     /// How many more problems there were.
     pub unlisted_problems: u64,
-    /// Whether everything was seen: nobody ended the scan early, and every folder could be read. Only then does a
-    /// manifest that was not found lie there no more.
+    /// Whether everything was seen: nobody ended the scan early, and every folder could be read. Only then is a
+    /// manifest that was not found gone.
     pub complete: bool,
 }
 
@@ -243,7 +243,7 @@ impl Scan<'_> {
         }
     }
 
-    /// What is said of a folder that is not looked into.
+    /// The problem that reports a folder that is not scanned.
     fn beyond(&self, depth: usize, path: &str) -> Option<Problem> {
         let ScanRules { max_depth, max_path_bytes, .. } = self.rules;
         if depth > *max_depth {

@@ -114,7 +114,7 @@ fn links_are_neither_followed_nor_read() {
 }
 
 #[test]
-fn names_that_nothing_can_refer_to_are_told_of_in_plain_characters() {
+fn names_that_nothing_can_refer_to_are_reported_in_plain_characters() {
     let place = place(&["a.manifest.json", "b\u{1b}[2J.manifest.json"]);
     fs::write(place.path().join(OsStr::from_bytes(b"\xFF\n.manifest.json")), "{}").unwrap();
     fs::create_dir(place.path().join(OsStr::from_bytes(b"folder\xFE"))).unwrap();
@@ -138,7 +138,7 @@ fn the_list_of_problems_ends_and_the_scan_does_not() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_read_is_told_of_and_passed_over() {
+fn a_folder_that_cannot_be_read_is_reported_and_skipped() {
     let place = place(&["a.manifest.json"]);
     let root = Root::open(place.path()).unwrap();
     let rules = rules();
@@ -167,7 +167,7 @@ fn a_folder_that_goes_meanwhile_does_no_harm() {
 }
 
 #[test]
-fn folders_too_deep_are_told_of() {
+fn folders_too_deep_are_reported() {
     let deep = vec!["d"; rules().max_depth].join("/");
     let place = place(&[&format!("{deep}/a.manifest.json"), &format!("{deep}/d/b.manifest.json")]);
     let (found, report) = look(place.path(), &rules());
@@ -179,14 +179,14 @@ fn folders_too_deep_are_told_of() {
 }
 
 #[test]
-fn paths_too_long_are_told_of() {
+fn paths_too_long_are_reported() {
     let place = place(&["folder/a.manifest.json", "folder/aa.manifest.json", "a-long-name-for-a-folder/x"]);
     let rules = ScanRules { max_path_bytes: "folder/a.manifest.json".len(), ..rules() };
     let (found, report) = look(place.path(), &rules);
     assert_eq!(found, ["folder/a.manifest.json"]);
-    let mut told: Vec<_> = report.problems.iter().filter_map(|problem| problem.path.as_deref()).collect();
-    told.sort_unstable();
-    assert_eq!(told, ["a-long-name-for-a-folder", "folder/aa.manifest.json"]);
+    let mut reported: Vec<_> = report.problems.iter().filter_map(|problem| problem.path.as_deref()).collect();
+    reported.sort_unstable();
+    assert_eq!(reported, ["a-long-name-for-a-folder", "folder/aa.manifest.json"]);
     for problem in &report.problems {
         assert!(problem.reason.contains("longer than 22 bytes") && problem.cure.contains("max_path_bytes"));
     }

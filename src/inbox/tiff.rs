@@ -1,11 +1,11 @@
-//! Whether everything that a TIFF points to lies within it.
+//! Whether everything that a TIFF points to is within it.
 //!
 //! A TIFF has no end mark: it points to its directories, each directory to the picture's strips or tiles. A file that
 //! was cut points past its end. What private fields hold is not known and not looked at.
 
 use std::io;
 
-/// So many directories are followed; a scan has one a page.
+/// At most this many directories are followed; a scan has one per page.
 const MAX_DIRECTORIES: usize = 10_000;
 
 /// Entries of one directory; the format allows more in its large form, and no program writes them.
@@ -21,7 +21,7 @@ const CUT: &str = "the TIFF points past its end";
 
 type ReadAt<'a> = &'a mut dyn FnMut(&mut [u8], u64) -> io::Result<usize>;
 
-/// What lies beyond the end of a TIFF of `len` bytes, if anything does. `read` fills a buffer from a place in the file.
+/// What a TIFF of `len` bytes points to beyond its end, if anything. `read` fills a buffer from a place in the file.
 ///
 /// # Errors
 ///
@@ -66,7 +66,7 @@ impl Tiff<'_> {
         Ok(at.filter(|at| *at >= 8))
     }
 
-    /// Looks through one directory; `None` where something of it lies past the end, else the place of the next.
+    /// Reads one directory; `None` where something of it is past the end, else the offset of the next.
     fn directory(&mut self, at: u64) -> io::Result<Option<u64>> {
         let (count_size, entry_size, offset_size) = if self.big { (8, 20, 8) } else { (2, 12, 4) };
         let Some(count) = self.number(at, count_size)? else { return Ok(None) };

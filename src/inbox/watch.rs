@@ -1,8 +1,8 @@
-//! Says when a look into a drop folder is worth while.
+//! Watches a drop folder for changes, to trigger a scan.
 //!
-//! Events are hints and nothing more: they get lost when a folder is new, when the kernel's queue overflows, when the
-//! folder is made anew, and always when another machine writes. So no path is taken from one, and whoever uses this scans
-//! from time to time anyway. The callback runs on the thread that reads the events and must never wait.
+//! Events are hints only: they get lost when a folder is new, when the kernel's queue overflows, when the folder is
+//! created again, and always when another machine writes. So no path is taken from one, and the caller also polls. The
+//! callback runs on the thread that reads the events and must never wait.
 
 use std::{
     collections::HashMap,
@@ -30,7 +30,7 @@ pub enum WatchError {
         "no watcher for folders: {source}; raise the sysctl fs.inotify.max_user_instances, or set watch = \"poll\""
     )]
     Start {
-        /// What the system said.
+        /// The system's error.
         source: notify::Error,
     },
     /// The system gives this user no further watch, and each folder takes one.
@@ -47,7 +47,7 @@ pub enum WatchError {
     Watch {
         /// The folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: notify::Error,
     },
 }
@@ -84,7 +84,8 @@ impl Watcher {
         let handler = move |event: notify::Result<Event>| {
             hears.store(true, Ordering::Relaxed);
             let worth = match &event {
-                // A look opens folders, so that it may itself make a full queue overflow: told once until it is mended.
+                // A scan opens folders, so that it may itself make a full queue overflow: reported once until that is
+                // over.
                 Ok(event) if event.need_rescan() => !misses.swap(true, Ordering::Relaxed),
                 Ok(event) => is_worth_a_look(event),
                 Err(_) => !misses.swap(true, Ordering::Relaxed),
@@ -99,8 +100,9 @@ impl Watcher {
         Ok(Self { inner, heard, missed, watched: HashMap::new() })
     }
 
-    /// Watches a folder, and with `recursive` those in it. Called again, it watches anew, which is needed once the folder
-    /// itself was replaced ([`Root::still_there`](super::beneath::Root::still_there) tells): the old watch is deaf then.
+    /// Watches a folder, and with `recursive` those in it. Called again, it replaces the watch, which is needed once
+    /// the folder itself was replaced (see [`Root::still_there`](super::beneath::Root::still_there)): the old watch
+    /// gets no events then.
     ///
     /// # Errors
     ///
@@ -148,7 +150,7 @@ impl Watcher {
         self.heard.load(Ordering::Relaxed)
     }
 
-    /// Does what the system must tell of: opens the folder. Takes no right but to read it, and changes nothing.
+    /// Causes an event: opens the folder. Takes no right but to read it, and changes nothing.
     pub fn try_out(&self, path: &Path) {
         std::fs::read_dir(path).ok();
     }
@@ -185,7 +187,7 @@ fn is_worth_a_look(event: &Event) -> bool {
     }
 }
 
-/// Whether the file system under a folder tells of changes.
+/// Whether the file system of a folder reports changes.
 ///
 /// # Errors
 ///
@@ -243,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_appears_whole_in_a_folder_gives_a_hint() {
+    fn a_file_that_is_moved_into_a_folder_gives_a_hint() {
         let place = tempfile::tempdir().unwrap();
         let outside = tempfile::tempdir_in(place.path().parent().unwrap()).unwrap();
         fs::create_dir(place.path().join("in")).unwrap();
@@ -255,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_made_anew_can_be_watched_again() {
+    fn a_folder_that_was_created_again_can_be_watched_again() {
         let place = tempfile::tempdir().unwrap();
         let folder = place.path().join("in");
         fs::create_dir(&folder).unwrap();

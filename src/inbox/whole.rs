@@ -1,4 +1,4 @@
-//! Whether a file is whole, told by its structure while it is read.
+//! Whether a file is complete, by its structure, checked while it is read.
 //!
 //! A transfer that broke off leaves a file that looks finished from outside. Each accepted type has an end that can be
 //! found by following its parts, so what cameras and scanners add after that end does no harm, and the end mark of a
@@ -20,7 +20,7 @@ enum Kind {
     Png(Png),
     Gif(Gif),
     Pdf(Pdf),
-    /// Its parts lie anywhere, so it is followed once the file has been read: see [`tiff`](super::tiff).
+    /// Its parts may be anywhere, so they are followed once the file has been read: see [`tiff`](super::tiff).
     Tiff,
     /// Nothing is known of its structure.
     Other,
@@ -121,7 +121,7 @@ impl Jpeg {
                 Self::Marker { in_scan } => {
                     let in_scan = *in_scan;
                     *self = match byte {
-                        // Any number of fill bytes may stand before a marker.
+                        // Any number of fill bytes may precede a marker.
                         0xFF => Self::Marker { in_scan },
                         0xD9 => Self::End,
                         // A stuffed byte, a restart, or one of the markers that have no segment.
@@ -201,7 +201,7 @@ struct Gif {
 enum GifAt {
     #[default]
     Start,
-    /// So many bytes of a head, the last of which (counted from the end) tells of a table of colours.
+    /// This many bytes of a header are left; one of them, counted from the end, says whether a colour table follows.
     Head {
         left: usize,
         flags_at: usize,
@@ -246,7 +246,7 @@ impl Gif {
                 GifAt::Head { left, flags_at, image } => {
                     let table = if left == flags_at && byte & 0x80 != 0 { 3 << ((byte & 7) + 1) } else { 0 };
                     match (left, table) {
-                        // What stands between the flags and the end of the head is passed over with the table.
+                        // What is between the flags and the end of the header is skipped with the table.
                         (_, table) if table > 0 => GifAt::Table { left: table + left - 1, image },
                         (1, _) => GifAt::after_table(image),
                         _ => GifAt::Head { left: left - 1, flags_at, image },
@@ -326,10 +326,12 @@ impl Pdf {
             return Some("the PDF has no end mark");
         }
         // A file that is made for reading from a network says its length at its beginning.
-        self.said_length().is_some_and(|said| said > len).then_some("the PDF is shorter than it says itself")
+        self.declared_length()
+            .is_some_and(|declared| declared > len)
+            .then_some("the PDF is shorter than it says itself")
     }
 
-    fn said_length(&self) -> Option<u64> {
+    fn declared_length(&self) -> Option<u64> {
         let from = memmem::find(&self.head, b"/Linearized")?;
         let dictionary = self.head.get(from..)?;
         let dictionary = dictionary.get(..memmem::find(dictionary, b">>")?)?;

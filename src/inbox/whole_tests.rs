@@ -1,4 +1,4 @@
-//! Whole files of each type, and the same ones cut.
+//! Complete files of each type, and the same ones truncated.
 
 use super::{super::file_type::samples::*, *};
 
@@ -80,7 +80,7 @@ fn samples() -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn whole_files_are_whole() {
+fn complete_files_are_complete() {
     for content in samples().into_iter().chain([pdf_with_an_addition()]) {
         assert_eq!(missing(&content), None, "{content:?}");
     }
@@ -93,7 +93,7 @@ fn a_file_that_is_cut_anywhere_is_truncated() {
         let needed = match kind {
             // The line's end after the mark.
             FileType::Pdf => content.len() - 1,
-            // The sample goes on a little behind its last directory.
+            // The sample has a few bytes after its last directory.
             FileType::Tiff if content == BIG_TIFF => 32,
             FileType::Gif | FileType::Jpeg | FileType::Png | FileType::Tiff => content.len(),
         };
@@ -113,7 +113,7 @@ fn an_addition_to_a_pdf_that_broke_off_is_noticed() {
 
 #[test]
 fn a_pdf_that_says_its_length_must_have_it() {
-    let pdf = |said: usize| format!("%PDF-1.4\n1 0 obj<</Linearized 1/L {said}/O 3>>endobj\n%%EOF\n");
+    let pdf = |declared: usize| format!("%PDF-1.4\n1 0 obj<</Linearized 1/L {declared}/O 3>>endobj\n%%EOF\n");
     let len = pdf(10).len();
     assert_eq!(missing(pdf(len).as_bytes()), None);
     assert_eq!(missing(pdf(len + 1).as_bytes()), Some("the PDF is shorter than it says itself"));
@@ -151,7 +151,7 @@ fn a_tiff_with_its_directory_elsewhere_is_truncated() {
 }
 
 #[test]
-fn a_tiff_that_leads_in_circles_or_lies_about_its_size_ends_the_look() {
+fn a_tiff_with_cycles_or_a_false_size_ends_the_check() {
     let mut circle = tiff_of_two_pages();
     circle[72..76].copy_from_slice(&16_u32.to_le_bytes());
     assert_eq!(missing_in_pieces(&circle, 4096), None);

@@ -21,17 +21,17 @@ use crate::file_identity::FileIdentity;
 /// Who it is where the kernel says that there is somebody, and `/proc` does not show whom.
 const OUT_OF_SIGHT: &str = "a process that this user cannot see";
 
-/// Tells who has files open for writing.
+/// Finds out who has files open for writing.
 #[derive(Debug)]
 pub struct Writers {
-    /// What `/proc` showed last. Most files need no look into it.
+    /// What `/proc` showed last. Most files do not need it.
     shown: Option<Shown>,
-    /// For how long that is believed.
+    /// For how long that is used.
     lasts: Duration,
 }
 
 impl Writers {
-    /// Nothing is looked up yet. What `/proc` shows is read again after so long, since it takes a walk through all processes.
+    /// Reads nothing yet. `/proc` is read at most once per `lasts`, since that takes a walk through all processes.
     #[must_use]
     pub const fn new(lasts: Duration) -> Self {
         Self { shown: None, lasts }
@@ -98,8 +98,8 @@ impl Shown {
     }
 }
 
-/// The files that a process has open for writing, by their numbers. A process that is gone, or not ours to look into,
-/// has none.
+/// The files that a process has open for writing, by their numbers. A process that is gone, or that this one may not
+/// inspect, has none.
 fn descriptors(pid: u32) -> impl Iterator<Item = (u64, PathBuf)> {
     let folder = PathBuf::from(format!("/proc/{pid}/fd"));
     fs::read_dir(&folder).into_iter().flatten().flatten().filter_map(move |entry| {
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_writer_is_named_where_it_is_shown_and_told_of_where_it_is_not() {
+    fn a_writer_is_named_where_it_is_shown_and_detected_where_it_is_not() {
         let place = tempfile::tempdir().unwrap();
         let _writer = File::create(place.path().join("a.png")).unwrap();
         let opened = Root::open(place.path()).unwrap().open_file("a.png").unwrap();

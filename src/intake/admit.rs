@@ -57,15 +57,16 @@ pub enum AdmitError {
 pub struct Policy {
     /// What becomes of the good entries of a manifest that has bad ones.
     pub on_invalid: OnInvalid,
-    /// Whether an entry whose files may become readable later makes the whole manifest wait, as in a drop.
+    /// Whether an entry whose files may become readable later makes the manifest wait, as in a drop.
     pub wait_for_files: bool,
 }
 
-/// Takes a manifest into the queue, or goes on where a crash cut that off. Safe to stop between two parts.
+/// Admits a manifest to the queue, or resumes an admission that a crash interrupted. Idempotent, and safe to stop
+/// between two parts.
 ///
 /// # Errors
 ///
-/// [`AdmitError`]; what was taken in by then stays, and the next call goes on behind it.
+/// [`AdmitError`]; what was admitted by then stays, and the next call continues after it.
 pub fn admit(
     queue: &Queue,
     plan: Plan,

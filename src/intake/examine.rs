@@ -152,7 +152,7 @@ impl Seek for Whole<'_> {
     }
 }
 
-/// Whether a manifest and its files are there, and how still they lie.
+/// Whether a manifest and its files are there, and for how long they have not changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stillness {
     /// How many files are not there.
@@ -218,7 +218,7 @@ pub fn stillness(
                                 still.first_missing.push(source.path.to_string());
                             }
                         }
-                        // Said by the examination, with its cure.
+                        // Reported by the examination, with its cure.
                         Err(Refusal::Unsafe(_) | Refusal::Io(_)) => {}
                     }
                 }
@@ -249,7 +249,7 @@ pub struct ExaminedEntry {
 /// Why something is better looked at again, with what is wrong with it now.
 #[derive(Debug, Clone, PartialEq)]
 pub enum HoldReason {
-    /// It is not whole; another look is of use once something has changed.
+    /// It is not complete; examining it again is of use once something has changed.
     NotWhole(Problem),
     /// Somebody has opened it for writing since it was found to be complete; it is waited for, however long that takes.
     BeingWritten(Problem),
@@ -428,7 +428,8 @@ fn look_at(
         Box::new((vec![problem], held))
     })?;
     let examined = examine(&mut opened, source, purpose, rules.max_image_bytes, rules.seed, buffer);
-    // Once more: a large manifest takes minutes to read, and whoever has begun to write by now may not have written yet.
+    // Asked again: a large manifest takes minutes to read, and a writer that opened it meanwhile may not have written
+    // yet.
     let being_written = (lease::ask(&opened.file) == LeaseState::Writer).then(|| {
         let problem = Problem::error("the file is still open for writing", "wait until its sender has closed it");
         HoldReason::BeingWritten(problem.path(source.path.as_str()))
@@ -443,8 +444,8 @@ fn look_at(
                 )
                 .path(source.path.as_str());
                 held = held.or(Some(HoldReason::NotWhole(problem.clone())));
-                // A file of its own may be anything, so it is waited for, but not refused; an image must be whole to be
-                // of use.
+                // A file entry may be of any type, so it is waited for, but not refused; an image must be complete to
+                // be of use.
                 if purpose == Purpose::Image {
                     return Err(Box::new((vec![problem], held)));
                 }
@@ -479,7 +480,7 @@ fn look_at(
     }
 }
 
-/// Whether a file's last change lies so far back that another one since would have another time: clocks of file systems
+/// Whether a file's last change is old enough that a later one would have another timestamp: clocks of file systems
 /// tick some hundred times a second.
 fn changed_well_before(identity: &FileIdentity, now: Timestamp) -> bool {
     now.0 - identity.ctime_ns.div_euclid(1_000_000) > 1000

@@ -97,7 +97,7 @@ impl Inspection {
 pub(super) enum Step {
     /// Nothing before [`TrackedManifest::not_before`].
     Settle,
-    /// Note what it waits for, and try again later; where it has waited for too long, go on with `given_up`.
+    /// Note what it waits for, and try again later; where it has waited for too long, continue with `given_up`.
     Wait(Wait),
     /// Take it in.
     Admit,
@@ -264,6 +264,6 @@ pub(super) fn unchanged_for(
 ) -> Option<Duration> {
     // A file that was changed before the clock was moved may look older than it is.
     let reliable = own_clock && moved_to.is_none_or(|moved| last_change > moved);
-    // The kernel dates files by the system's clock, which may have been set back and not be believed yet.
+    // The kernel dates files by the system's clock, which may have been set back and not be trusted yet.
     reliable.then(|| now.since(last_change).min(system_now.since(last_change)))
 }

@@ -1,7 +1,7 @@
-//! One drop: looks into its folder, finds manifests that are complete, and takes them in.
+//! Scans one drop: finds the manifests that are complete, and admits them.
 //!
-//! Events only say when to look; the folder itself is the truth. A [`DropScanner`] runs on a thread of its own, so that one
-//! folder that is slow, broken or unmounted holds up no other.
+//! Events only trigger a scan; the folder itself is the truth. A [`DropScanner`] runs on a thread of its own, so that
+//! one folder that is slow, broken or unmounted holds up no other.
 
 use std::{
     collections::HashMap,
@@ -35,7 +35,7 @@ use crate::{
     relative_path::{self, path_key},
 };
 
-/// A drop that is looked into.
+/// Scans one drop.
 pub struct DropScanner {
     config: DropConfig,
     queue: Queue,
@@ -72,11 +72,11 @@ pub struct DropStatus {
 }
 
 impl DropScanner {
-    /// A drop with nothing known of it yet.
+    /// A scanner that has not scanned yet.
     ///
     /// # Errors
     ///
-    /// Where a pattern of the configuration is none, or the queue cannot be looked into.
+    /// Where a pattern of the configuration is invalid, or the queue cannot be read.
     pub fn new(
         config: DropConfig,
         queue: Queue,
@@ -124,11 +124,11 @@ impl DropScanner {
         &self.queue
     }
 
-    /// Looks into the folder once, and takes in what is complete.
+    /// Scans the folder once, and admits what is complete.
     ///
     /// # Errors
     ///
-    /// Those of the queue. A folder that cannot be read is noted there and reported by the next look.
+    /// Those of the queue. A folder that cannot be read is recorded there and in the returned status.
     pub fn scan(&mut self, number: u64) -> Result<DropStatus, QueueError> {
         let looked = self.scan_folder(number);
         let waits = |manifest: &str| self.seen.get(manifest).is_some_and(|seen| !seen.is_known());

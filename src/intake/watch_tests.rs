@@ -1,4 +1,4 @@
-//! One drop with real files and a real queue: what is taken in, what waits, and what is put away after.
+//! One drop with real files and a real queue: what is admitted, what waits, and what is archived afterwards.
 
 use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
@@ -126,7 +126,7 @@ fn how_long_a_manifest_has_waited_is_not_forgotten_when_its_device_has_another_n
     place.put_manifest("a.manifest.json", "missing.png");
     assert_eq!(place.drop().scan(0).unwrap().waiting, 1);
     let file = OTHER_DEVICE.replace("FILE", "file");
-    // Each day the machine is started anew.
+    // The machine is restarted every day.
     let day = format!("UPDATE arrival SET first_seen = first_seen - 86400000, file = {file}");
     place.change(&day);
     let since = place.value("SELECT first_seen FROM arrival");
@@ -221,7 +221,7 @@ fn a_folder_that_cannot_be_read_is_not_one_with_nothing_in_it() {
 }
 
 #[test]
-fn what_an_earlier_process_said_of_a_folder_is_taken_back_once_it_is_mended() {
+fn a_folders_trouble_of_an_earlier_process_is_cleared_once_it_is_mended() {
     let place = Place::new(|_| {});
     let troubled = || place.value("SELECT count(*) FROM drop_folder WHERE trouble IS NOT NULL");
     fs::remove_dir(&place.config.path).unwrap();
