@@ -172,7 +172,7 @@ impl Dispatcher {
                     settles = true;
                 }
             }
-            // Claims are cheaper in batches: go on with the others until half of the places are free.
+            // Claims are cheaper in batches: wait for more jobs to end until half of the places are free.
             while settles
                 && failure.is_none()
                 && let Some(ended) = running.try_join_next_with_id()
@@ -396,7 +396,7 @@ impl Dispatcher {
     }
 }
 
-/// Asks a stopped account whose key it has; returns whether sending may go on.
+/// Asks a stopped account whose key it has; returns whether sending may continue.
 async fn ask(account: &Account, cause: Cause, telemetry: &Telemetry, clock: &Clock) -> bool {
     let exchange = account.client.whoami().await;
     let answer = outcome(&exchange, clock.now());

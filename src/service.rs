@@ -52,7 +52,7 @@ use crate::{
     verdict::RetryBounds,
 };
 
-/// The drop that `import` puts its manifests under, unless told otherwise.
+/// The drop that `import` puts its manifests under by default.
 pub const IMPORT: &str = "import";
 
 /// Memory that one upload needs besides its share of everything else: buffers of the body, of TLS and of HTTP.
@@ -83,7 +83,7 @@ pub enum ServiceError {
     Io(#[from] std::io::Error),
 }
 
-/// Whoever wants to know when a batch is settled.
+/// Called when a batch is settled.
 pub type OnSettled = Arc<dyn Fn(&Settled) + Send + Sync>;
 
 /// The stages at work.
@@ -196,7 +196,7 @@ impl Service {
         self.accounts.iter().map(|account| account.without_success_for()).max().unwrap_or_default()
     }
 
-    /// What tells whether all is well, for as long as anybody wants to know.
+    /// The health of the service; the value may outlive it.
     #[must_use]
     pub fn vitals(&self) -> Vitals {
         Vitals {
@@ -209,7 +209,7 @@ impl Service {
         }
     }
 
-    /// Whether a stage has ended by itself, which it does only when it cannot go on.
+    /// Whether a stage has ended by itself, which it does only when it cannot continue.
     #[must_use]
     pub fn has_failed(&self) -> bool {
         self.dispatcher.is_finished() || self.closer.is_finished()
@@ -226,7 +226,7 @@ impl Service {
         self.inboxes.iter().for_each(|inbox| inbox.shared.hint());
         let dispatcher = self.dispatcher.await;
         let mut ended = vec![dispatcher];
-        // What waits for a mount that does not answer is left behind: the next start goes on where it is.
+        // What waits for a mount that does not answer is left behind: the next start continues there.
         match timeout(DRAIN, self.closer).await {
             Ok(closer) => ended.push(closer),
             Err(_) => tracing::warn!("a folder for receipts or settled files does not answer; left for the next start"),
@@ -285,7 +285,7 @@ async fn recover(
     Ok(InDoubtLog::create(queue.path()))
 }
 
-/// So many calls at once: the configured number, or what the memory allows.
+/// The number of calls at once: the configured one, or what the memory allows.
 fn calls_at_once(config: &Config) -> usize {
     let by_memory = usize::try_from(config.workers.memory_limit / BYTES_OF_AN_UPLOAD).unwrap_or(usize::MAX);
     config.workers.max_in_flight.min(by_memory).max(1)

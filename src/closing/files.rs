@@ -1,8 +1,8 @@
-//! Where the files of a settled manifest go.
+//! Moves the files of an ended batch to the archive.
 //!
-//! A file stays where another manifest still needs it. Where each file went is recorded with the closing of the batch, for
-//! whoever sends it on, purges it, or asks for it; after a crash in between, a file that has gone already is looked for
-//! where it was to go.
+//! A file stays where another manifest still needs it. Where each file went is recorded when the batch is closed, for a
+//! retry, the purge and `why`. The move is idempotent: after a crash in between, a file that is gone already is looked
+//! for where it was to go.
 
 use std::{
     collections::BTreeSet,
@@ -216,7 +216,7 @@ fn is_for_the_next(root: &Root, manifest: &str, settled: Option<&FileIdentity>, 
     is_another && marker.identity.ctime_ns >= manifest.identity.ctime_ns
 }
 
-/// What lies under a file's name now.
+/// What is under a file's name now.
 pub(super) enum Still {
     /// The file that was checked.
     There(FileIdentity),
@@ -227,11 +227,11 @@ pub(super) enum Still {
     Gone,
 }
 
-/// Looks whether a file is the one that was checked.
+/// Checks whether a file is the one that was checked at admission.
 ///
-/// Where its identity is that of the check, the last change to it lay well before, and it is not read again: nobody but
-/// the kernel sets a time of change. A file that is written to through a mapping that was made before may escape this;
-/// it is its sender's own, and what was sent was compared byte for byte while it was sent.
+/// Where its identity is that of the check, its last change was well before, and it is not read again: only the kernel
+/// sets the change time. A write through a memory mapping that was made before may go unnoticed; the file is its
+/// sender's own, and its content was compared with the checksum while it was sent.
 pub(super) fn as_checked(root: &Root, path: &str, checked: &Fingerprint, seed: u64) -> Result<Still, ClosingError> {
     let mut opened = match root.open_file(path) {
         Ok(opened) if opened.identity.bytes == checked.bytes => opened,

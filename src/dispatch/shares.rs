@@ -25,7 +25,7 @@ pub(super) struct LaneState {
     pub(super) room: Room,
 }
 
-/// Claim so many jobs for this drop, and report the result to [`Shares::claimed`].
+/// Claim this many jobs for this drop, and report the result to [`Shares::claimed`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub(super) struct Claim {
@@ -65,8 +65,8 @@ impl Shares {
         Self { lanes: open.into(), claimed: HashMap::new(), blocked, exhausted: false }
     }
 
-    /// The next claim, with so many places free. `room` is asked again for each claim, because jobs that are in flight
-    /// take up the room of their account in the meantime.
+    /// The next claim, with `free` places. `room` is asked again for each claim, because jobs that are in flight take
+    /// up the room of their account in the meantime.
     pub(super) fn next_claim(&mut self, free: usize, room: impl Fn(usize) -> usize) -> Option<Claim> {
         while free > 0
             && let Some(lane) = self.lanes.pop_front()

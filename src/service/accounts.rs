@@ -13,7 +13,7 @@ use crate::{
     queue::{Queue, QueueError},
 };
 
-/// The accounts, for whoever only asks the API.
+/// The accounts, for commands that only ask the API.
 #[derive(Clone)]
 pub struct Accounts {
     by_drop: HashMap<String, Arc<Account>>,
@@ -47,8 +47,8 @@ impl Accounts {
     }
 }
 
-/// What a person reads of an account: never a password that may stand in the address. Drops with the same address and
-/// the same file of the key share it.
+/// The name of an account in reports: without a password that may be part of the address. Drops with the same address
+/// and the same file of the key share it.
 fn scope_of(config: &Config, drop: Option<&DropConfig>) -> String {
     let base_url = drop.and_then(|drop| drop.base_url.as_ref()).unwrap_or(&config.api.base_url);
     let own_key = drop.and_then(|drop| drop.api_key_file.as_ref());

@@ -1,9 +1,9 @@
-//! How the changes in a drop are noticed, tried out and said.
+//! Decides how changes in a drop are noticed, by a trial, and reports it.
 //!
-//! Whether a file system tells of changes cannot be asked. What can be told is its kind, since network file systems stay
-//! silent about what other machines do; and whether anything is heard at all, which is tried by opening the folder: the
-//! kernel tells of that like of any other use, and it takes no right but to read, so nothing is ever written into a
-//! partner's folder for it. Until the trial has succeeded, and wherever it does not, the folder is read again and again.
+//! Whether a file system reports changes cannot be asked. What can be known is its type, since network file systems do
+//! not report what other machines do; and whether any event arrives at all, which is tried by opening the folder: the
+//! kernel reports that like any other access, and it takes only the right to read, so nothing is ever written into a
+//! partner's folder for it. Until the trial has succeeded, and wherever it does not, the folder is polled.
 
 use std::{
     sync::{Arc, Mutex, PoisonError, mpsc},
@@ -20,14 +20,14 @@ use crate::{
     queue::Queue,
 };
 
-/// Where folders tell of no events, they are read this often.
+/// Polling interval of folders that report no events.
 const POLL: Duration = Duration::from_secs(2);
 
 /// How long a trial may take. The kernel needs microseconds; a machine that is out of breath is polled for a while.
 const TRIAL: Duration = Duration::from_secs(2);
 
-/// Watching a folder takes so long at most where the system has nothing else to tell. Where somebody renames folders as fast
-/// as possible it may take for ever, and the drop is read meanwhile.
+/// Starting a watch takes at most this long where no other events are pending. Where somebody renames folders as fast
+/// as possible it may never end, and the drop is polled meanwhile.
 const WATCHED_WITHIN: Duration = Duration::from_secs(1);
 
 /// After events were lost, folders that came meanwhile are looked for this soon, and less often each time that more are
@@ -83,7 +83,7 @@ fn noticed(asked: Watch, known: &EventKnowledge) -> Noticed {
     };
     match (asked, known.silent, &known.failed) {
         (Watch::Poll, ..) => Noticed::ByReading("watch = \"poll\"".to_owned()),
-        // Whoever insists on events may know that only this machine writes there.
+        // An operator who configures events may know that only this machine writes there.
         (Watch::Auto, Some(kind), _) => {
             Noticed::ByReading(format!("{kind} tells nothing of what other machines change"))
         }
@@ -94,13 +94,13 @@ fn noticed(asked: Watch, known: &EventKnowledge) -> Noticed {
     }
 }
 
-/// Tells what failed at a watching, if something did, once that is over.
+/// Receives the error of an attempt to watch, if any, once that has ended.
 type WatchFailure = mpsc::Receiver<Option<String>>;
 
 /// A drop's events, where its file system has them.
 pub(super) struct Events {
     watcher: Option<Arc<Mutex<Watcher>>>,
-    /// Tells what became of a watching that takes long, with the folder that it is about.
+    /// The result of an attempt to watch that takes long, with its folder.
     busy: Option<(WatchFailure, (u64, u64))>,
     /// Which folder is watched: another one may come into its place.
     armed: Option<(u64, u64)>,
@@ -160,7 +160,7 @@ impl Events {
     pub(super) fn arm(&mut self, config: &DropConfig) -> Duration {
         let poll = config.rescan_every.min(POLL);
         let Ok(root) = Root::open(&config.path) else {
-            // Said by the look into it.
+            // Reported by the scan.
             self.armed = None;
             return poll;
         };
@@ -202,7 +202,7 @@ impl Events {
         if noticed == Noticed::ByEvents { rest } else { poll.min(rest) }
     }
 
-    /// Watches on a thread of its own, since the system's answer waits behind all that it has to tell.
+    /// Starts the watch on a thread of its own, since the call waits behind all pending events.
     fn watch(
         &mut self,
         watcher: &Arc<Mutex<Watcher>>,
@@ -214,7 +214,7 @@ impl Events {
         let (watcher, config) = (Arc::clone(watcher), config.clone());
         let watching = move || {
             let watched = how(&mut lock(&watcher), &config);
-            // Nobody listens where the drop is not looked into any more.
+            // Nobody receives it where the drop is no longer scanned.
             tell.send(watched.err().map(|error| error.to_string())).ok();
         };
         match thread::Builder::new().name("watching".to_owned()).spawn(watching) {
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn where_nothing_is_heard_the_folder_is_read_and_whoever_insists_is_told() {
+    fn without_events_the_folder_is_polled_and_a_drop_that_is_set_to_events_reports_it() {
         let deaf = EventKnowledge { tried: true, ..EventKnowledge::default() };
         let failed = EventKnowledge { failed: Some("no more watches".to_owned()), ..EventKnowledge::default() };
         for known in [deaf, failed] {
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_share_is_read_although_it_tells_of_what_this_machine_does() {
+    fn a_network_share_is_polled_although_it_reports_what_this_machine_does() {
         let share = EventKnowledge { silent: Some("NFS"), heard: true, ..EventKnowledge::default() };
         assert!(matches!(noticed(Watch::Auto, &share), Noticed::ByReading(why) if why.contains("NFS")));
         assert_eq!(noticed(Watch::Events, &share), Noticed::ByEvents);

@@ -1,5 +1,5 @@
-//! The threads that look into the drops, one for each, so that a folder that is slow, broken or unmounted, or a defect
-//! that one drop's files bring to light, holds up no other.
+//! The threads that scan the drops, one each, so that a folder that is slow, broken or unmounted, or a defect that one
+//! drop's files bring to light, delays no other.
 
 use std::{
     io,
@@ -22,7 +22,7 @@ use crate::{
     queue::{Queue, QueueError},
 };
 
-/// How long after news a drop is looked into again.
+/// How long after a change a drop is scanned a second time.
 const SECOND_LOOK: Duration = Duration::from_secs(2);
 
 /// The longest rest after a look, where something happens all the time.
@@ -80,7 +80,7 @@ impl InboxShared {
         self.hint();
     }
 
-    /// Waits for a hint, or so long; returns whether there was one.
+    /// Waits for a hint, at most this long; returns whether there was one.
     fn wait(&self, at_most: Duration) -> bool {
         let mut state = self.state();
         let until = Instant::now() + at_most;
@@ -128,18 +128,18 @@ impl InboxThread {
     }
 }
 
-/// Says of a drop whose thread died of a defect that nobody looks into it any more. The others go on.
+/// Reports a drop whose thread died of a defect and which is no longer scanned. The others continue.
 fn died(shared: &InboxShared, queue: &Queue) {
     const WHY: &str = "the thread that scans it died of a defect; nothing of it is taken until a restart";
     tracing::error!(drop = shared.drop, "{WHY}; the other drops continue");
-    // Before the database is told, which may have to wait for room on its disk.
+    // Before the database is written, which may have to wait for room on its disk.
     shared.looked(DropStatus { waiting: 1, ..DropStatus::default() }, Duration::ZERO);
     if let Err(error) = queue.drop_trouble(&shared.drop, Some(WHY.to_owned())) {
         tracing::warn!(drop = shared.drop, %error, "`status` cannot tell of it");
     }
 }
 
-/// Looks into a drop whenever something may have happened there, until it is stopped, or the queue fails for good.
+/// Scans a drop whenever something may have happened there, until it is stopped, or the queue fails for good.
 fn look_on(
     mut inbox: Inbox,
     shared: &Arc<InboxShared>,
@@ -197,7 +197,7 @@ mod tests {
     };
 
     #[test]
-    fn a_drop_whose_thread_dies_is_told_of_and_waits() {
+    fn a_drop_whose_thread_dies_is_reported_and_waits() {
         let folder = tempfile::tempdir().unwrap();
         let queue = Queue::open(&folder.path().join("queue.db"), WhenStuck::Fail).unwrap();
         let config = DropConfig::new("partner", folder.path().join("drop"));

@@ -19,7 +19,7 @@ use crate::{
     telemetry::{GaugeValues, Telemetry},
 };
 
-/// What tells whether the service is well. Cheap to clone; it outlives the service and then says that it has ended.
+/// The health of the service. Cheap to clone; it may outlive the service and then reports that it has ended.
 #[derive(Clone)]
 pub struct Vitals {
     pub(super) queue: Queue,
@@ -31,7 +31,7 @@ pub struct Vitals {
 }
 
 impl Vitals {
-    /// Where the queue lies.
+    /// The queue's file.
     #[must_use]
     pub fn database(&self) -> &Path {
         self.queue.path()
