@@ -1,8 +1,8 @@
 //! Request bodies that know their length and how far they have come: a file as Base64 within JSON, and plain bytes.
 //!
 //! A [`FileBody`] uses constant memory whatever the file's size. Invariants: its length is fixed at construction; its
-//! last frame, without which the JSON is broken, leaves only after every byte was read, the file has ended where it
-//! should, and the checksum is the expected one. So a server never has a whole body of a file that has changed.
+//! last frame, without which the JSON is broken, is sent only after every byte was read, the file has ended where it
+//! should, and the checksum is the expected one. So a server never gets the complete body of a file that has changed.
 
 use std::{
     fmt,
@@ -51,7 +51,7 @@ pub enum BodyError {
     Cancelled,
 }
 
-/// What stands before the Base64: the request's other fields, and the start of `data`.
+/// The part before the Base64: the request's other fields, and the start of `data`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head(String);
 
@@ -87,7 +87,7 @@ pub struct FileBody {
     bytes: u64,
     checksum: u64,
     hash: Box<Xxh3>,
-    /// What stands before the Base64, until the first frame takes it.
+    /// The part before the Base64, until the first frame takes it.
     head: String,
     /// How much is still to be handed over, encoded and with the JSON around it.
     left: u64,
@@ -113,7 +113,7 @@ impl FileBody {
     pub fn new(file: File, bytes: u64, seed: u64, checksum: u64, head: Head) -> Self {
         let encoded = bytes.div_ceil(3).saturating_mul(4);
         Self {
-            // One byte more than a chunk, in order to see whether the file goes on behind its end.
+            // One byte more than a chunk, in order to notice data after the expected end.
             reader: SourceReader::new(file, CHUNK_BYTES + 1),
             bytes,
             checksum,
@@ -218,7 +218,7 @@ impl Body for FileBody {
         }
         if !this.progress.hand_over(frame.len(), left == 0) {
             this.ready = Some(frame);
-            // Whoever stopped the body has taken its waker, so it is polled once more and then says how it ends.
+            // Stopping the body took its waker, so it is woken to be polled again and to return its error.
             context.waker().wake_by_ref();
             return Poll::Pending;
         }

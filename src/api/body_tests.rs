@@ -98,7 +98,7 @@ async fn a_data_uri_names_the_media_type_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_changed_file_never_leaves_whole() {
+async fn a_changed_file_is_never_sent_completely() {
     let checked = content(3 * CHUNK_BYTES);
     let mut flipped = checked.clone();
     flipped[CHUNK_BYTES] ^= 1;

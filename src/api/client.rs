@@ -1,8 +1,8 @@
 //! The calls that the worker makes, each as one method that returns an [`Exchange`].
 //!
 //! It never repeats a call and follows no redirect. Invariants: the key is only in a header that is marked sensitive;
-//! `collected_data` is never posted to, because that replaces a profile's whole data; HTTP/1.1 only, because one HTTP/2
-//! connection shares its flow control among uploads.
+//! `collected_data` is never posted to, because that replaces all of a profile's data; HTTP/1.1 only, because one
+//! HTTP/2 connection shares its flow control among uploads.
 
 use std::{
     fs::File,
@@ -41,7 +41,7 @@ const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 /// How much later than our own watch the kernel gives up on bytes that nobody takes, because ours knows better words.
 const KERNEL_GRACE: Duration = Duration::from_secs(5);
 
-/// The largest file of certificates that is read; a system's whole bundle has about 250 KB.
+/// The largest file of certificates that is read; a system's complete bundle has about 250 KB.
 const LARGEST_CA_FILE_BYTES: u64 = 4 * 1024 * 1024;
 
 /// What a client needs to know. It has no `Debug`, because a proxy's address can hold a password.
@@ -55,7 +55,7 @@ pub struct ClientSettings {
     pub connect_timeout: Duration,
     /// For how long a server may take nothing of a body.
     pub stall_timeout: Duration,
-    /// For how long a server that has the whole request may say nothing.
+    /// How long a server that has the complete request may take to answer.
     pub response_timeout: Duration,
     /// PEM certificates to trust besides the system's.
     pub ca_file: Option<PathBuf>,
@@ -73,7 +73,7 @@ pub enum ClientError {
     /// The address is not one.
     #[error("api.base_url is unusable: {0}; give an address like https://api.passfort.com/4.0")]
     BaseUrl(String),
-    /// The key cannot stand in a header.
+    /// The key cannot be sent in a header.
     #[error("the API key is empty or has characters that a header cannot hold; check that its file has the key alone")]
     Key,
     /// The certificates cannot be read.
@@ -104,7 +104,7 @@ pub struct UploadSource {
     pub seed: u64,
     /// Its media type, e.g. `image/png`; only used where `data` is a data URI.
     pub media_type: &'static str,
-    /// Called before its last piece goes out; until then the API certainly does not have it whole.
+    /// Called before its last piece is sent; until then the API certainly does not have all of it.
     pub before_last: Option<BeforeLast>,
 }
 

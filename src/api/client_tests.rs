@@ -204,7 +204,7 @@ async fn an_early_answer_is_read_and_the_body_stops() {
     let (address, served) = server(|mut peer| async move {
         peer.head().await;
         peer.answer(413, r#"{"errors":[{"code":201,"message":"too large"}]}"#).await;
-        // It goes on reading, as some servers do, until the client closes.
+        // It keeps reading, as some servers do, until the client closes.
         let mut taken = 0;
         while peer.more().await > 0 {
             taken += peer.read.len();
@@ -328,7 +328,7 @@ async fn a_slow_upload_that_moves_is_not_stalled() {
 }
 
 #[tokio::test]
-async fn a_changed_file_is_said_to_be_changed() {
+async fn a_changed_file_is_reported_as_changed() {
     let (address, _served) = server(|mut peer| async move {
         while peer.more().await > 0 {
             assert!(!peer.read.ends_with(b"\"}"));
@@ -395,7 +395,7 @@ async fn headers_about_limits_are_kept_and_redirects_are_not_followed() {
 }
 
 #[tokio::test]
-async fn what_was_certainly_not_sent_is_told_apart() {
+async fn what_was_certainly_not_sent_is_distinguished() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let closed = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);

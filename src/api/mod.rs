@@ -1,8 +1,8 @@
-//! The client of the PassFort API: it sends one call and says exactly what came back.
+//! The client of the PassFort API: it sends one call and reports exactly what came back.
 //!
-//! It judges nothing and repeats nothing: an [`Exchange`](crate::exchange::Exchange) is what happened on the wire, and
-//! [`outcome`](crate::outcome::outcome) says what that means. Invariants: a body whose file has changed never leaves
-//! whole, whether a whole body was handed over is always known, and no wait is without an end.
+//! It neither interprets nor retries: an [`Exchange`](crate::exchange::Exchange) is what happened on the wire, and
+//! [`outcome`](crate::outcome::outcome) classifies it. Invariants: a body whose file has changed is never sent
+//! completely, whether a complete body was handed over is always known, and every wait has a timeout.
 
 pub mod body;
 pub mod client;

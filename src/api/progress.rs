@@ -1,6 +1,6 @@
 //! How far a request's body has come, shared by the body, which the HTTP layer owns, and the call that watches it.
 //!
-//! This is not a progress bar: it exists to know whether a server can have the whole body. Invariant: the phase
+//! This is not a progress bar: it exists to know whether a server can have the complete body. Invariant: the phase
 //! changes under one lock, so a body that was stopped never becomes complete, and a complete one is never taken back.
 
 use std::{
@@ -10,7 +10,7 @@ use std::{
 
 use tokio::{sync::Notify, time::Instant};
 
-/// Where a body stands.
+/// The phase of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum BodyPhase {
     /// The HTTP layer has not asked for it yet: the connection is not up.
@@ -102,7 +102,7 @@ impl BodyProgress {
 
     /// Whether the last frame was taken by the HTTP layer.
     ///
-    /// Whether it reached the socket cannot be known, so from here on the server may have the whole body.
+    /// Whether it reached the socket cannot be known, so from here on the server may have the complete body.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.lock().phase == BodyPhase::Complete
@@ -116,7 +116,7 @@ impl BodyProgress {
 
     /// Ends the body with an error at its next poll, unless it is complete.
     ///
-    /// Needed because the HTTP layer goes on pulling a body after its answer was read and dropped, for as long as the
+    /// Needed because the HTTP layer keeps polling a body after its answer was read and dropped, for as long as the
     /// server reads.
     pub fn cancel(&self) {
         self.shut(BodyPhase::Cancelled);
@@ -171,7 +171,7 @@ impl BodyProgress {
         self.lock().waits_for_disk = waits;
     }
 
-    /// Asks to hand over so many bytes; `false` where the body was stopped meanwhile.
+    /// Asks to hand over `bytes` bytes; `false` where the body was stopped meanwhile.
     pub(super) fn hand_over(&self, bytes: usize, last: bool) -> bool {
         let mut state = self.lock();
         if state.phase != BodyPhase::Sending {
@@ -211,7 +211,7 @@ impl BodyProgress {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing panics under this lock, and each field is whole by itself.
+        // Nothing panics under this lock, and each field is consistent by itself.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -39,7 +39,7 @@ pub(super) struct SourceReader {
 }
 
 impl SourceReader {
-    /// A reader of pieces of up to so many bytes. The file's own position is neither used nor moved.
+    /// A reader of pieces of up to `piece_bytes` bytes. The file's own position is neither used nor moved.
     pub(super) fn new(file: File, piece_bytes: usize) -> Self {
         // Only a hint: doubles the kernel's read-ahead, so that few reads have to wait.
         let _unheeded = rustix::fs::fadvise(&file, 0, None, Advice::Sequential);
@@ -86,7 +86,7 @@ impl SourceReader {
         Poll::Ready(Ok(self.buffer.get(..self.filled).unwrap_or_default()))
     }
 
-    /// Goes on behind the piece, of which so many bytes belong to what is read.
+    /// Moves past the piece, of which `bytes` bytes belong to the content.
     pub(super) fn advance(&mut self, bytes: u64) {
         self.at = self.at.saturating_add(bytes);
         self.filled = 0;

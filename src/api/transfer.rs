@@ -1,8 +1,8 @@
-//! Runs one request to its end: watches that it moves, reads the answer, and says what happened.
+//! Runs one request to its end: watches that it makes progress, reads the answer, and reports what happened.
 //!
 //! Invariants: every wait has an end; once this returns, or its future is dropped, nothing more of the body is sent;
 //! and whether the body was handed over is read only after that. The HTTP library's own timeouts are not used: one over
-//! the whole call would kill a large upload on a slow line, and its read timeout kills uploads that move.
+//! the complete call would kill a large upload on a slow line, and its read timeout kills uploads that make progress.
 
 use std::{pin::pin, time::Duration};
 
@@ -127,9 +127,9 @@ async fn send(request: RequestBuilder, progress: Option<&BodyProgress>, timeouts
 fn deadline(sight: Option<Sight>, begun: Instant, timeouts: Timeouts) -> (Instant, Fault) {
     match sight {
         None => {
-            // It cannot be seen when the connection stood, so that the time for it counts too.
-            let whole = timeouts.connect.saturating_add(timeouts.response);
-            (begun + whole, Fault::NoAnswer(whole))
+            // When the connection was established is not visible, so the connect timeout is added.
+            let total = timeouts.connect.saturating_add(timeouts.response);
+            (begun + total, Fault::NoAnswer(total))
         }
         // The connector has a timeout of its own; this is the net below it.
         Some(Sight::Idle) => (begun + timeouts.connect + timeouts.stall, Fault::Stalled(timeouts.stall)),

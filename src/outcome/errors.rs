@@ -114,13 +114,13 @@ fn code(value: &Value) -> Option<i64> {
     match value {
         Value::String(text) => text.trim().parse().ok(),
         value => value.as_i64().or_else(|| {
-            // A float that is a whole number prints as one.
+            // A float with an integral value prints as an integer.
             value.as_f64().filter(|number| number.fract() == 0.0).and_then(|number| format!("{number:.0}").parse().ok())
         }),
     }
 }
 
-/// A text as it may stand in logs and receipts.
+/// A text, bounded for logs and receipts.
 pub(super) fn bounded(text: &str) -> String {
     let mut clean = String::new();
     // What comes later could not be kept anyway, and an answer may be large.

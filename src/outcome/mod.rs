@@ -1,8 +1,9 @@
-//! What became of one call to the API: the one place that decides whether it worked, and what may be done next.
+//! Classifies the result of one call to the API: the one place that decides whether it worked, and what may be done
+//! next.
 //!
-//! Pure: an [`Exchange`] goes in, an [`Outcome`] comes out; nothing is sent, stored or counted here. Invariants:
-//! [`Outcome::TryAgain`] is only said of a creating call where it is certain that nothing was created;
-//! [`Outcome::Lost`] only of a creating call; and a list that is not understood is never taken for an empty one.
+//! Pure: an [`Exchange`] goes in, an [`Outcome`] comes out; nothing is sent, stored or counted here. Invariants: a
+//! creating call gets [`Outcome::TryAgain`] only where it is certain that nothing was created; [`Outcome::Lost`] only
+//! of a creating call; and a list that is not understood is never taken for an empty one.
 
 mod errors;
 mod reply;
@@ -50,7 +51,7 @@ pub enum Reply {
     },
 }
 
-/// A document that stands on a profile.
+/// A document that exists on a profile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StandingDocument {
     /// As the API gave it.
@@ -94,14 +95,14 @@ pub enum Outcome {
     Throttled {
         /// How long the API asks to wait; zero where the moment has passed.
         wait: Option<Duration>,
-        /// What it said.
+        /// The API's reason.
         reason: Reason,
     },
     /// Nothing works for this account now; no entry fails for it.
     Paused {
         /// What is the matter.
         cause: PauseCause,
-        /// What the API said.
+        /// The API's reason.
         reason: Reason,
     },
     /// It did not work, and certainly nothing was created.
@@ -231,7 +232,7 @@ fn by_status(exchange: &Exchange, answer: &Answer, mut reason: Reason, now: Time
             reason.message = "the proxy asks for a password; check api.proxy".to_owned();
             Outcome::TryAgain(reason)
         }
-        // So an API may word that it gave up, while what it began goes on behind it.
+        // An API may answer so when it gave up waiting, while what it began continues behind it.
         408 => unanswered(exchange, reason),
         425 => Outcome::TryAgain(reason),
         409 | 412 if exchange.operation == Operation::CreateDocument => Outcome::Lost(reason),

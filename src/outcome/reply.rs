@@ -2,7 +2,7 @@
 //!
 //! New fields, new values and another order are tolerated. Lists are read element by element, so that memory grows with
 //! what is kept of them and not with what they hold. Invariant: where an element might be what a caller looks for but
-//! cannot be read, the whole answer counts as not understood.
+//! cannot be read, the complete answer counts as not understood.
 
 use std::fmt;
 
@@ -82,9 +82,9 @@ enum Element<T> {
 
 /// How a list is read.
 struct Shape<T> {
-    /// The field that the list stands in.
+    /// The field that holds the list.
     field: &'static str,
-    /// Whether the list may stand alone.
+    /// Whether the answer may be the bare list.
     bare: bool,
     /// Whether an object without the field is an empty list.
     optional: bool,
@@ -143,7 +143,7 @@ fn listed<T>(list: Option<List<T>>, reply: impl Fn(Vec<T>) -> Reply) -> Parsed {
     }
 }
 
-/// Reads the whole answer.
+/// Reads the answer's top level.
 struct Top<'a, T>(&'a Shape<T>);
 
 impl<'de, T> Visitor<'de> for Top<'_, T> {
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn whoami_tells_what_it_has() {
+    fn whoami_gives_what_it_has() {
         let body = br#"{"auditee_name":"Demo","institution":{"id":"1","name":"Bank"}}"#;
         let expected = Reply::Whoami { auditee: Some("Demo".to_owned()), institution: Some("Bank".to_owned()) };
         assert_eq!(read(Operation::Whoami, body), Parsed::Reply(expected));

@@ -150,7 +150,7 @@ fn every_fault() {
 }
 
 #[test]
-fn an_answer_that_is_not_whole_counts_by_its_status_alone() {
+fn an_incomplete_answer_counts_by_its_status_alone() {
     let body = r#"{"id":"x","documents":[],"document_images":[]}"#;
     for (operation, handed_over, status) in every_case() {
         for ending in [Ending::Cut, Ending::Silent, Ending::TooLarge] {

@@ -1,7 +1,7 @@
-//! What the queue says was put onto a profile, against what the API says stands there.
+//! Compares what the queue recorded as created on a profile with what the API lists there.
 //!
-//! Pure. Images are told by their IDs alone: the API gives neither digest nor size, and the dates that it gives differ
-//! between answers.
+//! Pure. Images are matched by their IDs alone: the API gives neither digest nor size, and the dates that it gives
+//! differ between answers.
 
 use std::collections::{HashMap, HashSet};
 
@@ -18,9 +18,9 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum What {
-    /// A document that was created does not stand on its profile any more.
+    /// A document that was created is no longer on its profile.
     Missing,
-    /// It stands, but not as it was created.
+    /// It exists, but not as it was created.
     Changed,
     /// The profile cannot be read.
     Unreadable,
@@ -50,13 +50,13 @@ pub struct VerifyTotals {
     pub unreadable_profiles: u64,
     /// Documents that were created, on the profiles that were read.
     pub documents: u64,
-    /// Of these, documents that stand as they were created.
+    /// Of these, documents that exist as they were created.
     pub standing: u64,
-    /// Of these, documents that stand no more.
+    /// Of these, documents that no longer exist.
     pub missing: u64,
-    /// Of these, documents that stand with other images, or under another ID.
+    /// Of these, documents with other images, or under another ID.
     pub changed: u64,
-    /// Files that were uploaded; the API has no list of files, so that nobody can say whether they stand.
+    /// Files that were uploaded; the API has no list of files, so that whether they exist cannot be checked.
     pub files_not_checked: u64,
     /// How many answers to uploads of images were lost: what may be left over at most.
     pub possible_leftovers: u64,
@@ -88,7 +88,7 @@ impl VerifyTotals {
         self.images_under_way += other.images_under_way;
     }
 
-    /// Whether every document stands as it was created.
+    /// Whether every document exists as it was created.
     #[must_use]
     pub const fn is_well(&self) -> bool {
         self.missing + self.changed + self.unreadable_profiles == 0
@@ -98,7 +98,7 @@ impl VerifyTotals {
 /// What the queue knows of a profile, while a worker may be at work there.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KnownJobs {
-    /// The jobs of this account before the API was asked: what they had created then must stand.
+    /// The jobs of this account before the API was asked: what they had created then must exist.
     pub before: Vec<CreatedJob>,
     /// The same after it had answered: whatever it listed of theirs is known by now, or still being uploaded.
     pub after: Vec<CreatedJob>,
@@ -115,7 +115,7 @@ impl KnownJobs {
         Self { before, ..Self::default() }
     }
 
-    /// Learns what the queue knows at a later moment; `is_ours` tells jobs of this account. What began to be uploaded
+    /// Adds what the queue knows at a later moment; `is_ours` selects the jobs of this account. An upload that began
     /// after the first such moment is in no list that was made before.
     pub fn learn(&mut self, now: Vec<CreatedJob>, is_ours: impl Fn(&CreatedJob) -> bool, is_first: bool) {
         let sending: HashSet<Sending> = now.iter().flat_map(|job| job.sending.iter().copied()).collect();
@@ -163,7 +163,7 @@ pub fn compare(known: &KnownJobs, standing: &[StandingDocument], images: &[Strin
             continue;
         }
         sum.documents += 1;
-        match amiss(job, &by_id, standing) {
+        match mismatch(job, &by_id, standing) {
             None => sum.standing += 1,
             Some(finding) => {
                 *(if finding.finding == What::Missing { &mut sum.missing } else { &mut sum.changed }) += 1;
@@ -219,7 +219,7 @@ pub fn compare(known: &KnownJobs, standing: &[StandingDocument], images: &[Strin
 }
 
 /// What is the matter with a job's document, if anything is.
-fn amiss(
+fn mismatch(
     job: &CreatedJob,
     by_id: &HashMap<String, &StandingDocument>,
     standing: &[StandingDocument],
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_that_stands_with_its_images_is_well_in_any_order_and_letter_case() {
+    fn a_document_that_exists_with_its_images_is_well_in_any_order_and_letter_case() {
         let ours = [job(1, JobState::Done, Some("D"), &["a", "B"], 0)];
         let (sum, findings) = compare(&at_rest(&ours), &[document("d", &["b", "A"])], &ids(&["a", "b"]));
         assert_eq!(findings, []);
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_gone_and_what_has_changed_is_told() {
+    fn what_is_gone_and_what_has_changed_is_reported() {
         let ours = [
             job(1, JobState::Done, Some("gone"), &["a"], 0),
             job(2, JobState::Done, Some("other"), &["b"], 0),
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn images_without_a_document_are_told_by_whose_they_are() {
+    fn images_without_a_document_are_reported_by_whose_they_are() {
         let ours = [
             job(1, JobState::Done, Some("d"), &["a"], 1),
             job(2, JobState::Failed, None, &["f"], 1),
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_person_released_as_created_is_told_by_its_id_alone() {
+    fn what_a_person_released_as_created_is_matched_by_its_id_alone() {
         let ours = [job(1, JobState::Done, Some("d"), &[], 0)];
         assert!(compare(&at_rest(&ours), &[document("d", &["x"])], &[]).0.is_well());
         assert_eq!(compare(&at_rest(&ours), &[document("e", &[])], &[]).0.missing, 1);

@@ -1,9 +1,9 @@
-//! Asks the API whether what was created still stands, profile by profile, and what lies there unused.
+//! Asks the API whether what was created still exists, profile by profile, and what is there unused.
 //!
 //! Reads only: two calls a profile, `GET collected_data` and `GET document_images`, neither of which leaves a trace in
 //! the profile's audit trail (guide). They keep to the limits of the account as all calls do. Whether an image that no
-//! document uses is listed is for the API to say (spec: the list is of the profile's images); where it lists none, none
-//! is found, and nothing is said of what it keeps to itself.
+//! document uses is listed is up to the API (spec: the list is of the profile's images); an image that it does not list
+//! is not found.
 
 pub mod compare;
 
@@ -91,8 +91,8 @@ enum Said {
 }
 
 impl Asking {
-    /// Compares what the queue knows of a profile with what stands there, for each account that puts something onto it;
-    /// nearly always one. `account_of` tells the account of a drop. Safe to drop.
+    /// Compares what the queue knows of a profile with what is there, for each account that puts something onto it;
+    /// nearly always one. `account_of` gives the account of a drop. Cancel safe.
     ///
     /// # Errors
     ///
@@ -232,7 +232,7 @@ impl Asking {
         }
     }
 
-    /// Waits for so long, and not beyond the time in which a call must have worked.
+    /// Waits this long, and not beyond the time in which a call must have worked.
     async fn wait_for_room(&self, account: &Account, wait: Duration, limit: &str) -> Result<(), NoAnswer> {
         self.say_waits(limit);
         let left = self.retry.give_up_after.saturating_sub(account.without_success_for());
@@ -243,7 +243,7 @@ impl Asking {
     }
 
     fn say_waits(&self, why: &str) {
-        // It is full when one was said already.
+        // It is full when one was reported already.
         self.waits.try_send(why.to_owned()).ok();
     }
 
@@ -258,11 +258,11 @@ impl Asking {
 /// A profile that fails so often while others work is given up.
 const MOST_TRIES: u32 = 8;
 
-/// So many failures in a row are nothing to speak of.
+/// This many failures in a row are not reported.
 const FEW_TRIES: u32 = 2;
 
-/// While an unknown image may be one that is being uploaded, the queue is looked at so often, and so many times: longer
-/// than an answer takes that comes. Later it is counted as being uploaded.
+/// While an unknown image may be one that is being uploaded, the queue is read at this interval, and this many times:
+/// longer than an answer takes. After that it is counted as being uploaded.
 const LOOK: Duration = Duration::from_millis(500);
 const LOOKS: u32 = 20;
 
