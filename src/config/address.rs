@@ -1,4 +1,4 @@
-//! The address of an API or a proxy, checked, and never shown with the password that may stand in it.
+//! The address of an API or a proxy, checked, and never shown with the password that may be part of it.
 //!
 //! Not for names that a file or a manifest brings: an [`Address`] comes from the configuration alone.
 
@@ -15,7 +15,7 @@ impl Address {
     ///
     /// # Errors
     ///
-    /// The reason as a lower-case fragment. It never quotes the address, in which a password may stand.
+    /// The reason as a lower-case fragment. It never quotes the address, which may contain a password.
     pub fn parse(text: &str) -> Result<Self, String> {
         let url = Url::parse(text.trim()).map_err(|fault| format!("it is not an address: {fault}"))?;
         if !matches!(url.scheme(), "http" | "https") {

@@ -67,9 +67,9 @@ pub struct DropConfig {
     pub max_line_bytes: usize,
     /// The most images that one document may have.
     pub max_images: usize,
-    /// How many lists and objects of one entry may stand in one another.
+    /// How deep the lists and objects of one entry may be nested.
     pub max_nesting: usize,
-    /// How many folders below the drop may stand in one another for the innermost to be looked into.
+    /// How deep below the drop folders are scanned.
     pub max_depth: usize,
     /// The longest path of a manifest or file, from the drop on, in bytes.
     pub max_path_bytes: usize,
@@ -82,7 +82,7 @@ pub struct DropConfig {
 impl DropConfig {
     /// Which files are manifests unless configured.
     pub const DEFAULT_MANIFESTS: [&'static str; 3] = ["*.manifest.json", "*.manifest.jsonl", "*.manifest.csv"];
-    /// Which files are ignored unless configured: the names under which common upload tools write what is not whole.
+    /// Which files are ignored unless configured: the names under which common upload tools write incomplete files.
     pub const DEFAULT_IGNORE: [&'static str; 5] = ["*.part", "*.filepart", "*.tmp", "*.partial", ".*"];
 
     /// A drop of this name and folder, with the default of everything else.
@@ -141,7 +141,7 @@ impl DropConfig {
         self.path.join(&self.receipts_dir)
     }
 
-    /// Whether this absolute path is, or lies in, one of the drop's own three folders, which are never scanned.
+    /// Whether this absolute path is, or is inside, one of the drop's own three folders, which are never scanned.
     #[must_use]
     pub fn is_own(&self, path: &Path) -> bool {
         [self.done_folder(), self.failed_folder(), self.receipts_folder()].iter().any(|own| path.starts_with(own))

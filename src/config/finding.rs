@@ -1,7 +1,7 @@
-//! What is wrong with a configuration, said so that its author can mend it.
+//! What is wrong with a configuration, with the cure.
 //!
-//! Reading goes on after a [`ConfigFinding`], so that one run names all of them. A value is quoted only where no secret could
-//! stand in it.
+//! Reading continues after a [`ConfigFinding`], so that one run reports all of them. A value is quoted only where it
+//! could not contain a secret.
 
 use std::{
     fmt, io,
@@ -25,7 +25,7 @@ pub enum Origin {
 pub struct ConfigFinding {
     /// The key it is about, e.g. `api.base_url` or `drop[0].path`; empty where the file could not be understood.
     pub key: String,
-    /// Where its value stands; absent where the key is missing.
+    /// Where its value is; absent where the key is missing.
     pub origin: Option<Origin>,
     /// What is wrong: a lower-case fragment.
     pub reason: String,

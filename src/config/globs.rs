@@ -1,7 +1,7 @@
 //! Lists of file name patterns, compiled, with their texts.
 //!
-//! A pattern without a slash is about a name in any folder, one with a slash about the whole path relative to the drop;
-//! `*` and `?` never match a slash. Whether a folder that a pattern ignores is entered is the scanner's decision.
+//! A pattern without a slash is about a name in any folder, one with a slash about the complete path relative to the
+//! drop; `*` and `?` never match a slash. Whether a folder that a pattern ignores is entered is the scanner's decision.
 
 use std::path::Path;
 
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_with_a_slash_is_about_the_whole_path() {
+    fn a_pattern_with_a_slash_is_about_the_complete_path() {
         let globs = Globs::compile(["in/*.csv", "/top.csv"]).unwrap();
         assert!(globs.matches("in/a.csv"));
         assert!(!globs.matches("in/deep/a.csv"));

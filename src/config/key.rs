@@ -21,7 +21,7 @@ const MAX_KEY_BYTES: u64 = 8 << 10;
 /// The variable that may hold the key.
 const VARIABLE: &str = "PASSFORT_API_KEY";
 
-/// The variable by which systemd tells where the credentials of a unit lie.
+/// The variable in which systemd passes the folder of a unit's credentials.
 const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 
 /// The name of the credential that holds the key.
@@ -34,7 +34,7 @@ pub struct ApiKey {
     pub secret: SecretString,
     /// Where it was found.
     pub origin: KeyOrigin,
-    /// What is worth a look, e.g. a file that everybody can read: whole sentences without a full stop.
+    /// Warnings, e.g. about a file that everybody can read: sentences without a full stop.
     pub warnings: Vec<String>,
 }
 
@@ -118,7 +118,7 @@ fn checked(content: &[u8], origin: KeyOrigin, warnings: Vec<String>) -> Result<A
     }
 }
 
-/// The key without white space around it, if it can stand in a header.
+/// The key without white space around it, if it can be sent in a header.
 fn clean(content: &[u8]) -> Result<&str, &'static str> {
     if content.len() as u64 > MAX_KEY_BYTES {
         return Err("it is larger than 8 KiB");

@@ -1,7 +1,7 @@
 //! Reads the configuration from its file and the environment: which keys there are, and what each may hold.
 //!
 //! All faults are gathered before any is reported. What concerns several keys together is checked in `validate`. The
-//! defaults stand with the types, and nowhere here.
+//! defaults are with the types.
 
 use std::{
     fs::File,
@@ -76,7 +76,7 @@ pub fn load(path: Option<&Path>, env: &mut dyn Iterator<Item = (String, String)>
     from_text(&text, path, &mut ours.into_iter())
 }
 
-/// Reads the configuration from a text; `name` stands for it in messages.
+/// Reads the configuration from a text; messages call it `name`.
 ///
 /// # Errors
 ///

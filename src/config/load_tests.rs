@@ -81,7 +81,7 @@ fn an_unknown_key_names_its_line_and_the_nearest() {
 }
 
 #[test]
-fn a_key_in_the_wrong_section_is_told_where_it_belongs() {
+fn a_key_in_the_wrong_section_is_reported_with_where_it_belongs() {
     refused("max_in_flight = 3", &["does not belong", "[workers]"]);
     refused(&drop("[queue]\nmax_in_flight = 3"), &["queue.max_in_flight", "[workers]"]);
 }

@@ -1,8 +1,8 @@
 //! The configuration: its types, their defaults, and how it is read.
 //!
-//! The types are plain values. [`load()`] makes them from a file and the environment, and refuses what is not understood
-//! or could not work; whether the folders exist and the key is right, whoever works with them finds out. The key itself is
-//! never part of a [`Config`]: [`api_key`] reads it where it is needed.
+//! The types are plain values. [`load()`] makes them from a file and the environment, and refuses what is not
+//! understood or could not work; whether the folders exist and the key is right is found out when they are used. The
+//! key itself is never part of a [`Config`]: [`api_key`] reads it where it is needed.
 
 mod address;
 mod drop;

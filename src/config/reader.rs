@@ -1,7 +1,8 @@
-//! Takes typed values out of the tree, and keeps account: what was wrong, which keys are known, which were never asked
+//! Takes typed values out of the tree, and records what was wrong, which keys are known, and which were never asked
 //! for.
 //!
-//! A faulty value becomes a finding and its default, so that reading goes on. What a key means is not known here.
+//! A faulty value becomes a finding and is replaced by its default, so that reading continues. What a key means is not
+//! known here.
 
 use std::{
     collections::BTreeMap,
@@ -33,7 +34,7 @@ pub(super) struct SettingReader {
     findings: Vec<ConfigFinding>,
     /// Every key that was asked for, with the header of its section.
     pub(super) known: Vec<(&'static str, &'static str)>,
-    /// Where each value that was found stands, by its full key.
+    /// The origin of each value that was found, by its full key.
     origins: BTreeMap<String, Origin>,
     /// What was never asked for: header, full key and key.
     left: Vec<(&'static str, String, String, Origin)>,
@@ -45,15 +46,15 @@ impl SettingReader {
         Self { findings, ..Self::default() }
     }
 
-    /// Notes what is wrong with a key, at the place where its value stands.
+    /// Records what is wrong with a key, at the origin of its value.
     pub(super) fn finding(&mut self, key: &str, reason: impl Into<String>, cure: impl Into<String>) {
-        // A key that is missing stands, so to speak, where its section does.
+        // A missing key gets the origin of its section.
         let section = key.rsplit_once('.').map_or("", |(section, _)| section);
         let origin = self.origins.get(key).or_else(|| self.origins.get(section)).cloned();
         self.findings.push(ConfigFinding { key: key.to_owned(), origin, reason: reason.into(), cure: cure.into() });
     }
 
-    /// Notes where a section stands.
+    /// Records the origin of a section.
     pub(super) fn place(&mut self, section: &str, origin: Origin) {
         self.origins.insert(section.to_owned(), origin);
     }
@@ -93,7 +94,7 @@ impl SettingReader {
             (Some(near), Origin::Line(_)) => format!("the nearest known key is {near}"),
             (Some(near), Origin::Variable(name)) => {
                 let stem = name.get(..name.len().saturating_sub(key.len())).unwrap_or(PREFIX);
-                // The variable that made a whole section is named in full; only its first part is at fault.
+                // The variable that made a complete section is named in full; only its first part is at fault.
                 if name.to_ascii_lowercase().ends_with(key) {
                     format!("the nearest known variable is {stem}{}", near.to_uppercase())
                 } else {
@@ -120,7 +121,7 @@ pub(super) struct Section<'r> {
 }
 
 impl<'r> Section<'r> {
-    /// Starts to read `table`, which stands in the file under `header` and is called `path` in findings.
+    /// Starts to read `table`, which is in the file under `header` and is called `path` in findings.
     pub(super) fn new(
         reader: &'r mut SettingReader,
         header: &'static str,
@@ -156,7 +157,7 @@ impl<'r> Section<'r> {
         self.reader.finding(&full_key(&self.path, key), fault.0, fault.1);
     }
 
-    /// Notes that a key which was asked for is missing, at the place where its section stands.
+    /// Records that a required key is missing, at the origin of its section.
     pub(super) fn require(&mut self, key: &str, cure: &str) {
         if !self.reader.origins.contains_key(&full_key(&self.path, key)) {
             self.finding(key, ("the key is missing".to_owned(), cure.to_owned()));
@@ -182,7 +183,7 @@ impl<'r> Section<'r> {
         self.get(key, parse).unwrap_or(default)
     }
 
-    /// A whole number within bounds.
+    /// An integer within bounds.
     pub(super) fn number(&mut self, key: &'static str, bounds: RangeInclusive<i64>) -> Option<i64> {
         self.get(key, |node| match node.value {
             Value::Integer(number) if bounds.contains(&number) => Ok(number),

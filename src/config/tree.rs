@@ -24,7 +24,7 @@ const MAX_SYNTAX_FINDINGS: usize = 10;
 /// A table of the tree.
 pub(super) type Table = BTreeMap<String, Node>;
 
-/// A value and where it stands.
+/// A value and its origin.
 #[derive(Debug, Clone)]
 pub(super) struct Node {
     pub(super) value: Value,
@@ -65,7 +65,7 @@ impl Value {
 ///
 /// # Errors
 ///
-/// Every fault of syntax. The parser's own messages are used, but never its quotations: a key may stand in that line.
+/// Every fault of syntax. The parser's own messages are used, but never its quotations: that line may contain a key.
 pub(super) fn parse(text: &str) -> Result<Table, Vec<ConfigFinding>> {
     let lines = Lines::of(text);
     let (root, faults) = DeTable::parse_recoverable(text);

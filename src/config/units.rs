@@ -29,14 +29,14 @@ const SIZE_UNITS: [(&str, u64); 9] = [
     ("B", 1),
 ];
 
-/// Reads a duration such as `10s`, `1h30m` or a whole number of seconds.
+/// Reads a duration such as `10s`, `1h30m` or an integral number of seconds.
 ///
 /// # Errors
 ///
 /// The reason as a lower-case fragment, where the text is no duration or one beyond what can be counted.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let text = text.trim();
-    if let Some(seconds) = whole_number(text) {
+    if let Some(seconds) = integer(text) {
         return seconds.map(Duration::from_secs);
     }
     let mut milliseconds: u64 = 0;
@@ -48,7 +48,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     while !rest.is_empty() {
         let (digits, after) = leading(rest, |letter| letter.is_ascii_digit() || letter == '_');
         let (unit, after) = leading(after.trim_start(), |letter| letter.is_ascii_alphabetic());
-        let count = whole_number(digits).ok_or_else(|| "it is not a duration".to_owned())??;
+        let count = integer(digits).ok_or_else(|| "it is not a duration".to_owned())??;
         let Some((_, factor)) = DURATION_UNITS.iter().find(|(name, _)| *name == unit) else {
             return Err("it is not a duration: the units are ms, s, m, h, d and w".to_owned());
         };
@@ -73,7 +73,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 pub fn parse_size(text: &str) -> Result<u64, String> {
     let text = text.trim();
     let (digits, unit) = leading(text, |letter| letter.is_ascii_digit() || letter == '_');
-    let count = whole_number(digits).ok_or_else(|| "it is not a size".to_owned())??;
+    let count = integer(digits).ok_or_else(|| "it is not a size".to_owned())??;
     let factor = match unit.trim_start() {
         "" => 1,
         // Upper case is a common slip that means nothing else; a small `b` could mean bits, and is refused.
@@ -121,8 +121,8 @@ fn leading(text: &str, belongs: impl Fn(char) -> bool) -> (&str, &str) {
     text.split_at(text.find(|letter| !belongs(letter)).unwrap_or(text.len()))
 }
 
-/// A whole number with `_` between digits, as TOML writes it; `None` where it is none, an error where it is too large.
-fn whole_number(text: &str) -> Option<Result<u64, String>> {
+/// An integer with `_` between digits, as TOML writes it; `None` where it is none, an error where it is too large.
+fn integer(text: &str) -> Option<Result<u64, String>> {
     let tidy = !text.is_empty() && !text.starts_with('_') && !text.ends_with('_') && !text.contains("__");
     if !tidy || !text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'_') {
         return None;

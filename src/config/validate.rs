@@ -89,7 +89,7 @@ fn own_folders(drop: &DropConfig, place: &str, reader: &mut SettingReader) {
     }
 }
 
-/// Two drops, of which the second stands later in the file.
+/// Checks two drops against each other; the second is the later one in the file.
 fn pair(first: &DropConfig, second: &DropConfig, place: &str, reader: &mut SettingReader) {
     if first.name == second.name {
         reader.finding(

@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn days_alone_are_whole_days_and_no_window_is_always() {
+    fn days_alone_are_complete_days_and_no_window_is_always() {
         let weekend = windows(&["Sat-Sun"]);
         assert!(!Window::contains(&weekend, at("2026-11-27T23:59:59")));
         assert!(Window::contains(&weekend, at("2026-11-28T00:00:00")));

@@ -1,7 +1,8 @@
 //! The CSV manifest: one image or file a row, and rows of one reference are one document.
 //!
-//! Rows of a reference may stand anywhere in the file, so all rows are first put into a scratch store and then read back group by group. What makes the whole manifest unusable is thus noticed before the first entry goes
-//! out. How rows become an entry is in `group`.
+//! Rows of a reference may be anywhere in the file, so all rows are first put into a scratch store and then read back
+//! group by group. So what makes the manifest unusable is noticed before the first entry is handed over. How rows
+//! become an entry is in `group`.
 
 use std::{
     cell::RefCell,
@@ -107,7 +108,7 @@ fn stage<R: Read>(
     let (mut rows, mut empty_rows) = (0_u64, 0_u64);
     loop {
         let at = reader.position().byte();
-        // A row is read from the buffer and beyond, so a whole buffer more than its own size may be counted for it.
+        // A row is read from the buffer and beyond, so up to one buffer more than its own size may be counted for it.
         meter.begin(limits.max_line_bytes.saturating_add(BUFFER_BYTES));
         let outcome = reader.read_byte_record(&mut record);
         let line = starts.borrow_mut().first_from(at);

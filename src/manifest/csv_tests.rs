@@ -13,7 +13,7 @@ const PROFILE: &str = "a2c4393a-e219-67a4-5ab4-2186952e9038";
 const CSV: Format = Format::Csv;
 const HEADER: &str = "profile_id,reference,category,document_type,path,image_type,sha256,bytes,name";
 
-/// A manifest of these rows, in which `P` stands for the profile, and `IDP` for the category and type of a passport.
+/// A manifest of these rows, in which `P` is replaced by the profile, and `IDP` by the category and type of a passport.
 fn csv(rows: &[&str]) -> String {
     let rows: Vec<_> = rows
         .iter()
@@ -83,7 +83,7 @@ fn byte_order_marks_line_ends_delimiters_and_column_orders_make_no_difference() 
 }
 
 #[test]
-fn rows_of_a_reference_may_stand_anywhere() {
+fn rows_of_a_reference_may_be_anywhere() {
     let text = csv(&[
         "P,a,IDP,a1,,,,",
         "P,b,IDP,b1,,,,",
@@ -287,7 +287,7 @@ fn many_scattered_rows_come_together() {
 }
 
 #[test]
-fn whoever_takes_the_entries_can_stop() {
+fn the_caller_can_stop_the_reading() {
     let text = csv(&["P,a,,,a,,,,", "P,b,,,b,,,,", "P,c,,,c,,,,"]);
     for most in 1..=3 {
         let mut given = 0;

@@ -145,7 +145,7 @@ pub(super) fn sha256(text: &str, field: &str) -> Result<Sha256, Problem> {
     })
 }
 
-/// The problem with a size that is no whole number of bytes; `written` is how the manifest writes it.
+/// The problem with a size that is not an integral number of bytes; `written` is how the manifest writes it.
 pub(super) fn not_bytes(written: &str, field: &str) -> Problem {
     let cure = "write the file's size as a whole number of bytes, for example 81234, or leave it out";
     Problem::error(format!("{written} is not a number of bytes"), cure).field(field)
@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_word_in_lower_case_is_told_its_upper_case() {
+    fn a_word_in_lower_case_is_refused_with_its_upper_case() {
         let mut findings = Findings::default();
         let problem = word("utility bill".into(), "document_type", &known::DOCUMENT_TYPES, &mut findings).unwrap_err();
         assert_eq!((problem.field.as_deref(), problem.cure.as_str()), (Some("document_type"), "write UTILITY_BILL"));
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_type_in_lower_case_is_told_its_upper_case() {
+    fn an_image_type_in_lower_case_is_refused_with_its_upper_case() {
         assert_eq!(image_type("FACE", "image_type"), Ok(ImageType::Face));
         assert_eq!(image_type("front", "image_type").unwrap_err().cure, "write FRONT");
         assert!(image_type("SELFIE", "image_type").unwrap_err().cure.contains("BACK"));

@@ -1,7 +1,7 @@
-//! What was found wrong with one entry, or with a whole manifest, while it is read.
+//! Collects what is wrong with one entry, or with a complete manifest, while it is read.
 //!
 //! Not for deciding what is wrong: the rules are in `fields`. Invariant: however much is wrong, a bounded number of
-//! problems is kept, and each quotes a bounded part of the input with nothing in it that a terminal would obey.
+//! problems is kept, and each quotes a bounded part of the input with nothing in it that a terminal would interpret.
 
 use crate::{
     entry::{Content, Entry, EntryKind, ProfileId, RelativePath},
@@ -123,7 +123,7 @@ pub(super) fn quote(text: &str) -> String {
     format!("\"{quoted}\"")
 }
 
-/// The beginning of a text from the manifest, escaped, to stand as a field's name.
+/// The beginning of a text from the manifest, escaped, to be used as a field's name.
 pub(super) fn name(text: &str) -> String {
     quote(text).trim_matches('"').to_owned()
 }

@@ -1,7 +1,7 @@
 //! Which format a manifest has.
 //!
 //! The file's name decides, because a sender chooses it; only without a known ending do the first bytes. What no
-//! manifest can be, a spreadsheet or UTF-16 text, is told here with its cure, before a parser stumbles over it.
+//! manifest can be, a spreadsheet or UTF-16 text, is reported here with its cure, before a parser fails on it.
 
 use std::{
     fmt::Display,
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_manifest_is_told_how_to_be_saved() {
+    fn what_cannot_be_a_manifest_is_refused_with_how_to_save_it() {
         for head in [&b"\xFF\xFEp\0a\0"[..], b"\xFE\xFF\0p", b"PK\x03\x04xx"] {
             let Err(ReadError::Unusable(problems)) = start_of_text(&mut io::Cursor::new(head)) else { panic!() };
             assert!(problems[0].cure.contains("UTF-8"));

@@ -122,7 +122,7 @@ fn check(top: TopFields, mut findings: Findings) -> Result<Option<ProfileId>, Re
     if findings.is_fatal() { Err(ReadError::Unusable(findings.into_problems())) } else { Ok(profile_id) }
 }
 
-/// Goes once through the whole text.
+/// Walks once through the text.
 fn walk<R: Read>(
     input: R,
     limits: &ManifestBounds,
@@ -209,7 +209,7 @@ struct ManifestWalk<'a> {
     visit: &'a mut dyn FnMut(ListItem) -> ControlFlow<()>,
     top: TopFields,
     findings: Findings,
-    /// What stands next, and what it must be, for the reason where it is something else.
+    /// The next value, and what it must be, for the message where it is something else.
     expected: Option<(&'static str, &'static str)>,
     end: Option<Interruption>,
 }

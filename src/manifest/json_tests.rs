@@ -108,7 +108,7 @@ fn a_bad_entry_spoils_no_other_and_is_an_entry_of_its_own() {
 }
 
 #[test]
-fn a_field_that_stands_twice_in_an_entry_is_refused() {
+fn a_duplicate_field_in_an_entry_is_refused() {
     let text = format!(r#"{{"version": 1, "files": [{{"profile_id": "{PROFILE}", "path": "a", "path": "b"}}]}}"#);
     assert!(invalid(&read_all(JSON, text).unwrap().0[0]).contains("\"path\" appears more than once"));
 }
@@ -240,7 +240,7 @@ fn entries_are_handed_out_while_the_text_is_read() {
 }
 
 #[test]
-fn whoever_takes_the_entries_can_stop() {
+fn the_caller_can_stop_the_reading() {
     let mut given = 0;
     let outcome = super::super::read(
         std::io::Cursor::new(EXAMPLE),

@@ -1,7 +1,7 @@
 //! The JSON Lines manifest: one entry a line.
 //!
-//! A line that is wrong spoils no other. Blank lines count for nothing. A first pass finds what makes the whole manifest
-//! unusable; it only looks for line ends. No line is buffered beyond its limit.
+//! A line that is wrong spoils no other. Blank lines count for nothing. A first pass finds what makes the manifest
+//! unusable; it only searches for line ends. No line is buffered beyond its limit.
 
 use std::io::{self, BufRead, BufReader, Read, Seek};
 

@@ -16,7 +16,7 @@ fn file(path: &str) -> String {
 }
 
 #[test]
-fn documents_and_files_are_told_apart_by_their_fields() {
+fn documents_and_files_are_distinguished_by_their_fields() {
     let document = format!(
         r#"{{"profile_id":"{PROFILE}","category":"PROOF_OF_IDENTITY","document_type":"PASSPORT","images":[{{"path":"a.png"}}]}}"#
     );
@@ -104,7 +104,7 @@ fn a_line_of_hundreds_of_megabytes_is_not_buffered() {
 }
 
 #[test]
-fn one_object_over_several_lines_is_told_its_other_name() {
+fn one_object_over_several_lines_is_refused_with_the_right_extension() {
     let told = unusable(LINES, "\n{\n  \"version\": 1\n}\n");
     assert!(told.contains("line 2 spans") && told.contains(".json"), "{told}");
 }
@@ -135,7 +135,7 @@ fn a_million_lines_are_streamed() {
 }
 
 #[test]
-fn whoever_takes_the_entries_can_stop() {
+fn the_caller_can_stop_the_reading() {
     let mut given = 0;
     let text = io::Cursor::new(format!("{0}\n{0}\n", file("a")));
     let outcome = super::super::read(text, LINES, &ManifestBounds::default(), &mut BTreeMap::new(), &mut |_| {

@@ -1,14 +1,14 @@
 //! A reader that counts, so that hostile input is given up before it is buffered.
 //!
-//! It bounds the whole input, and, between [`Meter::begin`] and [`Meter::end`], one piece of it. It also counts lines,
-//! for parsers that do not tell where they are. Its bounds are as exact as the reads above it are small.
+//! It bounds the input, and, between [`Meter::begin`] and [`Meter::end`], one piece of it. It also counts lines, for
+//! parsers that do not report their position. Its bounds are as exact as the reads above it are small.
 
 use std::{
     cell::Cell,
     io::{self, Read},
 };
 
-/// What is counted, shared between the reader and whoever uses the parser above it.
+/// What is counted, shared between the reader and the user of the parser above it.
 #[derive(Debug)]
 pub(super) struct Meter {
     whole_left: Cell<u64>,
@@ -21,7 +21,7 @@ pub(super) struct Meter {
 /// Which bound was passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tripped {
-    /// The whole input is too large.
+    /// The input is too large.
     Whole,
     /// One piece is too large.
     Piece,
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_whole_may_be_as_large_as_the_limit_and_no_larger() {
+    fn the_input_may_be_as_large_as_the_limit_and_no_larger() {
         for (most, expected) in [(4, None), (3, Some(Tripped::Whole))] {
             let meter = Meter::new(most);
             let outcome = Metered::new(&b"a\nb\n"[..], &meter).read_to_end(&mut Vec::new());

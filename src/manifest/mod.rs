@@ -53,7 +53,7 @@ pub struct ManifestBounds {
     pub max_rows: u64,
     /// The number of images of one document.
     pub max_images: usize,
-    /// How many lists and objects of one entry may stand in one another, the entry itself among them.
+    /// How deep the lists and objects of one entry may be nested, the entry itself included.
     pub max_nesting: usize,
     /// The path of a file, from the folder that all paths are within, in bytes.
     pub max_path_bytes: usize,
@@ -62,9 +62,9 @@ pub struct ManifestBounds {
 }
 
 impl ManifestBounds {
-    /// The least `max_nesting` of use: an image stands in a list that stands in its document.
+    /// The least `max_nesting` of use: an image is in a list that is in its document.
     pub const LEAST_NESTING: usize = 3;
-    /// The largest `max_nesting`: below what `serde_json` reads, in which the whole manifest takes two levels more.
+    /// The largest `max_nesting`: below what `serde_json` reads, in which the manifest itself takes two levels more.
     pub const MOST_NESTING: usize = 120;
 
     /// The same for a manifest in this folder, from which its paths start.
@@ -99,24 +99,24 @@ pub enum Reading {
     Entry {
         /// What it asks for.
         entry: Entry,
-        /// What is worth a look though it goes on.
+        /// Warnings, which do not refuse the entry.
         warnings: Vec<Problem>,
         /// The line on which it begins, from 1.
         line: Option<u64>,
     },
-    /// An entry that cannot be taken; the others go on.
+    /// An entry that cannot be taken; the others continue.
     Invalid {
         /// Its place among the entries, from 0.
         index: u64,
         /// The line on which it begins, from 1.
         line: Option<u64>,
-        /// What it is, as far as that can be told; `file` where it cannot.
+        /// What it is, as far as that is readable; `file` where it is not.
         kind: EntryKind,
         /// The sender's key, if it is well formed.
         reference: Option<String>,
         /// The profile that it is for, in lower case, if that is well formed.
         profile_id: Option<String>,
-        /// The files that it names, as far as that can be told.
+        /// The files that it names, as far as that is readable.
         paths: Vec<String>,
         /// What is wrong: at least one error, perhaps warnings too.
         problems: Vec<Problem>,
@@ -170,8 +170,8 @@ pub struct ManifestSummary {
 ///
 /// # Errors
 ///
-/// [`ReadError::Unusable`] tells what the sender must mend, [`ReadError::Cut`] and [`ReadError::Io`] may go away,
-/// [`ReadError::Stopped`] is what `each` asked for. After any of them, entries that were handed over count for nothing.
+/// [`ReadError::Unusable`] says what the sender must mend, [`ReadError::Cut`] and [`ReadError::Io`] may be temporary,
+/// [`ReadError::Stopped`] is what `each` asked for. After any of them, entries that were handed over must be discarded.
 pub fn read<R: Read + Seek>(
     mut input: R,
     format: Format,

@@ -29,12 +29,12 @@ pub(super) const IMAGE_FIELDS: [&str; 4] = ["path", "image_type", "sha256", "byt
 /// The most that `extracted_data` may take as JSON, in bytes: a quarter of the largest entry.
 pub(super) const MAX_EXTRACTED_BYTES: usize = 256 * 1024;
 
-/// Where an object stands, and what holds for it from outside.
+/// Where an object is, and what the surrounding document fixes for it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place<'a> {
     pub(super) index: u64,
     pub(super) line: Option<u64>,
-    /// What the array that it stands in says it is; otherwise its fields tell.
+    /// The kind given by the array that it is in; otherwise its fields decide.
     pub(super) kind: Option<EntryKind>,
     /// The profile of entries that name none.
     pub(super) profile_id: Option<&'a ProfileId>,

@@ -134,7 +134,7 @@ fn an_empty_manifest_is_unusable_in_every_format() {
 }
 
 #[test]
-fn utf16_and_spreadsheets_are_told_how_to_be_saved() {
+fn utf16_and_spreadsheets_are_refused_with_how_to_save_them() {
     for format in FORMATS {
         assert!(unusable(format, b"\xFF\xFEp\0").contains("UTF-16"));
         assert!(unusable(format, b"PK\x03\x04\x14").contains("spreadsheet"));

@@ -1,7 +1,7 @@
-//! One JSON value, read so that a field which stands twice in an object is noticed.
+//! One JSON value, read so that a duplicate field in an object is noticed.
 //!
-//! `serde_json` alone would keep the last of them in silence, and a document would go out with the wrong image. Size is
-//! bounded by whoever hands the text over, depth and the number of values here.
+//! `serde_json` alone would silently keep the last of them, and a document would be created with the wrong image. Size
+//! is bounded by the caller, depth and the number of values here.
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ pub(super) const MOST_VALUES: u32 = 50_000;
 /// How the reason begins where a value is nested too deeply.
 const TOO_DEEP: &str = "an entry is nested more than";
 
-/// A value, and the names of the fields that stand more than once in one of its objects.
+/// A value, and the names of the fields that appear more than once in one of its objects.
 #[derive(Debug)]
 pub(super) struct ParsedValue {
     pub(super) value: Value,
@@ -56,12 +56,12 @@ struct BuildState {
 
 struct Build<'a> {
     state: &'a mut BuildState,
-    /// In how many lists and objects the value stands.
+    /// How deep the value is nested.
     nesting: usize,
 }
 
 impl Build<'_> {
-    /// In how many the values of this list or object stand.
+    /// How deep the values of this list or object are nested.
     fn enter<E: Error>(&self) -> Result<usize, E> {
         let most = self.state.max_nesting;
         if self.nesting < most {
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_that_stand_twice_are_named() {
+    fn duplicate_fields_are_named() {
         let parsed = read(r#"{"a": 1, "b": {"c": 1, "c": 2}, "a": [{"d": 1}, {"d": 2}]}"#).unwrap();
         assert_eq!(parsed.repeated, ["c", "a"]);
     }

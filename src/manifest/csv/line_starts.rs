@@ -1,8 +1,8 @@
 //! On which line a row begins.
 //!
-//! The CSV parser tells where its reading of a row began, which may be blank lines or half a line end before the row
-//! itself. So the reader below it notes where lines with something on them begin. Only the lines between the parser's
-//! place and the end of its buffer are kept.
+//! The CSV parser reports where its reading of a row began, which may be blank lines or half a line end before the row
+//! itself. So the reader below it notes where non-blank lines begin. Only the lines between the parser's position and
+//! the end of its buffer are kept.
 
 use std::{
     cell::RefCell,
@@ -28,7 +28,7 @@ impl Default for LineStarts {
 }
 
 impl LineStarts {
-    /// The line, from 1, of the first text at this offset or after it; what stands before is forgotten.
+    /// The line, from 1, of the first text at this offset or after it; earlier lines are forgotten.
     pub(super) fn first_from(&mut self, offset: u64) -> u64 {
         while self.starts.front().is_some_and(|(start, _)| *start < offset) {
             self.starts.pop_front();

@@ -25,7 +25,7 @@ pub(super) struct Row {
     pub(super) bytes: Option<String>,
     pub(super) name: Option<String>,
     pub(super) replace: Option<String>,
-    /// Why its cells cannot be trusted; its reference still tells which document is incomplete without it.
+    /// Why its cells cannot be trusted; its reference still shows which document is incomplete without it.
     pub(super) fault: Option<RowFault>,
 }
 
@@ -44,7 +44,7 @@ pub(super) enum RowFault {
 }
 
 impl RowFault {
-    /// What to tell the sender.
+    /// The problem to report to the sender.
     pub(super) fn problem(&self, line: u64) -> Problem {
         match self {
             Self::Cells { found, expected } => {
