@@ -225,7 +225,7 @@ fn act(
         }
     }
     wake::notify(&context.database);
-    tell(&answers, output)?;
+    print_answers(&answers, output)?;
     match broke {
         Some(error) => Err(anyhow::Error::from(error).context(format!(
             "stopped after {} of {} jobs; what is listed was done, run it again for the others",
@@ -250,7 +250,7 @@ fn selected(reader: &Reader, filter: &Filter, wish: &JobCommand) -> Result<Vec<i
     Ok(ids)
 }
 
-fn tell(answers: &[CommandOutcome], output: &mut Output<'_>) -> anyhow::Result<()> {
+fn print_answers(answers: &[CommandOutcome], output: &mut Output<'_>) -> anyhow::Result<()> {
     for answer in answers {
         writeln!(output.out, "job {} {}", answer.job, escape(&answer.message))?;
     }
@@ -269,7 +269,7 @@ pub fn pause(args: &PauseArgs, context: &QueueContext) -> anyhow::Result<Exit> {
     output::on_streams(|output| switch(Switch::Pause, args.drop.as_deref(), context, Timestamp::now(), output))
 }
 
-/// Goes on with sending.
+/// Resumes sending.
 ///
 /// # Errors
 ///
@@ -451,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_done_is_said_and_counts() {
+    fn what_cannot_be_done_is_reported_and_counts() {
         let site = Site::new();
         site.admit("a.manifest.json", &["done", "failed"]);
         site.create(site.job("done"), "doc");

@@ -93,7 +93,7 @@ pub fn run(args: &CheckArgs, context: &Context) -> anyhow::Result<Exit> {
     for (number, target) in targets.iter().enumerate() {
         match check.one(number, target, &targets) {
             Ok(()) => {}
-            // Whoever reads has seen enough; that all is good can no longer be said.
+            // The reader closed the pipe; that everything is good can no longer be reported.
             Err(error) if is_broken_pipe(&error) => return Ok(Exit::Refused),
             Err(error) => return Err(error),
         }
@@ -220,7 +220,7 @@ impl<W: Write> Check<W> {
     }
 }
 
-/// Counts an entry, and gathers all that is to be said about it.
+/// Counts an entry, and collects its problems.
 fn judge(
     found: ExaminedEntry,
     manifest: usize,

@@ -12,7 +12,7 @@ use crate::{
     policy::{AfterSuccess, LostFile, OnInvalid},
 };
 
-/// The configuration as TOML, with every key; what is not set stands as a comment.
+/// The configuration as TOML, with every key; what is not set is written as a comment.
 #[must_use]
 pub fn render(config: &Config) -> String {
     let mut page = Page::default();

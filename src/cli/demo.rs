@@ -1,7 +1,8 @@
-//! `demo`: the whole way of a few documents, against the sandbox in this process, told as it happens.
+//! `demo`: takes a few documents from the drop to the receipt, against the sandbox in this process, and prints what
+//! happens.
 //!
-//! Needs no configuration, no key and no network but loopback. Everything is made in one new folder, which stays, so
-//! that the receipts can be looked at.
+//! Needs no configuration, no key and no network but loopback. Everything is made in one new folder, which is kept, so
+//! that the receipts can be read.
 
 use std::{
     fs,
@@ -58,7 +59,7 @@ const LOOK: Duration = Duration::from_millis(25);
 /// How long every call takes with `--slow`.
 const SLOW: Duration = Duration::from_millis(700);
 
-/// A demo that takes longer has gone wrong, and should say so instead of going on for ever.
+/// A demo that takes longer has gone wrong, and should report it instead of running for ever.
 const AT_MOST: Duration = Duration::from_secs(60);
 
 /// The key that the sandbox takes.
@@ -79,7 +80,7 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
     })
 }
 
-/// Makes the folder that everything is in. Nobody else may look into it, as in real life.
+/// Makes the folder that everything is in. Only its owner may read it, as in production.
 fn home(keep: Option<&Path>) -> anyhow::Result<PathBuf> {
     let home = match keep {
         Some(keep) => std::path::absolute(keep)?,
@@ -110,15 +111,15 @@ async fn show(args: &DemoArgs, home: &Path) -> anyhow::Result<Exit> {
     ))?;
 
     let queue = Queue::open(&config.queue.database, WhenStuck::Fail)?;
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let teller = Arc::clone(&told);
+    let ended = Arc::new(Mutex::new(Vec::new()));
+    let collector = Arc::clone(&ended);
     let on_settled: OnSettled =
-        Arc::new(move |settled| teller.lock().unwrap_or_else(PoisonError::into_inner).push(settled.clone()));
+        Arc::new(move |settled| collector.lock().unwrap_or_else(PoisonError::into_inner).push(settled.clone()));
     let mut service = Service::start(&config, queue, None, on_settled, CancellationToken::new()).await?;
     service.watch(&config)?;
     // The worker watches already, so this is what it sees when a partner uploads.
     folder::write(&drop).with_context(|| format!("the drop {} cannot be filled", drop.display()))?;
-    let settled = follow(&config, &service, &told).await?;
+    let settled = follow(&config, &service, &ended).await?;
     service.finish().await?;
     let exit = sum_up(home, &config, &settled, &sandbox)?;
     sandbox.stop().await;
@@ -142,8 +143,8 @@ fn configure(home: &Path, base_url: &str) -> anyhow::Result<Config> {
     Ok(config)
 }
 
-/// Tells what happens until every manifest is settled; returns how each was.
-async fn follow(config: &Config, service: &Service, told: &Mutex<Vec<Settled>>) -> anyhow::Result<Vec<Settled>> {
+/// Prints what happens until every manifest is settled; returns how each ended.
+async fn follow(config: &Config, service: &Service, ended: &Mutex<Vec<Settled>>) -> anyhow::Result<Vec<Settled>> {
     let reader = Reader::open(&config.queue.database)?;
     let (mut live, mut done, began) = (Live::default(), Vec::new(), Instant::now());
     while done.len() < folder::MANIFESTS.len() {
@@ -151,9 +152,9 @@ async fn follow(config: &Config, service: &Service, told: &Mutex<Vec<Settled>>) 
             break;
         }
         tokio::time::sleep(LOOK).await;
-        // Taken before the jobs are looked at, so that all of a manifest's jobs are told before it is.
-        let settled = std::mem::take(&mut *told.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut lines = live.tell(&details(&reader)?);
+        // Taken before the jobs are read, so that all of a manifest's jobs are printed before it is.
+        let settled = std::mem::take(&mut *ended.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut lines = live.report(&details(&reader)?);
         for settled in &settled {
             let (counts, status) = (&settled.counts, settled.status.as_str());
             let refused = counts.entries - counts.created;

@@ -130,7 +130,7 @@ impl StopCondition {
     }
 }
 
-/// Tells a database that cannot be used at present, with the reason, from errors that waiting does not cure.
+/// Separates a database that cannot be used at present, with the reason, from errors that waiting does not cure.
 pub(super) fn usable<T>(
     read: Result<T, QueueError>,
     write_trouble: Option<String>,

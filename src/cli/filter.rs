@@ -46,7 +46,7 @@ pub struct FilterArgs {
 /// How `--since` may be given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Since {
-    /// So long ago.
+    /// This long ago.
     Ago(Duration),
     /// At this moment.
     At(Timestamp),
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_said_means_every_job() {
+    fn no_filter_means_every_job() {
         assert!(parse(&[]).unwrap().is_empty());
     }
 

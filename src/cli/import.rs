@@ -62,8 +62,8 @@ pub struct ImportArgs {
     #[arg(long, value_name = "DIR")]
     archive_to: Option<PathBuf>,
 
-    /// Exit with 4 after so long in which no call worked and nothing else was to be done, and with 3 after so long in
-    /// which the database could not be used.
+    /// Exit with 4 after this long without a call that worked while nothing else was to be done, and with 3
+    /// after this long without a usable database.
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = parse_duration)]
     give_up_after: Duration,
 }

@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_longer_than_a_page_is_whole_and_in_order() {
+    fn a_list_longer_than_a_page_is_complete_and_in_order() {
         let site = Site::new();
         let references: Vec<String> = (0..2_345).map(|number| format!("r{number}")).collect();
         site.admit("big.manifest.jsonl", &references.iter().map(String::as_str).collect::<Vec<_>>());

@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn the_manual_has_the_whole_tree() {
+    fn the_manual_has_every_command() {
         let (_, out, _) = capture(|output| write_man(&ManArgs { dir: None }, command(), output));
         assert_eq!(out.matches("\n.TH ").count(), 2, "{out}");
         assert!(out.contains("passfort\\-ingest\\-jobs"), "{out}");

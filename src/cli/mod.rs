@@ -33,7 +33,7 @@ use crate::config::{self, Config, ConfigError};
     name = "passfort-ingest",
     version,
     after_help = "Exit codes: 0 all well; 1 something was refused or failed; 2 usage or configuration is wrong, nothing \
-                  was done; 3 stopped with work left, run again to go on; 4 the API refuses the key, or cannot be \
+                  was done; 3 stopped with work left, run again to continue; 4 the API refuses the key, or cannot be \
                   reached.\n\nSee it work, without any configuration:\n  passfort-ingest demo"
 )]
 pub struct Cli {
@@ -146,14 +146,14 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let parsed = Cli::command().try_get_matches_from(arguments).and_then(|matches| Cli::from_arg_matches(&matches));
     let cli = match parsed {
         Ok(cli) => cli,
-        Err(told) => {
+        Err(error) => {
             // Help and version are no errors; clap prints each where it belongs.
-            let code = if told.use_stderr() { Exit::Usage } else { Exit::Well };
-            told.print().ok();
+            let code = if error.use_stderr() { Exit::Usage } else { Exit::Well };
+            error.print().ok();
             return code.into();
         }
     };
-    // What `demo` tells, its log would only say again.
+    // The log would only repeat what `demo` prints.
     let quieter = i16::from(matches!(cli.command, Command::Demo(_)));
     start::log(cli.log_format, i16::from(cli.verbose) - i16::from(cli.quiet) - quieter);
     let progress =
@@ -217,6 +217,6 @@ fn complain(error: &anyhow::Error) {
         }
         last = cause;
     }
-    // There is nobody left to tell that standard error is closed.
+    // Nothing can report that standard error is closed.
     std::io::stderr().lock().write_all(text.as_bytes()).ok();
 }

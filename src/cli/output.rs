@@ -24,7 +24,7 @@ pub enum Exit {
     Refused = 1,
     /// Usage or configuration is wrong; nothing was done.
     Usage = 2,
-    /// Stopped with work left: run again to go on.
+    /// Stopped with work left: run again to continue.
     WorkLeft = 3,
     /// The API refuses the key, or cannot be reached.
     Unreachable = 4,
@@ -64,7 +64,7 @@ pub struct Output<'a> {
 }
 
 impl Output<'_> {
-    /// Says something that is not data. Whoever closed standard error does not want it.
+    /// Writes something that is not data to standard error. A closed standard error is no failure.
     pub fn remark(&mut self, text: &str) {
         writeln!(self.err, "{text}").ok();
     }
@@ -269,7 +269,7 @@ fn csv_error(error: csv::Error) -> io::Error {
     }
 }
 
-/// One JSON array, an element a line, that is never held whole.
+/// One JSON array, one element per line, that is never held in memory.
 pub struct JsonArray<'a> {
     out: &'a mut dyn Write,
     any: bool,

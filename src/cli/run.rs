@@ -39,8 +39,8 @@ pub struct RunArgs {
     #[arg(long)]
     once: bool,
 
-    /// With --once: exit with 4 after so long in which no call worked and nothing else was to be done, and with 3 after so
-    /// long in which the database could not be used.
+    /// With --once: exit with 4 after this long without a call that worked while nothing else was to be done, and with 3
+    /// after this long without a usable database.
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = parse_duration)]
     give_up_after: Duration,
 }
@@ -85,7 +85,7 @@ pub(super) fn lock(config: &Config, command: &str) -> anyhow::Result<Lock> {
 }
 
 async fn work(args: &RunArgs, config: &Config, lock: &Lock) -> anyhow::Result<Exit> {
-    // Whoever reads that it is at work may stop it in the same instant.
+    // A process that reads that it is at work may stop it in the same instant.
     let stopped = start::signalled();
     let page = match config.http.as_ref().filter(|_| !args.once) {
         Some(http) => Some(http::Bound::bind(http).await.map_err(Usage)?),
@@ -135,7 +135,7 @@ async fn work(args: &RunArgs, config: &Config, lock: &Lock) -> anyhow::Result<Ex
     }
     match service.finish().await {
         Ok(()) => {}
-        // It was asked to stop, and does; the next start goes on.
+        // It was asked to stop, and does; the next start continues.
         Err(error) if signalled => tracing::error!(%error, "stopped with work left"),
         Err(error) => failure = Some(error.into()),
     }
@@ -172,12 +172,12 @@ fn notify_systemd(state: sd_notify::NotifyState<'_>) {
     }
 }
 
-/// Returns when a stage cannot go on, which is a daemon's only end by itself.
+/// Returns when a stage cannot continue, which is the only way a daemon ends by itself.
 async fn until_failed(service: &Service, lock: &Lock) {
     while !service.has_failed() {
         tokio::select! {
             () = tokio::time::sleep(NOTE_INTERVAL) => lock.note("run", service.queue.trouble()),
-            // A stage that cannot go on stops the others.
+            // A stage that cannot continue stops the others.
             () = service.stop.cancelled() => return,
         }
     }
@@ -191,7 +191,7 @@ async fn until_done(args: &RunArgs, config: &Config, service: &Service, lock: &L
     loop {
         tokio::select! {
             () = tokio::time::sleep(POLL_INTERVAL) => {}
-            // A stage that cannot go on stops the others.
+            // A stage that cannot continue stops the others.
             () = service.stop.cancelled() => return Ok(Exit::WorkLeft),
         }
         lock.note("run", service.queue.trouble());
@@ -217,7 +217,7 @@ async fn until_done(args: &RunArgs, config: &Config, service: &Service, lock: &L
     }
 }
 
-/// What the queue and the last look into each drop, `None` before the first, mean together.
+/// Combines the queue's state with the last scan of each drop, `None` before the first.
 fn observe(left: &Left, looked: &[Option<DropStatus>]) -> WorkSnapshot {
     let settling = looked.iter().any(|looked| looked.is_none_or(|looked| looked.settling > 0));
     // The turn of what took another's place comes by itself, unless that other one is stuck.
@@ -247,7 +247,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_drop_that_is_not_looked_into_yet_or_still_settles_is_waited_for() {
+    fn a_drop_that_is_not_scanned_yet_or_still_settles_is_waited_for() {
         let left = Left::default();
         let settling = DropStatus { settling: 1, ..DropStatus::default() };
         let waiting = DropStatus { waiting: 1, ..DropStatus::default() };

@@ -1,4 +1,4 @@
-//! The command `sandbox`: serves the stand-in for the API until it is told to stop.
+//! The command `sandbox`: serves the stand-in for the API until it is stopped.
 //!
 //! Standard output gets one line, with the address; hints and the closing summary go to standard error.
 
@@ -103,7 +103,7 @@ pub struct SandboxArgs {
     #[arg(long, value_name = "STATUS", default_value_t = 200, value_parser = clap::value_parser!(u16).range(200..=201))]
     pub status_created: u16,
 
-    /// Where the id stands in records. E.g. --id-order last
+    /// Where the id is in records. E.g. --id-order last
     #[arg(long, value_name = "ORDER", value_enum, default_value_t)]
     pub id_order: IdOrder,
 
@@ -139,7 +139,7 @@ impl SandboxArgs {
     }
 }
 
-/// Serves until `until` resolves, then tells what happened.
+/// Serves until `until` resolves, then prints a summary.
 ///
 /// # Errors
 ///
@@ -154,7 +154,7 @@ pub async fn run(args: SandboxArgs, until: impl Future<Output = ()>) -> anyhow::
     until.await;
     let summary = sandbox.summary();
     sandbox.stop().await;
-    // Whoever closed standard error does not want it.
+    // A closed standard error is no failure.
     write!(io::stderr().lock(), "{summary}").ok();
     Ok(())
 }
@@ -163,7 +163,7 @@ fn announce(sandbox: &Sandbox, key: &str, certificate: Option<PathBuf>) -> io::R
     let url = sandbox.base_url();
     let mut out = io::stdout().lock();
     writeln!(out, "sandbox listening on {url} (key: {key})")?;
-    // Whoever reads a pipe waits for this line.
+    // The reader of a pipe waits for this line.
     out.flush()?;
     let mut hint = format!("to use it, export PASSFORT_API_KEY={key} and configure:\n\n[api]\nbase_url = \"{url}\"\n");
     if let Some(certificate) = certificate {
@@ -171,7 +171,7 @@ fn announce(sandbox: &Sandbox, key: &str, certificate: Option<PathBuf>) -> io::R
     }
     let control = sandbox.control_url();
     hint.push_str(&format!("\nledger: curl {control}ledger\nsummary: curl {control}summary\n"));
-    // Whoever closed standard error does not want it.
+    // A closed standard error is no failure.
     io::stderr().lock().write_all(hint.as_bytes()).ok();
     Ok(())
 }
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn slips_are_told_the_cure() {
+    fn mistakes_are_reported_with_the_cure() {
         for (arg, cure) in [
             ("--fault=create_document=losst", "did you mean 'lost'"),
             ("--limit=any=5", "OPERATION=COUNT/SECONDS"),
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_serves_until_it_is_told_to_stop() {
+    async fn it_serves_until_it_is_stopped() {
         let args = Cli::parse_from(["sandbox"]).args;
         run(args, async {}).await.unwrap();
         let args = Cli::parse_from(["sandbox", "--listen=192.0.2.1:80"]).args;

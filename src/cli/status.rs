@@ -29,7 +29,7 @@ pub struct StatusArgs {
 /// Between two looks.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 
-/// Says how the queue stands.
+/// Prints the state of the queue.
 ///
 /// # Errors
 ///
@@ -39,7 +39,7 @@ pub fn run(args: &StatusArgs, context: &QueueContext) -> anyhow::Result<Exit> {
         loop {
             let seen = status::read(&context.database, Timestamp::now())?;
             if args.watch && output.terminal && !args.json {
-                // Home, then clear: what stood there before goes without a flicker.
+                // Home, then clear: the earlier text goes without a flicker.
                 output.out.write_all(b"\x1b[H\x1b[2J")?;
             }
             write(args, &context.database, seen.as_ref(), output)?;

@@ -1,4 +1,4 @@
-//! `verify`: asks the API whether every created document still stands with its images, and lists what no document uses.
+//! `verify`: asks the API whether every created document still exists with its images, and lists what no document uses.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -50,7 +50,7 @@ pub struct VerifyArgs {
     #[arg(long)]
     pub json: bool,
 
-    /// Exit after so long in which no call worked: with 3 where a limit of the account is why, else with 4
+    /// Exit after this long without a call that worked: with 3 where a limit of the account is why, else with 4
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = parse_duration)]
     pub give_up_after: Duration,
 }
@@ -100,7 +100,7 @@ fn verify(args: &VerifyArgs, config: &Config, bar: &ProgressBar, output: &mut Ou
                 News::Checked(checked) => {
                     bar.inc(1);
                     bar.set_message(format!("{} profiles", bar.position()));
-                    bar.suspend(|| tell(&checked, args, output))
+                    bar.suspend(|| print_checked(&checked, args, output))
                 }
                 News::Waits(why) => {
                     let patience = args.give_up_after;
@@ -122,7 +122,7 @@ fn verify(args: &VerifyArgs, config: &Config, bar: &ProgressBar, output: &mut Ou
             amiss: sum.missing + sum.changed,
             leftover_images: sum.leftover_images,
         };
-        // `status` shows it; whoever may not write has seen it here.
+        // `status` shows it; an operator without the right to write the queue has seen it here.
         let noted = Queue::open_beside(&config.queue.database, WhenStuck::Fail)
             .and_then(|queue| queue.note_verified(&verified));
         if let Err(error) = noted {
@@ -140,22 +140,22 @@ fn verify(args: &VerifyArgs, config: &Config, bar: &ProgressBar, output: &mut Ou
 /// A person waits: no delay is longer.
 const LONGEST_DELAY: Duration = Duration::from_secs(30);
 
-/// What there is to be told.
+/// Progress to print.
 enum News {
     Checked(CheckedProfile),
-    /// Nothing goes on, for this reason.
+    /// It waits, for this reason.
     Waits(String),
 }
 
-/// Checks the profiles that a filter means, several at a time, and tells each; returns the sum, and why it ended early if
-/// it did.
+/// Checks the profiles that match a filter, several at a time, and prints each; returns the sum, and why it ended early
+/// if it did.
 async fn check_all(
     asking: &Asking,
     accounts: &Accounts,
     at_once: usize,
     filter: Filter,
     mut waits: mpsc::Receiver<String>,
-    mut tell: impl FnMut(News) -> std::io::Result<()>,
+    mut report: impl FnMut(News) -> std::io::Result<()>,
 ) -> anyhow::Result<(VerifyTotals, Option<NoAnswer>)> {
     let named = stream::try_unfold((VecDeque::new(), String::new()), |(mut page, after)| {
         let filter = filter.clone();
@@ -177,9 +177,9 @@ async fn check_all(
         let next = tokio::select! {
             biased;
             Some(why) = waits.recv() => {
-                // It is said once: nobody takes what comes after.
+                // It is reported once: nobody receives what comes after.
                 waits.close();
-                tell(News::Waits(why))?;
+                report(News::Waits(why))?;
                 continue;
             }
             next = checks.next() => next,
@@ -189,7 +189,7 @@ async fn check_all(
             Some(Ok(checked)) => {
                 for part in checked {
                     sum.add(&part.sum);
-                    tell(News::Checked(part))?;
+                    report(News::Checked(part))?;
                 }
             }
             Some(Err(VerifyError::NoAnswer(ended))) => return Ok((sum, Some(ended))),
@@ -207,7 +207,7 @@ struct FindingLine<'a> {
     finding: &'a Finding,
 }
 
-fn tell(checked: &CheckedProfile, args: &VerifyArgs, output: &mut Output<'_>) -> std::io::Result<()> {
+fn print_checked(checked: &CheckedProfile, args: &VerifyArgs, output: &mut Output<'_>) -> std::io::Result<()> {
     for finding in &checked.findings {
         if args.no_unused && finding.finding == What::UnusedImage {
             continue;

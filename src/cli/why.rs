@@ -1,7 +1,6 @@
-//! `why`: what is known of a path. For a manifest or a file in a drop, what it waits for, why it was refused, or where it
-//! went.
+//! `why`: explains a path. For a manifest or a file in a drop, what it waits for, why it was refused, or where it went.
 //!
-//! The queue is asked first; the disk only tells what the queue cannot, and nothing of a file is read. A path may be
+//! The queue is asked first, the disk only for what the queue does not know, and no file is read. A path may be
 //! absolute, relative, or only the end of one.
 
 use std::path::{Component, Path, PathBuf};
@@ -123,7 +122,7 @@ fn in_queue(
         findings.push(Explanation::new("manifest", manifest(&batch)));
     }
     let mut jobs = Vec::new();
-    // The link that a drop's path may be made of is resolved where the file still lies.
+    // Links in a drop's path are resolved where the file still exists.
     let resolved = absolute.canonicalize().ok().filter(|resolved| resolved != absolute);
     for place in [Some(absolute), resolved.as_deref()].into_iter().flatten() {
         jobs.extend(reader.jobs_at(place)?);
@@ -141,7 +140,7 @@ fn in_queue(
             let path = problem.path.as_deref();
             path.is_some_and(|path| is_meant(given, &entry.drop, &beside.with_file_name(path), context))
         };
-        let problems: Vec<String> = entry.problems.iter().filter(named).map(said).collect();
+        let problems: Vec<String> = entry.problems.iter().filter(named).map(line_of).collect();
         if problems.is_empty() {
             continue;
         }
@@ -159,7 +158,7 @@ fn in_queue(
     Ok(findings)
 }
 
-fn said(problem: &Problem) -> String {
+fn line_of(problem: &Problem) -> String {
     let place = problem.path.as_ref().or(problem.field.as_ref()).map(|place| format!("{place}: ")).unwrap_or_default();
     format!("{place}{} ({})", problem.reason, problem.cure)
 }
@@ -180,7 +179,7 @@ fn waiting(arrival: &ArrivalRow, given: &str, context: &QueueContext, now: Times
         .then(|| Explanation::new("waiting", format!("{manifest} in drop {drop} waits for it, for {since}: {reason}")))
 }
 
-/// Whether a path within a drop is the one that was asked about: the same where a whole path was given and the drop's
+/// Whether a path within a drop is the one that was asked about: equal where an absolute path was given and the drop's
 /// folder is known, else the end of it.
 fn is_meant(given: &str, drop: &str, relative: &Path, context: &QueueContext) -> bool {
     let folder = context.config.as_ref().and_then(|config| config.drop_named(drop)).map(|drop| drop.path.as_path());
@@ -196,7 +195,7 @@ fn manifest(batch: &BatchRow) -> String {
     let taken = batch.received_at.map(|at| at.to_string()).unwrap_or_default();
     let mut text = format!("{manifest} in drop {drop} was taken in at {taken}");
     if !batch.problems.is_empty() {
-        let problems: Vec<String> = batch.problems.iter().map(said).collect();
+        let problems: Vec<String> = batch.problems.iter().map(line_of).collect();
         text.push_str(&format!(", and is unusable: {}", problems.join("; ")));
     }
     let mut counts: Vec<String> = batch.jobs.iter().map(|(state, jobs)| format!("{jobs} {state}")).collect();
@@ -262,14 +261,14 @@ fn on_disk(given: &str, absolute: &Path, context: &QueueContext) -> Vec<Explanat
             })?;
             Some(Explanation::new(
                 "disk",
-                format!("{} is in drop {}: {}", path.display(), drop.name, lies(drop, &path)),
+                format!("{} is in drop {}: {}", path.display(), drop.name, not_queued(drop, &path)),
             ))
         })
         .collect()
 }
 
-/// Why a file that lies in a drop is not in the queue.
-fn lies(drop: &DropConfig, path: &Path) -> String {
+/// Why a file that is in a drop is not in the queue.
+fn not_queued(drop: &DropConfig, path: &Path) -> String {
     let Ok(metadata) = path.symlink_metadata() else { return "it cannot be looked at".to_owned() };
     let relative = path.strip_prefix(&drop.path).unwrap_or(path);
     if drop.is_own(path) {
@@ -327,7 +326,7 @@ fn lies(drop: &DropConfig, path: &Path) -> String {
     )
 }
 
-/// What else keeps things from going on.
+/// What else stops progress.
 fn remarks(context: &QueueContext) -> Result<Vec<String>, QueueError> {
     let mut remarks = Vec::new();
     if Lock::holder(&context.database).is_none() {

@@ -104,7 +104,7 @@ fn a_refused_entry_is_named_for_its_file() {
 }
 
 #[test]
-fn what_only_lies_on_disk_is_told_why() {
+fn what_is_only_on_disk_is_explained() {
     let site = Site::new();
     let drop = site.drop_path();
     fs::create_dir_all(drop.join("done")).unwrap();

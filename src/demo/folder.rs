@@ -31,7 +31,7 @@ pub const BAD: &str = "bruno/bank-statement";
 /// The names of the manifests, one in each format.
 pub const MANIFESTS: [&str; 3] = ["alice.manifest.json", "bruno.manifest.jsonl", "chloe.manifest.csv"];
 
-/// What goes wrong at the API, as the sandbox is told it.
+/// The API's faults, as rules for the sandbox.
 #[must_use]
 pub fn faults() -> [String; 2] {
     [

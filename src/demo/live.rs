@@ -1,6 +1,6 @@
-//! Tells what happens to jobs, as lines, from what the queue says of them at one moment and the next.
+//! Describes what happens to jobs, as lines, by comparing their rows at one moment and the next.
 //!
-//! Pure: whoever looks into the queue hands over what was found. Each thing is told once.
+//! Pure: the caller reads the queue. Each event is reported once.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use crate::{
     queue::views::jobs::{AttemptRow, JobDetail},
 };
 
-/// What has been told already.
+/// What has been reported already.
 #[derive(Debug, Default)]
 pub struct Live {
     manifests: BTreeSet<String>,
@@ -24,21 +24,21 @@ struct Told {
 
 impl Live {
     /// The lines for what is new about these jobs, in the order in which it began.
-    pub fn tell(&mut self, jobs: &[JobDetail]) -> Vec<String> {
+    pub fn report(&mut self, jobs: &[JobDetail]) -> Vec<String> {
         let mut lines = Vec::new();
         for detail in jobs {
             if self.manifests.insert(detail.job.manifest.clone()) {
                 let good = jobs.iter().filter(|other| other.job.manifest == detail.job.manifest).count();
                 lines.push((0, format!("{} came in: {good} to create", detail.job.manifest)));
             }
-            let told = self.jobs.entry(detail.job.id).or_default();
+            let seen = self.jobs.entry(detail.job.id).or_default();
             let mut last = 1;
-            for call in detail.calls.iter().skip(told.calls) {
+            for call in detail.calls.iter().skip(seen.calls) {
                 last = call.at.map_or(last, |at| at.0);
                 lines.push((last, format!("  {:<20} {}", name(detail), happened(detail, call))));
             }
-            told.calls = detail.calls.len();
-            if is_end(detail.job.state) && !std::mem::replace(&mut told.ended, true) {
+            seen.calls = detail.calls.len();
+            if is_end(detail.job.state) && !std::mem::replace(&mut seen.ended, true) {
                 lines.push((last, format!("  {:<20} {}", name(detail), ended(detail))));
             }
         }
@@ -192,17 +192,17 @@ mod tests {
     }
 
     #[test]
-    fn each_thing_is_told_once() {
+    fn each_event_is_reported_once() {
         let mut live = Live::default();
-        let first = live.tell(&[detail(JobState::Running, &[("upload_image", "done")])]);
+        let first = live.report(&[detail(JobState::Running, &[("upload_image", "done")])]);
         assert_eq!(first.len(), 2);
         assert_eq!(first[0], "a.manifest.json came in: 1 to create");
         assert!(first[1].contains("front.png is up"), "{first:?}");
         let done = detail(JobState::Done, &[("upload_image", "done"), ("create_document", "done")]);
-        let second = live.tell(std::slice::from_ref(&done));
+        let second = live.report(std::slice::from_ref(&done));
         assert_eq!(second.len(), 2, "{second:?}");
         assert!(second[1].contains("= document the-id"), "{second:?}");
-        assert_eq!(live.tell(&[done]), [""; 0]);
+        assert_eq!(live.report(&[done]), [""; 0]);
     }
 
     #[test]

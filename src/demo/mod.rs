@@ -1,4 +1,4 @@
-//! What `demo` shows: a small drop with real little images, told as it is worked on, and what came of it.
+//! What `demo` shows: a small drop with real images, what happens to it, and the result.
 //!
 //! Everything here is made up and deterministic. What runs on it is the real service against the sandbox: this module
 //! neither sends nor queues anything.

@@ -1,7 +1,7 @@
-//! Connections of the page: so few at once, and each so short, that nobody who opens many, or says nothing on one, takes
-//! files or memory from the worker.
+//! Limits the connections of the page in number and duration, so that a client that opens many, or sends nothing on
+//! one, takes no files or memory from the worker.
 //!
-//! Whoever comes when all places are taken waits in the system's own queue, which is bounded.
+//! Further connections wait in the system's own backlog, which is bounded.
 
 use std::{
     future::Future,
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_on_which_nothing_is_said_ends() {
+    async fn a_connection_on_which_nothing_is_sent_ends() {
         let mut guarded = guarded(1, Duration::from_millis(20)).await;
         let _silent = TcpStream::connect(guarded.local_addr().unwrap()).await.unwrap();
         let (mut connection, _) = guarded.accept().await;

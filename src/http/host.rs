@@ -1,7 +1,8 @@
-//! By which names the page may be asked for.
+//! The host names under which the page answers.
 //!
-//! A browser sends the name that a person, or a page elsewhere, used. Whoever owns a name may point it at this machine
-//! (DNS rebinding), and then only the name tells their page from ours. An address cannot be pointed anywhere.
+//! A browser sends the name that a person, or a page elsewhere, used. The owner of a name may point it at this machine
+//! (DNS rebinding), and then only the name distinguishes their page from ours. An IP address cannot be pointed
+//! anywhere.
 
 use std::net::{IpAddr, SocketAddr};
 

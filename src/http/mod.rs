@@ -7,8 +7,8 @@
 //!
 //! - Only GET and HEAD are answered, and only to names that no other site can make a browser use: a page elsewhere that
 //!   points its own name at this address (DNS rebinding) reads nothing.
-//! - Whoever connects cannot slow the worker down: connections are few, end by themselves, and carry one request each;
-//!   at most one at a time reads the database, on a thread of its own.
+//! - Clients cannot slow the worker down: connections are few, end by themselves, and carry one request each; at most
+//!   one at a time reads the database, on a thread of its own.
 //! - The page puts texts into the document as texts only: names of files are hostile.
 
 mod guard;
@@ -117,7 +117,7 @@ impl Bound {
 }
 
 impl Serving {
-    /// Says that the service stops because it was told to: it is alive, and not ready.
+    /// Records that the service is stopping because it was asked to: it is alive, and not ready.
     pub fn stopping(&self) {
         self.stopping.store(true, Ordering::Relaxed);
     }
@@ -148,8 +148,8 @@ fn router(shared: Arc<HttpState>) -> Router {
 /// Turns away what is not asked by a person or a monitor of this machine.
 async fn check(State(shared): State<Arc<HttpState>>, request: Request, next: Next) -> Response {
     let mut response = if !host::is_ours(&request, shared.listen) {
-        let told = format!("ask by address, for example as http://{}/: other names are not answered\n", shared.listen);
-        answer(StatusCode::MISDIRECTED_REQUEST, TEXT, told)
+        let text = format!("ask by address, for example as http://{}/: other names are not answered\n", shared.listen);
+        answer(StatusCode::MISDIRECTED_REQUEST, TEXT, text)
     } else if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut refused = answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD are answered\n");
         refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -206,7 +206,7 @@ async fn reading(
     let turn = Arc::clone(&shared.reading).lock_owned().await;
     let vitals = shared.vitals.clone();
     let read = tokio::task::spawn_blocking(move || {
-        // Kept to the end of the reading, even if whoever asked has gone.
+        // Kept to the end of the query, even if the client has gone.
         let _turn = turn;
         read(&vitals)
     });

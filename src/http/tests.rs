@@ -123,7 +123,7 @@ async fn only_reading_is_answered_and_only_to_names_of_this_machine() {
 }
 
 #[tokio::test]
-async fn a_service_that_stops_because_it_was_told_to_is_alive_and_not_ready() {
+async fn a_service_that_was_asked_to_stop_is_alive_and_not_ready() {
     let site = Site::new().await;
     assert_eq!(site.get("/healthz").await, (200, "well\n".into()));
     assert_eq!(site.get("/readyz").await, (200, "ready\n".into()));
@@ -158,7 +158,7 @@ async fn a_full_disk_is_no_health_until_there_is_room() {
 }
 
 #[tokio::test]
-async fn an_address_that_is_taken_is_said_so_with_a_cure() {
+async fn an_address_that_is_taken_is_reported_with_a_cure() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let listen = taken.local_addr().unwrap();
     let said = Bound::bind(&Http { listen }).await.unwrap_err();

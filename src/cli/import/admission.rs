@@ -117,8 +117,8 @@ impl Importer {
             Some(own) => (own.clone(), String::new()),
             None => (target.root.clone(), folder.to_owned()),
         };
-        // The same manifest that an earlier call left unsettled is gone on with, not taken in again.
-        // One that is like it in another folder is another one, since the images lie beside it.
+        // A manifest that an earlier call left unsettled is continued, not admitted again. A copy of it in another
+        // folder is another manifest, since its images are beside it.
         if let Some(known) = queue.known_manifest(&self.drop, &target.root, &target.manifest)?
             && !known.closed
             && !known.admitting
