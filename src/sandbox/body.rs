@@ -2,7 +2,7 @@
 //!
 //! The string under the top-level key `data` goes to a [`DataReader`] and is never kept; everything else is kept, up to
 //! [`MOST_KEPT_BYTES`], and read by serde at the end, with an empty string in the content's place. So this file only
-//! has to know where strings begin and end; whether the whole is well-formed is serde's word.
+//! has to know where strings begin and end; serde decides whether all of it is well-formed.
 
 use serde_json::{Map, Value};
 
@@ -27,7 +27,7 @@ pub(super) struct BodyReader {
     depth: usize,
     /// Whether the next string at depth 1 is a key.
     key_is_next: bool,
-    /// Whether the value that comes, or is being read, stands under the top-level key `data`.
+    /// Whether the next value, or the one that is being read, is under the top-level key `data`.
     under_data: bool,
     data: Option<DataReader>,
     wrong: Option<&'static str>,
@@ -166,7 +166,7 @@ impl BodyReader {
                     self.scan = ScanState::Content(Escape::Unicode { digits: digits + 1, value });
                     return;
                 }
-                // No symbol beyond ASCII is Base64; a NUL stands for all of them.
+                // No symbol beyond ASCII is Base64; a NUL replaces all of them.
                 u8::try_from(value).ok().filter(u8::is_ascii).unwrap_or(0)
             }
             (_, b'u') => {
@@ -189,11 +189,11 @@ impl BodyReader {
         self.wrong = Some(MALFORMED);
     }
 
-    /// Says what came.
+    /// Returns what was received.
     ///
     /// # Errors
     ///
-    /// What was wrong with the JSON, as a lower-case fragment; wrong content is told in [`Body::data`].
+    /// What was wrong with the JSON, as a lower-case fragment; wrong content is reported in [`Body::data`].
     pub(super) fn finish(self) -> Result<Body, &'static str> {
         if let Some(wrong) = self.wrong {
             return Err(wrong);
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_may_stand_in_any_order() {
+    fn fields_may_be_in_any_order() {
         for text in [
             r#"{"data":"QUJD","image_type":"FRONT"}"#,
             r#" { "image_type" : "FRONT" , "data" : "QUJD" } "#,

@@ -1,4 +1,4 @@
-//! What each call does and how it is answered, as the guide and the spec tell it. No I/O, no clock, no randomness.
+//! What each call does and how it is answered, as the guide and the spec describe it. No I/O, no clock, no randomness.
 //!
 //! Refusals have the API's own error codes: 101 for a missing field, 201 for an invalid one, 203 and 204 for the key.
 //! Where the sources are silent about a status, 400 is taken.
@@ -264,7 +264,7 @@ fn read_documents(profile: Option<&Profile>, options: &Options, now: Instant) ->
         .into_iter()
         .flat_map(|profile| profile.visible_documents(now).map(|document| document_record(options, profile, document)))
         .collect();
-    // Documents are only ever added, so their number tells one state from another.
+    // Documents are only ever added, so their number distinguishes one state from another.
     let etag = format!("\"{}\"", records.len());
     let documents = list(records.into_iter());
     let mut reply = HttpReply::json(200, format!("{{\"entity_type\":\"INDIVIDUAL\",\"documents\":{documents}}}"));

@@ -17,7 +17,7 @@ const BLOCK: usize = 32 * 1024;
 /// The longest beginning of a data URI that is read, in bytes; real ones have some 30.
 const LONGEST_PREFIX: usize = 256;
 
-/// How many of the first bytes are kept to tell the type.
+/// How many of the first bytes are kept to detect the type.
 const HEAD: usize = 16;
 
 /// What is known of some content once it has passed.
@@ -45,7 +45,7 @@ pub(super) struct DataReader {
 }
 
 enum Prefix {
-    /// Too little has come to tell whether this is a data URI.
+    /// Too little has been received to know whether this is a data URI.
     Unknown(Vec<u8>),
     /// A data URI whose comma has not come yet.
     Uri(Vec<u8>),
@@ -121,7 +121,7 @@ impl DataReader {
         self.held.extend_from_slice(rest);
     }
 
-    /// Decodes whole groups of four.
+    /// Decodes complete groups of four.
     fn decode(&mut self, block: &[u8]) {
         if self.wrong.is_some() {
             return;
@@ -170,7 +170,7 @@ impl DataReader {
     }
 }
 
-/// Tells the types that the API takes (help) by their first bytes; BigTIFF counts as TIFF.
+/// Detects the types that the API takes (help) by their first bytes; BigTIFF counts as TIFF.
 fn image_format(head: &[u8]) -> Option<&'static str> {
     const KNOWN: [(&[u8], &str); 9] = [
         (b"GIF87a", "GIF"),
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lacks_padding_or_goes_on_after_it_is_wrong() {
+    fn what_lacks_padding_or_continues_after_it_is_wrong() {
         for piece in [1, 4, 100] {
             for text in [
                 "QUJD\nQUJD",
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn types_are_told_by_their_first_bytes() {
+    fn types_are_detected_by_their_first_bytes() {
         for (head, wanted) in [
             (&b"GIF89a..."[..], Some("GIF")),
             (b"\xFF\xD8\xFF\xE0", Some("JPG")),

@@ -1,5 +1,4 @@
-//! Numbers that look random and are the same for the same seed: for faults of the sandbox, and for whoever tries the
-//! worker with it.
+//! A deterministic pseudo-random generator: for faults of the sandbox, and for tests of the worker.
 
 /// The generator that is called `SplitMix64`.
 #[derive(Debug, Clone)]

@@ -1,7 +1,7 @@
 //! What goes wrong with a call, as rules write it: `status-before:503`, `lost`, `length:+7`.
 //!
-//! Words and values only: when a fault happens is told by [`faults`](super::faults), and what it does to a connection by
-//! [`serve`](super::serve) and [`wire`](super::wire).
+//! Words and values only: when a fault happens is decided in [`faults`](super::faults), and what it does to a
+//! connection in [`serve`](super::serve) and [`wire`](super::wire).
 
 use std::{fmt, ops::RangeInclusive, str::FromStr, time::Duration};
 
@@ -27,7 +27,7 @@ pub enum FaultKind {
     StatusAfter(FaultStatus),
     /// Does the call, then closes the connection without an answer.
     Lost,
-    /// Reads so many bytes of the body, then resets the connection; nothing is done.
+    /// Reads this many bytes of the body, then resets the connection; nothing is done.
     ResetBody(u64),
     /// Does the call, then closes in the middle of the answer's body.
     Cut,
@@ -35,15 +35,15 @@ pub enum FaultKind {
     Garbled,
     /// Does the call, then waits before it answers as usual.
     Slow(Duration),
-    /// Reads the body at so many bytes a second, then goes on as usual.
+    /// Reads the body at this many bytes a second, then continues as usual.
     SlowBody(u64),
     /// Reads the request, does nothing, never answers.
     Hang,
     /// Does the call, never answers.
     HangAfter,
-    /// Answers 429 with the API's own headers, so many seconds; nothing is done.
+    /// Answers 429 with the API's own headers, for this many seconds; nothing is done.
     Throttle(u64),
-    /// Answers 429 with `Retry-After` only, so many seconds; nothing is done.
+    /// Answers 429 with `Retry-After` only, for this many seconds; nothing is done.
     ThrottleRetryAfter(u64),
     /// Answers 200 with this error code in its body; nothing is done.
     Errors200(u16),
@@ -69,7 +69,7 @@ pub enum FaultKind {
     ResetAfter,
     /// Does the call, then sends the usual answer twice, one right behind the other.
     Twice,
-    /// Does the call, then answers with a `Content-Length` that is wrong by so many bytes.
+    /// Does the call, then answers with a `Content-Length` that is wrong by this many bytes.
     Length(i64),
 }
 
@@ -139,9 +139,9 @@ impl FaultKind {
         }
     }
 
-    /// Whether the client gets the usual answer whole, if perhaps late, or with something beside it.
+    /// Whether the client gets the complete usual answer, perhaps late, or with something added.
     #[must_use]
-    pub const fn answers_whole(&self) -> bool {
+    pub const fn answers_completely(&self) -> bool {
         matches!(self, Self::Slow(_) | Self::SlowBody(_) | Self::Interim(_) | Self::Twice)
     }
 }

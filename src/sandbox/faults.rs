@@ -16,11 +16,11 @@ use crate::entry::ProfileId;
 /// When a fault happens: to calls for which everything that is given holds.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct When {
-    /// Only every so many-th matching call.
+    /// Only every n-th matching call.
     pub every: Option<u64>,
     /// Only this matching call, counted from 1.
     pub nth: Option<u64>,
-    /// Only the first so many matching calls.
+    /// Only the first n matching calls.
     pub first: Option<u64>,
     /// At most so often.
     pub times: Option<u64>,
@@ -113,7 +113,7 @@ impl Faults {
         faults
     }
 
-    /// Puts these rules in the place of the old ones; all counts start anew, the dice roll on.
+    /// Replaces the rules; all counts restart, the dice continue.
     pub(super) fn replace(&mut self, rules: Vec<FaultRule>) {
         self.rules = rules.into_iter().map(|rule| (rule, Count::default())).collect();
     }
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn slips_are_told_the_cure() {
+    fn mistakes_are_reported_with_the_cure() {
         for (text, cure) in [
             ("create_document", "OPERATION=KIND"),
             ("create_documnet=lost", "did you mean 'create_document'"),

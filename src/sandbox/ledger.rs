@@ -41,7 +41,7 @@ pub struct LedgerEntry {
     pub key_ok: bool,
     /// How many bytes of its body were read.
     pub request_bytes: u64,
-    /// The digest of the content that came, if it was read whole.
+    /// The digest of the content that came, if it was read completely.
     pub sha256: Option<String>,
     /// The size of that content.
     pub bytes: Option<u64>,
@@ -65,7 +65,7 @@ pub struct LedgerEntry {
     pub id: Option<String>,
     /// The rule that made it go wrong, as written.
     pub fault: Option<String>,
-    /// Whether the whole answer was handed to the client.
+    /// Whether the complete answer was handed to the client.
     pub answered: bool,
     /// Why it was refused, or what else is worth knowing.
     pub note: Option<String>,
@@ -170,7 +170,7 @@ impl Ledger {
     }
 }
 
-/// Writes one line in a single call, so that a kill leaves whole lines.
+/// Writes one line in a single call, so that a kill leaves complete lines.
 fn append(file: &mut File, entry: &LedgerEntry) -> io::Result<()> {
     let mut line = serde_json::to_vec(entry)?;
     line.push(b'\n');

@@ -1,8 +1,8 @@
-//! Rate limits as the API has them: GCRA with bursts, told in `X-RateLimit-…` headers; and as gateways have them: windows
-//! that begin anew or slide, and answers that tell less.
+//! Rate limits as the API has them: GCRA with bursts, reported in `X-RateLimit-…` headers; and as gateways have them:
+//! fixed or sliding windows, and answers that report less.
 //!
-//! A bucket is kept as the moment at which it will be full again, as GCRA does, in whole nanoseconds since the sandbox
-//! began: nothing rounds, nothing ticks. A call that is turned away takes nothing from any bucket or window.
+//! A bucket is kept as the moment at which it will be full again, as GCRA does, in nanoseconds since the sandbox began:
+//! nothing rounds, nothing ticks. A refused call takes nothing from any bucket or window.
 
 use std::{collections::VecDeque, fmt, str::FromStr, time::Duration};
 
@@ -18,9 +18,9 @@ pub enum LimitShape {
     /// A bucket that fills steadily.
     #[default]
     Drip,
-    /// So many in each span of so long, counted from when the sandbox began.
+    /// `count` calls in each fixed window of `seconds`, counted from when the sandbox began.
     Window,
-    /// So many within any span of so long.
+    /// `count` calls within any span of `seconds`.
     Sliding,
 }
 
@@ -41,15 +41,15 @@ pub enum LimitSays {
 pub struct LimitRule {
     /// The call that it is about; `None` is one bucket for all of them.
     pub operation: Option<ApiCall>,
-    /// So many calls …
+    /// The number of calls …
     pub count: u64,
-    /// … in so many seconds.
+    /// … in this many seconds.
     pub seconds: u64,
     /// How many calls may come at once after a rest; the count, where it is not given.
     pub burst: u64,
     /// How they are counted; a window knows no burst.
     pub shape: LimitShape,
-    /// What is told about it.
+    /// What answers report about it.
     pub says: LimitSays,
 }
 
@@ -62,13 +62,13 @@ impl LimitSays {
         [("everything", Self::Everything), ("retry-after", Self::RetryAfter), ("nothing", Self::Nothing)];
 }
 
-/// The value that a word stands for.
+/// The value of a word.
 fn one_of<T: Copy>(what: &str, word: &str, known: &[(&str, T)]) -> Result<T, RuleError> {
     let found = known.iter().find(|(name, _)| *name == word).map(|(_, value)| *value);
     found.ok_or_else(|| unknown_word(what, word, known.iter().map(|(name, _)| *name)))
 }
 
-/// The word that stands for a value.
+/// The word for a value.
 fn word_of<T: Copy + PartialEq>(value: T, known: &[(&'static str, T)]) -> &'static str {
     known.iter().find(|(_, other)| *other == value).map_or("", |(name, _)| *name)
 }
@@ -144,18 +144,18 @@ pub(super) struct Allowance {
     pub reset: Duration,
     /// Until one call fits; only where this one did not.
     pub retry: Option<Duration>,
-    /// How much of it is told.
+    /// How much of it answers report.
     pub says: LimitSays,
 }
 
 impl Allowance {
-    /// What a 429 says that lasts so many seconds.
+    /// The allowance of a 429 that lasts this many seconds.
     pub(super) const fn refused_for(seconds: u64) -> Self {
         let wait = Duration::from_secs(seconds);
         Self { remaining: 0, reset: wait, retry: Some(wait), says: LimitSays::Everything }
     }
 
-    /// The header fields, in whole seconds rounded up, so that whoever waits for them waits long enough.
+    /// The header fields, in seconds rounded up, so that a client that waits for them waits long enough.
     pub(super) fn headers(&self, now: Timestamp) -> Vec<(&'static str, String)> {
         match self.says {
             LimitSays::Everything => {}
@@ -203,7 +203,7 @@ struct Taken {
 }
 
 impl Taken {
-    /// What a call at this moment would be told, and whether it passes. Forgets what counts no longer.
+    /// What a call at this moment would be answered, and whether it passes. Forgets what counts no longer.
     fn look(&mut self, rule: &LimitRule, now: u128) -> Allowance {
         let told = |remaining: u64, reset: u128, wait: u128| Allowance {
             remaining,
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_begins_anew_and_a_sliding_one_forgets_call_by_call() {
+    fn a_fixed_window_restarts_and_a_sliding_one_forgets_call_by_call() {
         let mut window = limits(&["any=2/4,shape=window"]);
         let mut take = |at| window.take(ApiCall::CreateDocument, AT(at)).unwrap();
         assert_eq!([take(1000).remaining, take(3000).remaining], [1, 0]);
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_tell_as_much_as_told_to() {
+    fn limits_report_as_much_as_they_are_set_to() {
         for (says, passed, refused) in [("retry-after", 0, 1), ("nothing", 0, 0), ("everything", 3, 4)] {
             let mut limits = limits(&[&format!("any=1/4,says={says}")]);
             let mut told = || limits.take(ApiCall::Whoami, AT(0)).unwrap().headers(Timestamp(0)).len();

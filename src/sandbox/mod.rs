@@ -1,11 +1,11 @@
 //! A stand-in for the PassFort API 4.0 on loopback, to rehearse with and to test against.
 //!
-//! It knows what public sources tell of the API, checks requests as strictly as they allow, and can be told what goes
-//! wrong and when. It keeps hashes and ids, never content, so bodies of any size pass in constant memory. It is no
-//! server for others: it refuses to listen on anything but loopback, and everybody there may change its rules.
+//! It implements what public sources say of the API, checks requests as strictly as they allow, and injects faults by
+//! rules. It keeps hashes and ids, never content, so bodies of any size pass in constant memory. It is not a server for
+//! others: it refuses to listen on anything but loopback, and everybody there may change its rules.
 //!
 //! Invariants:
-//! - a call takes effect and stands in the ledger in one step, before a byte of its answer goes out;
+//! - a call takes effect and is recorded in the ledger in one step, before a byte of its answer goes out;
 //! - a call that a fault keeps from taking effect changes nothing but the ledger;
 //! - no key is ever written down.
 
@@ -61,7 +61,7 @@ use self::{
     wire::{OnLine, Wires},
 };
 
-/// How long [`Sandbox::stop`] waits for connections that were told to close.
+/// How long [`Sandbox::stop`] waits for connections that were asked to close.
 const STOP: Duration = Duration::from_secs(5);
 
 /// What every call shares.
@@ -75,7 +75,7 @@ struct SandboxState {
 
 impl SandboxState {
     fn world(&self) -> MutexGuard<'_, World> {
-        // What a panic left behind is whole: every change is made in one step.
+        // What a panic left behind is consistent: every change is made in one step.
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -145,7 +145,7 @@ pub async fn start(options: Options) -> io::Result<Sandbox> {
     let server = axum::serve(wires, app.into_make_service_with_connect_info::<OnLine>())
         .with_graceful_shutdown(stopped.clone().cancelled_owned());
     let server = tokio::spawn(async move {
-        // It ends only by being told to; its listener reports no errors.
+        // It ends only when it is stopped; its listener reports no errors.
         server.await.ok();
     });
     Ok(Sandbox { addr, shared, server, _stop_on_drop: stopped.drop_guard() })
@@ -199,15 +199,15 @@ impl Sandbox {
         self.shared.world().store.documents()
     }
 
-    /// Puts what these calls of another sandbox created onto its profiles, under the same ids: this one goes on where that
-    /// one was. They do not stand in the ledger of this one.
+    /// Puts what these calls of another sandbox created onto its profiles, under the same ids: this one continues where
+    /// that one was. The ledger of this one does not contain them.
     pub fn restore(&self, calls: &[LedgerEntry]) {
         let mut world = self.shared.world();
         let now = Instant::now();
         calls.iter().for_each(|call| world.store.restore(call, now));
     }
 
-    /// Puts these faults in the place of the old ones; their counts start anew.
+    /// Replaces the faults; their counts restart.
     pub fn set_faults(&self, rules: Vec<FaultRule>) {
         self.shared.world().faults.replace(rules);
     }

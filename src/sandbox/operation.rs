@@ -28,7 +28,7 @@ pub enum ApiCall {
     ReadFile,
     /// `GET /whoami`
     Whoami,
-    /// `POST /profiles/{id}/collected_data`, which would replace the profile's whole data: always refused.
+    /// `POST /profiles/{id}/collected_data`, which would replace all of the profile's data: always refused.
     ForbiddenReplace,
     /// Anything else.
     Unknown,
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistyped_operation_is_told_the_nearest() {
+    fn a_mistyped_operation_is_reported_with_the_nearest() {
         let error = ApiCall::parse_pattern("upload_imgae").unwrap_err().to_string();
         assert!(error.contains("did you mean 'upload_image'"), "{error}");
         assert!(error.contains("whoami") && error.contains("any"), "{error}");

@@ -30,7 +30,7 @@ pub struct Options {
     pub seed: u64,
     /// Where each call is appended as a line of JSON.
     pub ledger: Option<PathBuf>,
-    /// How many calls are kept in memory, the latest; the counts of the summary go on beyond it.
+    /// How many calls are kept in memory, the latest; the counts of the summary continue beyond it.
     pub kept_calls: usize,
     /// What goes wrong, and when.
     pub faults: Vec<FaultRule>,
@@ -44,7 +44,7 @@ pub struct Options {
     pub list_shape: ListShape,
     /// The status of an answer that created something: 200, or 201.
     pub created_status: u16,
-    /// Where the `id` stands in records.
+    /// Where the `id` is in records.
     pub id_order: IdOrder,
     /// Which methods read a file.
     pub file_read_method: FileReadMethod,
@@ -84,7 +84,7 @@ pub enum ListShape {
     Wrapped,
 }
 
-/// Where the `id` of a record stands: at its beginning, or after everything else.
+/// Where the `id` of a record is: at its beginning, or after everything else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum IdOrder {
     /// `{"id": …, "name": …}`

@@ -14,7 +14,7 @@ pub(super) struct Raw {
     pub bytes: Vec<u8>,
     /// Whether the connection serves more calls after it.
     pub keeps: bool,
-    /// Raised when all of it has gone out and it holds the whole answer.
+    /// Raised when all of it has gone out and it holds the complete answer.
     pub taken: Option<Arc<AtomicBool>>,
 }
 
@@ -36,7 +36,7 @@ impl Raw {
             }
             FaultKind::Length(difference) => {
                 let length = reply.body.len().saturating_add_signed(isize::try_from(*difference).unwrap_or_default());
-                // Whoever is promised more than comes would wait for it.
+                // A client that is promised more than it gets would wait for it.
                 Self { bytes: self::whole(reply, length), keeps: *difference < 0, taken: None }
             }
             _ => return None,
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_cut_doubled_and_misjudged_as_told() {
+    fn answers_are_cut_doubled_and_given_a_wrong_length_as_set() {
         let whole = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 10\r\n\r\n{\"id\":\"7\"}";
         assert_eq!(text(&FaultKind::Twice), [whole, whole].concat());
         assert_eq!(text(&FaultKind::Interim(103)), ["HTTP/1.1 103 Early Hints\r\n\r\n", whole].concat());

@@ -40,7 +40,7 @@ impl HttpReply {
     /// What a fault answers with.
     ///
     /// Without a code of its own, a 5xx has a body that the table of codes does not know, because a known one would
-    /// tell whether the call took effect.
+    /// show whether the call took effect.
     pub(super) fn fault(FaultStatus { status, code }: FaultStatus) -> Self {
         let code = code.or(match status {
             401 => Some(203),
@@ -99,14 +99,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_id_stands_where_it_is_told_to() {
+    fn the_id_is_where_it_is_set_to_be() {
         let rest = [("name", quote("a \"b\""))];
         assert_eq!(record(IdOrder::First, "7", &rest), r#"{"id":"7","name":"a \"b\""}"#);
         assert_eq!(record(IdOrder::Last, "7", &rest), r#"{"name":"a \"b\"","id":"7"}"#);
     }
 
     #[test]
-    fn a_server_error_tells_nothing_unless_told_to() {
+    fn a_server_error_reveals_nothing_unless_it_is_set_to() {
         assert!(!HttpReply::fault(FaultStatus { status: 503, code: None }).body.contains("errors"));
         assert!(HttpReply::fault(FaultStatus { status: 503, code: Some(301) }).body.contains("301"));
         assert!(HttpReply::fault(FaultStatus { status: 401, code: None }).body.contains("203"));

@@ -33,7 +33,7 @@ use super::{
 };
 use crate::clock::Timestamp;
 
-/// How long an early answer's connection goes on taking the body, so that a reset does not overtake the answer.
+/// How long the body is still read after an early answer, so that a reset does not overtake the answer.
 const LINGER: Duration = Duration::from_secs(5);
 
 /// Serves every request: the control calls, then the API.
@@ -231,7 +231,7 @@ fn too_many(headers: Vec<(&'static str, String)>) -> HttpReply {
     HttpReply { headers, ..HttpReply::errors(429, 301, "too many calls: come again later", serde_json::Value::Null) }
 }
 
-/// The first half of a text, at least one character short of the whole.
+/// The first half of a text, at least one character short of all of it.
 fn first_half(text: &str) -> &str {
     text.get(..text.floor_char_boundary(text.len() / 2)).unwrap_or_default()
 }
@@ -371,11 +371,11 @@ async fn read(mut body: HttpBody, reader: &mut BodyReader, kind: Option<&FaultKi
 /// Takes the rest of a body that nobody wants, for a while.
 async fn drain(mut body: HttpBody) {
     let rest = async { while let Some(Ok(_)) = next_frame(&mut body).await {} };
-    // Whoever still sends after that has had time to read the answer.
+    // A client that still sends after that has had time to read the answer.
     tokio::time::timeout(LINGER, rest).await.ok();
 }
 
-/// Stands for an answer on a connection that is closed before it could go out.
+/// A placeholder for an answer on a connection that is closed before it could be sent.
 fn withheld() -> Response {
     Response::new(HttpBody::empty())
 }

@@ -1,6 +1,6 @@
 //! What the stand-in holds: profiles with their images, documents, and files. Content itself is never kept.
 //!
-//! A profile comes into being with the first thing that is put onto it. Nothing is ever deleted, as in the API.
+//! A profile exists from the first thing that is put onto it. Nothing is ever deleted, as in the API.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -93,7 +93,7 @@ impl Profile {
     }
 }
 
-/// A document as [`Sandbox::documents`](super::Sandbox::documents) tells it.
+/// A document as [`Sandbox::documents`](super::Sandbox::documents) returns it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DocumentView {
     /// Its id.

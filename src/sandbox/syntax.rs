@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_duration_is_told_what_is() {
+    fn what_is_no_duration_is_refused_with_an_example() {
         for text in ["", "2", "s", "2 s", "-1s", "25h", "99999999999s", "1.5s", "2é"] {
             assert!(parse_duration(text).unwrap_err().to_string().contains("e.g. 250ms"), "{text}");
         }

@@ -121,7 +121,7 @@ impl Wire {
         Err(io::ErrorKind::ConnectionAborted.into())
     }
 
-    /// Writes out what stands in the place of an answer; says whether there was anything.
+    /// Writes out what replaces an answer; returns whether there was anything.
     fn poll_raw(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         self.raw = self.raw.take().or_else(|| self.line.take_raw().map(|raw| (raw, 0)));
         let Some((raw, written)) = &mut self.raw else { return Poll::Ready(Ok(false)) };

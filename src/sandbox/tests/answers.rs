@@ -24,7 +24,7 @@ fn first_call(bench: &Bench) -> LedgerEntry {
 }
 
 #[tokio::test]
-async fn an_answer_comes_twice_and_the_connection_goes_on() {
+async fn an_answer_comes_twice_and_the_connection_stays_open() {
     let bench = with_faults(&["upload_image=twice,nth=1"]).await;
     let said = both(&bench).await;
     let id = first_call(&bench).id.unwrap();
@@ -54,7 +54,7 @@ async fn an_answer_that_is_cut_ends_its_connection() {
 }
 
 #[tokio::test]
-async fn a_length_is_wrong_by_as_much_as_told() {
+async fn a_length_is_wrong_by_as_much_as_set() {
     for (fault, answers) in [("length:+7", 1), ("length:-7", 2)] {
         let bench = with_faults(&[&format!("upload_image={fault},nth=1")]).await;
         let said = both(&bench).await;

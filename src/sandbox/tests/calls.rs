@@ -1,4 +1,4 @@
-//! Each call as the guide tells it, and what is refused.
+//! Each call as the guide describes it, and what is refused.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ async fn a_file_is_read_by_post_and_by_get() {
 }
 
 #[tokio::test]
-async fn whoami_tells_whose_key_it_is() {
+async fn whoami_gives_the_owner_of_the_key() {
     let bench = bench(Options::default()).await;
     let url = format!("{}/whoami", bench.sandbox.base_url());
     let (status, body) = json_of(bench.client.get(&url).header("apikey", "test").send().await.unwrap()).await;
@@ -60,7 +60,7 @@ async fn whoami_tells_whose_key_it_is() {
 }
 
 #[tokio::test]
-async fn answers_take_the_shapes_they_are_told_to() {
+async fn answers_take_the_shapes_they_are_set_to() {
     let bench = bench(Options {
         list_shape: ListShape::Wrapped,
         created_status: 201,
@@ -142,7 +142,7 @@ async fn what_is_wrong_with_a_document_is_refused() {
 }
 
 #[tokio::test]
-async fn replacing_the_whole_data_is_refused_and_seen() {
+async fn replacing_all_data_is_refused_and_recorded() {
     let bench = bench(Options::default()).await;
     assert_eq!(refusal(bench.post("collected_data", &json!({"documents": []}))).await, (400, 201));
     assert_eq!(bench.sandbox.ledger()[0].operation, ApiCall::ForbiddenReplace);
@@ -179,7 +179,7 @@ async fn only_loopback_is_listened_on() {
 }
 
 #[tokio::test]
-async fn a_large_image_passes_whole() {
+async fn a_large_image_passes_completely() {
     let bench = bench(Options::default()).await;
     let content = [PNG, &[7; 5_000_000]].concat();
     assert_eq!(bench.upload(&content).await.unwrap().status(), 200);

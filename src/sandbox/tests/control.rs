@@ -113,7 +113,7 @@ async fn stopping_frees_the_address() {
 }
 
 #[tokio::test]
-async fn another_sandbox_goes_on_where_one_was() {
+async fn another_sandbox_continues_where_one_was() {
     let first = bench(Options::default()).await;
     let image = first.image(b"%PDF-1.4 one").await;
     first.document(&[&image]).await.unwrap();

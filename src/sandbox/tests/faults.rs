@@ -115,7 +115,7 @@ async fn throttled_calls_say_how_long_to_wait() {
     assert_eq!(outcome(&bench).1, 0);
 }
 
-/// Sends an upload and waits for it to stand in the ledger, while its answer is kept back.
+/// Sends an upload and waits for it to be in the ledger, while its answer is held back.
 async fn unanswered(kind: &str) -> (Bench, TcpStream) {
     let bench = with_faults(&[&format!("upload_image={kind}")]).await;
     let mut socket = TcpStream::connect(bench.sandbox.addr()).await.unwrap();
@@ -179,7 +179,7 @@ async fn a_client_that_leaves_in_the_middle_is_in_the_ledger() {
 }
 
 #[tokio::test]
-async fn limits_are_told_in_headers_and_enforced() {
+async fn limits_are_reported_in_headers_and_enforced() {
     let bench = bench(Options { limits: vec![limit("upload_image=2/3600")], ..Options::default() }).await;
     let header =
         |response: &Response, name: &str| response.headers().get(name).map(|value| value.to_str().unwrap().to_owned());

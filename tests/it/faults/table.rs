@@ -222,7 +222,7 @@ fn check_uploads(calls: &[LedgerEntry]) -> Result<(), String> {
         // 101 ends the talk on its connection, so that what follows it is no answer.
         let whole = call.fault.as_ref().is_none_or(|rule| {
             let kind = rule.parse::<FaultRule>().unwrap().kind;
-            kind.answers_whole() && !rule.contains("interim:101")
+            kind.answers_completely() && !rule.contains("interim:101")
         });
         known = call.committed && call.answered && whole;
     }
