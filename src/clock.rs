@@ -35,9 +35,9 @@ fn offset_ms() -> i64 {
 ///
 /// # Jumps
 ///
-/// From the first call of [`Clock::jumped`] on, a clock goes on by the steady clock from what it said then, so that no due
-/// time is written by a clock that has jumped while those written before were not moved along. Whoever has moved them
-/// calls [`Clock::accept`]. All clones share this belief, and all clones of the process's clock are one.
+/// From the first call of [`Clock::jumped`] on, a clock advances by the monotonic clock, so that no due time is written
+/// by a clock that has jumped while earlier due times were not shifted yet. After shifting them, the caller calls
+/// [`Clock::accept`]. All clones share this state, and all clones of the process's clock are one.
 #[derive(Debug, Clone)]
 pub struct Clock(Arc<ClockState>);
 
@@ -131,7 +131,7 @@ impl Clock {
         *self.0.believed.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The time now, as this clock believes it.
+    /// The time now, without jumps that were not accepted.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         match self.believed() {
@@ -140,14 +140,14 @@ impl Clock {
         }
     }
 
-    /// What the system's wall clock says now, believed or not: the kernel dates files by it.
+    /// The system's wall clock, with jumps that were not accepted: the kernel dates files by it.
     #[must_use]
     pub fn system_now(&self) -> Timestamp {
         self.read().wall
     }
 
-    /// By how many milliseconds the system's clock has jumped since it was last believed, if it did; a small change is
-    /// believed at once.
+    /// By how many milliseconds the system's clock has jumped since the last accepted time, if it did; a small change
+    /// is accepted at once.
     #[must_use]
     pub fn jumped(&self) -> Option<i64> {
         let reading = self.read();
@@ -164,7 +164,7 @@ impl Clock {
         jump
     }
 
-    /// Believes that the clock was moved by so many milliseconds in all. Idempotent.
+    /// Accepts that the clock was moved by this many milliseconds in all. Idempotent.
     pub fn accept(&self, in_all_ms: i64) {
         let steady = self.steady();
         if let Some(believed) = &mut *self.0.believed.write().unwrap_or_else(PoisonError::into_inner)
@@ -243,7 +243,7 @@ impl Timestamp {
 }
 
 impl fmt::Display for Timestamp {
-    /// RFC 3339 in UTC with whole seconds, as receipts write it.
+    /// RFC 3339 in UTC without fractions of a second, as receipts write it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.0.div_euclid(1000);
         match jiff::Timestamp::from_second(seconds) {
@@ -258,7 +258,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_clock_that_jumps_is_told_from_one_that_goes_and_from_one_that_is_set_a_little() {
+    fn a_jump_is_distinguished_from_elapsed_time_and_from_a_small_correction() {
         let minute = Duration::from_secs(60);
         assert_eq!(jump(60_000, minute), None);
         assert_eq!(jump(62_000, minute), None);
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_jump_is_believed_only_once_it_is_accepted() {
+    fn a_jump_counts_only_once_it_is_accepted() {
         let clock = Clock::manual(Timestamp(1_000_000));
         assert_eq!(clock.jumped(), None, "the first call begins to believe");
         clock.advance(Duration::from_secs(10));
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_nobody_minds_and_one_that_is_set_a_little_say_what_the_system_says() {
+    fn a_clock_that_is_not_watched_and_a_small_correction_follow_the_system() {
         let clock = Clock::manual(Timestamp(0));
         clock.jump(3_600_000);
         assert_eq!(clock.now(), Timestamp(3_600_000));

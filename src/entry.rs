@@ -1,7 +1,7 @@
-//! What a manifest asks for: one [`Entry`] a document or a file, already checked for form.
+//! What a manifest asks for: one [`Entry`] per document or file, already checked for form.
 //!
 //! These are values only. They are made by the manifest readers, which refuse everything that is not well formed, so
-//! whoever holds an `Entry` need not check its form again. Whether its files exist is not known here.
+//! the holder of an `Entry` need not check its form again. Whether its files exist is not known here.
 
 use std::fmt;
 
@@ -162,7 +162,7 @@ impl fmt::Display for RelativePath {
 /// A file that an entry names, with what the sender says of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
-    /// Where it lies, relative to the manifest's folder (or to `--root`).
+    /// Its path, relative to the manifest's folder (or to `--root`).
     pub path: RelativePath,
     /// Its size, where the sender gives it.
     pub declared_bytes: Option<u64>,
@@ -211,7 +211,7 @@ pub struct Entry {
     pub profile_id: ProfileId,
     /// The sender's own key, unique within its drop.
     pub reference: Option<String>,
-    /// Whether it may stand in for an earlier entry of the same reference with other content.
+    /// Whether it may replace an earlier entry of the same reference with other content.
     pub replace: bool,
     /// What to create.
     pub content: Content,

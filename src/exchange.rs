@@ -16,7 +16,7 @@ pub struct Exchange {
     pub result: Result<Answer, Fault>,
     /// How many bytes of the request's body were handed over.
     pub sent_bytes: u64,
-    /// Whether the whole request was handed over, so that the server may have acted on it.
+    /// Whether the complete request was handed over, so that the server may have acted on it.
     pub handed_over: bool,
     /// When the call began.
     pub started: Timestamp,
@@ -124,7 +124,7 @@ pub const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 /// A `Retry-After` header, which has two forms (RFC 9110, section 10.2.3).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum RetryAfter {
-    /// So many seconds.
+    /// In seconds.
     Secs(f64),
     /// At this moment.
     At(Timestamp),
@@ -146,9 +146,9 @@ pub struct LimitHeaders {
 }
 
 impl LimitHeaders {
-    /// How long the headers ask to wait, by the first that says it, from the most exact to the least.
+    /// How long the headers ask to wait, by the most exact of them.
     ///
-    /// Zero where the moment has passed, so whoever waits needs a floor of their own.
+    /// Zero where the moment has passed, so the caller needs a minimum of its own.
     #[must_use]
     pub fn wait(&self, now: Timestamp) -> Option<Duration> {
         let retry_after = || match self.retry_after? {

@@ -1,7 +1,7 @@
-//! Which file it is, in which state, and what is kept of that to recognise it later.
+//! Identifies a file and its state, and what is recorded of that to recognise it later.
 //!
-//! The device's number is written down for whoever reads the queue, and never compared: Btrfs, network mounts and FUSE assign
-//! another one at each mount and after each start of the machine.
+//! The device's number is recorded for people who read the queue, and never compared: Btrfs, network mounts and FUSE
+//! assign another one at each mount and after each start of the machine.
 
 /// Which file it was and in which state, as the kernel reports it of its descriptor.
 ///
@@ -29,8 +29,8 @@ impl FileIdentity {
         format!("{}:{}:{}:{}:{}", self.dev, self.ino, self.bytes, self.mtime_ns, self.ctime_ns)
     }
 
-    /// Whether both are the same file with, as far as can be told, the same content, within one mount and one opening; see
-    /// [`Root::is_as_it_was`](crate::inbox::beneath::Root::is_as_it_was).
+    /// Whether both are the same file with, as far as can be known, the same content, within one mount and one opening;
+    /// see [`Root::is_as_it_was`](crate::inbox::beneath::Root::is_as_it_was).
     #[must_use]
     pub fn same_content(&self, other: &Self) -> bool {
         self.same_file(other) && self.bytes == other.bytes && self.mtime_ns == other.mtime_ns
@@ -65,7 +65,7 @@ pub fn read(kept: &str) -> Option<FileIdentity> {
     parts.next().is_none().then_some(identity)
 }
 
-/// A file as it is now, to be compared with what was kept of one: see
+/// A file as it is now, to be compared with a recorded one: see
 /// [`Root::present`](crate::inbox::beneath::Root::present).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Present {
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_told_by_all_but_its_device() {
+    fn a_file_is_identified_by_all_but_its_device() {
         let present = Present::new(FILE, true);
         assert_eq!(present.to_keep(), "1:2:3:-4");
         for (kept, same) in [

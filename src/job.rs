@@ -307,7 +307,7 @@ pub struct Job {
     pub image_folder: String,
     /// How long it may wait for a file that is away, as its drop says.
     pub file_patience: Duration,
-    /// How long a file must lie still to count as complete, as its drop says.
+    /// The drop's settle time (debounce): how long a file must be unchanged to count as complete.
     pub settle: Duration,
     /// By how much the clock had been moved when the job was claimed, or `sent_at` was set: that is of this clock.
     pub clock_ms: i64,

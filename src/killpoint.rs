@@ -6,8 +6,8 @@
 //! - `before.commit.claim` ends the process when it first comes to that place; `before.commit.claim:3` at the third time;
 //! - `trace:FILE` appends the name of each place to the file instead, so that a test can check that it knows them all.
 //!
-//! A name is the moment, the kind of the step, and the step: `after.call.create_document`. Whoever asks the
-//! writer for a commit names it; one that changed nothing has no places.
+//! A name is the moment, the kind of the step, and the step: `after.call.create_document`. The caller of the writer
+//! names its commit; a commit that changed nothing has no places.
 //!
 //! Not for stopping in an orderly way, and not for making calls fail: the sandbox does that.
 
@@ -124,7 +124,7 @@ static ARMED: LazyLock<Option<Armed>> =
 
 #[derive(Debug)]
 enum Armed {
-    /// End the process where this is reached for the last of so many times.
+    /// End the process when this is reached for the n-th time.
     Kill { place: String, left: AtomicU32 },
     /// Append each name to the file.
     Trace(PathBuf),

@@ -3,9 +3,9 @@
 /// What happens to the good entries of a manifest that has bad ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnInvalid {
-    /// Good entries go on, bad ones are reported.
+    /// Good entries continue, bad ones are reported.
     Skip,
-    /// The whole manifest is refused.
+    /// The manifest is refused.
     Reject,
 }
 

@@ -1,7 +1,7 @@
-//! What is wrong with an entry, a manifest or a file, said so that its sender can mend it.
+//! What is wrong with an entry, a manifest or a file, with what its sender can do about it.
 //!
-//! A [`Problem`] is a value, not an error type: reading goes on after one, so that a report names all of them. It
-//! stands unchanged in the output of `check`, in the queue and in receipts. It never quotes the content of a file.
+//! A [`Problem`] is a value, not an error type: reading continues after one, so that a report names all of them. The
+//! output of `check`, the queue and receipts contain it unchanged. It never quotes the content of a file.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// Worth a look; the entry goes on.
+    /// A warning; the entry continues.
     Warning,
     /// The entry, or the manifest, is not taken.
     #[default]

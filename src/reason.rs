@@ -1,7 +1,7 @@
-//! Says in one sentence why a job is in its state, for `show`, `jobs`, `why`, and the page.
+//! Explains in one sentence why a job is in its state, for `show`, `jobs`, `why`, and the page.
 //!
-//! Pure: the moment is an argument. Every state has a sentence, also those that no release writes. What the queue stored
-//! as the reason is part of the sentence, and may hold hostile names: whoever prints it for people escapes it.
+//! Pure: the moment is an argument. Every state has a sentence, also those that no release writes. What the queue
+//! stored as the reason is part of the sentence, and may hold hostile names: the caller escapes it for terminals.
 
 use std::time::Duration;
 
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_document_is_said_to_be_asked_after() {
+    fn a_lost_document_is_explained_by_its_read_back() {
         let queued = reason(&explanation(JobState::Queued, None, Creation::Unknown), NOW);
         assert!(queued.contains("asks the API"), "{queued}");
     }

@@ -1,7 +1,7 @@
-//! The receipt: what became of each entry of a manifest, for whoever sent it.
+//! The receipt: reports the result of each entry of a manifest to its sender.
 //!
-//! Its form is promised to other programs. A receipt is written from the queue alone and twice the same, so that one
-//! that a crash interrupted can be written again.
+//! Its format is an interface for other programs. A receipt is written from the queue alone and deterministically, so
+//! that one that a crash interrupted can be written again (idempotent).
 
 use std::io::{self, Write};
 
@@ -17,7 +17,7 @@ use crate::{
 /// The version of the form.
 const VERSION: u32 = 1;
 
-/// Receipts of more entries than this are written as JSON Lines, so that their readers need not hold them whole.
+/// Receipts of more entries than this are written as JSON Lines, so that their readers need not hold them in memory.
 pub const LARGE: u64 = 10_000;
 
 /// How one entry ended.
@@ -87,7 +87,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Counts so many more entries.
+    /// Counts `times` more entries.
     pub const fn add(&mut self, status: EntryStatus, times: u64) {
         self.entries += times;
         match status {
@@ -125,7 +125,7 @@ impl Counts {
     }
 }
 
-/// How a whole manifest ended.
+/// How a manifest ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BatchStatus {

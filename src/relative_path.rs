@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_of_a_path_tells_files_apart_and_not_how_they_are_named() {
+    fn the_key_of_a_path_distinguishes_files_and_not_spellings() {
         let key = |folder, path| path_key(Path::new("/srv/in"), folder, path);
         assert_eq!(key("a", "b/c.png"), key("", "a/b/c.png"));
         assert_eq!(key("a/b", "c.png"), key("a//b", "c.png"));

@@ -1,7 +1,6 @@
 //! The state of a queue at a moment: what `status --json` writes and the page shows, so that the two cannot differ.
 //!
-//! Values only, and their arithmetic; how they are put into words is for whoever shows them. Costs the same however
-//! many jobs there are.
+//! Values only, and their arithmetic; their wording is up to the caller. Costs the same however many jobs there are.
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
@@ -23,10 +22,10 @@ const NAMED: u32 = 5;
 /// A rate over less than this says more about chance than about speed.
 const SHORTEST_SPAN: Duration = Duration::from_secs(10);
 
-/// The state of a queue and of whoever works on it, at a moment.
+/// The state of a queue and of the process that works on it, at a moment.
 #[derive(Debug, Serialize)]
 pub struct QueueStatus {
-    /// Where the queue lies.
+    /// The queue's file.
     pub database: String,
     /// The moment, as RFC 3339.
     pub now: String,
@@ -36,11 +35,11 @@ pub struct QueueStatus {
     pub paused: bool,
     /// Documents and files a minute, over the last ten minutes.
     pub rate_per_minute: Option<f64>,
-    /// Until everything that can go on has ended, at this rate.
+    /// Until everything that can continue has ended, at this rate.
     pub eta_seconds: Option<u64>,
     /// Jobs by state, of all drops.
     pub totals: BTreeMap<String, i64>,
-    /// The rest, as the queue tells it.
+    /// The rest, as read from the queue.
     pub queue: Overview,
     /// The first of the manifests that are not taken in.
     pub waiting_manifests: Vec<ArrivalRow>,
@@ -99,7 +98,7 @@ fn rate(ended: i64, since: Option<Timestamp>, now: Timestamp) -> Option<f64> {
     Some(f64::from(ended) * 60.0 / span.as_secs_f64())
 }
 
-/// Seconds until so many jobs have ended.
+/// Seconds until `left` jobs have ended.
 fn eta(left: i64, rate: Option<f64>) -> Option<u64> {
     let left = u32::try_from(left).ok().filter(|left| *left > 0)?;
     let seconds = f64::from(left) / rate? * 60.0;

@@ -141,7 +141,7 @@ impl fmt::Debug for Telemetry {
 
 impl Telemetry {
     /// Everything at zero. Series whose labels are known beforehand are there from the start, so that a first failure
-    /// is a rise and not a new series, of which Prometheus cannot tell a rate.
+    /// is an increase and not a new series, of which Prometheus cannot compute a rate.
     #[must_use]
     pub fn new() -> Self {
         let mut telemetry = Self {

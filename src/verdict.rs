@@ -19,8 +19,8 @@ use crate::{
 pub struct RetryBounds {
     /// With failed calls.
     pub retry: RetryPolicy,
-    /// With a document whose answer was lost: for so long after it was sent it may still appear. The API itself gives
-    /// a request up after 60 s (help).
+    /// How long after it was sent a document whose answer was lost may still appear. The API itself gives a request up
+    /// after 60 s (help).
     pub absent_after: Duration,
     /// What to do with a file whose answer was lost.
     pub lost_file: LostFile,
@@ -70,7 +70,7 @@ pub enum Verdict {
     PauseAccount {
         /// What is the matter.
         cause: PauseCause,
-        /// What the API said.
+        /// The API's reason.
         reason: String,
     },
     /// A person must decide.
@@ -143,7 +143,7 @@ pub fn judge(
                 ),
             },
             (Operation::CreateDocument, _) => match again(reason, WaitReason::ReadBack) {
-                // Whether it stands is not known, so it can be neither sent again nor given up.
+                // Whether it exists is not known, so it can be neither sent again nor given up.
                 Verdict::Refuse { reason, .. } => Verdict::Hold { reason },
                 verdict => verdict,
             },

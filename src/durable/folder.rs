@@ -1,7 +1,7 @@
 //! An opened folder into which files are put, so that nobody can slip another one under its path.
 //!
 //! The path with which a folder is opened comes from the configuration and is trusted; everything below it is not,
-//! because `done` and `receipts` usually lie in a folder that a partner may write to. Below it no link is followed.
+//! because `done` and `receipts` are usually in a folder that a partner may write to. Below it no link is followed.
 
 use std::{
     fs::File,
@@ -24,7 +24,7 @@ const OPEN_FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags
 /// Others on the machine have no business in a folder of identity documents.
 const FOLDER_MODE: Mode = Mode::from_raw_mode(0o750);
 
-/// How often a name is chosen anew when somebody else takes the free one that was found.
+/// How often another name is chosen when somebody else takes the free one that was found.
 const TRIES: u32 = 16;
 
 /// A folder that files are put into.
@@ -165,7 +165,7 @@ impl Folder {
 
     /// Removes what [`Self::publish`] of this name left under temporary names when its process was killed.
     ///
-    /// Only for whoever knows that nobody else publishes this name at the same time.
+    /// The caller must ensure that nobody else publishes this name at the same time.
     ///
     /// # Errors
     ///
@@ -231,7 +231,7 @@ impl Folder {
     }
 }
 
-/// What stands around the random part of a temporary name.
+/// What surrounds the random part of a temporary name.
 fn draft_name_around(name: &str) -> (String, &'static str) {
     let end = ".tmp";
     let room = "0".repeat(uuid::fmt::Simple::LENGTH + 1) + end;

@@ -1,8 +1,8 @@
 //! Files that are written once, atomically, and are on disk when the call returns.
 //!
-//! A reader sees the whole file under its name or no file. An existing file is never replaced: the call fails, or takes
-//! the next free number. This is for receipts and for files that are put away; it is not for data that changes, which is
-//! the database's business.
+//! A reader sees the complete file under its name or no file. An existing file is never replaced: the call fails, or
+//! takes the next free number. For receipts and archived files, not for data that changes, which belongs in the
+//! database.
 //!
 //! *Durability.* The content is synced before the name appears, and the folder after that, so a crash leaves the old
 //! state, the new one, or a hidden `.….tmp` beside it, which no scan takes for a manifest.
@@ -29,7 +29,7 @@ pub fn sync_dir(dir: &Path) -> io::Result<()> {
     Folder::open(dir)?.sync()
 }
 
-/// Adds operation and path to an error and keeps its kind, by which callers tell a full disk from a lost mount.
+/// Adds operation and path to an error and keeps its kind, by which callers distinguish a full disk from a lost mount.
 pub(crate) fn because<E: Into<io::Error>>(operation: &'static str, path: &Path) -> impl FnOnce(E) -> io::Error {
     move |error| {
         let error = error.into();
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn a_published_file_is_there_whole_and_alone() {
+    fn a_published_file_is_there_complete_and_alone() {
         let place = tempfile::tempdir().unwrap();
         let dir = place.path().join("receipts/a");
         let path = publish(&dir, "b.receipt.json", 0o640, |to| to.write_all(b"{}")).unwrap();

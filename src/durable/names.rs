@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-/// The longest file name in bytes, on every file system that a drop is likely to lie on.
+/// The longest file name in bytes, on every file system that a drop is likely to be on.
 pub const MAX_NAME_BYTES: usize = 255;
 
 /// `name` with the number `n` before its last extension: `r.receipt.json` becomes `r.receipt.1.json`.
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_number_stands_before_the_last_extension() {
+    fn the_number_is_before_the_last_extension() {
         assert_eq!(numbered("r.receipt.json", 0), "r.receipt.json");
         assert_eq!(numbered("r.receipt.json", 2), "r.receipt.2.json");
         assert_eq!(numbered("front", 1), "front.1");
