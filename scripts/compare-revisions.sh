@@ -19,13 +19,13 @@ other=target/compare/$revision
 [ -d "$other" ] || git worktree add --detach "$other" "$revision"
 trap 'git worktree remove --force "$other"' EXIT
 
-# build FOLDER: prints the benchmark's program; the worker's program is built beside it.
+# build FOLDER: prints the benchmark's program; the worker's program is built beside it, in a target folder of its own.
 build() {
     (cd "$1" && cargo bench --locked --profile dist --bench throughput --no-run --message-format short 2>&1) |
         sed -n 's/^ *Executable .*(\(.*\))$/\1/p' | sed "s|^|$1/|"
 }
 ours=$(build .)
-theirs=$(CARGO_TARGET_DIR=target build "$other")
+theirs=$(build "$other")
 [ -x "$ours" ] && [ -x "$theirs" ] || { echo "a benchmark was not built" >&2; exit 1; }
 
 results=$(mktemp)
