@@ -72,7 +72,7 @@ pub struct BatchAdmission {
 }
 
 impl BatchAdmission {
-    /// What is taken in, and how.
+    /// What is admitted, and how.
     #[must_use]
     pub(crate) fn plan(&self) -> &Plan {
         &self.plan

@@ -1,4 +1,4 @@
-//! What is in a drop and is not taken in yet, and what is known of manifests that were.
+//! Manifests that are in a drop and not admitted yet, and what is known of those that were.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{clock::Timestamp, file_identity::Present};
 
-/// A manifest that cannot be taken in yet.
+/// A manifest that cannot be admitted yet.
 #[derive(Debug, Clone)]
 pub struct Arrival {
     /// The drop's name.
@@ -64,7 +64,7 @@ impl Queue {
         })
     }
 
-    /// Forgets the waiting manifests of a drop that are no longer there. One that is there and was only not looked at
+    /// Forgets the waiting manifests of a drop that are no longer there. One that is there and was only not checked
     /// again keeps its time.
     pub(crate) fn forget_arrivals(&self, drop: &str, is_there: impl Fn(&str) -> bool) -> Result<usize, QueueError> {
         let drop = drop.to_owned();
@@ -158,7 +158,7 @@ fn known(
 pub struct KnownBatch {
     /// Its number.
     pub batch_id: i64,
-    /// Whether a crash left it half taken in.
+    /// Whether a crash interrupted its admission.
     pub admitting: bool,
     /// Whether its receipt is published and its files are moved.
     pub closed: bool,

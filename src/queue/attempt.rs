@@ -250,7 +250,7 @@ impl Queue {
         .await
     }
 
-    /// Holds a job whose worker died of a defect: a person looks at it, since it would only die again. One whose try had
+    /// Holds a job whose worker died of a defect: an operator decides, since it would only die again. One whose try had
     /// ended by then stays as it is.
     pub(crate) async fn abandoned(&self, job_id: i64, now: Timestamp) -> Result<(), QueueError> {
         let holder = self.holder();

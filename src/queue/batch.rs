@@ -35,7 +35,7 @@ pub struct BatchPolicy {
     pub done_dir: Option<PathBuf>,
     /// Where files go when something is not well; `None` leaves them.
     pub failed_dir: Option<PathBuf>,
-    /// What becomes of the files when all is well.
+    /// What happens to the files when all is well.
     pub after_success: AfterSuccess,
     /// What is added to the manifest's name to name its done marker, where the drop has one.
     pub marker: Option<String>,
@@ -82,7 +82,7 @@ impl BatchPolicy {
     }
 }
 
-/// A manifest that is to be taken in.
+/// A manifest that is to be admitted.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// The drop's name.
@@ -93,7 +93,7 @@ pub struct Plan {
     pub manifest_sha256: Sha256,
     /// The identity of its file, as text: see [`crate::file_identity`].
     pub manifest_file: String,
-    /// What becomes of its files.
+    /// What happens to its files.
     pub policy: BatchPolicy,
 }
 
@@ -110,11 +110,11 @@ pub struct EndedBatch {
     pub manifest_sha256: Sha256,
     /// The identity of the manifest's file.
     pub manifest_file: String,
-    /// What becomes of its files.
+    /// What happens to its files.
     pub policy: BatchPolicy,
     /// Why the manifest itself is unusable, if it is.
     pub problems: Option<Vec<Problem>>,
-    /// When it was taken in.
+    /// When it was admitted.
     pub received_at: Timestamp,
     /// When its last job ended.
     pub finished_at: Timestamp,
@@ -159,7 +159,7 @@ fn ended(row: &Row<'_>) -> Result<EndedBatch, QueueError> {
     })
 }
 
-/// Makes the batch of a manifest that is about to be taken in, and returns its number.
+/// Creates the batch of a manifest that is about to be admitted, and returns its number.
 pub(super) fn begin(connection: &Connection, plan: &Plan, now: Timestamp) -> Result<i64, QueueError> {
     let drop_id = rows::drop_id(connection, &plan.drop)?;
     let sql = format!(

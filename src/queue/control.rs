@@ -81,7 +81,7 @@ pub(super) fn pauses(connection: &Connection) -> Result<Vec<Pause>, QueueError> 
     Ok(pauses)
 }
 
-/// What became of a command for one job.
+/// The result of a command for one job.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct CommandOutcome {
     /// The job.

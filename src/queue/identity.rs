@@ -1,4 +1,5 @@
-//! Which entries are the same: what an entry's identity is, who has it, and what follows for another one.
+//! Deduplication, which makes admission idempotent: what an entry's identity is, which job owns it, and what follows
+//! for another entry with the same one.
 //!
 //! The row of `identity` decides; no search does.
 
@@ -98,7 +99,7 @@ impl Owner {
     }
 }
 
-/// What becomes of an entry.
+/// What an entry becomes.
 #[derive(Debug, Clone, PartialEq)]
 pub enum DedupDecision {
     /// It is created.
@@ -119,7 +120,7 @@ pub enum DedupDecision {
     Refuse(Problem),
 }
 
-/// Decides by an entry's identity what becomes of it.
+/// Decides by an entry's identity what it becomes. With this, admitting the same entry again is idempotent.
 #[must_use]
 pub(crate) fn decide(owner: Owner, replace: bool) -> DedupDecision {
     match owner {

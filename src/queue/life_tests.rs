@@ -1,5 +1,5 @@
-//! What must hold of the queue whatever happens to its jobs, on a real database. Every test keeps a bystander, a job that
-//! nobody touches, and looks at the end that nothing of it changed.
+//! What must hold of the queue whatever happens to its jobs, on a real database. Every test keeps a bystander, a job
+//! that nobody touches, and checks at the end that nothing of it changed.
 
 use std::{sync::Arc, time::Duration};
 

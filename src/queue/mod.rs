@@ -1,8 +1,8 @@
-//! The queue: what is to be created, how far it has come, and what became of it, in one SQLite database.
+//! The queue: what is to be created, how far it has come, and how it ended, in one SQLite database.
 //!
 //! # Invariants
 //!
-//! - One process works on a database ([`lock`]); any number may look, and may send commands.
+//! - One process works on a database ([`lock`]); any number may read it and send commands.
 //! - Every change is on disk when its call returns (`synchronous=FULL`, one writer thread, [`writer`]).
 //! - A change of state names the state that it starts from and changes exactly one row, else it is refused (`transition`).
 //! - A running job names its holder: the opened queue that claimed it.

@@ -250,7 +250,7 @@ mod tests {
         ))
         .unwrap();
         assert!(matches!(open_for_reading(&path), Err(QueueError::Older { .. })));
-        // A daemon of the older release went on after such a change, and could not record what it had created.
+        // A daemon of the older release kept running after such a change, and could not record what it had created.
         assert!(matches!(open_for_writing(&path, Upgrade::Refused), Err(QueueError::Older { .. })));
         assert_eq!(old.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0)).unwrap(), 1);
         open_for_writing(&path, Upgrade::Allowed).unwrap();

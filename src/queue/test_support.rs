@@ -1,4 +1,4 @@
-//! A small real queue in a temporary folder, for the tests of the queue and of the commands that look at it.
+//! A small real queue in a temporary folder, for the tests of the queue and of the commands that read it.
 //!
 //! Its jobs move by the same functions as a worker's.
 

@@ -215,8 +215,8 @@ pub(super) fn one_job(changed: usize, id: i64) -> Result<(), QueueError> {
     if changed == 1 { Ok(()) } else { Err(QueueError::Gone { what: "job", id }) }
 }
 
-/// Ends a job that a person asked to cancel while a worker had it, now that the worker lets go of it. A document that may
-/// have been created is read back first.
+/// Ends a job that a person asked to cancel while a worker had it, now that the worker has released it. A document that
+/// may have been created is read back first.
 pub(super) fn cancel_if_asked(
     connection: &Connection,
     job_id: i64,

@@ -204,8 +204,8 @@ impl LogFile {
     }
 }
 
-/// The slot of one upload in flight. One that is dropped keeps its entry, as it must where nobody records what became of
-/// the upload.
+/// The slot of one upload in flight. One that is dropped keeps its entry, as it must where the upload's result is not
+/// recorded.
 #[derive(Debug)]
 pub struct Slot {
     upload: InDoubtEntry,
@@ -238,7 +238,7 @@ impl Slot {
         self.settle();
     }
 
-    /// Frees the slot: what became of the upload is in the database.
+    /// Frees the slot: the upload's result is in the database.
     pub(crate) fn settle(self) {
         if let Some((log, at)) = self.taken {
             log.slots().free.push(at);

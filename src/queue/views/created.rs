@@ -179,7 +179,7 @@ mod tests {
         format!("a2c4393a-e219-67a4-5ab4-{number:012x}")
     }
 
-    /// Takes in one document for each of these profiles, under its number as reference.
+    /// Admits one document for each of these profiles, under its number as reference.
     fn admit(site: &Site, numbers: &[u64]) {
         let entries = numbers.iter().zip(0..).map(|(&number, at)| {
             let mut entry = document(at, &number.to_string());

@@ -18,7 +18,7 @@ use crate::{
 /// As many of a kind as a person reads.
 const ENOUGH: u32 = 20;
 
-/// A manifest that was taken in.
+/// A manifest that was admitted.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct BatchRow {
     pub batch: i64,
