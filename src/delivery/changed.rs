@@ -1,4 +1,4 @@
-//! Files that are not as they were checked: checked again, and taken in place of what was checked.
+//! Files that changed since they were checked: they are checked again, and replace what was checked.
 
 use std::time::Instant;
 

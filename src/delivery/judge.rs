@@ -16,7 +16,7 @@ use crate::{
     verdict::{RetryBounds, Trial, Verdict, forbidden, judge, wait_for_file},
 };
 
-/// How often a file that somebody has open for writing is looked at.
+/// How often a file that somebody has open for writing is checked.
 const WRITER_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Delay before a job continues whose files were checked again.
@@ -211,7 +211,7 @@ impl Judge {
     }
 }
 
-/// What became of a document whose answer was lost.
+/// The result of reading back a document whose answer was lost.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum ReadBack<'a> {
     /// It exists, under this ID.

@@ -28,7 +28,7 @@ use crate::{
     },
 };
 
-/// What became of one upload.
+/// The result of one upload.
 pub(super) enum Uploaded {
     Stored {
         position: u32,
