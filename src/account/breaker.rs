@@ -34,7 +34,7 @@ pub(super) enum Breaker {
         /// How long to leave the API alone before anything is tried.
         rest: Duration,
     },
-    /// Trial calls go out one at a time, until one succeeds.
+    /// Half-open: trial calls are sent one at a time, until one succeeds.
     HalfOpen { rest: Duration },
 }
 

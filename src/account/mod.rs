@@ -191,7 +191,8 @@ impl Account {
             remaining: limits.and_then(|limits| limits.remaining),
             reset: limits.and_then(|limits| limits.full_in(exchange.started.after(exchange.took))),
         };
-        // The API may have counted a call that it answered, and one that got no answer after its whole request was sent.
+        // The API may have counted a call that it answered, and one that got no answer after its complete request was
+        // sent.
         let counted = exchange.result.is_ok() || exchange.handed_over;
         let now = self.started.elapsed();
         let cause = {

@@ -238,7 +238,7 @@ mod tests {
         let mut last = acquire(&slots, 1);
         drop(gone);
         drop(held);
-        // This one was given the slot and never looked.
+        // This one was given the slot and never polled.
         drop(given);
         let permit = (&mut last).now_or_never().flatten().expect("the slot comes to the last");
         assert_eq!(slots.in_flight(), 1);

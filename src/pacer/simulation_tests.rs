@@ -1,4 +1,4 @@
-//! The pacer against limits of several shapes, on a simulated clock: how many calls are turned away, and how much of the
+//! The pacer against limits of several shapes, on a simulated clock: how many calls are refused, and how much of the
 //! quota is used.
 
 use super::{simulator::*, *};

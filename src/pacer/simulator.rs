@@ -264,7 +264,7 @@ impl Run {
                         self.calls[worker] = Some((call, LimitReport::default(), None));
                         self.next(wait, worker, Step::Sends);
                     }
-                    // An answer would wake it; looking often comes to the same.
+                    // An answer would wake it; frequent polling has the same effect.
                     Reservation::AskAgain(wait) => self.next(wait.min(MS(10)), worker, Step::Asks),
                     Reservation::Later(wait) => self.next(wait, worker, Step::Returns),
                 },
