@@ -62,7 +62,7 @@ pub enum Archived {
     Replaced,
 }
 
-/// What became of a file that was to be removed.
+/// The result of removing a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Removal {
     /// It is gone.
@@ -224,7 +224,7 @@ impl Archive<'_> {
         Ok(Archived::Moved { to })
     }
 
-    /// Whether what was moved is what was looked at before: a new file may have come under the name in between.
+    /// Whether what was moved is what was checked before: a new file may have come under the name in between.
     fn is_settled(&self, target: &Folder, name: &str, settled: &FileIdentity) -> io::Result<bool> {
         let stat = rustix::fs::statat(target, name, AtFlags::SYMLINK_NOFOLLOW)
             .map_err(because("look at", &target.path().join(name)))?;

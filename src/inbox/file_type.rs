@@ -1,4 +1,4 @@
-//! What a file is, by its content: its type, and what an unaccepted one looks like.
+//! Detects the type of a file by its content, and describes an unaccepted one.
 //!
 //! Pure functions over the first bytes. Nothing is decoded, so a damaged picture inside a complete file goes unnoticed;
 //! the reviewer would see it, and a decoder would be one more thing that hostile files could attack.
@@ -155,7 +155,7 @@ fn contains(within: &[u8], wanted: &[u8]) -> bool {
 pub(crate) mod samples {
     //! The smallest complete files of each type.
 
-    /// One pixel; the ends are right, the picture between them is not looked at.
+    /// One pixel; the ends are right, the picture between them is not checked.
     pub(crate) const JPEG: &[u8] =
         b"\xFF\xD8\xFF\xE0\0\x10JFIF\0\x01\x01\0\0\x01\0\x01\0\0\xFF\xDA\0\x08\x01\x01\0\0\x3F\0\x37\xFF\xD9";
     pub(crate) const PNG: &[u8] = b"\x89PNG\r\n\x1A\n\0\0\0\x0DIHDR\0\0\0\x01\0\0\0\x01\x08\0\0\0\0\x3A\x7E\x9B\x55\

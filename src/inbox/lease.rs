@@ -1,9 +1,9 @@
 //! Asks the kernel whether somebody has a file open for writing.
 //!
 //! The kernel grants a read lease only on a file that nobody has open for writing. So one is requested and released at
-//! once: that detects a writer in any process of this machine, whoever runs it and whether or not `/proc` shows it. A
-//! lease is granted on the process's own files, and on all files to a process with `CAP_LEASE`. Every other answer
-//! means that nothing is known, and least of all that nobody writes.
+//! once: that detects a writer in any process of this machine, whichever user runs it and whether or not `/proc` shows
+//! it. A lease is granted on the process's own files, and on all files to a process with `CAP_LEASE`. Every other
+//! answer means that nothing is known, and least of all that nobody writes.
 //!
 //! Not for keeping others from writing: somebody who opens the file in the instant in which the lease is held waits for
 //! that instant, and notices nothing.
@@ -120,7 +120,7 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("a.png");
         let writer = File::create(&path).unwrap();
-        // Who may not give files away is not root, and then root's files are a stranger's.
+        // A process that may not give files away is not root, and then root's files are foreign.
         let given = std::os::unix::fs::chown(&path, Some(12345), None).is_ok();
         let stranger = if given { path } else { "/etc/passwd".into() };
         let file = File::open(&stranger).unwrap();

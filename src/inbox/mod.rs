@@ -1,7 +1,7 @@
 //! The drop folder: what is in it, read below its root only.
 //!
-//! Everything here is about files that strangers put there. Nothing follows a link, waits for a FIFO, or trusts a name;
-//! what a file is gets decided on its opened descriptor, so that it cannot become another one in between.
+//! All files here are untrusted. Nothing follows a link, waits for a FIFO, or trusts a name; what a file is gets
+//! decided on its opened descriptor, so that it cannot become another one in between.
 
 pub mod beneath;
 

@@ -13,7 +13,7 @@ use rustix::{
     io::Errno,
 };
 
-/// Where something was mounted when this process looked.
+/// Where this process has seen something mounted.
 static MOUNTED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
 /// Fails where something was mounted at a folder and is no longer: the bare mount point is not the folder that is

@@ -73,7 +73,7 @@ pub struct ScanReport {
     pub manifests: u64,
     /// How many folders were read, the root among them.
     pub folders: u64,
-    /// How many files and folders were looked at.
+    /// How many files and folders were read.
     pub entries: u64,
     /// How many names are not UTF-8, and so cannot be a manifest's.
     pub not_utf8: u64,
@@ -282,7 +282,7 @@ impl Scan<'_> {
         }
     }
 
-    /// Something that was listed but could not be looked at: mostly because it is gone, which is nobody's fault.
+    /// Something that was listed but could not be read: mostly because it is gone, which is nobody's fault.
     fn lost(&mut self, path: &str, error: Errno) -> FolderStep {
         if !matches!(error, Errno::NOENT | Errno::NOTDIR | Errno::LOOP) {
             self.unreadable(path, error);
@@ -311,7 +311,7 @@ fn matches(set: &GlobSet, name: &str, path: &str) -> bool {
     set.is_match(name) || set.is_match(path)
 }
 
-/// A path for people: names are chosen by strangers, and a control character can rewrite a terminal.
+/// A path for people: names are untrusted, and a control character can rewrite a terminal.
 fn escaped(path: &str) -> String {
     path.chars().fold(String::new(), |mut text, char| {
         if char.is_control() {

@@ -1,7 +1,7 @@
 //! Whether everything that a TIFF points to is within it.
 //!
 //! A TIFF has no end mark: it points to its directories, each directory to the picture's strips or tiles. A file that
-//! was cut points past its end. What private fields hold is not known and not looked at.
+//! was cut points past its end. Private fields are not checked.
 
 use std::io;
 
@@ -11,7 +11,7 @@ const MAX_DIRECTORIES: usize = 10_000;
 /// Entries of one directory; the format allows more in its large form, and no program writes them.
 const MAX_ENTRIES: u64 = 4096;
 
-/// Strips or tiles of one picture that are looked at.
+/// The most strips or tiles of one picture that are checked.
 const MAX_PARTS: u64 = 1 << 20;
 
 /// How many numbers of a list are read at once.

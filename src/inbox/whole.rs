@@ -1,6 +1,6 @@
 //! Whether a file is complete, by its structure, checked while it is read.
 //!
-//! A transfer that broke off leaves a file that looks finished from outside. Each accepted type has an end that can be
+//! An interrupted transfer leaves a file that looks finished from outside. Each accepted type has an end that can be
 //! found by following its parts, so what cameras and scanners add after that end does no harm, and the end mark of a
 //! small preview inside a picture does not pass for that of the picture. Nothing is decoded.
 
@@ -288,7 +288,7 @@ impl GifAt {
 /// A PDF ends with a mark; each later addition brings objects and a mark of its own.
 #[derive(Debug, Default)]
 struct Pdf {
-    /// The last bytes, since what is looked for may be cut in two.
+    /// The last bytes, since a match may span two pieces.
     carried: Vec<u8>,
     ended: bool,
     head: Vec<u8>,

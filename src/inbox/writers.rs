@@ -59,7 +59,7 @@ impl Writers {
 struct Shown {
     /// By the file's number, which several file systems may share.
     open: HashMap<u64, Vec<Descriptor>>,
-    /// When it was looked up.
+    /// When it was read.
     at: Instant,
 }
 
@@ -70,7 +70,7 @@ struct Descriptor {
 }
 
 impl Shown {
-    /// Looks it up. Where there is no `/proc`, nobody writes as far as is known.
+    /// Reads it. Where there is no `/proc`, nobody writes as far as is known.
     fn look() -> Self {
         let mut open: HashMap<u64, Vec<Descriptor>> = HashMap::new();
         let processes = fs::read_dir("/proc").into_iter().flatten().flatten();

@@ -25,7 +25,7 @@ const PART_BYTES: u64 = 32 << 20;
 /// that must be read to its end first is read twice.
 const KEPT: usize = 4096;
 
-/// What was taken in.
+/// What was admitted.
 #[derive(Debug, Clone)]
 pub struct Admitted {
     pub batch_id: i64,
@@ -36,7 +36,7 @@ pub struct Admitted {
     pub unusable: Option<Vec<Problem>>,
 }
 
-/// Why nothing, or not all, was taken in.
+/// Why nothing, or not all, was admitted.
 #[derive(Debug, thiserror::Error)]
 pub enum AdmitError {
     /// The manifest is not ready.
@@ -55,7 +55,7 @@ pub enum AdmitError {
 /// How to treat what is not well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
-    /// What becomes of the good entries of a manifest that has bad ones.
+    /// What happens to the good entries of a manifest that has bad ones.
     pub on_invalid: OnInvalid,
     /// Whether an entry whose files may become readable later makes the manifest wait, as in a drop.
     pub wait_for_files: bool,

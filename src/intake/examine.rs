@@ -171,9 +171,9 @@ pub struct Stillness {
 /// How many missing files are named.
 const NAMED: usize = 20;
 
-/// Looks whether every file that a manifest names is there, when each last changed, and who still writes to one.
+/// Checks whether every file that a manifest names is there, when each last changed, and who still writes to one.
 ///
-/// `name` hears of every file, by its path within `images`, before it is looked for.
+/// `name` is called with every file, by its path within `images`, before it is opened.
 ///
 /// # Errors
 ///
@@ -236,17 +236,17 @@ pub fn stillness(
 /// One entry with everything that was found out about it.
 #[derive(Debug, Clone)]
 pub struct ExaminedEntry {
-    /// What becomes of it.
+    /// What the entry becomes.
     pub admission: Admission,
-    /// What is worth a look.
+    /// Warnings.
     pub warnings: Vec<Problem>,
     /// Where it begins in the manifest, from 1.
     pub line: Option<u64>,
-    /// Whether it is better looked at again than taken as it is.
+    /// Whether it should be examined again rather than admitted as it is.
     pub held: Option<HoldReason>,
 }
 
-/// Why something is better looked at again, with what is wrong with it now.
+/// Why something should be examined again, with what is wrong with it now.
 #[derive(Debug, Clone, PartialEq)]
 pub enum HoldReason {
     /// It is not complete; examining it again is of use once something has changed.
@@ -272,7 +272,7 @@ impl HoldReason {
 pub struct ExaminedManifest {
     /// How many entries it has.
     pub entries: u64,
-    /// What is worth a look about the manifest itself.
+    /// Warnings about the manifest itself.
     pub warnings: Vec<Problem>,
     /// Why it is unusable, if it is; then no entry of it counts.
     pub unusable: Option<Vec<Problem>>,
@@ -405,7 +405,7 @@ fn place(mut problem: Problem, purpose: Purpose, position: usize) -> Problem {
     problem
 }
 
-/// A file with its warnings, or what is wrong; and whether it is better looked at again.
+/// A file with its warnings, or what is wrong; and whether it should be examined again.
 type FileExamination = Result<(CheckedFile, Vec<Problem>, Option<HoldReason>), Box<(Vec<Problem>, Option<HoldReason>)>>;
 
 fn look_at(

@@ -22,7 +22,7 @@ const RETRY_FIRST: Duration = Duration::from_millis(250);
 /// Where a manifest is on its way into the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ManifestPhase {
-    /// It is new, or still changing.
+    /// It is new, or still changing: within its quiet period.
     Settling,
     /// Files that it names are not there, or not in full.
     Incomplete,
@@ -32,7 +32,7 @@ pub(super) enum ManifestPhase {
     Queued,
     /// It was settled and stays where it is; as long as it does not change, it is left alone.
     Settled,
-    /// It took the place of a manifest that is not settled yet, and is taken in after that.
+    /// It replaced a manifest that is not settled yet, and is admitted after that.
     Behind,
 }
 
@@ -125,7 +125,7 @@ impl TrackedManifest {
         matches!(self.phase, ManifestPhase::Queued | ManifestPhase::Settled)
     }
 
-    /// What comes next. `given_up`: it has waited for as long as a manifest may, and is taken in as it is.
+    /// What comes next. `given_up`: it has waited for as long as a manifest may, and is admitted as it is.
     pub(super) fn next(
         &mut self,
         observed: &Inspection,
@@ -199,7 +199,8 @@ impl TrackedManifest {
         Step::Settle
     }
 
-    /// How long everything must still be unchanged; `None` where it has been for long enough.
+    /// What is left of the settle time (debounce), in which everything must be unchanged; `None` where it has been for
+    /// long enough.
     fn rest(
         &mut self,
         stillness: &Stillness,
@@ -219,7 +220,7 @@ impl TrackedManifest {
         settings.settle.checked_sub(quiet).filter(|rest| !rest.is_zero())
     }
 
-    /// Puts it off after a [`Step::Wait`]. Events make the drop look sooner; without them it is at growing intervals.
+    /// Puts it off after a [`Step::Wait`]. Events trigger a scan sooner; without them the intervals grow (backoff).
     pub(super) fn put_off(&mut self, phase: ManifestPhase, now: Instant) {
         self.phase = phase;
         self.tries = self.tries.saturating_add(1);

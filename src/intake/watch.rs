@@ -46,20 +46,21 @@ pub struct DropScanner {
     clock: Clock,
     /// What `status` says of the folder: at first, what an earlier process left there.
     trouble: Option<String>,
-    /// For looking only: what is known of a manifest costs no commit then.
+    /// For reading only: looking up a manifest costs no commit then.
     reader: Reader,
     /// Who writes to files.
     writers: Writers,
     /// Whether the file system's clock is this machine's.
     own_clock: bool,
-    /// Whether a look has seen all of the folder, and what an earlier process left half taken in was ended.
+    /// Whether a scan has seen all of the folder, and the admissions that an earlier process left unfinished were
+    /// ended.
     orphans_ended: bool,
 }
 
-/// What a look found.
+/// What a scan found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DropStatus {
-    /// Manifests that were taken in.
+    /// Manifests that were admitted.
     pub taken: u64,
     /// Manifests that are not settled yet.
     pub settling: u64,
@@ -67,7 +68,7 @@ pub struct DropStatus {
     pub waiting: u64,
     /// Manifests that wait until the one is settled whose place they took.
     pub behind: u64,
-    /// When to look again although nothing happens.
+    /// When to scan again without an event.
     pub again_in: Option<Duration>,
 }
 
@@ -272,7 +273,7 @@ impl DropScanner {
         Ok(if same { ManifestPhase::Settled } else { ManifestPhase::Settling })
     }
 
-    /// Takes a manifest as far as it comes: unchanged for long enough, complete, taken in.
+    /// Takes a manifest as far as possible: unchanged for the settle time (debounce), complete, admitted.
     fn advance(
         &mut self,
         root: &Root,
@@ -281,7 +282,7 @@ impl DropScanner {
         looked: &mut DropStatus,
     ) -> Result<(), QueueError> {
         let settings = SettleSettings { settle: self.config.settle, has_marker: self.config.done_marker.is_some() };
-        // What is found is as old as the beginning of the look.
+        // What is found is as old as the beginning of the scan.
         let mut now = Instant::now();
         let (mut observed, mut opened) = self.observe(root, path);
         let mut given_up = false;
@@ -317,7 +318,7 @@ impl DropScanner {
         }
     }
 
-    /// Looks at the marker, the manifest and the files that it names, without reading those.
+    /// Observes the marker, the manifest and the files that it names, without reading those.
     fn observe(&mut self, root: &Root, path: &str) -> (Inspection, Option<OpenedManifest>) {
         if let Some(marker) = &self.config.done_marker {
             let marker = format!("{path}{marker}");
@@ -354,7 +355,7 @@ impl DropScanner {
             && known.admitting
             && known.sha256 != opened.sha256.0
         {
-            // Another manifest is in the place of the one that a crash left half taken in.
+            // Another manifest replaced the one whose admission a crash interrupted.
             self.queue.end_half_taken(known.batch_id, self.clock.now())?;
         }
         let plan = self.plan(path, opened);
@@ -407,7 +408,7 @@ impl DropScanner {
         }
     }
 
-    /// Ends the taking in of manifests that a crash left half in and that are no longer there to be read to their end.
+    /// Ends the admissions that a crash interrupted and whose manifests are no longer there.
     fn end_orphans(&self) -> Result<(), QueueError> {
         for (batch_id, manifest) in self.queue.half_taken(&self.config.name)? {
             if !self.seen.contains_key(&manifest) {
@@ -419,5 +420,5 @@ impl DropScanner {
     }
 }
 
-/// How often a manifest is looked at that is taken in once another is settled.
+/// How often a manifest is checked that is admitted once another is settled.
 const BEHIND_INTERVAL: Duration = Duration::from_secs(1);
