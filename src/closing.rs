@@ -42,7 +42,7 @@ pub enum ClosingError {
     /// A file could not be moved or removed.
     #[error("a file cannot be put away: {0}")]
     Archive(#[from] ArchiveError),
-    /// Another manifest must be looked at first, since it may name the same files.
+    /// Another manifest must be examined first, since it may name the same files.
     #[error("its files are put away once {} is taken in, which may name them too", what_first(.0))]
     NotNow(NotNow),
 }

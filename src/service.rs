@@ -64,7 +64,7 @@ const FILE_PATIENCE: Duration = Duration::from_secs(60);
 /// What an API that is busy may ask for with a failure is waited for across a restart up to this, beyond `[retry] max`.
 const SHORTEST_CAP: Duration = Duration::from_secs(900);
 
-/// Between two looks for what is to be purged.
+/// The interval between two purges.
 const PURGE_EVERY: Duration = Duration::from_secs(600);
 
 /// Why the service could not be started, or had to end.
@@ -155,7 +155,7 @@ impl Service {
         Ok(Self { queue, signals, stop, accounts, telemetry, dispatcher, closer, bell, inboxes: Vec::new() })
     }
 
-    /// Starts looking into the configured drops.
+    /// Starts scanning the configured drops.
     ///
     /// # Errors
     ///
@@ -184,7 +184,7 @@ impl Service {
         tokio::spawn(purge_again_and_again(self.queue.clone(), config.drops.clone(), self.stop.clone()));
     }
 
-    /// What each drop's last look found; `None` for one whose first look is not over.
+    /// What each drop's last scan found; `None` for one whose first scan is not over.
     #[must_use]
     pub fn looked(&self) -> Vec<Option<DropStatus>> {
         self.inboxes.iter().map(|inbox| inbox.shared.state().looked).collect()

@@ -95,7 +95,7 @@ impl Mover<'_> {
         let batch = self.batch;
         let key = |file: &NamedFile| path_key(&batch.policy.image_root, &batch.policy.image_folder, &file.path);
         let keys = files.iter().map(key).collect::<Vec<_>>();
-        // In this order: what is being taken in meanwhile is either known here already or in the queue below.
+        // In this order: what is being admitted meanwhile is either known here already or in the queue below.
         let moving = self.queue.awaited().about_to_move(&batch.drop, &keys).map_err(ClosingError::NotNow)?;
         let mut touched = BTreeSet::new();
         for (file, key) in files.iter().zip(keys) {
@@ -182,7 +182,7 @@ impl Mover<'_> {
         Ok(())
     }
 
-    /// Archives the manifest, if it is still the one that was taken in; returns where it is now.
+    /// Archives the manifest, if it is still the one that was admitted; returns where it is now.
     fn manifest(&mut self) -> Result<Option<FileLocation>, ClosingError> {
         let (batch, archive) = (self.batch, self.archive);
         let expected = file_identity::read(&batch.manifest_file);

@@ -114,7 +114,7 @@ fn one(queue: &Queue, reader: &Reader, batch: &Purgeable) -> Result<Option<u64>,
         if let Some(marker) = &batch.marker {
             let place = FileLocation { path: format!("{}{marker}", place.path), ..place.clone() };
             removed += u64::from(remove(&place, &batch.done_dir, |root| {
-                // What a marker holds was never looked at, so only an empty one is known to be nothing else.
+                // What a marker contains was never read, so only an empty one is known to be nothing else.
                 Ok(opened(root, &place.path)?.map(|opened| opened.identity).filter(|identity| identity.bytes == 0))
             })?);
         }
@@ -155,7 +155,7 @@ fn opened(root: &Root, path: &str) -> Result<Option<crate::inbox::beneath::Opene
     }
 }
 
-/// The manifest's identity, if it is the one that was taken in.
+/// The manifest's identity, if it is the one that was admitted.
 fn manifest(root: &Root, place: &FileLocation, expected: Sha256) -> Result<Option<FileIdentity>, ClosingError> {
     let Some(mut opened) = opened(root, &place.path)? else { return Ok(None) };
     let mut digest = sha2::Sha256::new();

@@ -30,8 +30,8 @@ const TRIAL: Duration = Duration::from_secs(2);
 /// as possible it may never end, and the drop is polled meanwhile.
 const WATCHED_WITHIN: Duration = Duration::from_secs(1);
 
-/// After events were lost, folders that came meanwhile are looked for this soon, and less often each time that more are
-/// lost, as where the looking itself fills the kernel's queue.
+/// After events were lost, folders that came meanwhile are searched this soon, and less often each time that more are
+/// lost, as where the search itself fills the kernel's queue.
 const MEND: Duration = Duration::from_secs(2);
 
 /// How changes are noticed.
@@ -111,7 +111,7 @@ pub(super) struct Events {
     queue: Queue,
 }
 
-/// When to mend a watch that has missed something.
+/// When to repair a watch that has missed something.
 #[derive(Debug, Default)]
 struct Mend {
     /// When it was last done, and how long to wait after that.
@@ -156,7 +156,7 @@ impl Events {
         events
     }
 
-    /// Watches the folder, again where another one is in its place; returns how long to rest between two looks.
+    /// Watches the folder, again where another one is in its place; returns the polling interval.
     pub(super) fn arm(&mut self, config: &DropConfig) -> Duration {
         let poll = config.rescan_every.min(POLL);
         let Ok(root) = Root::open(&config.path) else {

@@ -25,7 +25,7 @@ use crate::{
 /// How long after a change a drop is scanned a second time.
 const SECOND_LOOK: Duration = Duration::from_secs(2);
 
-/// The longest rest after a look, where something happens all the time.
+/// The longest pause after a scan, where something happens all the time.
 const LONGEST_BREATH: Duration = Duration::from_millis(500);
 
 /// A drop's thread, and what it shares.
@@ -48,7 +48,7 @@ pub(super) struct InboxShared {
 pub(super) struct InboxState {
     hinted: bool,
     pub(super) looked: Option<DropStatus>,
-    /// How long the last look took.
+    /// How long the last scan took.
     pub(super) took: Duration,
     /// When something was last noticed.
     pub(super) event: Option<Instant>,
@@ -152,7 +152,7 @@ fn look_on(
     let mut events = Events::new(&config, Arc::new(move || hint.event()), inbox.queue().clone());
     let (mut number, mut news) = (0, false);
     while !stopped() {
-        // Watched before it is looked at, so that nothing falls between the two.
+        // Watched before it is scanned, so that no change is missed in between.
         let rest = events.arm(&config);
         let began = Instant::now();
         let looked = match inbox.scan(number) {

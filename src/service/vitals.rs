@@ -1,6 +1,6 @@
 //! Whether the service is well and may send: what health checks and monitoring ask.
 //!
-//! Looks only: nothing in here changes or stops anything, and nothing waits but [`Vitals::numbers`], which reads the
+//! Read-only: nothing in here changes or stops anything, and nothing waits but [`Vitals::numbers`], which reads the
 //! database.
 
 use std::{
