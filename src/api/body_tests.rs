@@ -28,7 +28,7 @@ fn body_of(file: &File, checked: &[u8], head: Head) -> FileBody {
     FileBody::new(file.try_clone().unwrap(), checked.len() as u64, SEED, hash.digest(), head)
 }
 
-/// Takes a body as the HTTP layer does: each frame is let go before the next is asked for.
+/// Takes a body as the HTTP layer does: each frame is dropped before the next is requested.
 async fn collect(mut body: FileBody) -> Result<Bytes, BodyError> {
     let mut whole = Vec::new();
     while let Some(frame) = body.frame().await {

@@ -195,7 +195,7 @@ impl Client {
         if let Some(path) = &settings.ca_file {
             builder = builder.tls_certs_merge(read_certificates(path)?);
         } else if loopback && base_url.scheme() == "http" && settings.proxy.is_none() {
-            // No certificate is ever looked at, so a system without any can still rehearse.
+            // No certificate is ever verified, so a system without any can still rehearse.
             builder = builder.tls_certs_only([]);
         }
         let http = builder.build().map_err(|error| ClientError::Build(describe(&error.without_url())))?;

@@ -84,7 +84,7 @@ pub enum PauseCause {
     QuotaSpent,
 }
 
-/// What became of a call.
+/// The classified result of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// It worked.
@@ -147,7 +147,7 @@ impl Outcome {
     }
 }
 
-/// Says what became of a call. `now` is what dates in the answer's headers are compared with.
+/// Classifies the result of a call. `now` is what dates in the answer's headers are compared with.
 #[must_use]
 pub fn outcome(exchange: &Exchange, now: Timestamp) -> Outcome {
     match &exchange.result {

@@ -1,7 +1,7 @@
 //! Reads what an answer gives: an id, a list, or whose key it is.
 //!
 //! New fields, new values and another order are tolerated. Lists are read element by element, so that memory grows with
-//! what is kept of them and not with what they hold. Invariant: where an element might be what a caller looks for but
+//! what is kept of them and not with what they hold. Invariant: where an element might be what a caller searches but
 //! cannot be read, the complete answer counts as not understood.
 
 use std::fmt;
@@ -74,9 +74,9 @@ fn image_id(value: &Value) -> Option<String> {
 /// How an element of a list is read.
 enum Element<T> {
     Read(T),
-    /// It cannot be what a caller looks for.
+    /// It cannot be what a caller searches.
     Skipped,
-    /// It might be what a caller looks for.
+    /// It might be what a caller searches.
     Doubtful,
 }
 

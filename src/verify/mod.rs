@@ -73,7 +73,7 @@ pub struct Asking {
     pub waits: mpsc::Sender<String>,
 }
 
-/// What became of one profile.
+/// The result of one profile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckedProfile {
     pub profile: String,
