@@ -23,13 +23,13 @@ pub struct DropConfig {
     pub path: PathBuf,
     /// Which files are manifests.
     pub manifests: Globs,
-    /// Whether manifests are looked for in folders below it.
+    /// Whether folders below it are scanned for manifests.
     pub recursive: bool,
     /// How long a file must not have changed to count as complete.
     pub settle: Duration,
     /// What is added to a manifest's name to name the file without which the manifest does not count yet.
     pub done_marker: Option<String>,
-    /// Which files and folders are never looked at.
+    /// Which files and folders are ignored.
     pub ignore: Globs,
     /// How changes are noticed.
     pub watch: Watch,

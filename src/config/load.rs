@@ -25,7 +25,7 @@ use crate::{
     policy::{AfterSuccess, LostFile, OnInvalid},
 };
 
-/// Where the configuration is looked for unless another place is named.
+/// The default path of the configuration.
 pub const DEFAULT_PATH: &str = "/etc/passfort-ingest/config.toml";
 
 /// The largest file that is read: far more than any set of drops needs.

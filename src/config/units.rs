@@ -76,7 +76,7 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     let count = integer(digits).ok_or_else(|| "it is not a size".to_owned())??;
     let factor = match unit.trim_start() {
         "" => 1,
-        // Upper case is a common slip that means nothing else; a small `b` could mean bits, and is refused.
+        // Upper case is a common mistake that means nothing else; a small `b` could mean bits, and is refused.
         "KB" => 1_000,
         unit => SIZE_UNITS
             .iter()

@@ -1,6 +1,6 @@
 //! What several keys must be to each other: drops that do not disturb one another, waits in order, no key in the clear.
 //!
-//! Each key by itself has been checked before. Pure: no folder is looked at.
+//! Each key by itself has been checked before. Pure: no folder is read.
 
 use std::path::Path;
 

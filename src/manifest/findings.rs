@@ -52,7 +52,7 @@ impl Findings {
         }
     }
 
-    /// Notes a file that the entry names, whatever else becomes of the entry.
+    /// Records a file that the entry names, even if the entry is invalid.
     pub(super) fn name_path(&mut self, path: &RelativePath) {
         self.paths.push(path.as_str().to_owned());
     }

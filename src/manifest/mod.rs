@@ -126,7 +126,7 @@ pub enum Reading {
 /// Why a manifest could not be read to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// The manifest itself is wrong: its sender must mend it.
+    /// The manifest itself is wrong: its sender must correct it.
     #[error("the manifest cannot be used: {}", first_reason(.0))]
     Unusable(Vec<Problem>),
     /// The text ends before the manifest does: it may still be under way, else it is as unusable.
@@ -157,7 +157,7 @@ pub struct ManifestSummary {
     pub entries: u64,
     /// How many of them are invalid.
     pub invalid: u64,
-    /// What is worth a look about the manifest itself; a few at most.
+    /// Warnings about the manifest itself; a few at most.
     pub warnings: Vec<Problem>,
     /// Whether the last line breaks off, so that more may be under way.
     pub cut: bool,
@@ -170,8 +170,9 @@ pub struct ManifestSummary {
 ///
 /// # Errors
 ///
-/// [`ReadError::Unusable`] says what the sender must mend, [`ReadError::Cut`] and [`ReadError::Io`] may be temporary,
-/// [`ReadError::Stopped`] is what `each` asked for. After any of them, entries that were handed over must be discarded.
+/// [`ReadError::Unusable`] says what the sender must correct, [`ReadError::Cut`] and [`ReadError::Io`] may be
+/// temporary, [`ReadError::Stopped`] is what `each` asked for. After any of them, entries that were handed over must be
+/// discarded.
 pub fn read<R: Read + Seek>(
     mut input: R,
     format: Format,

@@ -104,7 +104,7 @@ fn document(mut object: Object<'_>) -> Option<Content> {
             None
         }
         Some(Value::Array(items)) => {
-            // Every image is looked at, so that all problems are named at once.
+            // Every image is checked, so that all problems are reported at once.
             let read: Vec<_> = (0..).zip(items).map(|(at, item)| image(item, at, limits, object.findings)).collect();
             read.into_iter().collect::<Option<Vec<_>>>()
         }
