@@ -53,7 +53,7 @@ pub struct DemoArgs {
     slow: bool,
 }
 
-/// Between two looks at what has happened: short enough to look live.
+/// Polling interval: short enough to appear live.
 const LOOK: Duration = Duration::from_millis(25);
 
 /// How long every call takes with `--slow`.

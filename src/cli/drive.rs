@@ -24,7 +24,7 @@ pub(super) enum Remaining {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct WorkSnapshot {
     pub(super) remaining: Remaining,
-    /// More may come: manifests are still taken in.
+    /// More may come: manifests are still being admitted.
     pub(super) arriving: bool,
     /// The work of this process; `None` while another process does it, which then decides when to give up.
     pub(super) own: Option<OwnWork>,

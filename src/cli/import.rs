@@ -68,10 +68,10 @@ pub struct ImportArgs {
     give_up_after: Duration,
 }
 
-/// How often the work is looked at, at most.
+/// The shortest interval between two reads of the progress.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// With so few manifests open, the work is also looked at as soon as one is settled.
+/// With this few manifests open, the progress is also read as soon as one is settled.
 const FEW_OPEN: usize = 8;
 
 /// Runs the command.
@@ -145,7 +145,7 @@ async fn work(
         },
     };
     stop.cancel();
-    // Else a full disk would keep the taking in, and with it the end of this command, waiting.
+    // Else a full disk would block the admission, and with it the end of this command.
     queue.give_up_when_stuck();
     if let Err(defect) = taking_in.await {
         tracing::error!(%defect, "the taking in died of a defect");
@@ -244,7 +244,7 @@ impl Worker {
     }
 }
 
-/// Waits until everything that was taken in is settled.
+/// Waits until everything that was admitted is settled.
 async fn follow(
     args: &ImportArgs,
     config: &Config,
@@ -259,18 +259,18 @@ async fn follow(
     let mut ours = OwnBatches::default();
     let mut pause = POLL_INTERVAL;
     loop {
-        // The end of a short import is seen at once; while much is open, a look at each news would cost too much.
+        // The end of a short import is seen at once; while much is open, a read after each change would cost too much.
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = intake.news.notified(), if ours.open.len() <= FEW_OPEN => {}
         }
         let began = Instant::now();
-        // In this order: what is taken in after the first question is waited for by the next round.
+        // In this order: what is admitted after the first query is waited for by the next round.
         let finished = intake.finished.load(Ordering::Acquire);
         let looked = ours.look(&reader, &intake.batches());
         progress.show(&ours, finished);
         let observed = looked.and_then(|()| worker.observe(&reader, args, config, &ours, finished));
-        // Calls and looks share a thread: of its time, looking at very many manifests may take a twentieth.
+        // Calls and queries share a thread: reading very many manifests may take a twentieth of its time.
         pause = POLL_INTERVAL.max(began.elapsed() * 20);
         let observed = usable(observed, queue.trouble())?;
         if let RunStep::End(end) = ending.next(observed.as_ref().ok(), Instant::now()) {

@@ -1,4 +1,4 @@
-//! What the commands that look share: exit codes, tables, CSV, JSON, and the escaping of hostile names.
+//! Shared by the commands that read the queue: exit codes, tables, CSV, JSON, and the escaping of hostile names.
 //!
 //! Data goes to standard output, everything else to standard error. Commands write through an [`Output`], so that tests
 //! see what people see. A reader that closes the pipe has seen enough: that ends a command quietly and well.
@@ -44,7 +44,7 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// What every command that looks at the queue needs to know.
+/// The context of every command that reads the queue.
 #[derive(Debug, Clone)]
 pub struct QueueContext {
     /// The queue's database.

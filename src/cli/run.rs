@@ -45,7 +45,7 @@ pub struct RunArgs {
     give_up_after: Duration,
 }
 
-/// How often `--once` looks whether everything is done. Only the end of the command waits for it.
+/// How often `--once` checks whether everything is done. Only the end of the command waits for it.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How often a daemon notes in its lock file whether the database can be written.
@@ -198,7 +198,7 @@ async fn until_done(args: &RunArgs, config: &Config, service: &Service, lock: &L
         if service.has_failed() {
             return Ok(Exit::WorkLeft);
         }
-        // In this order: what a drop took in before the first is counted by the second.
+        // In this order: what a drop admitted before the first is counted by the second.
         let looked = service.looked();
         let left = usable(reader.left(&drops), service.queue.trouble())?;
         let observed = left.as_ref().ok().map(|left| WorkSnapshot {

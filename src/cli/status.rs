@@ -26,7 +26,7 @@ pub struct StatusArgs {
     pub json: bool,
 }
 
-/// Between two looks.
+/// The refresh interval.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 
 /// Prints the state of the queue.

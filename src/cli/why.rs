@@ -163,7 +163,7 @@ fn line_of(problem: &Problem) -> String {
     format!("{place}{} ({})", problem.reason, problem.cure)
 }
 
-/// What a manifest that is not taken in says of the path, if it is the manifest or waits for the file.
+/// Explains a path that is a manifest not admitted yet, or a file that one waits for.
 fn waiting(arrival: &ArrivalRow, given: &str, context: &QueueContext, now: Timestamp) -> Option<Explanation> {
     let since = arrival.first_seen.map(|seen| in_words(now.since(seen))).unwrap_or_default();
     let ArrivalRow { drop, manifest, reason, missing, .. } = arrival;
@@ -189,7 +189,7 @@ fn is_meant(given: &str, drop: &str, relative: &Path, context: &QueueContext) ->
     }
 }
 
-/// What became of a manifest that was taken in.
+/// Explains a manifest that was admitted.
 fn manifest(batch: &BatchRow) -> String {
     let BatchRow { drop, manifest, .. } = batch;
     let taken = batch.received_at.map(|at| at.to_string()).unwrap_or_default();
@@ -224,7 +224,7 @@ fn manifest(batch: &BatchRow) -> String {
     text
 }
 
-/// What became of a file that a job names.
+/// Explains a file that a job names.
 fn file(reader: &Reader, id: i64, given: &str, now: Timestamp) -> Result<Option<Explanation>, QueueError> {
     let Some(detail) = reader.job(id)? else { return Ok(None) };
     let job = &detail.job;
@@ -338,7 +338,7 @@ fn remarks(context: &QueueContext) -> Result<Vec<String>, QueueError> {
     Ok(remarks)
 }
 
-/// What to look at where nothing is known.
+/// What to check where nothing is known.
 fn advice(context: &QueueContext) -> Result<Vec<String>, QueueError> {
     let mut advice = Vec::new();
     match context.config.as_ref().map(|config| config.drops.as_slice()) {

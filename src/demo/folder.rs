@@ -1,7 +1,7 @@
 //! The drop of the demo: three customers, six documents and a file, and what goes wrong on the way.
 //!
 //! One document is wrong on purpose, and two calls are made to fail: one whose answer is lost after it took effect, one
-//! that is turned away. Each fault is bound to a profile, so that every run shows the same.
+//! that is refused. Each fault is bound to a profile, so that every run shows the same.
 
 use std::{fs, io, path::Path};
 
@@ -13,7 +13,7 @@ pub const ALICE: &str = "a11ce000-5eed-4000-8000-000000000001";
 /// A customer of the second manifest; the answer to one call for it is lost.
 pub const BRUNO: &str = "b4b00000-5eed-4000-8000-000000000002";
 
-/// A customer of the third manifest; one call for it is turned away.
+/// A customer of the third manifest; one call for it is refused.
 pub const CHLOE: &str = "c410e000-5eed-4000-8000-000000000003";
 
 /// How many documents are good.

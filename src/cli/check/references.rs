@@ -1,7 +1,7 @@
 //! Which references, and which contents without one, were seen in the manifests that are checked together.
 //!
-//! Decides as taking in does ([`crate::queue::identity::decide`]), but knows only what is checked now. Kept in a temporary
-//! store on disk, so that memory stays bounded.
+//! Decides as admission does ([`crate::queue::identity::decide`]), but knows only what is checked now. Kept in a
+//! temporary store on disk, so that memory stays bounded.
 
 use std::{io, path::PathBuf};
 
@@ -107,7 +107,7 @@ pub(super) struct References {
 }
 
 impl References {
-    /// Lays a claim; returns the earlier entry with the same one, if that is worth a word.
+    /// Claims an identity; returns the earlier entry with the same one, if that is to be reported.
     pub(super) fn claim(&mut self, claim: &ReferenceClaim, here: EntryPosition) -> io::Result<Option<Earlier>> {
         let earlier = match self.store.get(&claim.key)? {
             Some(known) => {

@@ -1,6 +1,6 @@
 //! How `check` prints what it finds: for people, or as JSON, each thing at once.
 //!
-//! What strangers wrote is never printed with its control characters, so that no name can paint on a terminal.
+//! Untrusted text is never printed with its control characters, so that no name can control a terminal.
 
 use std::{
     fmt,

@@ -29,17 +29,17 @@ use crate::{
     relative_path,
 };
 
-/// While a large manifest is taken in, how often workers are notified that there may be more of it.
+/// While a large manifest is admitted, how often workers are notified that there may be more of it.
 const NOTIFY_INTERVAL: Duration = Duration::from_millis(20);
 
-/// What has been taken in so far.
+/// What has been admitted so far.
 #[derive(Default)]
 pub(super) struct Intake {
     batches: Mutex<Vec<i64>>,
-    /// Manifests that cannot be taken in.
+    /// Manifests that cannot be admitted.
     pub(super) trouble: AtomicU64,
     pub(super) finished: AtomicBool,
-    /// Everything is taken in, or this process settled a batch.
+    /// Everything is admitted, or this process settled a batch.
     pub(super) news: Notify,
 }
 
@@ -49,7 +49,7 @@ impl Intake {
     }
 }
 
-/// Takes in manifests, all with the same settings.
+/// Admits manifests, all with the same settings.
 pub(super) struct Importer {
     rules: ManifestRules,
     drop: String,
@@ -77,7 +77,7 @@ impl Importer {
         }
     }
 
-    /// Takes in one manifest after the other.
+    /// Admits one manifest after the other.
     pub(super) fn import(
         &self,
         targets: &[Target],

@@ -16,7 +16,7 @@ const LINE_INTERVAL: Duration = Duration::from_secs(10);
 /// How far the batches of this command are.
 #[derive(Debug, Default)]
 pub(super) struct OwnBatches {
-    /// How many have been looked at at all.
+    /// How many have been read at all.
     known: usize,
     pub(super) open: Vec<i64>,
     /// Entries of closed batches.
@@ -27,7 +27,7 @@ pub(super) struct OwnBatches {
 }
 
 impl OwnBatches {
-    /// Looks at the batches that were not closed the last time, and at new ones. Changes nothing where that fails.
+    /// Reads the batches that were not closed the last time, and new ones. Changes nothing where that fails.
     pub(super) fn look(&mut self, reader: &Reader, batches: &[i64]) -> Result<(), QueueError> {
         let mut seen = Self { known: batches.len(), closed_entries: self.closed_entries, ..Self::default() };
         for &id in self.open.iter().chain(batches.iter().skip(self.known)) {
