@@ -216,7 +216,7 @@ const MALFORMED: &str = "the body is not well-formed JSON";
 /// How many bytes pass before a quotation mark or a backslash.
 fn plain_run(piece: &[u8]) -> usize {
     let is_special = |byte: &u8| matches!(byte, b'"' | b'\\');
-    // Near ones are looked for first, so that content full of escapes does not search each block many times over.
+    // Near ones are searched first, so that content full of escapes does not search each block many times over.
     let (near, far) = piece.split_at(piece.len().min(64));
     if let Some(at) = near.iter().position(is_special) {
         return at;

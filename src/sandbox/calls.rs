@@ -35,7 +35,7 @@ pub(super) struct CallMoment {
     pub new_id: String,
 }
 
-/// What became of a call.
+/// The result of a call.
 #[derive(Debug)]
 pub(super) struct Done {
     pub reply: HttpReply,

@@ -30,7 +30,7 @@ pub enum LimitSays {
     /// What the API's own do.
     #[default]
     Everything,
-    /// `Retry-After`, where a call is turned away.
+    /// `Retry-After`, where a call is refused.
     RetryAfter,
     /// Nothing at all.
     Nothing,

@@ -34,7 +34,7 @@ pub(super) fn positive(what: &str, text: &str) -> Result<u64, RuleError> {
     }
 }
 
-/// The longest wait that is accepted: longer ones are slips, and could not be added to a clock.
+/// The longest wait that is accepted: longer ones are typing errors, and could not be added to a clock.
 const LONGEST: Duration = Duration::from_hours(24);
 
 /// Reads `250ms`, `2s`, `5m`, or `1h`.

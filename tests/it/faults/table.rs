@@ -1,7 +1,7 @@
 //! Every operation with every way of failing: each entry meets one fault on its first call, then all is well.
 //!
-//! The stand-in's own ledger says whether each document stands exactly once, whether what has an ID was sent again, and
-//! whether anything was sent after a refusal. How each entry must end stands in [`cases`].
+//! The stand-in's own ledger shows whether each document exists exactly once, whether what has an ID was sent again,
+//! and whether anything was sent after a refusal. How each entry must end is in [`cases`].
 
 #[cfg(test)]
 mod account;
@@ -18,7 +18,8 @@ use serde_json::{Value, json};
 use self::cases::{Case, Ends, cases};
 use crate::support::{Builder, Finished, Format, Site, counted_leftovers, entry, image, padded, profile, sha256};
 
-/// Behind each entry that meets a fault come so many that meet none: else it would be an outage, which stops everything.
+/// After each entry that meets a fault come this many that meet none: else it would be an outage, which stops
+/// everything.
 const CALM: usize = 2;
 /// Where the answer to the creation has to be lost first, more are needed; one of them has it lost too, and is read well.
 const CALM_READINGS: usize = 4;
@@ -108,9 +109,9 @@ impl Table {
         let mut wrong: Vec<String> = Vec::new();
         for row in &self.rows {
             let of_profile = calls.get(&profile(row.number)).map(Vec::as_slice).unwrap_or_default();
-            let told = of_reference.get(row.number.to_string().as_str()).copied();
-            if let Err(why) = self.check_row(row, told, of_profile) {
-                wrong.push(format!("{}={}: {why}\n    {}", self.operation, row.name(), shown(of_profile, told)));
+            let reported = of_reference.get(row.number.to_string().as_str()).copied();
+            if let Err(why) = self.check_row(row, reported, of_profile) {
+                wrong.push(format!("{}={}: {why}\n    {}", self.operation, row.name(), shown(of_profile, reported)));
             }
         }
         let strange = self
@@ -126,7 +127,7 @@ impl Table {
         println!("{}: {faults} faults in {:?}", self.operation, self.finished.took);
     }
 
-    fn check_row(&self, row: &Row, told: Option<&Value>, calls: &[LedgerEntry]) -> Result<(), String> {
+    fn check_row(&self, row: &Row, reported: Option<&Value>, calls: &[LedgerEntry]) -> Result<(), String> {
         let faulty = calls.iter().position(|call| {
             call.operation == self.operation && row.case.as_ref().is_some_and(|case| is_of(call, &case.fault))
         });
@@ -135,21 +136,21 @@ impl Table {
         }
         check_uploads(calls)?;
         let documents = calls.iter().filter(|call| call.operation == ApiCall::CreateDocument && call.committed).count();
-        let status = told.map(|told| told["status"].as_str().unwrap_or_default());
+        let status = reported.map(|reported| reported["status"].as_str().unwrap_or_default());
         match row.ends() {
             Ends::Created if row.unsettled && documents == 1 => Ok(()),
             Ends::Created => {
                 if status != Some("created") {
                     return Err(format!("it ends as {status:?}, and not as created"));
                 }
-                self.check_created(row.number, told.unwrap_or(&Value::Null), calls)
+                self.check_created(row.number, reported.unwrap_or(&Value::Null), calls)
             }
             ends @ (Ends::Refused | Ends::RefusedThoughDone) => {
                 if status != Some("failed") {
                     return Err(format!("it ends as {status:?}, and not as failed"));
                 }
                 let words = row.case.as_ref().map(|case| case.words.as_str()).unwrap_or_default();
-                let error = told.map_or(Value::Null, |told| told["errors"][0].clone());
+                let error = reported.map_or(Value::Null, |reported| reported["errors"][0].clone());
                 if !error["reason"].as_str().is_some_and(|reason| reason.contains(words)) {
                     return Err(format!("the receipt does not quote '{words}'"));
                 }
@@ -162,17 +163,17 @@ impl Table {
                 let stands = usize::from(ends == Ends::RefusedThoughDone && self.operation == ApiCall::CreateDocument);
                 if documents == stands { Ok(()) } else { Err(format!("{documents} documents stand")) }
             }
-            Ends::Held if told.is_some() => Err("its manifest is settled".to_owned()),
+            Ends::Held if reported.is_some() => Err("its manifest is settled".to_owned()),
             Ends::Held if documents == 1 => Ok(()),
             Ends::Held => Err(format!("{documents} documents stand")),
         }
     }
 
-    /// What the receipt names stands, with the entry's own content, and nothing else does.
-    fn check_created(&self, number: u32, told: &Value, calls: &[LedgerEntry]) -> Result<(), String> {
+    /// What the receipt names exists, with the entry's own content, and nothing else does.
+    fn check_created(&self, number: u32, reported: &Value, calls: &[LedgerEntry]) -> Result<(), String> {
         let content = sha256(&content(self.operation, number));
         if self.operation == ApiCall::UploadFile {
-            let id = told["file_id"].as_str().unwrap_or_default();
+            let id = reported["file_id"].as_str().unwrap_or_default();
             let stands =
                 calls.iter().any(|call| call.id.as_deref() == Some(id) && call.sha256.as_ref() == Some(&content));
             return if stands { Ok(()) } else { Err(format!("no file {id} stands on the profile")) };
@@ -180,12 +181,12 @@ impl Table {
         let created: Vec<&LedgerEntry> =
             calls.iter().filter(|call| call.operation == ApiCall::CreateDocument && call.committed).collect();
         let [document] = created.as_slice() else { return Err(format!("{} documents stand", created.len())) };
-        if told["document_id"].as_str() != document.id.as_deref() {
+        if reported["document_id"].as_str() != document.id.as_deref() {
             return Err("the receipt names another document".to_owned());
         }
         let [image] = document.image_ids.as_slice() else { return Err("it has not the one image".to_owned()) };
         let ours = calls.iter().any(|call| call.id.as_ref() == Some(image) && call.sha256.as_ref() == Some(&content));
-        if !ours || told["images"][0]["image_id"].as_str() != Some(image) {
+        if !ours || reported["images"][0]["image_id"].as_str() != Some(image) {
             return Err("its image is another one".to_owned());
         }
         Ok(())
@@ -211,7 +212,7 @@ fn drop_entry(site: &Site, operation: ApiCall, number: u32) -> Value {
     }
 }
 
-/// An upload whose answer came whole is the last of its kind.
+/// An upload whose answer came completely is the last of its kind.
 fn check_uploads(calls: &[LedgerEntry]) -> Result<(), String> {
     let uploads = calls.iter().filter(|call| matches!(call.operation, ApiCall::UploadImage | ApiCall::UploadFile));
     let mut known = false;
@@ -229,13 +230,13 @@ fn check_uploads(calls: &[LedgerEntry]) -> Result<(), String> {
     Ok(())
 }
 
-fn shown(calls: &[LedgerEntry], told: Option<&Value>) -> String {
+fn shown(calls: &[LedgerEntry], reported: Option<&Value>) -> String {
     let calls = calls.iter().map(|call| {
         let LedgerEntry { operation, status, committed, fault, .. } = call;
         let fault = fault.as_deref().map_or("", |fault| fault.split(',').next().unwrap_or_default());
         format!("{operation} {status:?}{} {fault}", if *committed { " done" } else { "" })
     });
-    let errors = told.map(|told| format!("{} {}", told["status"], told["errors"])).unwrap_or_default();
+    let errors = reported.map(|reported| format!("{} {}", reported["status"], reported["errors"])).unwrap_or_default();
     format!("[{}] {errors}", calls.collect::<Vec<_>>().join("; "))
 }
 
@@ -278,7 +279,7 @@ fn readings_of_documents() {
 #[test]
 fn large_bodies_that_are_reset_on_their_way() {
     const BYTES: usize = 2_000_000;
-    // The whole body: Base64 of the content, and at least this around it.
+    // The complete body: Base64 of the content, and at least this around it.
     let whole = BYTES.div_ceil(3) * 4 + r#"{"data":""}"#.len();
     let site = Site::new();
     let resets = [0, 1, 4096, whole / 2, whole - 1, whole];
@@ -299,6 +300,7 @@ fn large_bodies_that_are_reset_on_their_way() {
     let summary = site.summary();
     assert_eq!((summary.documents, summary.images, summary.doubled), (6, 6, 0), "{summary}");
     assert_eq!(site.ledger().iter().filter(|call| call.fault.is_some()).count(), 6, "every reset happened");
-    // A body counts where all of it was handed over: the second half may lie in the sockets, but no more than that.
+    // A body counts where all of it was handed over: the second half may be in the socket buffers, but no more than
+    // that.
     assert!(counted_leftovers(&site) <= 3, "{}", counted_leftovers(&site));
 }
