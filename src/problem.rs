@@ -46,7 +46,7 @@ impl Problem {
         Self { severity: Severity::Error, field: None, path: None, reason: reason.into(), cure: cure.into() }
     }
 
-    /// A problem that is only worth a look.
+    /// A problem that is only a warning.
     pub fn warning(reason: impl Into<String>, cure: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, ..Self::error(reason, cure) }
     }

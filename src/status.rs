@@ -41,7 +41,7 @@ pub struct QueueStatus {
     pub totals: BTreeMap<String, i64>,
     /// The rest, as read from the queue.
     pub queue: Overview,
-    /// The first of the manifests that are not taken in.
+    /// The first of the manifests that are not admitted.
     pub waiting_manifests: Vec<ArrivalRow>,
     #[serde(skip)]
     pub at: Timestamp,

@@ -111,7 +111,7 @@ pub struct Telemetry {
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct GaugeValues {
     pub at: Timestamp,
-    /// The longest of the drops' last looks.
+    /// The longest of the drops' last scans.
     pub scan: Duration,
     /// How long ago anything was last noticed in a drop.
     pub last_drop_event: Duration,

@@ -24,7 +24,7 @@ pub struct RetryBounds {
     pub absent_after: Duration,
     /// What to do with a file whose answer was lost.
     pub lost_file: LostFile,
-    /// With a file that is not there, or still changes, although it was when its manifest was taken in.
+    /// With a file that is not there, or still changes, although it was when its manifest was admitted.
     pub file: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! An opened folder into which files are put, so that nobody can slip another one under its path.
+//! An opened folder into which files are put, so that nobody can put another one under its path.
 //!
 //! The path with which a folder is opened comes from the configuration and is trusted; everything below it is not,
 //! because `done` and `receipts` are usually in a folder that a partner may write to. Below it no link is followed.
@@ -291,7 +291,7 @@ pub(crate) fn rename_without_replacing(
 fn rename_by_link(from: BorrowedFd<'_>, old: &str, to: BorrowedFd<'_>, new: &str) -> Result<(), Errno> {
     match rustix::fs::linkat(from, old, to, new, AtFlags::empty()) {
         Ok(()) => rustix::fs::unlinkat(from, old, AtFlags::empty()),
-        // CIFS has neither. The window between look and rename is ours alone: nobody else names files here.
+        // CIFS has neither. The window between check and rename is ours alone: nobody else names files here.
         Err(Errno::PERM | Errno::NOSYS | Errno::NOTSUP | Errno::MLINK) => {
             match rustix::fs::statat(to, new, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(_) => Err(Errno::EXIST),
