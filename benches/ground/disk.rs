@@ -89,12 +89,12 @@ impl Disk {
         self.safe.insert(path.to_owned(), Node::Folder);
     }
 
-    /// What a file holds for whoever reads it now.
+    /// What a read of a file returns now.
     pub fn reads(&self, number: usize) -> &[u8] {
         self.files.get(number).map_or(&[], |content| &content.now)
     }
 
-    /// All names and contents as whoever reads them now finds them.
+    /// All names and contents as a reader finds them now.
     pub fn current(&self) -> Image {
         let files = self.now.values().filter_map(|node| match node {
             Node::File(number) => Some((*number, self.reads(*number).to_vec())),
@@ -193,7 +193,7 @@ impl Disk {
                 remove(&mut names, name, *node);
             }
         }
-        // What lies in a folder that never came to be is lost with it.
+        // What is in a folder that never became durable is lost with it.
         let whole = |path: &str| {
             let mut folder = folder_of(path);
             while !folder.is_empty() {
@@ -325,7 +325,7 @@ fn grown(mut found: Vec<u8>, content: &Content, dice: &mut Dice) -> Vec<u8> {
     found
 }
 
-/// A change in parts that reach the disk each as a whole.
+/// A change in parts that reach the disk atomically.
 fn pieces(change: &Change, unit: u64) -> Vec<Change> {
     let Change::Write { at, bytes } = change else { return vec![change.clone()] };
     let mut found = Vec::new();

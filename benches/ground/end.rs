@@ -1,4 +1,4 @@
-//! What must hold when all work is done, by the word of the stand-in's ledger and of the files.
+//! What must hold when all work is done, by the stand-in's ledger and the files.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use crate::site::{MANIFEST, Order};
 
-/// Every entry has exactly one document with its own images, every receipt is whole and true, and every file is where
-/// it belongs. `before` are the calls of which the stand-in was told, `files` what lies in the drop.
+/// Every entry has exactly one document with its own images, every receipt is complete and true, and every file is
+/// where it belongs. `before` are the calls that the stand-in was given, `files` what is in the drop.
 pub fn judge(
     order: &Order,
     sandbox: &Sandbox,

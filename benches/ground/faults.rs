@@ -31,7 +31,7 @@ enum Ground {
     Drop,
 }
 
-/// A call, and how it may fail there: an error's name, or `=0` for a call that did nothing and said so.
+/// A call, and how it may fail there: an error's name, or `=0` for a call that did nothing and reported that.
 struct Kind {
     ground: Ground,
     call: &'static str,
@@ -92,9 +92,9 @@ pub struct Count {
     pub faults: usize,
     /// The run that met the fault ended well by itself.
     pub unharmed: usize,
-    /// It ended and said why, and the next run went on.
+    /// It ended and reported why, and the next run continued.
     pub gave_up: usize,
-    /// It waited and said why, until it was stopped, and the next run went on.
+    /// It waited and reported why, until it was stopped, and the next run continued.
     pub waited: usize,
     pub failures: Vec<String>,
 }
@@ -123,7 +123,7 @@ pub fn all(program: &Path, order: &Order, one: bool) -> Result<Vec<Fault>> {
     Ok(faults)
 }
 
-/// So many of them, of every kind of call its share, at least one.
+/// `wanted` of them, with a share for every kind of call, at least one.
 pub fn some(faults: Vec<Fault>, wanted: usize, seed: u64) -> Vec<Fault> {
     let mut dice = Dice::new(seed, 1, 2);
     let mut kinds: BTreeMap<String, Vec<Fault>> = BTreeMap::new();
@@ -189,10 +189,10 @@ enum Became {
     Waited,
 }
 
-/// A worker that met a fault has so long until it has ended well or says that it cannot.
+/// The time for a worker that met a fault to end well or to report that it cannot.
 const SAYS_WITHIN: Duration = Duration::from_secs(90);
 
-/// One that was asked to stop has so long.
+/// The time for one that was asked to stop.
 const STOPS_WITHIN: Duration = Duration::from_secs(30);
 
 fn ground(program: &Path, order: &Order) -> Result<Site> {
@@ -253,8 +253,8 @@ fn try_one(program: &Path, order: &Order, fault: &Fault) -> Result<Became> {
     ensure!(matches!(after.0, Some(0 | 1)), "without the fault it ended with {:?}\n{}", after.0, story());
     let mut files = site::files_below(&site.at("drop"))?;
     if fault.error == "EACCES" && fault.call.starts_with("openat") {
-        // What may not be read any more when it is to be put away is left where it is, with a word.
-        put_away_by_hand(order, &mut files);
+        // What may not be read any more when it is to be archived stays where it is, and that is reported.
+        archive_by_hand(order, &mut files);
     }
     end::judge(order, site.sandbox()?, &[], &files).with_context(story)?;
     Ok(match (stopped, well) {
@@ -266,7 +266,7 @@ fn try_one(program: &Path, order: &Order, fault: &Fault) -> Result<Became> {
 }
 
 /// Does with what was left behind what the worker would have done.
-fn put_away_by_hand(order: &Order, files: &mut BTreeMap<String, Vec<u8>>) {
+fn archive_by_hand(order: &Order, files: &mut BTreeMap<String, Vec<u8>>) {
     for (batch, named) in &order.batches {
         let shelf = if order.spoilt.contains(batch) { "failed" } else { "done" };
         let left: Vec<&String> = named.iter().filter(|path| !path.ends_with(site::MANIFEST)).collect();

@@ -1,18 +1,18 @@
-//! Takes the ground away from under the worker, and looks whether it keeps its promises.
+//! Makes disk and file calls fail under the worker, and checks whether it keeps its guarantees.
 //!
 //! ```text
 //! cargo test --bench ground -- power-loss --images 100000 --record
 //! ```
 //!
 //! `power-loss` records every write, sync, rename and request of the real program with `strace`, while it is killed and
-//! started again; then it makes images of what a disk could hold had the power gone off between any two of them, and
-//! looks at each: the database is whole and has everything that was ever promised, no file is lost, no receipt is half
-//! written. From some it starts the program again, and counts what stands at the API in the end.
+//! started again; then it makes images of what a disk could hold after a power loss between any two of them, and checks
+//! each: the database is intact and has everything that was acknowledged, no file is lost, no receipt is half written.
+//! From some it starts the program again, and counts what exists at the API in the end.
 //!
-//! `file-faults` has the calls that the program makes to files fail, one after the other, once and for good, and looks
-//! whether it says so, loses nothing, and goes on when the fault is gone.
+//! `file-faults` has the calls that the program makes to files fail, one after the other, once and permanently, and
+//! checks whether it reports that, loses nothing, and continues when the fault is gone.
 //!
-//! Called without a command, as `cargo test --all-targets` does, it tries its own model of a disk. Everything lies in
+//! Called without a command, as `cargo test --all-targets` does, it tests its own model of a disk. Everything is in
 //! memory or in a temporary folder, and nothing is sent anywhere but to loopback.
 
 #![expect(clippy::print_stdout, reason = "what it prints is the result")]
@@ -69,7 +69,7 @@ enum Kind {
 
 #[derive(Debug, clap::Args)]
 struct FileFaults {
-    /// Only so many of all faults, of every kind of call its share.
+    /// Only this many of all faults, with a share for every kind of call.
     #[arg(long)]
     some: Option<usize>,
     /// A smaller run, and each of its calls in one way only: every call there is, in a few minutes.

@@ -38,7 +38,7 @@ pub const DEAF: [Deaf; 4] = [
 
 /// What the database must say after each step.
 pub struct Truth {
-    /// All that it ever said after a commit, in order.
+    /// All states that it had after a commit, in order.
     states: Vec<Says>,
     /// After each event, the last state that a commit's end has promised.
     acked: Vec<usize>,
@@ -48,14 +48,15 @@ pub struct Truth {
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Count {
     pub images: u64,
-    /// So many different databases were on them.
+    /// How many different databases were on them.
     pub databases: u64,
     pub resumed: u64,
     pub failures: Vec<String>,
 }
 
 impl Recording {
-    /// What the database said after each commit; checks on the way that no request went out before what it relies on.
+    /// The content of the database after each commit; checks on the way that no request went out before what it relies
+    /// on.
     pub fn truth(&self) -> Result<Truth> {
         let folder = self.site.at("truth");
         let mut disk = self.start.clone();
@@ -89,7 +90,7 @@ impl Recording {
         self.events.iter().filter(|event| matches!(event, Event::Sync(path) if path == "state/queue/queue.db")).count()
     }
 
-    /// Makes about so many images, spread evenly over all steps, and looks at each.
+    /// Makes about `images` images, spread evenly over all steps, and checks each.
     pub fn images(&self, truth: &Truth, seed: u64, images: u64, threads: u64, deaf: Option<&Deaf>) -> Result<Count> {
         let each = images.div_ceil(self.events.len() as u64);
         thread::scope(|scope| {
@@ -200,7 +201,7 @@ impl Recording {
         Ok(())
     }
 
-    /// Cuts the power at this step, starts the worker on what is left, and looks at what stands at the API in the end.
+    /// Cuts the power at this step, starts the worker on what is left, and checks what exists at the API in the end.
     pub fn resume(&mut self, truth: &Truth, seed: u64, step: usize) -> Result<()> {
         let mut disk = self.start.clone();
         for event in self.events.iter().take(step + 1) {
@@ -237,7 +238,7 @@ impl Recording {
         Ok(())
     }
 
-    /// What stood at the API: everything whose ID is on the disk, and of the rest that was sent by then, some.
+    /// What existed at the API: everything whose ID is on the disk, and of the rest that was sent by then, some.
     fn standing(&self, says: &Says, step: usize, dice: &mut Dice) -> Vec<LedgerEntry> {
         let mut sent: BTreeMap<(ApiCall, &str), usize> = BTreeMap::new();
         for event in self.events.iter().take(step + 1) {
@@ -287,7 +288,7 @@ fn has_receipt(image: &Image, folder: &str) -> bool {
     image.names.contains_key(&format!("drop/{}", Order::receipt(folder)))
 }
 
-/// What databases said that were looked at before: many images differ in their other files only.
+/// The content of databases that were checked before: many images differ in their other files only.
 type Seen = HashMap<u128, Arc<Says>>;
 
 /// A database's files, byte for byte.

@@ -7,7 +7,7 @@ use passfort_ingest::queue::{Queue, Reader, WhenStuck};
 use rusqlite::{Connection, types::ValueRef};
 use xxhash_rust::xxh3::Xxh3;
 
-/// The tables whose content is compared: all but the setting, which is drawn anew where a database is new.
+/// The tables whose content is compared: all but the setting, which is drawn at random for a new database.
 const TABLES: [&str; 10] =
     ["drop_folder", "batch", "job", "upload", "attempt", "invalid_entry", "identity", "arrival", "pause", "tally"];
 

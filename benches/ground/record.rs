@@ -40,8 +40,8 @@ const FAULTS: [&str; 4] = [
     "upload_file=lost,nth=2",
 ];
 
-/// How often a recording is tried: one that does not add up to what lies on the real disk is no recording, as where a
-/// thread was killed within a call, of which nobody can tell whether it was carried out.
+/// How often a recording is tried: one that does not add up to what is on the real disk is discarded, as where a thread
+/// was killed within a call that may or may not have been carried out.
 const TRIES: u32 = 5;
 
 /// Records a run.
@@ -162,7 +162,7 @@ fn lay(site: &Site, order: &Order) -> Result<(Disk, Vec<(String, usize)>)> {
     Ok((disk, numbers))
 }
 
-/// Fails where the model's disk is not what lies there.
+/// Fails where the model's disk differs from the real one.
 fn same(disk: &Disk, site: &Site) -> Result<()> {
     let model = disk.current();
     for folder in ["drop", "state"] {

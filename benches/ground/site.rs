@@ -1,4 +1,4 @@
-//! A worker's ground: folders in memory, files of a sender, a configuration, and a stand-in for the API.
+//! A worker's environment: folders in memory, files of a sender, a configuration, and a stand-in for the API.
 
 use std::{
     collections::BTreeMap,
@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-/// No run takes so long; it only turns a hang into a failure.
+/// No run takes this long; it only turns a hang into a failure.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A little more than the `settle` of the drop.
@@ -41,7 +41,8 @@ pub struct Order {
 pub const MANIFEST: &str = "batch.manifest.json";
 
 impl Order {
-    /// So many manifests, each with so many documents of two images, and with a file; one entry of the second is bad.
+    /// This many manifests, each with this many documents of two images, and with a file; one entry of the second is
+    /// bad.
     pub fn new(manifests: u32, documents_each: u32) -> Self {
         let mut order = Self::default();
         for manifest in 0..manifests {
@@ -92,7 +93,7 @@ impl Order {
         i32::from(!self.spoilt.is_empty())
     }
 
-    /// Where the receipt of a manifest lies, relative to the drop.
+    /// The path of a manifest's receipt, relative to the drop.
     pub fn receipt(folder: &str) -> String {
         format!("receipts/{folder}/{MANIFEST}.receipt.json")
     }
@@ -145,7 +146,7 @@ impl Site {
         self.root().join(path)
     }
 
-    /// Starts a new stand-in on which these calls stand, and writes the configuration for it.
+    /// Starts a new stand-in that contains these calls, and writes the configuration for it.
     pub fn start_api(&mut self, calls: &[LedgerEntry], faults: &[&str], more: &str) -> Result<()> {
         self.stop_api();
         let options = Options { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..Options::default() };
@@ -196,7 +197,7 @@ impl Site {
         Ok(())
     }
 
-    /// Starts the worker, within `wrapper` where that is given; what it says goes to the file `said`.
+    /// Starts the worker, within `wrapper` where that is given; its output goes to the file `said`.
     pub fn start(&self, wrapper: Option<Command>, arguments: &[&str]) -> Result<Child> {
         let mut command = match wrapper {
             Some(mut wrapper) => {
@@ -218,14 +219,14 @@ impl Site {
         command.spawn().context("cannot start the worker")
     }
 
-    /// Runs the worker to its end; returns its exit code and what it said.
+    /// Runs the worker to its end; returns its exit code and output.
     pub fn run(&self, wrapper: Option<Command>, arguments: &[&str]) -> Result<(Option<i32>, String)> {
         let mut child = self.start(wrapper, arguments)?;
         let status = ended(&mut child)?;
         Ok((status.and_then(|status| status.code()), self.said()))
     }
 
-    /// What the last run said.
+    /// The output of the last run.
     pub fn said(&self) -> String {
         String::from_utf8_lossy(&fs::read(self.at("said")).unwrap_or_default()).into_owned()
     }

@@ -36,7 +36,7 @@ pub fn strace() -> Command {
     command
 }
 
-/// The same for whoever wants no more of it than faults.
+/// The same for injecting faults only.
 pub fn quiet() -> Command {
     let mut command = Command::new("strace");
     command.args(["-qqq", "-s", "0"]);
@@ -135,7 +135,7 @@ pub fn strings(text: &str) -> Vec<u8> {
     text.split('"').skip(1).step_by(2).flat_map(bytes).collect()
 }
 
-/// Reads `\x61\x62`; what is written plainly counts as it stands.
+/// Reads `\x61\x62`; what is written plainly counts as it is.
 fn bytes(text: &str) -> Vec<u8> {
     let mut found = Vec::with_capacity(text.len() / 4);
     let mut rest = text;

@@ -56,7 +56,7 @@ pub const CALLS: &str = "trace=open,openat,openat2,creat,write,pwrite64,writev,p
 /// Reads the calls of one life of a program; those within which it ended count where `unknown` says so.
 pub fn events(calls: &[Call], root: &Path, unknown: bool) -> Result<Vec<Event>> {
     let mut found: Vec<(u64, Event)> = Vec::new();
-    // Where each descriptor of a file that is written to stands.
+    // The position of each descriptor of a file that is written to.
     let mut places: BTreeMap<String, u64> = BTreeMap::new();
     for call in calls {
         let written = call.name == "pwrite64" && call.unknown && unknown;

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
-/// The commit that is tried, marked where it is not what lies here.
+/// The commit that is tried, marked where the work tree differs from it.
 pub fn commit() -> String {
     let git = |arguments: &[&str]| {
         let output = Command::new("git").args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output().ok()?;

@@ -1,4 +1,4 @@
-//! Compares what stands at the API, and what the receipts say of it, with what was asked for.
+//! Compares what exists at the API, and what the receipts say of it, with what was asked for.
 
 use std::{
     collections::HashMap,
@@ -14,9 +14,9 @@ use crate::ground::{Asked, Ground, asked};
 /// What came of a run.
 #[derive(Debug, Default)]
 pub struct Verdict {
-    /// Documents that were asked for and do not stand.
+    /// Documents that were asked for and do not exist.
     pub missing: u64,
-    /// Documents that stand once more than they should.
+    /// Documents that exist more than once.
     pub doubled: u64,
     /// Documents whose images are not those that were asked for, and receipts that name another document.
     pub wrong: u64,
@@ -32,7 +32,7 @@ pub struct Verdict {
 pub fn judge(ground: &Ground, documents: u32) -> Result<Verdict> {
     let left = ground.left()?;
     ensure!(left.is_empty(), "{} files are left in the drop, the first is {:?}", left.len(), left.first());
-    let told = told(&ground.receipts()?)?;
+    let reported = reported(&ground.receipts()?)?;
     let standing = ground.standing();
     let mut at_api: HashMap<(String, Vec<String>), Vec<&str>> = HashMap::new();
     for document in &standing {
@@ -59,7 +59,7 @@ pub fn judge(ground: &Ground, documents: u32) -> Result<Verdict> {
             [] => verdict.missing += 1,
             [first, more @ ..] => {
                 verdict.doubled += more.len() as u64;
-                verdict.wrong += u64::from(told.get(&reference).is_none_or(|id| id != first));
+                verdict.wrong += u64::from(reported.get(&reference).is_none_or(|id| id != first));
             }
         }
     }
@@ -67,9 +67,9 @@ pub fn judge(ground: &Ground, documents: u32) -> Result<Verdict> {
     Ok(verdict)
 }
 
-/// Which document each reference became, as the receipts tell it; each is told of once.
-fn told(receipts: &[PathBuf]) -> Result<HashMap<String, String>> {
-    let mut told = HashMap::new();
+/// Which document each reference became, by the receipts; each is reported once.
+fn reported(receipts: &[PathBuf]) -> Result<HashMap<String, String>> {
+    let mut reported = HashMap::new();
     for path in receipts {
         let receipt = read(path).with_context(|| format!("{} is no receipt", path.display()))?;
         ensure!(receipt.pointer("/status") == Some(&"done".into()), "{} is not all well", path.display());
@@ -77,10 +77,10 @@ fn told(receipts: &[PathBuf]) -> Result<HashMap<String, String>> {
             let text = |key: &str| entry.get(key).and_then(Value::as_str).map(str::to_owned);
             let (reference, id) = (text("reference").context("no reference")?, text("document_id").context("no ID")?);
             ensure!(text("status").as_deref() == Some("created"), "{reference} was not created");
-            ensure!(told.insert(reference.clone(), id).is_none(), "{reference} is told of twice");
+            ensure!(reported.insert(reference.clone(), id).is_none(), "{reference} is reported twice");
         }
     }
-    Ok(told)
+    Ok(reported)
 }
 
 fn read(path: &Path) -> Result<Value> {

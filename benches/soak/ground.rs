@@ -62,7 +62,7 @@ fn hexadecimal(content: &[u8]) -> String {
 }
 
 impl Ground {
-    /// Lays it out and starts the stand-in, which loses so many of a hundred answers.
+    /// Lays it out and starts the stand-in, which loses `lost` of a hundred answers.
     pub fn new(program: &Path, seed: u64, lost: u8) -> Result<Self> {
         let beneath = env!("CARGO_TARGET_TMPDIR");
         let folder = tempfile::Builder::new().prefix("soak-").tempdir_in(beneath)?;
@@ -124,7 +124,7 @@ impl Ground {
         self.folder.path().join("stderr.txt")
     }
 
-    /// The end of what the program said last.
+    /// The end of the program's last output.
     pub fn last_words(&self) -> String {
         let text = fs::read_to_string(self.words()).unwrap_or_default();
         let last: Vec<&str> = text.lines().rev().take(10).collect();
@@ -138,7 +138,7 @@ impl Ground {
         fs::metadata(self.folder.path().join("ledger.jsonl")).map_or(0, |ledger| ledger.len() / LINE_BYTES)
     }
 
-    /// Whether no manifest lies in the drop any more.
+    /// Whether no manifest is left in the drop.
     pub fn is_settled(&self) -> Result<bool> {
         for entry in fs::read_dir(self.folder.path().join("drop"))? {
             if entry?.file_name().to_string_lossy().contains(".manifest.") {
@@ -185,7 +185,7 @@ impl Ground {
         Ok(fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?)
     }
 
-    /// What lies in the drop and is neither a receipt nor put away.
+    /// What is in the drop and is neither a receipt nor archived.
     pub fn left(&self) -> Result<Vec<String>> {
         let mut left = Vec::new();
         for entry in fs::read_dir(self.folder.path().join("drop"))? {

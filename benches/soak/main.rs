@@ -1,12 +1,12 @@
-//! Kills the daemon again and again while a fifth of all answers is lost, and counts what came of it.
+//! Kills the daemon again and again while a fifth of all answers is lost, and checks the result.
 //!
 //! ```text
 //! cargo test --bench soak -- --documents 10000 --kills 200 --record
 //! ```
 //!
 //! Documents are dropped while the daemon works; it is killed as `kill -9` does, after a random number of calls, and
-//! started again. What the stand-in for the API holds in the end is compared with what the manifests asked for, image by
-//! image. Called without numbers, as `cargo test --all-targets` does, it tries a little of everything.
+//! started again. What the stand-in for the API holds in the end is compared with what the manifests asked for, image
+//! by image. Called without numbers, as `cargo test --all-targets` does, it runs a small round.
 //!
 //! Nothing is sent anywhere but to loopback, and everything but the recorded line goes away with the run. Not here: how
 //! fast anything is.
@@ -29,7 +29,7 @@ use passfort_ingest::{clock::Timestamp, sandbox::Dice};
 
 use crate::{check::Verdict, ground::Ground};
 
-/// Kills the daemon again and again while answers are lost, and counts what came of it.
+/// Kills the daemon again and again while answers are lost, and checks the result.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "soak")]
 struct Arguments {
@@ -39,7 +39,7 @@ struct Arguments {
     /// How often the daemon is killed.
     #[arg(long, default_value_t = 4)]
     kills: u32,
-    /// Of a hundred answers to calls that create something, so many are lost.
+    /// How many of a hundred answers to calls that create something are lost.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u8).range(0..=90))]
     lost: u8,
     /// Where the dice start: the same seed loses the same answers and kills after as many calls.
@@ -65,7 +65,7 @@ const LOOK: Duration = Duration::from_millis(2);
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     ensure!(arguments.documents > 0, "there is nothing to do without documents: give --documents a number above 0");
-    // Before anything else, since whoever waits for a long run may commit meanwhile.
+    // Before anything else, since somebody may commit during a long run.
     let commit = proofs::commit();
     let began = Instant::now();
     let ground = Ground::new(&arguments.program, arguments.seed, arguments.lost)?;

@@ -33,7 +33,7 @@ use crate::{
     sink::Sink,
 };
 
-/// Different bodies at most: enough that they do not all lie in the processor's caches, few enough for memory.
+/// Different bodies at most: enough that they do not all fit into the processor's caches, few enough for memory.
 const BODIES: u32 = 64;
 
 /// Bytes of different bodies at most.

@@ -1,7 +1,7 @@
 //! P19: the scripts that a user would write instead, beside the worker, on the same files and against the same sink.
 //!
 //! The scripts are not part of this repository; their folder is an argument. What is missing for one of them (Python's
-//! `requests`, `jq`, `curl`) is said, and the others are measured.
+//! `requests`, `jq`, `curl`) is reported, and the others are measured.
 
 use std::{
     fs,

@@ -31,8 +31,8 @@ use crate::{
 /// Jobs in the small queue.
 const FEW: u32 = 1_000;
 
-/// Jobs taken into a queue in one transaction. Identities lie scattered in their index, so that each transaction writes
-/// most of its pages anew: few and large ones fill a queue several times faster.
+/// Jobs admitted to a queue in one transaction. Identities are scattered in their index, so that each transaction
+/// rewrites most of its pages: few and large ones fill a queue several times faster.
 const CHUNK: u32 = 10_000;
 
 /// How many jobs a claim takes, and how many such claims a round has; never more than the small queue holds.
@@ -121,13 +121,13 @@ struct Filled {
 }
 
 impl Filled {
-    /// Makes a queue with so many ready jobs.
+    /// Makes a queue with `jobs` ready jobs.
     fn ready(path: &Path, jobs: u32) -> Result<Self> {
         fill(path, 0..jobs)?;
         Self::open(path)
     }
 
-    /// Makes a copy of it in which its jobs are finished, and so many ready ones come behind them.
+    /// Makes a copy of it in which its jobs are finished, followed by ready ones.
     fn finished(&self, path: &Path, jobs: std::ops::Range<u32>) -> Result<Self> {
         let copy = path.to_str().context("the path is not UTF-8")?;
         rusqlite::Connection::open(self.queue.path())?.execute("VACUUM INTO ?1", [copy])?;
@@ -192,7 +192,7 @@ fn plan() -> Plan {
     }
 }
 
-/// Takes so many entries into the one batch of a queue.
+/// Admits entries with these numbers to the one batch of a queue.
 fn fill(path: &Path, numbers: std::ops::Range<u32>) -> Result<()> {
     let queue = Queue::open(path, WhenStuck::Fail)?;
     queue.prepare_bulk_load()?;

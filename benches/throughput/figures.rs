@@ -62,7 +62,7 @@ pub enum Goal {
 }
 
 impl Goal {
-    /// Whether a figure is as wished, or why that cannot be said.
+    /// Whether a figure meets its target, or why that cannot be decided.
     pub fn verdict(self, figure: f64, worth: Worth) -> &'static str {
         let reached = match self {
             Self::AtLeast(goal) => figure >= goal,

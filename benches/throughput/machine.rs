@@ -1,6 +1,6 @@
 //! What else the machine did: CPU that others used, and how fast its disk makes 4 KiB durable.
 //!
-//! Both stand beside every figure, because either can be the whole of it.
+//! Both are reported with every figure, because either can explain it.
 
 use std::{
     fmt, fs,
@@ -31,7 +31,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Starts watching. `live` are processes of ours that go on: what they use is ours too.
+    /// Starts watching. `live` are processes of ours that keep running: what they use is ours too.
     pub fn start(live: &[u32]) -> Result<Self> {
         Ok(Self { before: ticks(live)?, live: live.to_vec() })
     }
@@ -78,7 +78,7 @@ pub fn machine_times(stat: &str) -> (u64, u64) {
 
 /// User and system ticks of a process, then those of its children that it waited for, from the text of its `stat`.
 pub fn process_times(stat: &str) -> Vec<u64> {
-    // The name stands in brackets and may hold anything, so fields count from behind the last bracket.
+    // The name is in brackets and may contain anything, so fields count from behind the last bracket.
     let fields = stat.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
     fields.split_whitespace().skip(11).take(4).filter_map(|field| field.parse().ok()).collect()
 }

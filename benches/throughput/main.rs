@@ -4,8 +4,8 @@
 //! bodies encoded beforehand and records nothing), and the worker's own binary as a user would. Results are ratios of
 //! pairs that ran one after the other, because absolute rates say more about the machine than about the worker.
 //!
-//! Everything is written to a folder beneath the target directory, which lies on a disk where a temporary folder may
-//! lie in memory, and is removed at the end. Nothing is sent anywhere but to loopback.
+//! Everything is written to a folder below the target directory, which is on a disk where a temporary folder may be in
+//! memory, and is removed at the end. Nothing is sent anywhere but to loopback.
 //!
 //! Not here: the correctness of what was created. A run whose sink did not see every request is an error, though, so
 //! no figure comes from work that was not done.
@@ -112,7 +112,7 @@ fn all(effort: &Effort) -> Result<()> {
     Ok(())
 }
 
-/// A folder beneath the target directory that is removed when it is dropped.
+/// A folder below the target directory that is removed when it is dropped.
 fn scratch() -> Result<TempDir> {
     let beneath = env!("CARGO_TARGET_TMPDIR");
     tempfile::Builder::new()

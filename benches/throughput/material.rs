@@ -85,7 +85,7 @@ pub fn content(kind: Kind, bytes: usize, seed: u64) -> Vec<u8> {
     }
     content.truncate(bytes.saturating_sub(end.len()));
     if matches!(kind, Kind::Jpeg) {
-        // In coded data no marker stands: a zero byte follows what would begin one.
+        // Coded data contains no marker: a zero byte follows what would begin one.
         let mut after_mark = false;
         for byte in content.iter_mut().skip(start.len()) {
             if after_mark {

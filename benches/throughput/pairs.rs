@@ -1,6 +1,6 @@
 //! P1 and P5: the worker beside the bare client, in alternating pairs.
 //!
-//! Two ratios each. *Whole*: the worker's process from start to end, intake included, against the bare client's request
+//! Two ratios each. *Total*: the worker's process from start to end, intake included, against the bare client's request
 //! phase. *Sending*: from the first request to the last answer, as the sink saw it, for both.
 
 use std::path::Path;
@@ -97,7 +97,7 @@ struct Pair {
 }
 
 impl Pair {
-    fn whole(&self) -> f64 {
+    fn total(&self) -> f64 {
         self.bare.0.requests / self.worker.0.wall
     }
 
@@ -119,7 +119,7 @@ fn compare(effort: &Effort, folder: &Path, comparison: &Comparison) -> Result<()
         println!(
             "  {:>2}: whole {:.3}, sending {:.3}; {}",
             round + 1,
-            pair.whole(),
+            pair.total(),
             pair.sending(),
             foreign_text(pair.foreign)
         );
@@ -165,7 +165,7 @@ fn report(effort: &Effort, comparison: &Comparison, pairs: &[Pair], disk: Disk) 
     let Comparison { name, goal, stretch, unit, amount, .. } = comparison;
     let worth = Worth::of(effort.quick, disk.sync_p50);
     let of = |figure: fn(&Pair) -> f64| median(&pairs.iter().map(figure).collect::<Vec<_>>());
-    for (view, ratio) in [("whole process", of(Pair::whole)), ("sending alone", of(Pair::sending))] {
+    for (view, ratio) in [("whole process", of(Pair::total)), ("sending alone", of(Pair::sending))] {
         println!(
             "{name} {view}: {ratio:.3} (goal {goal}: {}; stretch {stretch}: {})",
             goal.verdict(ratio, worth),

@@ -3,7 +3,7 @@
 //! A process of its own, so that its CPU time and memory are nobody else's. It knows nothing of keys, limits, or faults:
 //! for those there is the worker's sandbox. It counts what it was sent, so that a run which did not do its work shows.
 //!
-//! It obeys lines on standard input (`reset`, `tally`) and ends with it, so that it never outlives whoever started it.
+//! It obeys lines on standard input (`reset`, `tally`) and ends with it, so that it never outlives its parent.
 
 use std::{
     convert::Infallible,
@@ -92,7 +92,7 @@ struct Counters {
     under_way: AtomicU64,
     at_once: AtomicU64,
     arrived: AtomicU64,
-    /// The first uploads wait in their middle until so many have arrived.
+    /// The first uploads wait in their middle until this many have arrived.
     gather: AtomicU64,
 }
 
@@ -290,7 +290,7 @@ pub struct Sink {
     child: Child,
     commands: ChildStdin,
     answers: BufReader<ChildStdout>,
-    /// What stands before every path of the API.
+    /// The prefix of every path of the API.
     pub base_url: String,
     /// Where it listens.
     pub address: SocketAddr,
@@ -326,12 +326,12 @@ impl Sink {
         self.ask("reset").map(drop)
     }
 
-    /// Has the first uploads of a run wait in their middle until so many have arrived.
+    /// Makes the first uploads of a run wait in their middle until `uploads` have arrived.
     pub fn gather(&mut self, uploads: u32) -> Result<()> {
         self.ask(&format!("gather {uploads}")).map(drop)
     }
 
-    /// What it was sent since the last reset; an error where that is not the whole of what was to be sent.
+    /// What it was sent since the last reset; an error where that is not all that was to be sent.
     pub fn tally(&mut self, images: u64, documents: u64) -> Result<Tally> {
         let tally: Tally = serde_json::from_str(&self.ask("tally")?)?;
         if tally.images != images || tally.documents != documents {

@@ -52,7 +52,7 @@ pub enum Way {
 
 /// Runs `import` on a folder with a new database, against a sink.
 ///
-/// `folder` is for the configuration, the database, and the worker's own words; it is made anew each time.
+/// `folder` is for the configuration, the database, and the worker's output; it is created again each time.
 pub fn import(folder: &Path, setup: Setup<'_>, sink: &Sink, drop: &Path) -> Result<Used> {
     work(Way::Import, folder, setup, sink, drop)
 }

@@ -12,7 +12,7 @@ fn slow(latency_ms: u64) -> Site {
 }
 
 #[test]
-fn a_second_daemon_is_told_of_the_first_and_does_nothing() {
+fn a_second_daemon_reports_the_first_and_does_nothing() {
     let site = Site::new();
     let mut first = site.daemon();
     site.put_batch("batch.manifest.json", 1);
@@ -118,7 +118,7 @@ fn asked_to_stop_it_waits_for_what_is_under_way() {
 }
 
 #[test]
-fn a_daemon_whose_api_is_away_waits_and_goes_on() {
+fn a_daemon_whose_api_is_away_waits_and_continues() {
     let mut site = Site::new();
     site.stop_api();
     site.put_batch("batch.manifest.json", 3);
@@ -131,7 +131,7 @@ fn a_daemon_whose_api_is_away_waits_and_goes_on() {
 }
 
 #[test]
-fn a_daemon_whose_api_has_fallen_silent_ends_when_it_is_told_to() {
+fn a_daemon_whose_api_has_fallen_silent_stops_when_it_is_asked_to() {
     let mut site = Builder { api: "response_timeout = '1h'".to_owned(), ..Builder::default() }.build();
     site.use_key("wrong-key-7f3a");
     site.faults(&["whoami=hang"]);

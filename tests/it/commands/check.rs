@@ -57,7 +57,7 @@ fn good_ones_are_good_and_nothing_is_sent_or_queued() {
 }
 
 #[test]
-fn everything_that_is_wrong_is_said_at_once_with_its_place_and_cure() {
+fn everything_that_is_wrong_is_reported_at_once_with_its_place_and_cure() {
     let site = Site::new();
     site.put("text.png", "no image at all");
     site.put("good.png", image(Format::Png, 1));
@@ -125,7 +125,7 @@ fn a_good_manifest_of_each_format_is_good() {
 }
 
 #[test]
-fn what_is_wrong_is_said_with_place_reason_and_cure_in_each_format() {
+fn what_is_wrong_is_reported_with_place_reason_and_cure_in_each_format() {
     for (name, content) in each_format("17/note.jpg") {
         let site = site_with(&[(name, &content)]);
         let out = check(&site, &[name]).expect(1).stdout;

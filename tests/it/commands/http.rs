@@ -170,7 +170,7 @@ fn while_it_stops_it_is_alive_and_not_ready() {
     let (mut daemon, page) = daemon(&site);
     daemon.wait_until("a call is under way", || value(&metrics(page), "in_flight") >= 1.0);
     let asked = std::thread::spawn(move || {
-        // Asks until the process is gone; what it said last, before that, is what counts.
+        // Asks until the process is gone; what it answered last, before that, is what counts.
         let mut said = Vec::new();
         while let Ok(mut stream) = TcpStream::connect(page) {
             let mut answer = String::new();

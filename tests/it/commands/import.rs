@@ -1,4 +1,4 @@
-//! `import`: manifests from anywhere, in place, to their end; run again, it goes on or finds duplicates.
+//! `import`: manifests from anywhere, in place, to their end; run again, it continues or finds duplicates.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -11,7 +11,7 @@ fn manifest(documents: &[Value]) -> String {
     json!({ "version": 1, "documents": documents }).to_string()
 }
 
-/// The receipt of a manifest that was imported where it lies.
+/// The receipt of a manifest that was imported in place.
 #[track_caller]
 fn receipt(site: &Site, path: &str) -> Value {
     let path = Path::new(path);
@@ -117,7 +117,7 @@ fn run_again_after_success_it_finds_duplicates_and_is_well() {
 }
 
 #[test]
-fn run_again_after_a_kill_it_goes_on() {
+fn run_again_after_a_kill_it_continues() {
     let sandbox = Options { latency: Duration::from_millis(5), ..Options::default() };
     let site = Builder { sandbox, ..Builder::default() }.build();
     let documents: Vec<Value> = (0..40)
@@ -143,7 +143,7 @@ fn run_again_after_a_kill_it_goes_on() {
 }
 
 #[test]
-fn run_again_after_a_restart_of_the_machine_it_goes_on() {
+fn run_again_after_a_restart_of_the_machine_it_continues() {
     promise!(
         "A document is created once, however often it is dropped and whatever fails: the process, the machine, the network or the API."
     );
@@ -235,7 +235,7 @@ fn what_is_refused_or_missing_makes_its_code() {
 }
 
 #[test]
-fn an_api_that_cannot_be_reached_makes_it_4_and_it_goes_on_later() {
+fn an_api_that_cannot_be_reached_makes_it_exit_with_4_and_it_continues_later() {
     let mut site = Site::new();
     site.write("in/a.png", image(Format::Png, 1));
     site.write("in/a.manifest.json", manifest(&[entry("a", 1, "a.png")]));
@@ -247,7 +247,7 @@ fn an_api_that_cannot_be_reached_makes_it_4_and_it_goes_on_later() {
 }
 
 #[test]
-fn a_database_that_cannot_be_used_makes_it_3_and_it_goes_on_later() {
+fn a_database_that_cannot_be_used_makes_it_exit_with_3_and_it_continues_later() {
     let sandbox = Options { latency: Duration::from_millis(100), ..Options::default() };
     let site = Builder { sandbox, ..Builder::default() }.build();
     site.write("in/a.png", image(Format::Png, 1));

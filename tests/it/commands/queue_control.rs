@@ -110,7 +110,7 @@ fn a_job_that_failed_is_sent_by_a_retry_once_the_cause_is_gone() {
 }
 
 #[test]
-fn a_job_whose_image_was_refused_is_retried_with_the_file_that_was_put_away() {
+fn a_job_whose_image_was_refused_is_retried_with_the_archived_file() {
     let site = Site::with_faults(&["upload_image=status-before:400/201"]);
     site.put_batch("batch.manifest.json", 1);
     site.run_once().expect(1);
@@ -191,7 +191,7 @@ fn what_was_done_can_be_looked_up() {
 }
 
 #[test]
-fn why_tells_of_what_is_settled() {
+fn why_explains_what_is_settled() {
     let site = Site::with_faults(&["create_document=errors200:201"]);
     site.put("1.png", image(Format::Png, 1));
     site.put_documents("a.manifest.json", &[entry("a", 1, "1.png")]);
@@ -201,7 +201,7 @@ fn why_tells_of_what_is_settled() {
 }
 
 #[test]
-fn why_tells_what_a_manifest_waits_for() {
+fn why_explains_what_a_manifest_waits_for() {
     let site = Site::new();
     site.put_documents("a.manifest.json", &[entry("a", 1, "missing.png")]);
     site.run_once().expect(3);
@@ -211,7 +211,7 @@ fn why_tells_what_a_manifest_waits_for() {
 }
 
 #[test]
-fn the_status_tells_whether_a_daemon_is_alive() {
+fn the_status_shows_whether_a_daemon_is_alive() {
     let site = Site::new();
     site.run_once().expect(0);
     let without = site.run(&["status"]).expect(0).stdout;

@@ -1,4 +1,4 @@
-//! `verify`: what stands at the API, against what the queue says was put there.
+//! `verify`: what exists at the API, against what the queue recorded as created.
 
 use passfort_ingest::sandbox::{ApiCall, Options};
 use rusqlite::Connection;
@@ -16,7 +16,7 @@ fn read(finished: &Finished) -> (Vec<Value>, Value) {
 #[test]
 fn leftovers_are_counted_exactly_whatever_the_answers_hid() {
     let site = Site::with_faults(&[
-        // These were carried out, and these were not: no answer tells which.
+        // These were carried out, and these were not: no answer shows which.
         "upload_image=lost,every=3",
         "upload_image=status-before:502,every=4",
         "create_document=lost,every=3",
@@ -66,7 +66,7 @@ fn a_document_that_is_gone_is_found() {
 }
 
 #[test]
-fn images_of_a_job_that_failed_are_told_apart_from_leftovers() {
+fn images_of_a_job_that_failed_are_distinguished_from_leftovers() {
     let site = Site::with_faults(&["create_document=status-before:422"]);
     site.put("a.png", image(Format::Png, 1));
     site.put_documents("a.manifest.json", &[entry("a", 1, "a.png")]);
@@ -169,7 +169,7 @@ fn documents_that_are_made_meanwhile_are_not_missed() {
     let site = Site::new();
     site.put_batch("batch.manifest.json", 1);
     site.run_once().expect(0);
-    // What stands is told late: as it was before the new document was made.
+    // The list is stale: as it was before the new document was created.
     site.faults(&["read_documents=slow:2s,first=1"]);
     let mut verify = site.start(&["verify", "--json"]);
     verify.wait_until("it has asked", || !site.calls(ApiCall::ReadDocuments).is_empty());
@@ -200,7 +200,7 @@ fn the_log_of_the_database_is_cut_back_while_verify_waits() {
 }
 
 #[test]
-fn a_limit_that_lasts_ends_it_with_3_and_is_said() {
+fn a_limit_that_lasts_ends_it_with_3_and_is_reported() {
     let site = Site::new();
     site.put_batch("batch.manifest.json", 2);
     site.run_once().expect(0);

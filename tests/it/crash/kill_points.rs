@@ -1,9 +1,9 @@
-//! Ends the program at each of its durable steps, before and after, once and twice: what it promises holds all the same.
+//! Ends the program at each of its durable steps, before and after, once and twice: its guarantees hold all the same.
 //!
-//! A scenario is a drop, and what people and the API do about it. It is tried whole, to learn which places it comes to;
-//! then, for each place that the plain one does not come to, from the start with the process ended there. Judged is by
-//! what the stand-in saw and what lies in the folders. The queue is looked at only for what was on disk at the end of a
-//! life, in a copy, so that the next one finds everything as it was left.
+//! A scenario is a drop, and what people and the API do about it. It runs once completely, to learn which places it
+//! reaches; then, for each place that the plain one does not reach, from the start with the process ended there. The
+//! verdict is by what the stand-in saw and what is in the folders. The queue is read only for what was on disk at the
+//! end of a life, in a copy, so that the next one finds everything as it was left.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -215,7 +215,7 @@ fn bring_back(site: &Site, at: &str) -> Finished {
     once(site, at)
 }
 
-/// A file lies where the folder of the receipts should be.
+/// There is a file where the folder of the receipts should be.
 fn build_obstructed() -> Site {
     let site = with_drop("receipts_dir = 'in-the-way'");
     site.put("in-the-way", "");
@@ -314,7 +314,7 @@ impl EndOfLife {
 }
 
 fn known(database: &Path) -> BTreeSet<String> {
-    // It may have ended before there was a table to look into.
+    // It may have ended before there was a table to read.
     if Reader::open(database).is_err() {
         return BTreeSet::new();
     }
@@ -333,7 +333,7 @@ fn assert_not_sent_again(ledger: &[LedgerEntry], life: &EndOfLife) {
     assert!(again.is_empty(), "an image whose ID was on disk was sent again: {again:#?}");
 }
 
-/// What the receipt says was created stands at the API, made of what the manifest asked for, and nothing else does.
+/// What the receipt reports as created exists at the API, made of what the manifest asked for, and nothing else does.
 #[track_caller]
 fn assert_receipt_is_true(site: &Site, receipt: &Value, documents: usize) {
     let summary = site.summary();
@@ -363,7 +363,7 @@ fn assert_receipt_is_true(site: &Site, receipt: &Value, documents: usize) {
     assert_eq!(named, documents, "{receipt}");
 }
 
-/// Nothing is in the drop but receipts and what was put away; no temporary file is either.
+/// Nothing is in the drop but receipts and the archive; no temporary file is either.
 #[track_caller]
 fn assert_files(site: &Site, folder: &str, receipts: &str) {
     let mut expected: Vec<String> = FILES.map(str::to_owned).into();
@@ -403,7 +403,7 @@ fn assert_file_refused(site: &Site) {
     assert_receipt_is_true(site, &receipt, 2);
 }
 
-/// Whether the wish came in time is not in its hands; that the receipt tells the truth about it is.
+/// Whether the command came in time is open; that the receipt is true about it is not.
 fn assert_one_cancelled(site: &Site) {
     let receipt = the_receipt(site);
     let cancelled = receipt["counts"]["cancelled"].as_u64().unwrap();
@@ -423,7 +423,7 @@ fn assert_imported(site: &Site) {
     assert_receipt_is_true(site, &receipt, 2);
 }
 
-/// What was half taken in is told of, and what lies in its place is done.
+/// The interrupted admission is reported, and the manifest that replaced it is done.
 fn assert_replaced(site: &Site) {
     let receipts: Vec<Value> =
         site.receipt_paths("large.manifest.jsonl").iter().map(|path| read_receipt(path)).collect();
@@ -466,7 +466,7 @@ fn trace(scenario: &Scenario) -> Vec<String> {
 /// Who is faster decides at some places whether a run comes there; one that does is tried again so often.
 const TRIES: usize = 20;
 
-/// Ends the process at a place for so many lives, then lets it do its work.
+/// Ends the process at a place for `lives` lives, then lets it do its work.
 fn kill_at(name: &str, scenario: &Scenario, place: &str, lives: usize) {
     let mut tries = 0;
     let (site, mut last) = loop {
@@ -510,7 +510,7 @@ fn kill_everywhere(name: &str, among: impl Fn(&str) -> bool) {
     let cases: Vec<(&str, usize)> =
         places.iter().flat_map(|place| [1, 2].map(|lives| (place.as_str(), lives))).collect();
     let cases = Mutex::new(cases.into_iter());
-    // A case mostly waits: for files to lie still, for a disk, for the API.
+    // A case mostly waits: for the settle time, for a disk, for the API.
     thread::scope(|scope| {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
@@ -646,7 +646,7 @@ fn killed_while_it_imports() {
 }
 
 #[test]
-fn killed_while_it_checks_a_file_anew() {
+fn killed_while_it_checks_a_file_again() {
     kill_everywhere("a file has changed", |_| true);
 }
 

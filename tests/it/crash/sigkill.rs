@@ -1,4 +1,5 @@
-//! The process ends at any moment, by `kill -9` or by SIGTERM: nothing is lost, nothing is created twice, and it goes on.
+//! The process ends at any moment, by `kill -9` or by SIGTERM: nothing is lost, nothing is created twice, and the next
+//! start continues.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -202,7 +203,7 @@ fn asked_to_stop_it_ends_well_and_loses_nothing() {
 }
 
 #[test]
-fn run_once_that_is_killed_goes_on() {
+fn run_once_that_is_killed_continues() {
     let site = site(8);
     drop_manifests(&site);
     for calls in [3, 30, 60] {

@@ -129,7 +129,7 @@ fn receipts_are_given_to_the_group_that_is_to_read_them() {
 }
 
 #[test]
-fn a_group_that_is_none_is_said_before_anything_is_done() {
+fn an_unknown_group_is_reported_before_anything_is_done() {
     let site = site_with("receipt_group = 'no-such-group'");
     site.put("a.png", image(Format::Png, 1));
     site.put_documents("a.manifest.json", &[entry("a", 1, "a.png")]);
@@ -137,13 +137,13 @@ fn a_group_that_is_none_is_said_before_anything_is_done() {
     assert!(site.ledger().is_empty());
 }
 
-/// Lets so many days pass since everything that was settled.
+/// Lets this many days pass since everything that was settled.
 fn days_pass(site: &Site, days: i64) {
     let database = rusqlite::Connection::open(site.at("state/queue.db")).unwrap();
     database.execute("UPDATE batch SET finished_at = finished_at - ?1 * 86400000", [days]).unwrap();
 }
 
-fn put_away_three(site: &Site) {
+fn archive_three(site: &Site) {
     for (number, name) in (1..).zip(["a", "b", "c"]) {
         site.put(&format!("in/{name}.png"), image(Format::Png, number));
         site.put_documents(&format!("in/{name}.manifest.json"), &[entry(name, number, &format!("{name}.png"))]);
@@ -155,7 +155,7 @@ fn put_away_three(site: &Site) {
 #[test]
 fn what_is_done_is_purged_in_time_and_what_failed_and_the_receipts_stay() {
     let site = site_with("keep_done_for = '30d'");
-    put_away_three(&site);
+    archive_three(&site);
     site.faults(&["create_document=status-before:400/201"]);
     site.put("failed.png", image(Format::Png, 9));
     site.put_documents("failed.manifest.json", &[entry("failed", 4, "failed.png")]);
@@ -182,7 +182,7 @@ fn what_is_done_is_purged_in_time_and_what_failed_and_the_receipts_stay() {
 #[test]
 fn a_purge_removes_only_what_was_archived_and_follows_no_link() {
     let site = site_with("keep_done_for = '30d'");
-    put_away_three(&site);
+    archive_three(&site);
     let dated = fs::read_dir(site.in_drop("done")).unwrap().next().unwrap().unwrap().path().join("in");
     // Somebody works in the archive: another content of the same length, a file of his own, a link in a file's place.
     let mut other = image(Format::Png, 1);
@@ -201,9 +201,9 @@ fn a_purge_removes_only_what_was_archived_and_follows_no_link() {
     assert_eq!(left, ["a.png", "b.png", "notes.txt"]);
     assert!(site.at("outside/b.png").exists());
 
-    // The folder itself becomes a link to one where the same files lie.
+    // The folder itself becomes a link to one with the same files.
     let site = site_with("keep_done_for = '30d'");
-    put_away_three(&site);
+    archive_three(&site);
     let dated = fs::read_dir(site.in_drop("done")).unwrap().next().unwrap().unwrap().path();
     let copied = Command::new("cp").arg("-a").arg(&dated).arg(site.at("elsewhere")).status().unwrap();
     assert!(copied.success());
@@ -215,9 +215,9 @@ fn a_purge_removes_only_what_was_archived_and_follows_no_link() {
 }
 
 #[test]
-fn a_purge_that_is_killed_goes_on_at_the_next_start() {
+fn a_purge_that_is_killed_continues_at_the_next_start() {
     let site = site_with("keep_done_for = '30d'");
-    put_away_three(&site);
+    archive_three(&site);
     days_pass(&site, 31);
     for at in ["before.purge.file:2", "after.purge.file:2", "before.commit.purged", "after.commit.purged"] {
         site.run_once_killed_at(at);
@@ -244,7 +244,7 @@ fn a_file_that_two_manifests_brought_is_purged_with_the_later_one() {
 
 /// The marker stayed behind, and the next manifest of the same name counted before its sender said so.
 #[test]
-fn a_marker_is_put_away_with_its_manifest() {
+fn a_marker_is_archived_with_its_manifest() {
     let site = Builder { drop: "done_marker = '.done'".to_owned(), ..Builder::default() }.build();
     site.put("a.png", image(Format::Png, 1));
     site.put_documents("a.manifest.json", &[entry("a", 1, "a.png")]);

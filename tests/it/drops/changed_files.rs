@@ -13,7 +13,7 @@ fn sorted<const N: usize>(mut digests: [String; N]) -> [String; N] {
 }
 
 #[test]
-fn a_file_that_changes_after_the_check_is_checked_anew_and_never_sent_by_halves() {
+fn a_file_that_changes_after_the_check_is_checked_again_and_never_sent_by_halves() {
     promise!(
         "A file that changes after the check is checked again before it is sent, and fails its entry if it no longer matches the `bytes` or the `sha256` that the manifest declares."
     );
@@ -227,7 +227,7 @@ fn a_manifest_that_is_still_being_written_is_not_taken_by_halves() {
     site.put("a.png", image(Format::Png, 1));
     site.put("b.png", image(Format::Png, 2));
     let lines = [entry("a", 1, "a.png").to_string(), entry("b", 2, "b.png").to_string()];
-    // Under the name of something that is not whole yet; then under its own.
+    // Under the name of something that is not complete yet; then under its own.
     site.put("x.manifest.jsonl.part", format!("{}\n", lines[0]));
     site.put("y.manifest.jsonl", lines.join("\n"));
     daemon.wait_until("the whole one", || site.left() == ["x.manifest.jsonl.part"]);
@@ -286,7 +286,7 @@ fn a_file_that_has_become_no_image_is_named_in_the_receipt() {
 
 /// It was sent as soon as it could be opened again, whatever of it was there.
 #[test]
-fn a_file_that_comes_back_slowly_is_waited_for_until_it_lies_still() {
+fn a_file_that_comes_back_slowly_is_waited_for_until_it_no_longer_changes() {
     let site = Builder { retry: "max = '100ms'".to_owned(), ..Builder::default() }.build();
     site.edit_config("settle = '50ms'", "settle = '1s'");
     site.run_once().expect(0);

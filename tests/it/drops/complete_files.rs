@@ -29,7 +29,7 @@ fn waiting(site: &Site) -> Value {
 }
 
 #[test]
-fn an_image_that_is_cut_is_held_back_and_taken_when_it_is_whole() {
+fn a_truncated_image_is_held_back_and_taken_when_it_is_complete() {
     for (format, name) in FORMATS {
         let site = Site::new();
         let mut whole = image(format, 1);
@@ -78,7 +78,7 @@ fn what_differs_from_its_declaration_is_held_back_and_taken_when_it_is_as_declar
 }
 
 #[test]
-fn a_file_that_never_becomes_whole_fails_with_that_reason_and_the_others_go_on() {
+fn a_file_that_never_becomes_complete_fails_with_that_reason_and_the_others_continue() {
     let site = Builder { drop: "incomplete_after = '1s'".to_owned(), ..Builder::default() }.build();
     let whole = image(Format::Jpeg, 1);
     site.put("cut.jpg", &whole[..whole.len() - 2]);
@@ -106,7 +106,7 @@ fn data_that_a_camera_adds_behind_a_picture_is_no_sign_of_a_cut() {
 }
 
 #[test]
-fn a_manifest_that_breaks_off_is_held_back_and_taken_when_it_is_whole() {
+fn a_truncated_manifest_is_held_back_and_taken_when_it_is_complete() {
     let site = Site::new();
     site.put("a.png", image(Format::Png, 1));
     let manifest = json!({ "version": 1, "documents": [entry("a", 1, "a.png")] }).to_string();
@@ -189,7 +189,7 @@ fn an_old_date_is_no_sign_that_a_file_is_complete() {
 }
 
 #[test]
-fn images_may_come_before_or_after_and_what_is_missing_is_said() {
+fn images_may_come_before_or_after_and_what_is_missing_is_reported() {
     let site = Site::new();
     let mut document = entry("a", 1, "a.png");
     document["images"] = json!([{ "path": "a.png" }, { "path": "late/b.png" }]);

@@ -184,20 +184,20 @@ fn an_unknown_field_names_the_nearest_known_one() {
 
 /// Drops a manifest that cannot be used at all, beside a good one.
 #[track_caller]
-fn rejects_whole(name: &str, manifest: impl AsRef<[u8]>) -> Value {
+fn rejects_manifest(name: &str, manifest: impl AsRef<[u8]>) -> Value {
     let site = Site::new();
     put_beside_a_good_one(&site, name, manifest);
     let finished = site.run_once().expect(1);
-    rejected_whole(&site, name, &finished)
+    rejected_manifest(&site, name, &finished)
 }
 
 /// The same for one that may only be under way: it is waited for, and then rejected.
 #[track_caller]
-fn rejects_whole_in_the_end(name: &str, manifest: impl AsRef<[u8]>) -> Value {
+fn rejects_manifest_in_the_end(name: &str, manifest: impl AsRef<[u8]>) -> Value {
     let site = Site::impatient();
     put_beside_a_good_one(&site, name, manifest);
     let finished = site.run_until_given_up().expect(1);
-    rejected_whole(&site, name, &finished)
+    rejected_manifest(&site, name, &finished)
 }
 
 fn put_beside_a_good_one(site: &Site, name: &str, manifest: impl AsRef<[u8]>) {
@@ -208,7 +208,7 @@ fn put_beside_a_good_one(site: &Site, name: &str, manifest: impl AsRef<[u8]>) {
 }
 
 #[track_caller]
-fn rejected_whole(site: &Site, name: &str, finished: &Finished) -> Value {
+fn rejected_manifest(site: &Site, name: &str, finished: &Finished) -> Value {
     assert!(finished.stderr.len() < 20_000, "the log does not repeat what was sent: {} bytes", finished.stderr.len());
     assert_eq!(site.receipt("good.manifest.json")["status"], "done");
     let receipt = site.receipt(name);
@@ -223,21 +223,21 @@ fn rejected_whole(site: &Site, name: &str, finished: &Finished) -> Value {
 #[test]
 fn manifests_that_are_none() {
     for text in ["null", "[]", "7", "\u{0}\u{0}", "{}", "{\"version\":1}", "{\"version\":1,\"documents\":7}"] {
-        let receipt = rejects_whole("bad.manifest.json", text);
+        let receipt = rejects_manifest("bad.manifest.json", text);
         assert!(receipt["status"] == "rejected" || receipt["status"] == "failed", "{text:?}: {receipt}");
     }
     for text in ["", " \n", "{"] {
-        let receipt = rejects_whole_in_the_end("bad.manifest.json", text);
+        let receipt = rejects_manifest_in_the_end("bad.manifest.json", text);
         assert!(receipt["status"] == "rejected" || receipt["status"] == "failed", "{text:?}: {receipt}");
     }
-    rejects_whole("bad.manifest.json", [0xFF, 0xFE, 0x00, 0x7B]);
+    rejects_manifest("bad.manifest.json", [0xFF, 0xFE, 0x00, 0x7B]);
 }
 
 #[test]
 fn manifests_of_another_version() {
     for version in ["2", "0", "\"1\"", "-1", "null"] {
         let text = format!("{{\"version\":{version},\"documents\":[{}]}}", entry("x", 1, "bad.png"));
-        let receipt = rejects_whole("bad.manifest.json", text);
+        let receipt = rejects_manifest("bad.manifest.json", text);
         assert!(receipt["errors"].to_string().contains("version"), "{version}: {receipt}");
     }
 }
@@ -245,11 +245,11 @@ fn manifests_of_another_version() {
 #[test]
 fn manifests_too_deep_to_read() {
     let deep = |levels: usize| "[".repeat(levels) + &"]".repeat(levels);
-    rejects_whole("bad.manifest.json", deep(5000));
+    rejects_manifest("bad.manifest.json", deep(5000));
     let mut text = entry("x", 1, "bad.png").to_string();
     text.truncate(text.len() - 1);
     let text = format!("{{\"version\":1,\"documents\":[{text},\"extracted_data\":{{\"a\":{}}}}}]}}", deep(5000));
-    rejects_whole("bad.manifest.json", text);
+    rejects_manifest("bad.manifest.json", text);
 }
 
 #[test]
@@ -262,26 +262,26 @@ fn a_million_elements_and_a_huge_text() {
             profile(1)
         )
     };
-    rejects_whole("bad.manifest.json", document(&images, "x"));
-    rejects_whole("bad.manifest.json", document(r#"{"path":"bad.png"}"#, &"x".repeat(5_000_000)));
+    rejects_manifest("bad.manifest.json", document(&images, "x"));
+    rejects_manifest("bad.manifest.json", document(r#"{"path":"bad.png"}"#, &"x".repeat(5_000_000)));
 }
 
 #[test]
-fn keys_that_stand_twice() {
+fn duplicate_keys() {
     let text = entry("x", 1, "bad.png").to_string().replacen('{', "{\"category\":\"SUPPORTING\",", 1);
-    let receipt = rejects_whole("bad.manifest.json", format!("{{\"version\":1,\"documents\":[{text}]}}"));
+    let receipt = rejects_manifest("bad.manifest.json", format!("{{\"version\":1,\"documents\":[{text}]}}"));
     assert!(receipt.to_string().contains("category"), "{receipt}");
 }
 
 #[test]
 fn an_unknown_key_at_the_top_names_the_nearest() {
     let text = format!("{{\"version\":1,\"documnets\":[{}]}}", entry("x", 1, "bad.png"));
-    let receipt = rejects_whole("bad.manifest.json", text);
+    let receipt = rejects_manifest("bad.manifest.json", text);
     assert!(receipt["errors"][0]["cure"].to_string().contains("documents"), "{receipt}");
 }
 
 #[test]
-fn one_bad_line_of_many_is_named_and_the_others_go_on() {
+fn one_bad_line_of_many_is_named_and_the_others_continue() {
     let site = Site::new();
     site.put("a.png", image(Format::Png, 1));
     site.put("b.png", image(Format::Png, 2));
@@ -301,10 +301,10 @@ fn csv_that_is_broken_is_named() {
         (format!("profile_id,path,colour\n{},bad.png,red\n", profile(1)), "colour"),
         ("profile_id,path,path\n".to_owned(), "path"),
     ] {
-        let receipt = rejects_whole("bad.manifest.csv", &csv);
+        let receipt = rejects_manifest("bad.manifest.csv", &csv);
         assert!(receipt.to_string().contains(said), "{csv:?}: {receipt}");
     }
-    let receipt = rejects_whole_in_the_end("bad.manifest.csv", "");
+    let receipt = rejects_manifest_in_the_end("bad.manifest.csv", "");
     assert!(receipt.to_string().contains("header"), "{receipt}");
 }
 

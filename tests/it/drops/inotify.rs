@@ -143,7 +143,7 @@ fn allow_watches(daemon: &Daemon, watches: u32) {
 
 #[test]
 #[ignore = "needs a user namespace, which not every machine lets one make: `.ci/run` asks for it"]
-fn more_folders_than_may_be_watched_are_read_again_and_again_and_that_is_said() {
+fn more_folders_than_may_be_watched_are_polled_and_that_is_reported() {
     let site = by_events();
     let program = site.command(&["run"]);
     let mut command = Command::new("unshare");

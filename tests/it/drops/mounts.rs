@@ -249,7 +249,7 @@ fn a_mount_whose_server_dies_is_waited_for() {
 
 #[test]
 #[ignore = "needs root, /dev/fuse and sshfs: `.ci/run` asks for it"]
-fn an_import_from_a_mount_that_comes_back_with_other_numbers_goes_on() {
+fn an_import_from_a_mount_that_comes_back_with_other_numbers_continues() {
     let mut share = Share::new(Kind::Ssh);
     share.site.put_folder("drop", 1);
     let manifest = share.mount.at.join("1.manifest.json");

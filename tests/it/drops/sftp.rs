@@ -429,7 +429,7 @@ fn lftp_mirrors_a_tree_with_old_times_and_a_manifest_in_its_middle() {
 
 #[test]
 #[ignore = "needs root, sshd and lftp: `.ci/run` asks for it"]
-fn lftp_closes_a_folder_to_the_worker_which_says_so_and_goes_on_once_it_is_open() {
+fn lftp_closes_a_folder_to_the_worker_which_reports_it_and_continues_once_it_is_open() {
     promise!(
         "A full disk, an unreadable folder or a lost mount stops the work that needs it, loses nothing, and is reported."
     );

@@ -25,7 +25,7 @@ fn pid_of(site: &Site, daemon: &mut Daemon) -> Pid {
 }
 
 #[test]
-fn a_drop_tells_how_it_is_watched() {
+fn status_shows_how_a_drop_is_watched() {
     let site = by_events();
     let mut daemon = site.daemon();
     daemon.wait_until("events are tried out", || site.watching() == "events");
@@ -87,7 +87,7 @@ fn folders_that_are_renamed_in_are_taken_with_all_that_is_in_them() {
 }
 
 #[test]
-fn a_drop_that_is_removed_and_made_again_goes_on() {
+fn a_drop_that_is_removed_and_made_again_continues() {
     let site = by_events();
     let mut daemon = site.daemon();
     for number in 0..3 {
@@ -104,7 +104,7 @@ fn a_drop_that_is_removed_and_made_again_goes_on() {
 }
 
 #[test]
-fn one_drop_that_is_not_there_stops_no_other_and_is_said_until_it_is_back() {
+fn one_drop_that_is_not_there_stops_no_other_and_is_reported_until_it_is_back() {
     let site = Site::new();
     let config = fs::read_to_string(site.at("config.toml")).unwrap();
     let other = site.at("other");

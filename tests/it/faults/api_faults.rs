@@ -35,7 +35,7 @@ fn drop_everything(site: &Site) {
     site.put("all.manifest.json", manifest.to_string());
 }
 
-/// Everything was created, each document once, and the receipt names what stands there.
+/// Everything was created, each document once, and the receipt names what exists there.
 #[track_caller]
 fn assert_all_created_once(site: &Site) {
     let receipt = site.receipt("all.manifest.json");
@@ -200,7 +200,7 @@ fn a_document_that_waited_long_for_its_turn_is_not_taken_for_absent_too_early() 
 
 #[test]
 fn a_document_that_never_came_to_be_is_created() {
-    // The connection ends without an answer, and nothing was done: only the read-back can tell.
+    // The connection ends without an answer, and nothing was done: only the read-back can find out.
     survives(
         &["create_document=hang,nth=1"],
         Builder { api: "response_timeout = '500ms'".to_owned(), ..Builder::default() },

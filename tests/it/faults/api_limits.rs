@@ -24,8 +24,8 @@ fn turned_away(site: &Site, operation: ApiCall) -> usize {
 /// How a quota was used.
 struct Used {
     turned_away: usize,
-    /// From the first document to the last, by the ledger's clock. A machine that stands still for longer than a quota
-    /// ever makes the program wait is no fault of the program.
+    /// From the first document to the last, by the ledger's clock. A machine that stalls for longer than a quota ever
+    /// makes the program wait is no fault of the program.
     took_ms: i64,
     wall_ms: i64,
 }
@@ -56,8 +56,8 @@ fn a_quota_of_documents_is_used_up_and_hardly_ever_run_into() {
     assert!(used.wall_ms >= QUOTA_MS - 100, "the limit was none: {} ms", used.wall_ms);
 }
 
-/// How long the quota had room while no call was in flight and documents were still to be created. No gap counts for more
-/// than a second: a machine that stands still is no fault of the program.
+/// How long the quota had room while no call was in flight and documents were still to be created. No gap counts for
+/// more than a second: a machine that stalls is no fault of the program.
 fn idle_ms(calls: &[(i64, i64, bool)]) -> i64 {
     let interval = QUOTA_MS / 30;
     // The bucket of ten is full when the last call that passed is paid off. Two calls are kept back, which loses nothing

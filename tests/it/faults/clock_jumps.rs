@@ -1,9 +1,9 @@
 //! The wall clock jumps by hours and days, forwards and back, while the real program works: nothing is lost, delayed,
-//! hurried or doubled by that.
+//! hurried or duplicated by that.
 //!
-//! The daemon sees a clock of its own by libfaketime, which changes while it runs; the steady clock, the files' times and
-//! the stand-in's clock stay the true ones. That needs Debian's package `faketime`, so a plain `cargo test` leaves these
-//! tests out; `.ci/run` installs it and asks for them, and where it is missing they fail.
+//! The daemon sees a clock of its own by libfaketime, which changes while it runs; the monotonic clock, the files'
+//! times and the stand-in's clock stay the true ones. That needs Debian's package `faketime`, so a plain `cargo test`
+//! leaves these tests out; `.ci/run` installs it and asks for them, and where it is missing they fail.
 
 use std::{fs, io::Write, os::unix::fs::PermissionsExt, path::PathBuf, process::Command, time::Duration};
 
@@ -15,7 +15,7 @@ use crate::support::{Builder, Daemon, Format, Site, assert_sent_once_or_lost, en
 /// How far the clock is ahead, one after the other: each is a jump from the one before.
 const JUMPS: [&str; 5] = ["+6h", "-6h", "+10d", "-2d", "+0"];
 
-/// Where the library lies, on whatever processor.
+/// The path of the library, on any architecture.
 fn library() -> PathBuf {
     let folders = fs::read_dir("/usr/lib").unwrap().map(|folder| folder.unwrap().path());
     let mut found = folders.map(|folder| folder.join("faketime/libfaketimeMT.so.1")).filter(|library| library.exists());
@@ -52,7 +52,7 @@ fn nudge(site: &Site, daemon: &mut Daemon, number: u32) {
     assert!(taken(daemon), "{}", daemon.log());
 }
 
-/// Stops it; so many documents were created, each once, and everything is put away with a receipt.
+/// Stops it; this many documents were created, each once, and everything is archived with a receipt.
 #[track_caller]
 fn assert_all_done(site: &Site, mut daemon: Daemon, documents: u64, manifests: usize) {
     daemon.wait_until("everything is put away", || site.left().is_empty());
@@ -70,7 +70,7 @@ fn assert_all_done(site: &Site, mut daemon: Daemon, documents: u64, manifests: u
 
 #[test]
 #[ignore = "needs libfaketime: `.ci/run` asks for it"]
-fn retries_go_on_at_their_own_pace() {
+fn retries_continue_at_their_own_pace() {
     let sandbox = Options { latency: Duration::from_millis(200), ..Options::default() };
     let site = Builder { sandbox, retry: "max = '1s'".to_owned(), ..Builder::default() }.build();
     let mut daemon = daemon(&site);
@@ -148,7 +148,8 @@ fn a_file_that_is_being_written_settles_by_the_steady_clock() {
     for (round, jump) in (0_u32..).zip(["+6h", "-6h", "+10d"]) {
         let manifest = format!("{round}.manifest.csv");
         let mut csv = "profile_id,reference,category,document_type,path,image_type\n".to_owned();
-        // A slow sender: what it has sent so far is a whole manifest each time, since this form has no end of its own.
+        // A slow sender: what it has sent so far is a complete manifest each time, since this form has no end of its
+        // own.
         for row in 0..12 {
             site.put(&format!("{count}.png"), image(Format::Png, count));
             csv += &format!("{},{count},PROOF_OF_IDENTITY,PASSPORT,{count}.png,FRONT\n", profile(count));
@@ -160,7 +161,7 @@ fn a_file_that_is_being_written_settles_by_the_steady_clock() {
             if row == 3 {
                 set_clock(&site, jump);
             }
-            // The sender's own pace, far below the time for which files must lie still.
+            // The sender's own pace, far below the settle time.
             std::thread::sleep(Duration::from_millis(150));
         }
         daemon.wait_until(jump, || site.is_settled(&manifest));

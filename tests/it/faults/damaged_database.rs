@@ -103,7 +103,7 @@ fn a_page_that_is_met_later_stops_the_work_with_a_word() {
     drop_document(&site, 2);
     site.wait_until_settled();
     for arguments in [&["run", "--once", "--give-up-after", "2s"][..], &["run"]] {
-        // The daemon ends by itself too: going on would only meet the same page again.
+        // The daemon ends by itself too: continuing would only meet the same page again.
         site.run(arguments).expect(3).says("is damaged").says("state/queue.db").says("backup").says("work left");
     }
     assert_eq!(site.summary().documents, 1, "nothing is sent that could not be recorded");

@@ -1,5 +1,5 @@
-//! Full disks, under the database and under what is written for others: work stops, says so, and goes on when there is
-//! room; nothing is lost, and nothing is sent again.
+//! Full disks, under the database and under what is written for others: work stops, reports it, and continues when
+//! there is room; nothing is lost, and nothing is sent again.
 //!
 //! The small disks are mounted where only the program under test sees them, so that nothing stays behind. Not everybody
 //! may do that, root in a container often not; so a plain `cargo test` leaves them out, and `.ci/run` asks for them and
@@ -190,7 +190,7 @@ fn a_read_only_disk_under_the_done_folder_keeps_the_files_until_it_can_be_writte
 
 #[test]
 #[ignore = "mounts small disks, which not every machine lets one do: `.ci/run` asks for it"]
-fn a_full_disk_under_the_done_folder_keeps_each_file_whole_in_one_place() {
+fn a_full_disk_under_the_done_folder_keeps_each_file_complete_in_one_place() {
     let site = Builder::default().build();
     let done = site.at("elsewhere");
     fs::create_dir(&done).unwrap();

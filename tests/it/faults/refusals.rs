@@ -109,7 +109,7 @@ fn none_that_made_it_is_failed_and_none_that_can_be_read_is_rejected() {
 }
 
 #[test]
-fn a_manifest_with_one_bad_entry_is_refused_whole_where_asked() {
+fn a_manifest_with_one_bad_entry_is_rejected_where_configured() {
     let site = Builder { drop: "on_invalid = 'reject'".to_owned(), ..Builder::default() }.build();
     site.put("a.png", image(Format::Png, 1));
     site.put("b.png", "no image at all");
@@ -133,7 +133,7 @@ fn a_manifest_with_one_bad_entry_is_refused_whole_where_asked() {
 }
 
 #[test]
-fn a_large_manifest_is_refused_whole_too_and_across_a_kill() {
+fn a_large_manifest_is_rejected_too_and_across_a_kill() {
     let site = Builder { drop: "on_invalid = 'reject'".to_owned(), ..Builder::default() }.build();
     site.put("a.png", image(Format::Png, 1));
     let mut lines: Vec<String> =

@@ -1,4 +1,4 @@
-//! Accounts that are stopped by a refused key, a spent quota or an outage, and the work that goes on beside them.
+//! Accounts that are stopped by a refused key, a spent quota or an outage, and the work that continues beside them.
 
 use serde_json::Value;
 

@@ -76,18 +76,18 @@ fn a_certificate_that_must_not_be_trusted_gets_nothing() {
     assert_eq!(site.summary().documents, 3);
 }
 
-/// What stands between the worker and the API does so to a connection, each to the next in turn.
+/// What a proxy between the worker and the API does to a connection, each in turn.
 #[derive(Debug, Clone, Copy)]
 enum Cut {
-    /// Ends it before a word is said.
+    /// Ends it before anything is sent.
     AtOnce,
     /// Ends it after the client's first words.
     AfterHello,
     /// Answers with what is no TLS.
     NoTls,
-    /// Ends it after so many bytes of the API's.
+    /// Ends it after this many bytes of the API's.
     AfterAnswered(usize),
-    /// Ends it after so many bytes of the client's.
+    /// Ends it after this many bytes of the client's.
     AfterSent(usize),
 }
 
@@ -111,7 +111,7 @@ const CUTS: [Cut; 16] = [
     Cut::AfterSent(1100),
 ];
 
-/// Passes bytes on, up to so many, then ends both ways.
+/// Passes bytes on, at most `most`, then ends both ways.
 fn pass(mut from: TcpStream, mut to: TcpStream, most: usize) {
     let (mut left, mut piece) = (most, [0; 512]);
     while left > 0 {
@@ -127,7 +127,7 @@ fn pass(mut from: TcpStream, mut to: TcpStream, most: usize) {
     to.shutdown(Shutdown::Both).ok();
 }
 
-/// Every other connection is cut, until each cut was made; the others pass whole.
+/// Every other connection is cut, until each cut was made; the others pass completely.
 fn front(to: SocketAddr, made: Arc<AtomicUsize>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();

@@ -1,4 +1,4 @@
-//! What is asked for: entries, the manifests that they stand in, and how each form writes them.
+//! What is asked for: entries, the manifests that contain them, and how each format writes them.
 
 use serde_json::{Value, json};
 
@@ -154,7 +154,7 @@ pub(super) struct Manifest {
 }
 
 impl Manifest {
-    /// Writes these entries in the form that the path's ending tells.
+    /// Writes these entries in the format of the path's extension.
     pub(super) fn new(path: String, mut entries: Vec<Asked>) -> Self {
         let text = if path.ends_with(".csv") {
             for entry in entries.iter_mut().filter(|entry| entry.scans.len() > 1) {
@@ -173,7 +173,7 @@ impl Manifest {
             json!({ "version": 1, "documents": some(true), "files": some(false) }).to_string()
         };
         if path.ends_with(".json") {
-            // So they stand in it.
+            // So they are ordered in it.
             entries.sort_by_key(|entry| entry.category.is_none());
         }
         Self { path, text, entries, superseded: false }

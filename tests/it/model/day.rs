@@ -34,7 +34,7 @@ const LONGEST_RUN: Duration = Duration::from_secs(45);
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Policy {
     pub(super) after_success: &'static str,
-    /// Whether a manifest with a bad entry is refused whole.
+    /// Whether a manifest with a bad entry is rejected.
     pub(super) reject: bool,
     hold_lost_files: bool,
     marker: bool,
@@ -222,7 +222,7 @@ impl Day {
         }
     }
 
-    /// One that lies in the drop, perhaps taken in already, with its place among all.
+    /// One that is in the drop, perhaps admitted already, with its index among all.
     fn some_manifest(&mut self) -> Option<usize> {
         let lying: Vec<usize> = (0..self.manifests.len())
             .filter(|at| {
@@ -253,7 +253,7 @@ impl Day {
         let Some(at) = self.some_manifest() else { return };
         let manifest = &mut self.manifests[at];
         let renamed = manifest.path.replace(".manifest.", "-renamed.manifest.");
-        // It may have been put away in this instant.
+        // It may have been archived in this instant.
         if rename(self.site.in_drop(&manifest.path), self.site.in_drop(&renamed)).is_ok() {
             let was = std::mem::replace(&mut manifest.path, renamed);
             let manifest = manifest.clone();
@@ -430,7 +430,7 @@ impl Day {
         file.write_all_at(format!("{ahead_ms:020}").as_bytes(), 0).unwrap();
     }
 
-    /// Lets a random number of calls be made, if so many are.
+    /// Waits for a random number of calls, if that many are made.
     fn pass_time(&mut self) {
         let (calls, longest) = (self.dice.below(12) as usize, Duration::from_millis(u64::from(self.dice.below(400))));
         let (before, began) = (self.site.ledger().len(), Instant::now());

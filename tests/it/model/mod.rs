@@ -1,9 +1,9 @@
 //! Random days of a worker, against a small model of what must come of them.
 //!
-//! A seed makes a *day*: manifests of all forms are dropped, edited, renamed and dropped again, the daemon is stopped and
-//! killed at any moment, calls fail in every way the stand-in knows, the wall clock jumps, and people use their commands.
-//! In the evening all faults end and everything is settled. Then the model says of each entry what must stand at the API,
-//! made of which images, and what the receipts must say of it; judged is by what the stand-in holds.
+//! A seed makes a *day*: manifests of all forms are dropped, edited, renamed and dropped again, the daemon is stopped
+//! and killed at any moment, calls fail in every way the stand-in knows, the wall clock jumps, and people use their
+//! commands. In the evening all faults end and everything is settled. Then the model says of each entry what must exist
+//! at the API, made of which images, and what the receipts must say of it; the verdict is by what the stand-in holds.
 //!
 //! `PASSFORT_INGEST_SEEDS=1..1000 cargo test --test it model` tries more days, `PASSFORT_INGEST_SEEDS=17` one again. The
 //! same seed makes the same plan; when a kill hits is never quite the same.
@@ -22,7 +22,7 @@ use passfort_ingest::sandbox;
 
 use self::day::Day;
 
-/// Days that are tried unless told otherwise: about a minute.
+/// Days that are tried by default: about a minute.
 const SEEDS: Range<u64> = 1..61;
 
 /// Days that are lived at the same time; they mostly wait.
@@ -41,7 +41,7 @@ impl Dice {
         u32::try_from(self.0.draw() % u64::from(bound)).unwrap()
     }
 
-    /// Whether it is one of so many.
+    /// True with a probability of one in `many`.
     fn one_in(&mut self, many: u32) -> bool {
         self.below(many) == 0
     }
@@ -69,7 +69,7 @@ fn live(seeds: Range<u64>) -> Vec<u64> {
                 loop {
                     let next = left.lock().unwrap_or_else(PoisonError::into_inner).next();
                     let Some(seed) = next else { break };
-                    // A day of its own thread, so that the others go on where it goes wrong.
+                    // A thread for each day, so that the others continue where it goes wrong.
                     let day = thread::Builder::new().name(format!("seed {seed}"));
                     if day.spawn_scoped(scope, move || Day::live(seed)).unwrap().join().is_err() {
                         wrong.lock().unwrap_or_else(PoisonError::into_inner).push(seed);

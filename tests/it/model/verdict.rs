@@ -1,4 +1,4 @@
-//! What must have come of a day, judged by what the stand-in holds and what the receipts say of it.
+//! What a day must result in, judged by what the stand-in holds and what the receipts say.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,23 +24,23 @@ enum Expected {
     Refused,
     /// It is not good enough to be tried.
     Invalid,
-    /// Something happened to it while it was under way: both are right, if what is said of it is true.
+    /// Something happened to it while it was under way: both are right, if what the receipt says is true.
     Either,
 }
 
 /// An entry's identity: its reference, or else its content.
 type Identity = Result<String, Content>;
 
-/// One entry as a receipt tells of it.
-struct Told<'a> {
+/// One entry as a receipt reports it.
+struct ReportedEntry<'a> {
     asked: &'a Asked,
     expected: Expected,
-    /// Where it is said.
+    /// The receipt that reports it.
     receipt: &'a Path,
     line: &'a Value,
 }
 
-impl Told<'_> {
+impl ReportedEntry<'_> {
     fn status(&self) -> &str {
         self.line["status"].as_str().unwrap()
     }
@@ -69,7 +69,7 @@ fn expected(day: &Day, manifest: &Manifest, asked: &Asked) -> Expected {
 /// Judges a day that is over.
 pub(super) fn judge(day: &Day) {
     let receipts: Vec<_> = receipts(day);
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     for manifest in &day.manifests {
         let digest = sha256(manifest.text.as_bytes());
         // Another one may be the same to the letter, in another folder, and ask for other files by that.
@@ -85,14 +85,14 @@ pub(super) fn judge(day: &Day) {
         let ours: Vec<_> = ours.collect();
         assert!(manifest.superseded || !ours.is_empty(), "no receipt tells of {}", manifest.path);
         for (path, receipt) in ours {
-            told.extend(told_of(day, manifest, path, receipt));
+            reported.extend(reported_by(day, manifest, path, receipt));
         }
     }
     let documents = day.site.documents();
     let ledger = day.site.ledger();
-    told.iter().for_each(|told| assert_true(day, told, &documents, &ledger));
-    assert_all_is_told(&told, &documents);
-    assert_each_once(day, &told);
+    reported.iter().for_each(|entry| assert_true(day, entry, &documents, &ledger));
+    assert_all_is_reported(&reported, &documents);
+    assert_each_once(day, &reported);
     assert_nothing_is_left(day);
     if day.policy.after_success != "delete" {
         assert_every_file_is_somewhere(day);
@@ -113,11 +113,11 @@ fn receipts(day: &Day) -> Vec<(std::path::PathBuf, Value)> {
     receipts.collect()
 }
 
-/// The entries of a manifest as one of its receipts tells of them.
-fn told_of<'a>(day: &Day, manifest: &'a Manifest, path: &'a Path, receipt: &'a Value) -> Vec<Told<'a>> {
+/// The entries of a manifest as one of its receipts reports them.
+fn reported_by<'a>(day: &Day, manifest: &'a Manifest, path: &'a Path, receipt: &'a Value) -> Vec<ReportedEntry<'a>> {
     let lines = receipt["entries"].as_array().unwrap();
     if day.policy.reject && receipt["status"] == "rejected" {
-        // Only its bad entries are told of.
+        // Only its bad entries are reported.
         let flawed = manifest
             .entries
             .iter()
@@ -126,35 +126,35 @@ fn told_of<'a>(day: &Day, manifest: &'a Manifest, path: &'a Path, receipt: &'a V
         return Vec::new();
     }
     assert_eq!(lines.len(), manifest.entries.len(), "{}: {receipt}", manifest.path);
-    let told = manifest.entries.iter().zip(lines).map(|(asked, line)| {
+    let reported = manifest.entries.iter().zip(lines).map(|(asked, line)| {
         if let Some(reference) = line["reference"].as_str() {
             assert_eq!(Some(reference), asked.reference.as_deref(), "{line}");
         }
-        Told { asked, expected: expected(day, manifest, asked), receipt: path, line }
+        ReportedEntry { asked, expected: expected(day, manifest, asked), receipt: path, line }
     });
-    told.collect()
+    reported.collect()
 }
 
 /// What a receipt says of an entry is so.
-fn assert_true(day: &Day, told: &Told<'_>, documents: &[DocumentView], ledger: &[LedgerEntry]) {
-    let at = || format!("{}: {}", told.receipt.display(), told.line);
-    let Some(id) = told.id().filter(|_| matches!(told.status(), "created" | "duplicate")) else {
-        assert!(matches!(told.status(), "failed" | "invalid" | "cancelled"), "{}", at());
+fn assert_true(day: &Day, reported: &ReportedEntry<'_>, documents: &[DocumentView], ledger: &[LedgerEntry]) {
+    let at = || format!("{}: {}", reported.receipt.display(), reported.line);
+    let Some(id) = reported.id().filter(|_| matches!(reported.status(), "created" | "duplicate")) else {
+        assert!(matches!(reported.status(), "failed" | "invalid" | "cancelled"), "{}", at());
         return;
     };
     let content_of = |image: &str| ledger.iter().find(|call| call.id.as_deref() == Some(image));
-    let stands: Vec<String> = if told.asked.category.is_some() {
+    let stands: Vec<String> = if reported.asked.category.is_some() {
         let document = documents.iter().find(|document| document.id == id);
         let document = document.unwrap_or_else(|| panic!("there is no such document: {}", at()));
-        assert_eq!(Some(document.category.as_str()), told.asked.category, "{}", at());
-        assert_eq!(document.profile, profile(told.asked.profile), "{}", at());
-        let images = told.line["images"].as_array().unwrap();
-        if told.status() == "created" {
+        assert_eq!(Some(document.category.as_str()), reported.asked.category, "{}", at());
+        assert_eq!(document.profile, profile(reported.asked.profile), "{}", at());
+        let images = reported.line["images"].as_array().unwrap();
+        if reported.status() == "created" {
             let said: Vec<_> = images.iter().map(|image| image["image_id"].as_str().unwrap()).collect();
             let there: Vec<_> = document.images.iter().map(|image| image.id.as_str()).collect();
             assert_eq!(said, there, "{}", at());
         }
-        for (image, scan) in document.images.iter().zip(&told.asked.scans) {
+        for (image, scan) in document.images.iter().zip(&reported.asked.scans) {
             let sent = content_of(&image.id).unwrap();
             assert_eq!(sent.image_type.as_deref(), scan.image_type, "{}", at());
             assert_eq!(sent.sha256.as_deref(), Some(image.sha256.as_str()));
@@ -163,11 +163,11 @@ fn assert_true(day: &Day, told: &Told<'_>, documents: &[DocumentView], ledger: &
     } else {
         let call = content_of(id).unwrap_or_else(|| panic!("there is no such file: {}", at()));
         assert_eq!((call.operation, call.committed), (ApiCall::UploadFile, true), "{}", at());
-        assert_eq!(call.profile.as_deref(), Some(profile(told.asked.profile).as_str()), "{}", at());
+        assert_eq!(call.profile.as_deref(), Some(profile(reported.asked.profile).as_str()), "{}", at());
         vec![call.sha256.clone().unwrap()]
     };
-    let (_, _, asked) = told.asked.content();
-    if told.expected != Expected::Either {
+    let (_, _, asked) = reported.asked.content();
+    if reported.expected != Expected::Either {
         assert_eq!(stands, asked, "it is made of something else: {}", at());
         return;
     }
@@ -179,46 +179,48 @@ fn assert_true(day: &Day, told: &Told<'_>, documents: &[DocumentView], ledger: &
 }
 
 /// Every document at the API is one that a receipt says was created.
-fn assert_all_is_told(told: &[Told<'_>], documents: &[DocumentView]) {
-    let created: BTreeSet<&str> = told.iter().filter(|told| told.status() == "created").filter_map(Told::id).collect();
-    let untold: Vec<_> = documents.iter().filter(|document| !created.contains(document.id.as_str())).collect();
-    assert!(untold.is_empty(), "no receipt says that these were created: {untold:#?}");
+fn assert_all_is_reported(reported: &[ReportedEntry<'_>], documents: &[DocumentView]) {
+    let created: BTreeSet<&str> =
+        reported.iter().filter(|entry| entry.status() == "created").filter_map(ReportedEntry::id).collect();
+    let unreported: Vec<_> = documents.iter().filter(|document| !created.contains(document.id.as_str())).collect();
+    assert!(unreported.is_empty(), "no receipt says that these were created: {unreported:#?}");
 }
 
 /// Each identity exists once, or not at all where the model says so.
-fn assert_each_once(day: &Day, told: &[Told<'_>]) {
-    let mut identities: BTreeMap<Identity, Vec<&Told<'_>>> = BTreeMap::new();
-    for told in told {
-        if told.expected == Expected::Invalid {
-            assert!(matches!(told.status(), "invalid" | "failed"), "{}: {}", told.receipt.display(), told.line);
+fn assert_each_once(day: &Day, reported: &[ReportedEntry<'_>]) {
+    let mut identities: BTreeMap<Identity, Vec<&ReportedEntry<'_>>> = BTreeMap::new();
+    for entry in reported {
+        if entry.expected == Expected::Invalid {
+            assert!(matches!(entry.status(), "invalid" | "failed"), "{}: {}", entry.receipt.display(), entry.line);
             continue;
         }
-        let identity = told.asked.reference.clone().ok_or_else(|| told.asked.content());
-        identities.entry(identity).or_default().push(told);
+        let identity = entry.asked.reference.clone().ok_or_else(|| entry.asked.content());
+        identities.entry(identity).or_default().push(entry);
     }
-    for (identity, told) in identities {
-        let lines: Vec<_> = told.iter().map(|told| format!("{}: {}", told.receipt.display(), told.line)).collect();
+    for (identity, reported) in identities {
+        let lines: Vec<_> =
+            reported.iter().map(|entry| format!("{}: {}", entry.receipt.display(), entry.line)).collect();
         let lines = lines.join("\n");
         let with = |status: &str| -> BTreeSet<&str> {
-            told.iter().filter(|told| told.status() == status).filter_map(|told| told.id()).collect()
+            reported.iter().filter(|entry| entry.status() == status).filter_map(|entry| entry.id()).collect()
         };
         let (created, duplicate) = (with("created"), with("duplicate"));
         // Without a reference, a file that was replaced makes another entry.
-        let one = identity.is_ok() || told.iter().all(|told| told.expected != Expected::Either);
+        let one = identity.is_ok() || reported.iter().all(|entry| entry.expected != Expected::Either);
         assert!(created.len() <= 1 || !one, "created more than once: {identity:?}\n{lines}");
         assert!(duplicate.is_subset(&created), "a duplicate of nothing: {identity:?}\n{lines}");
-        let all = |expected: Expected| told.iter().all(|told| told.expected == expected);
+        let all = |expected: Expected| reported.iter().all(|entry| entry.expected == expected);
         if all(Expected::Refused) {
             assert!(created.is_empty(), "the API takes nothing for its profile: {identity:?}\n{lines}");
         } else if all(Expected::Exists) && !day.cancelled {
             assert_eq!(created.len(), 1, "not created: {identity:?}\n{lines}");
-            let contents: BTreeSet<Content> = told.iter().map(|told| told.asked.content()).collect();
-            let well = |told: &&&Told<'_>| matches!(told.status(), "created" | "duplicate");
+            let contents: BTreeSet<Content> = reported.iter().map(|entry| entry.asked.content()).collect();
+            let well = |entry: &&&ReportedEntry<'_>| matches!(entry.status(), "created" | "duplicate");
             if contents.len() == 1 {
-                let unwell = told.iter().filter(|told| !well(told)).count();
+                let unwell = reported.iter().filter(|entry| !well(entry)).count();
                 assert_eq!(unwell, 0, "the same is there, and yet it is not well: {identity:?}\n{lines}");
             }
-            let made: BTreeSet<Content> = told.iter().filter(well).map(|told| told.asked.content()).collect();
+            let made: BTreeSet<Content> = reported.iter().filter(well).map(|entry| entry.asked.content()).collect();
             assert_eq!(made.len(), 1, "one reference for different things: {identity:?}\n{lines}");
         }
     }
@@ -236,7 +238,7 @@ fn assert_nothing_is_left(day: &Day) {
     }
 }
 
-/// Whatever was dropped, and not replaced by its sender, lies somewhere.
+/// Every file that was dropped, and not replaced by its sender, is somewhere.
 fn assert_every_file_is_somewhere(day: &Day) {
     let there: BTreeSet<String> =
         day.site.files().iter().map(|file| sha256(&fs::read(day.site.in_drop(file)).unwrap())).collect();

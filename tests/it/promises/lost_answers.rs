@@ -1,4 +1,4 @@
-//! A call whose answer is lost: it is found out whether it took effect, where the API can tell; else it is counted.
+//! A call whose answer is lost: whether it took effect is found out where the API can be asked; else it is counted.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Somebody swaps files, folders and links in the drop as fast as possible while they are taken, sent and put away:
+//! Somebody swaps files, folders and links in the drop as fast as possible while they are admitted, sent and archived:
 //! nothing from outside is ever read, moved, or removed.
 
 use std::{
@@ -59,7 +59,7 @@ fn race(rounds: u32) {
         fs::create_dir_all(site.at("outside").join(folder)).unwrap();
         symlink(site.at("outside").join(folder), site.in_drop(&format!("x-{folder}"))).unwrap();
     }
-    // Outside lies a file of the same name for each that is sent, and one that only links lead to.
+    // Outside is a file of the same name for each that is sent, and one that only links lead to.
     let secret = |number: u32| image(Format::Png, 1_000_000 + number);
     for number in 0..rounds {
         site.write(&format!("outside/scans/{number}.png"), secret(number));

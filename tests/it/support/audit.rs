@@ -25,7 +25,7 @@ fn lost(call: &LedgerEntry) -> bool {
 
 /// Fails the test where content that was taken, and whose answer arrived, was sent again.
 ///
-/// Every content of the test must be its own: then its digest tells its uploads apart from all others.
+/// Every content of the test must be unique: then its digest identifies its uploads.
 #[track_caller]
 pub(crate) fn assert_sent_once_or_lost(ledger: &[LedgerEntry]) {
     let mut uploads: BTreeMap<&str, Vec<&LedgerEntry>> = BTreeMap::new();

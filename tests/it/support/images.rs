@@ -21,7 +21,7 @@ pub(crate) fn image(format: Format, number: u32) -> Vec<u8> {
     }
 }
 
-/// A PDF of exactly so many bytes, its comment filled up; `number` makes it unlike any other.
+/// A PDF of exactly `bytes` bytes, padded by its comment; `number` makes it unique.
 pub(crate) fn padded(number: u32, bytes: usize) -> Vec<u8> {
     let bare = pdf(number);
     assert!(bare.len() < bytes, "a PDF has more than {bytes} bytes anyway");
@@ -101,7 +101,7 @@ fn pdf(number: u32) -> Vec<u8> {
 
 fn tiff(number: u32) -> Vec<u8> {
     let mut content = b"II*\0\x08\0\0\0".to_vec();
-    // Width, height, bits, compression, colours, where the one strip lies, its rows and bytes; then the pixel.
+    // Width, height, bits, compression, colours, the offset of the one strip, its rows and bytes; then the pixel.
     let entries: [(u16, u32); 8] = [(256, 1), (257, 1), (258, 8), (259, 1), (262, 1), (273, 110), (278, 1), (279, 1)];
     content.extend_from_slice(&8_u16.to_le_bytes());
     for (tag, value) in entries {

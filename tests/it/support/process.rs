@@ -37,7 +37,7 @@ pub(crate) struct Finished {
 }
 
 impl Finished {
-    /// Fails the test where the exit code is another one, and shows what the command said.
+    /// Fails the test where the exit code is another one, and shows the command's output.
     #[track_caller]
     pub(crate) fn expect(self, code: i32) -> Self {
         assert_eq!(
@@ -98,7 +98,7 @@ impl Daemon {
         self.child.id()
     }
 
-    /// What it said so far, on standard error.
+    /// Its standard error so far.
     pub(crate) fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.stderr).unwrap()).into_owned()
     }

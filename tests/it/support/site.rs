@@ -1,7 +1,7 @@
-//! One worker's ground: a drop folder, a configuration, a database, and a stand-in for the API.
+//! One worker's environment: a drop folder, a configuration, a database, and a stand-in for the API.
 //!
-//! Everything lies in a temporary folder of its own. The stand-in runs in the test's process, so that the test can
-//! look at its ledger and switch its faults; the worker is the real program.
+//! Everything is in a temporary folder of its own. The stand-in runs in the test's process, so that the test can read
+//! its ledger and switch its faults; the worker is the real program.
 
 use std::{
     fs,
@@ -33,7 +33,7 @@ pub(crate) fn profile(number: u32) -> String {
     format!("a2c4393a-e219-47a4-8ab4-{number:012x}")
 }
 
-/// A document of one image, as it stands in a JSON manifest.
+/// A document of one image, as a JSON manifest contains it.
 pub(crate) fn entry(reference: &str, profile_number: u32, path: &str) -> Value {
     json!({
         "reference": reference,
@@ -102,7 +102,7 @@ impl Site {
         Builder::default().build()
     }
 
-    /// One that gives up after a second what does not become whole.
+    /// A worker that gives up after a second on files that do not become complete.
     pub(crate) fn impatient() -> Self {
         Builder { drop: "incomplete_after = '1s'".to_owned(), ..Builder::default() }.build()
     }
@@ -197,8 +197,8 @@ impl Site {
         self.write("config.toml", config.replacen("name = 'partner'\n", &format!("name = 'partner'\n{lines}\n"), 1));
     }
 
-    /// Writes a JSON manifest with so many documents into the drop, `document-0` and so on, each of one image, `0.png` and
-    /// so on, and on a profile of its own.
+    /// Writes a JSON manifest with `documents` documents into the drop, `document-0` and so on, each of one image,
+    /// `0.png` and so on, and on a profile of its own.
     pub(crate) fn put_batch(&self, path: &str, documents: u32) {
         let documents: Vec<Value> = (0..documents)
             .map(|number| {
@@ -287,7 +287,7 @@ impl Site {
         self.json(&["jobs", "--json", "--state", states]).as_array().unwrap().clone()
     }
 
-    /// Takes what lies in the drop, to its end, as soon as it counts as complete.
+    /// Takes what is in the drop, to its end, as soon as it counts as complete.
     pub(crate) fn run_once(&self) -> Finished {
         self.wait_until_settled();
         self.run(&["run", "--once"])
@@ -302,7 +302,7 @@ impl Site {
         assert_eq!(self.finish(command).code, None, "it was not killed at {place}");
     }
 
-    /// Takes what lies in the drop until nothing there is waited for any longer.
+    /// Takes what is in the drop until nothing there is waited for any longer.
     pub(crate) fn run_until_given_up(&self) -> Finished {
         let mut finished = self.run_once();
         wait_until("the worker has given up what does not come", || {
@@ -440,7 +440,7 @@ impl Site {
         files(&self.at("drop"))
     }
 
-    /// What still lies in the drop itself: not in done, failed, or receipts.
+    /// What is still in the drop itself: not in done, failed, or receipts.
     pub(crate) fn left(&self) -> Vec<String> {
         let settled = ["done/", "failed/", "receipts/"];
         self.files().into_iter().filter(|file| !settled.iter().any(|folder| file.starts_with(folder))).collect()

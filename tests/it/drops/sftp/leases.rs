@@ -79,7 +79,7 @@ fn an_image_that_a_sender_out_of_sight_holds_open_is_not_taken() {
 
 #[test]
 #[ignore = "needs root, sshd and sftp: `.ci/run` asks for it"]
-fn a_manifest_of_lines_is_not_taken_for_whole_while_its_sender_pauses() {
+fn a_manifest_of_lines_is_not_taken_as_complete_while_its_sender_pauses() {
     let partner = Partnership::new();
     let (front, back) = (image(Format::Jpeg, 1), image(Format::Jpeg, 2));
     partner.keep("front.jpg", &front);

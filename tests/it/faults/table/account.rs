@@ -1,4 +1,4 @@
-//! What stops or slows down a whole account: a refused key, a spent limit, and too many calls. No entry fails for it.
+//! What stops or slows down an account: a refused key, a spent limit, and too many calls. No entry fails for it.
 
 use std::collections::BTreeMap;
 

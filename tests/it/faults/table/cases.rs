@@ -7,7 +7,7 @@ use passfort_ingest::sandbox::ApiCall;
 /// How an entry ends whose first call goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ends {
-    /// Its document stands once, under the ID that the receipt names.
+    /// Its document exists once, under the ID that the receipt names.
     Created,
     /// It fails with the API's words; nothing more is sent for it.
     Refused,
@@ -40,7 +40,7 @@ const TRANSIENT: [u16; 6] = [301, 302, 303, 401, 402, 501];
 /// Not set up, and new.
 const UNKNOWN: [u16; 2] = [502, 999];
 
-/// What the sandbox says where it is told to fail.
+/// What the sandbox answers where it is set to fail.
 const SAID: &str = "the sandbox is set to give this answer";
 
 /// An answer of which only the status says something.
@@ -64,12 +64,12 @@ fn by_code(operation: ApiCall, code: u16, status: u16) -> Ends {
     }
 }
 
-/// A read-back that is refused leaves it open whether the document stands.
+/// A read-back that is refused leaves it open whether the document exists.
 fn refused(operation: ApiCall) -> Ends {
     if operation == ApiCall::ReadDocuments { Ends::Held } else { Ends::Refused }
 }
 
-/// Every case of an operation, but for those that stop or slow down the whole account.
+/// Every case of an operation, except those that stop or slow down the account.
 pub(super) fn cases(operation: ApiCall) -> Vec<Case> {
     let reads = operation == ApiCall::ReadDocuments;
     let mut cases = Vec::new();
