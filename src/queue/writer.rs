@@ -1,4 +1,4 @@
-//! The one thread that writes to the database, with group commit: many commands share one commit, and each is answered
+//! The only thread that writes to the database, with group commit: many commands share one commit, and each is answered
 //! only after it.
 //!
 //! # Invariants
