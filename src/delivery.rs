@@ -59,7 +59,7 @@ pub struct Delivery {
     files: Files,
     /// For files that cannot be read.
     log_throttle: Mutex<LogThrottle<&'static str>>,
-    /// Whose turn it is on each profile.
+    /// The lock of each profile.
     pub profiles: Profiles,
     /// No job begins another call after this.
     stop: CancellationToken,
@@ -68,7 +68,7 @@ pub struct Delivery {
     /// The drops that a person paused.
     paused_drops: Mutex<HashSet<i64>>,
     pub telemetry: Arc<Telemetry>,
-    /// Where the times come from that are written down.
+    /// The source of recorded times.
     pub clock: Clock,
 }
 

@@ -1,4 +1,4 @@
-//! How a try ends that did not end the job as it should: recorded, put off, given back, held or refused.
+//! Ends a try that did not complete the job: it is recorded, put off, given back, held or refused.
 
 use std::{
     sync::PoisonError,
@@ -25,7 +25,7 @@ use crate::{
 };
 
 impl Delivery {
-    /// Does what the weightiest of several verdicts says.
+    /// Carries out the most severe of several verdicts.
     pub(super) async fn act(&self, account: &Account, job: &Job, mut failed: Vec<Failed>) -> Result<(), QueueError> {
         let in_doubt: Vec<Slot> = failed.iter_mut().filter_map(|failure| failure.in_doubt.take()).collect();
         self.record(account, job, failed).await?;
@@ -69,7 +69,7 @@ impl Delivery {
         }
     }
 
-    /// Says that a file cannot be read: not of each, since a lost mount takes all of them away.
+    /// Logs that a file cannot be read; throttled, since a lost mount affects all of them.
     fn say_of_files(&self, job: &Job, reason: &str) {
         let mut log_throttle = self.log_throttle.lock().unwrap_or_else(PoisonError::into_inner);
         if log_throttle.is_due("files", "", Instant::now()) {
@@ -146,7 +146,7 @@ fn put_off(job: &Job, waits: WaitReason, reason: String, due: Timestamp, trial: 
     }
 }
 
-/// What is known of the creation of a job that is put down between two calls: an intent that was not carried out is none.
+/// The creation state of a job that is put off between two calls: an intent that was not carried out is discarded.
 const fn unsent(job: &Job) -> Creation {
     match job.creation {
         Creation::None | Creation::Intended => Creation::None,

@@ -27,12 +27,12 @@ pub(super) struct Failed {
     pub(super) verdict: Verdict,
     pub(super) attempt: Option<Attempt>,
     pub(super) lost: Option<u32>,
-    /// Of an upload whose answer was lost: where that is written down until the database has it.
+    /// Of an upload whose answer was lost: its slot in the log of uploads in doubt.
     pub(super) in_doubt: Option<Slot>,
 }
 
 impl Failed {
-    /// Says in the problem, if it is one, which of the job's files it is about.
+    /// Adds to the problem, if it is one, which of the job's files it is about.
     pub(super) fn about(mut self, upload: &Upload, kind: EntryKind) -> Self {
         if let Verdict::Refuse { problem, .. } = &mut self.verdict {
             problem.path.get_or_insert_with(|| upload.path.clone());
@@ -91,7 +91,8 @@ impl Judge {
         }
     }
 
-    /// A refused key: it is refused altogether, or for this profile only, which stops nobody else. `stopped`: the account was found to be refused altogether when the answer came.
+    /// A refused key: it is refused altogether, or for this profile only, which stops no other job. `stopped`: the
+    /// account was found to be refused altogether when the answer came.
     pub(super) fn refused_key(
         &self,
         job: &Job,
@@ -139,7 +140,8 @@ impl Judge {
         };
         let failed = match found {
             Recheck::NotYet(problem) => self.wait_for(problem, attempt, job, upload, jitter),
-            // However long that takes: what is taken from under a writer is lost to both.
+            // However long that takes: a file that is sent while somebody still writes to it is of no use to either
+            // side.
             Recheck::BeingWritten => {
                 let reason = format!("{}: the file is still open for writing", upload.path);
                 waits(WRITER_INTERVAL, reason, attempt)

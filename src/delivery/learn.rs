@@ -1,4 +1,4 @@
-//! What an answer says about the account, not about its job: the pace, and whether it must be stopped.
+//! Learns from an answer about the account, not about its job: its pace, and whether it must be stopped.
 
 use tokio::time::Instant;
 

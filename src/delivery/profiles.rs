@@ -1,7 +1,7 @@
-//! Whose turn it is on a profile: one job at a time creates a document there.
+//! A lock per profile with a fair queue: one job at a time creates a document on a profile.
 //!
-//! Those who wait in line hold no worker's place, so that many documents of one profile do not keep others from theirs. A
-//! line that grows long sends further ones back into the queue, each with a time at which its turn may have come.
+//! Waiting jobs hold no worker's place, so that many documents of one profile do not delay other profiles. When a line
+//! is full, further jobs are sent back to the queue, each due when its turn may have come.
 
 use std::{
     collections::HashMap,
@@ -20,7 +20,7 @@ use tokio::{
 /// At most this many wait in all lines together: more would be memory for nothing.
 const MOST_IN_LINE: usize = 256;
 
-/// Nobody is sent back for longer, or for less.
+/// The shortest and the longest delay of a job that is sent back.
 const LONGEST: Duration = Duration::from_secs(600);
 const SHORTEST: Duration = Duration::from_millis(200);
 
@@ -29,7 +29,7 @@ const SHORTEST: Duration = Duration::from_millis(200);
 pub struct Profiles {
     lines: Mutex<HashMap<String, ProfileQueue>>,
     in_line: AtomicUsize,
-    /// Somebody who had a worker's place now waits in line.
+    /// Notified when a job that had a worker's place waits in line.
     pub stepped_aside: Notify,
 }
 
@@ -39,7 +39,7 @@ struct ProfileQueue {
     waiting: usize,
     /// How long a turn takes.
     each: Duration,
-    /// Up to when those who were sent back have their times.
+    /// The latest due time of the jobs that were sent back.
     booked: Option<Instant>,
 }
 
@@ -60,7 +60,7 @@ impl Drop for Turn<'_> {
     }
 }
 
-/// Counts one who waits, for as long as it does.
+/// Counts a waiting job for as long as this lives.
 struct Waiting<'a>(&'a Profiles, &'a str);
 
 impl Drop for Waiting<'_> {
@@ -96,7 +96,7 @@ impl Profiles {
         Some(self.taken(profile, self.turn_of(profile).try_lock_owned().ok()?))
     }
 
-    /// Waits in line for the turn. Safe to drop.
+    /// Waits in line for the turn. Cancel safe.
     ///
     /// # Errors
     ///

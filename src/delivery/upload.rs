@@ -1,4 +1,4 @@
-//! The uploads of a job: what is missing is sent, side by side.
+//! The uploads of a job: what is missing is sent concurrently.
 
 use std::sync::{
     Mutex, PoisonError,
@@ -45,7 +45,7 @@ pub(super) enum Uploaded {
     Stopped,
 }
 
-/// Shared by the uploads of one job that run side by side.
+/// Shared by the concurrent uploads of one job.
 struct Last<'a> {
     left: AtomicUsize,
     turn: Mutex<Option<Turn<'a>>>,
