@@ -16,7 +16,7 @@ use crate::queue::control::Cause;
 /// Failures in a row that trip a closed breaker.
 const FAILURES_TO_TRIP: u32 = 10;
 
-/// The rest after a failed trial call, first and at most; it doubles with each.
+/// The pause after a failed trial call, first and at most; it doubles with each (exponential backoff).
 const FIRST_REST: Duration = Duration::from_secs(2);
 const MAX_REST: Duration = Duration::from_secs(60);
 
@@ -25,7 +25,7 @@ const MAX_REST: Duration = Duration::from_secs(60);
 pub(super) enum Breaker {
     /// Calls go out.
     Closed {
-        /// Calls in a row that failed for want of a working API.
+        /// Calls in a row that failed because the API did not work.
         failures: u32,
     },
     /// No call goes out.
@@ -91,7 +91,7 @@ impl Breaker {
         }
     }
 
-    /// A call failed for want of a working API; returns the cause where the breaker trips.
+    /// A call failed because the API did not work; returns the cause where the breaker trips.
     pub(super) fn on_failure(self) -> (Self, Option<Cause>) {
         match self {
             Self::Closed { failures } => {

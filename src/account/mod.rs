@@ -250,7 +250,7 @@ impl Account {
         before != Some(cause)
     }
 
-    /// Resumes it (half-opens the breaker): one trial call at a time, and all calls once one has worked.
+    /// Resumes it (makes the breaker half-open): one trial call at a time, and all calls once one has worked.
     pub fn start(&self) {
         let mut state = self.state();
         state.breaker = state.breaker.on_resume();

@@ -1,4 +1,4 @@
-//! The slots for calls in flight, which all accounts share.
+//! The slots for in-flight calls, which all accounts share.
 //!
 //! First come, first served, except that small calls keep a share of the slots: large bodies use it only while no small
 //! call waits. [`ConcurrencyLimit`] decides how many slots there are.

@@ -1,4 +1,4 @@
-//! A token bucket: how the configured limits are kept, and a measured rate.
+//! A token bucket, which enforces the configured limits or a measured rate.
 //!
 //! Limits that the API reports are followed by [`super::reported`] instead.
 

@@ -24,7 +24,7 @@ pub(super) enum Shape {
 
 impl Shape {
     /// The least share of the quota that must be used, and the calls of which one may be refused: GCRA is what the API
-    /// documents; other shapes only have to be lived with.
+    /// documents; other shapes only have to be tolerated.
     pub(super) const fn bounds(self) -> (f64, u64) {
         if self.is_gcra() { (0.95, 100) } else { (0.85, 50) }
     }
@@ -247,7 +247,7 @@ impl Run {
             let Reverse((at, _, worker, step)) = self.events.pop().unwrap();
             self.now = at;
             match step {
-                // A job that comes back is not taken up before there is room for it.
+                // A postponed job is not claimed before there is room for it.
                 Step::Returns => {
                     let room = self.pacer.room(at);
                     let again_in = room.again_in.clamp(MS(10), MS(200));
