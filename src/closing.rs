@@ -2,8 +2,8 @@
 //!
 //! # Durability
 //!
-//! The receipt's name is on disk before the receipt is; the receipt is on disk before anything is moved or deleted;
-//! the manifest is moved last, so that a scan after a crash finds it and knows it. Each step may be done twice.
+//! The receipt's name is on disk before the receipt is; the receipt is on disk before anything is moved or deleted; the
+//! manifest is moved last, so that a scan after a crash finds it and knows it. Each step is idempotent.
 //!
 //! Everything here blocks.
 

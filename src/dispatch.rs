@@ -53,19 +53,19 @@ const POLL_INTERVAL: Duration = Duration::from_secs(30);
 /// How soon an account is asked for room again once all of it was used.
 const FULL_ACCOUNT_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Which account a drop's jobs go to, and how soon.
+/// A drop, with the account that its jobs go to.
 pub struct Lane {
     pub drop: String,
     pub account: Arc<Account>,
     /// Higher goes first.
     pub priority: i64,
-    /// How long its jobs may wait for a file that is away.
+    /// How long its jobs may wait for a missing file.
     pub file_patience: Duration,
-    /// How long a file must be unchanged to count as complete.
+    /// The settle time (debounce): how long a file must be unchanged to count as complete.
     pub settle: Duration,
 }
 
-/// What wakes what.
+/// Notifications between the stages.
 #[derive(Debug, Default)]
 pub struct Signals {
     /// There may be something new to claim.
@@ -202,7 +202,7 @@ impl Dispatcher {
             running.shutdown().await;
         }
         if failure.is_none() {
-            // What jumps now is not known to the next process.
+            // A jump that is not recorded now is lost to the next process.
             failure = self.follow_clock().await.err();
         }
         failure.map_or(Ok(()), Err)
@@ -217,7 +217,7 @@ impl Dispatcher {
         let job = self.tasks.remove(&id);
         match ended {
             Ok((_, Ok(()))) => None,
-            // Somebody else, a person's command, was faster with this one job.
+            // An operator's command was faster with this one job.
             Ok((_, Err(QueueError::Gone { what, id }))) => {
                 tracing::warn!(what, id, "changed while it was worked on");
                 None
@@ -233,7 +233,7 @@ impl Dispatcher {
         }
     }
 
-    /// Claims what may be claimed; returns when to do so again although nothing happens.
+    /// Claims what may be claimed; returns when to do so again without an event.
     async fn hand_out(&mut self, running: &mut JoinSet<Result<(), QueueError>>) -> Result<Instant, QueueError> {
         self.follow_clock().await?;
         let now = Instant::now();
@@ -304,7 +304,7 @@ impl Dispatcher {
         self.lanes.iter().enumerate().filter_map(state).collect()
     }
 
-    /// Moves due times along where the wall clock has jumped since the last call.
+    /// Shifts due times where the wall clock has jumped since the last call.
     async fn follow_clock(&self) -> Result<(), QueueError> {
         if let Some(jump_ms) = self.clock.jumped() {
             let in_all = self.clock.moved_ms().saturating_add(jump_ms);
@@ -402,7 +402,7 @@ async fn ask(account: &Account, cause: Cause, telemetry: &Telemetry, clock: &Clo
     let answer = outcome(&exchange, clock.now());
     telemetry.called(&exchange, &answer);
     tracing::debug!(account = account.scope, ?answer, operation = Operation::Whoami.as_str(), "probed");
-    // Whatever it says, it says something; an API without this call does not refuse the key by that.
+    // Any answer is one; an API without this call does not refuse the key by that.
     let speaks = matches!(answer, Outcome::Done(_) | Outcome::Refused(_) | Outcome::Throttled { .. });
     speaks || (cause == Cause::Outage && matches!(answer, Outcome::Paused { .. }))
 }

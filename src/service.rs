@@ -61,7 +61,7 @@ const BYTES_OF_AN_UPLOAD: u64 = 1 << 20;
 /// How long the jobs of an import may wait for a file that went away while it ran.
 const FILE_PATIENCE: Duration = Duration::from_secs(60);
 
-/// What an API that is busy may ask for with a failure is waited for across a restart up to this, beyond `[retry] max`.
+/// The least cap on due times after a restart: a busy API may have asked for a wait this long, beyond `[retry] max`.
 const SHORTEST_CAP: Duration = Duration::from_secs(900);
 
 /// The interval between two purges.
@@ -251,7 +251,7 @@ impl Service {
     }
 }
 
-/// Puts into order what an earlier process left; returns where to note what is handed over from now on.
+/// Recovers the jobs of an earlier process; returns the log for the uploads in doubt from now on.
 async fn recover(
     retry: &config::RetrySettings,
     queue: &Queue,

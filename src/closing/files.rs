@@ -220,8 +220,8 @@ fn is_for_the_next(root: &Root, manifest: &str, settled: Option<&FileIdentity>, 
 pub(super) enum Still {
     /// The file that was checked.
     There(FileIdentity),
-    /// Another one, or something that may not be touched. It has been sent by nobody yet, and stays for the manifest
-    /// that names it.
+    /// Another one, or something that may not be touched. It was not sent yet, and stays for the manifest that names
+    /// it.
     Other,
     /// Nothing.
     Gone,
@@ -249,7 +249,7 @@ pub(super) fn as_checked(root: &Root, path: &str, checked: &Fingerprint, seed: u
     let mut hash = Checksum(xxhash_rust::xxh3::Xxh3::with_seed(seed));
     let copied = io::copy(&mut opened.file, &mut hash).map_err(ArchiveError::Io)?;
     if copied != checked.bytes {
-        // Neither the file nor another one: what is read of it is less than there is.
+        // Neither the file nor another one: less could be read than it has.
         let reason = format!("'{path}' ends after {copied} of {} bytes", checked.bytes);
         return Err(ArchiveError::Io(io::Error::new(io::ErrorKind::UnexpectedEof, reason)).into());
     }

@@ -1,8 +1,8 @@
-//! Removes from the done folder what has lain there for long enough.
+//! Removes from the done folder what was archived long enough ago.
 //!
 //! Only what the queue itself put there goes: each file is known by where it was moved to, reached without following a
-//! link, and read again first, so that one whose content is not what was archived stays. Folders go when they are empty.
-//! Receipts stay for ever. Every step may be done twice: a batch counts as purged once all of it is gone.
+//! link, and read again first, so that one whose content is not what was archived stays. Folders go when they are
+//! empty. Receipts stay for ever. Every step is idempotent: a batch counts as purged once all of it is gone.
 
 use std::{
     io::{self, Read},

@@ -1,4 +1,4 @@
-//! What the pauses that the queue keeps mean for everything, for drops, and for accounts.
+//! Applies the pauses in the queue to everything, to drops, and to accounts.
 
 use crate::queue::control::{Cause, Pause};
 

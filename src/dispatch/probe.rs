@@ -1,4 +1,4 @@
-//! When a stopped account is tried again, and how.
+//! Probes a stopped account, whose circuit breaker is open: when to try it again, and how.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ pub(super) struct Probe {
 }
 
 impl Probe {
-    /// Begins with an account that was stopped for this cause `stopped_for` ago, and wants to be left alone for `rest`.
+    /// Begins with an account that was stopped for this cause `stopped_for` ago, and must be left alone for `rest`.
     /// Time that passed in an earlier process counts, so that a nightly run does not always end before the first try.
     pub(super) fn new(cause: Cause, rest: Duration, stopped_for: Duration, now: Instant) -> Self {
         let first = if cause == Cause::QuotaSpent { QUOTA_REST } else { FIRST.max(rest) };

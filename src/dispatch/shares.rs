@@ -86,14 +86,14 @@ impl Shares {
         None
     }
 
-    /// Takes note of how many jobs a claim returned.
+    /// Records how many jobs a claim returned.
     pub(super) fn claimed(&mut self, claim: Claim, jobs: usize) {
         *self.claimed.entry(claim.lane.account).or_default() += jobs;
         self.exhausted |= jobs == claim.room;
     }
 
-    /// When to share out again because an account had no more room, although nothing else happens. `pause` is waited
-    /// for where the room was used up just now, so that the account cannot say yet when it has more.
+    /// When to share out again because an account had no more room, without another event. `pause` is waited for where
+    /// the room was used up just now, so that the account cannot say yet when it has more.
     pub(super) fn again_in(&self, pause: Duration) -> Option<Duration> {
         self.blocked.into_iter().chain(self.exhausted.then_some(pause)).min()
     }

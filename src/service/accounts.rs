@@ -58,7 +58,7 @@ fn scope_of(config: &Config, drop: Option<&DropConfig>) -> String {
     }
 }
 
-/// How long ago each account created documents within the last hour, where that is limited: a restart begins no new
+/// How long ago each account created documents within the last hour, where that is limited: a restart starts no new
 /// hour.
 pub(super) async fn spent(
     config: &Config,

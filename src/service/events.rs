@@ -23,7 +23,7 @@ use crate::{
 /// Polling interval of folders that report no events.
 const POLL: Duration = Duration::from_secs(2);
 
-/// How long a trial may take. The kernel needs microseconds; a machine that is out of breath is polled for a while.
+/// How long a trial may take. The kernel needs microseconds; an overloaded machine is polled for a while.
 const TRIAL: Duration = Duration::from_secs(2);
 
 /// Starting a watch takes at most this long where no other events are pending. Where somebody renames folders as fast
@@ -37,13 +37,13 @@ const MEND: Duration = Duration::from_secs(2);
 /// How changes are noticed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Noticed {
-    /// By events, and by a full reading now and then.
+    /// By events, and by a full scan now and then.
     ByEvents,
-    /// By events it may turn out; until then by reading.
+    /// By polling until the trial shows whether there are events.
     OnTrial,
-    /// By reading the folder again and again, for this reason.
+    /// By polling, for this reason.
     ByReading(String),
-    /// By reading, although the configuration insists on events.
+    /// By polling, although the configuration insists on events.
     Lacking(String),
 }
 
@@ -67,9 +67,9 @@ impl Noticed {
 struct EventKnowledge {
     /// What failed at the watching, if something did.
     failed: Option<String>,
-    /// A file system that is silent about other machines.
+    /// A file system that does not report changes of other machines.
     silent: Option<&'static str>,
-    /// Whether something was heard.
+    /// Whether an event arrived.
     heard: bool,
     /// Whether the trial is over.
     tried: bool,
@@ -127,7 +127,7 @@ impl Mend {
     /// Notes that it is done now.
     fn done(&mut self, now: Instant, longest: Duration) {
         let pause = match self.last {
-            // For long nothing was missed.
+            // No event was missed for a long time.
             Some((at, pause)) if now.duration_since(at) < pause * 2 => pause * 2,
             _ => MEND,
         };

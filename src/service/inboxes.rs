@@ -50,7 +50,7 @@ pub(super) struct InboxState {
     pub(super) looked: Option<DropStatus>,
     /// How long the last scan took.
     pub(super) took: Duration,
-    /// When something was last noticed.
+    /// When an event last arrived.
     pub(super) event: Option<Instant>,
 }
 
@@ -74,7 +74,7 @@ impl InboxShared {
         self.changed.notify_one();
     }
 
-    /// Notes that something happens in the folder.
+    /// Records an event in the folder.
     pub(super) fn event(&self) {
         self.state().event = Some(Instant::now());
         self.hint();
@@ -177,9 +177,9 @@ fn look_on(
         number += 1;
         let took = began.elapsed();
         shared.looked(looked, took);
-        // Once more after news, since what comes into a folder that is new itself may come before that is watched.
+        // Scanned again after an event, since a file may come into a new folder before that is watched.
         let rest = if news { rest.min(SECOND_LOOK) } else { rest };
-        // Not more than half of the time, however much happens.
+        // Not more than half of the time is spent scanning, however much happens.
         thread::sleep(took.min(LONGEST_BREATH));
         news = shared.wait(looked.again_in.map_or(rest, |again| again.min(rest)));
     }

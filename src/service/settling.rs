@@ -15,7 +15,7 @@ use crate::{
     queue::{Queue, QueueError, Reader, awaited::NotNow, batch::EndedBatch},
 };
 
-/// Between two tries to settle a batch whose folder or receipt makes trouble.
+/// The interval between two tries to settle a batch whose folder or receipt cannot be used.
 const SETTLE_AGAIN: Duration = Duration::from_secs(5);
 
 /// Settles batches whose jobs have all ended, whenever there may be one.
@@ -52,7 +52,7 @@ pub(super) async fn close_batches(
     }
 }
 
-/// What one pass after the other works with.
+/// State that is kept from pass to pass.
 struct Closer {
     queue: Queue,
     reader: Reader,
