@@ -91,7 +91,7 @@ pub struct Plan {
     pub manifest: String,
     /// The manifest's digest.
     pub manifest_sha256: Sha256,
-    /// The identity of its file, as text: see [`crate::file_identity`].
+    /// The identity of its file, as text: see `crate::file_identity`.
     pub manifest_file: String,
     /// What happens to its files.
     pub policy: BatchPolicy,

@@ -30,7 +30,7 @@ pub struct Fingerprint {
 /// A file that was moved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MovedFile {
-    /// Where it was named to be: see [`path_key`](crate::relative_path::path_key).
+    /// Where it was named to be: see `relative_path::path_key`.
     pub key: i64,
     /// Its size when it was checked.
     pub bytes: u64,

@@ -8,7 +8,7 @@
 //! - A running job names its holder: the opened queue that claimed it.
 //! - A job's identity has one row in `identity`; that row, not a search, is what makes a second document impossible.
 //!
-//! Not here: what to do next with a job ([`crate::job`]), or how.
+//! Not here: what to do next with a job (`crate::job`), or how.
 
 pub mod admission;
 #[cfg(test)]
