@@ -79,7 +79,7 @@ type Rename<'a> = &'a dyn Fn(BorrowedFd<'_>, &str, BorrowedFd<'_>, &str) -> Resu
 /// Moves the file `relative` of a drop to `target_dir/target_relative`, or to its next free number: `x.1.pdf`.
 ///
 /// Folders are made as needed, for owner and group only. With `expected`, only that very file is moved, in the state in
-/// which it was settled.
+/// which it was checked.
 ///
 /// # Errors
 ///
@@ -95,7 +95,7 @@ pub fn put(
     archive.put(relative, expected, target_dir, target_relative)
 }
 
-/// Like [`put`], but the move may be lost in a crash until [`sync_dir`](crate::durable::sync_dir) was called for
+/// Like [`put`], but the move may be lost in a crash until `durable::sync_dir` was called for
 /// the folder that it was moved to and for the one that it came from: for settling many files at once.
 ///
 /// # Errors
@@ -132,7 +132,7 @@ pub fn folder_for(root: &Root, path: &Path, access: Access) -> io::Result<Folder
     }
 }
 
-/// Removes the file `relative` of a drop. With `expected`, only that very file, in the state in which it was settled.
+/// Removes the file `relative` of a drop. With `expected`, only that very file, in the state in which it was checked.
 ///
 /// # Errors
 ///
@@ -270,7 +270,7 @@ impl Archive<'_> {
         target.sync()?;
         match rustix::fs::statat(&source.folder, source.name.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) if self.root.is_as_it_was(settled, &FileIdentity::of(&stat)) => source.unlink()?,
-            // A new file came under the name after the copy was made; it is the next one's business.
+            // A new file came under the name after the copy was made; it is left for the next manifest.
             Ok(_) | Err(Errno::NOENT) => {}
             Err(error) => return Err(because("look at", &source.path)(error).into()),
         }

@@ -217,7 +217,7 @@ impl Root {
         enter(folder.as_ref().map_or(self.fd.as_fd(), AsFd::as_fd), name, flags)
     }
 
-    /// Lets only regular files pass that belong here.
+    /// Accepts only regular files that belong here.
     fn admit(&self, fd: OwnedFd) -> Result<OpenedFile, Refusal> {
         let stat = rustix::fs::fstat(&fd).map_err(|error| Refusal::Io(error.into()))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
@@ -238,9 +238,9 @@ impl AsFd for Root {
     }
 }
 
-/// A hard link needs no right to read its file on systems without `fs.protected_hardlinks`, so it could show us, who may
-/// read more than its maker, a file from elsewhere. A file of our own is taken for one that we put there, but not where we
-/// are root, whose files are the system's.
+/// A hard link needs no right to read its file on systems without `fs.protected_hardlinks`, so it could expose a file
+/// from elsewhere, since the worker may read more than the link's creator. A file that the worker's user owns is
+/// accepted, but not where that is root, whose files are the system's.
 fn is_somebody_elses(file: &FileIdentity, folder_owner: u32, own: u32) -> bool {
     file.links > 1 && file.uid != folder_owner && (file.uid != own || own == 0)
 }

@@ -1,4 +1,4 @@
-//! Reads a file once and says what it is: size, digest, type, and everything that speaks against sending it.
+//! Reads a file once and determines its size, digest and type, and everything that is wrong with it.
 //!
 //! All of it comes from one pass over one descriptor, whose file must be the same before and after. What is sent later
 //! is compared with the checksum from here, so the bytes that were checked are the bytes that are sent. Files are never
@@ -25,7 +25,7 @@ use crate::{
 /// Large enough that the system calls no longer count, small enough for a processor's cache.
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// What a file is to be.
+/// What a file is meant to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// A document's image: the API accepts five types (guide).
@@ -60,7 +60,7 @@ pub enum Examining {
     /// It is not, or not yet, the file that its sender means: the rest of it may be under way.
     #[error("the file is not whole")]
     Held(Vec<Problem>),
-    /// Somebody wrote to it meanwhile; it has to settle first.
+    /// Somebody wrote to it meanwhile; its quiet period has to pass first.
     #[error("the file changed while it was read")]
     Changed,
     /// The system failed to read it.

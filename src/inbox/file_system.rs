@@ -128,7 +128,7 @@ impl FileSystem {
         }
     }
 
-    /// Whether a file keeps its inode's number for as long as it is there.
+    /// Whether a file keeps its inode number for as long as it exists.
     ///
     /// FUSE may give out new ones whenever the kernel forgets a file, at each mount, and for each name of a file; SMB,
     /// 9p and `vboxsf` make them up where their server has none. FAT and exFAT have none on the disk, and count up in
@@ -138,8 +138,8 @@ impl FileSystem {
         !matches!(self, Self::Fuse | Self::Smb | Self::NineP | Self::VirtualBox | Self::Fat)
     }
 
-    /// Whether a lease that is refused with the word for a writer may mean something else: that the server has promised this
-    /// machine nothing.
+    /// Whether a lease that is refused as if there were a writer may mean something else: that the server has granted
+    /// this machine none.
     #[must_use]
     pub const fn may_refuse_leases_without_a_writer(self) -> bool {
         matches!(self, Self::Nfs | Self::Smb)

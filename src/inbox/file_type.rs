@@ -3,7 +3,7 @@
 //! Pure functions over the first bytes. Nothing is decoded, so a damaged picture inside a complete file goes unnoticed;
 //! the reviewer would see it, and a decoder would be one more thing that hostile files could attack.
 
-/// How many of a file's first bytes the functions here want; a PDF may begin as late as there.
+/// How many of a file's first bytes the functions here need; a PDF may begin as late as there.
 pub const HEAD_BYTES: usize = 1024 + 8;
 
 /// What the API accepts (guide: GIF, JPG, PNG, PDF, and TIFF).

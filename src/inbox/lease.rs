@@ -14,14 +14,14 @@ use std::{fs::File, io, os::fd::AsRawFd};
 
 use super::file_system::FileSystem;
 
-/// What the kernel says of a file.
+/// The kernel's answer about a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeaseState {
     /// Nobody on this machine has it open for writing.
     NoWriter,
     /// Somebody has.
     Writer,
-    /// The kernel does not say.
+    /// Not known.
     Unknown,
 }
 

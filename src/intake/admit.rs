@@ -1,4 +1,4 @@
-//! Puts an examined manifest into the queue: in one transaction where it is small, else in parts.
+//! Admits an examined manifest to the queue: in one transaction where it is small, else in parts.
 
 use std::ops::ControlFlow;
 
@@ -52,7 +52,7 @@ pub enum AdmitError {
     Stopped,
 }
 
-/// How to treat what is not well.
+/// How to treat faulty entries and files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
     /// What happens to the good entries of a manifest that has bad ones.
@@ -78,8 +78,8 @@ pub fn admit(
 ) -> Result<Admitted, AdmitError> {
     let batch = queue.admission(plan)?;
     let is_begun = batch.batch_id().is_some();
-    // A manifest that one bad entry rejects, or whose files may still come, is read to its end before any of it
-    // is taken in, unless a part is in already.
+    // A manifest that one bad entry rejects, or whose files may still come, is read to its end before any of it is
+    // admitted, unless a part is in already.
     let mut first_look = Look::default();
     let rejects = policy.on_invalid == OnInvalid::Reject && !batch.has_jobs()?;
     if rejects || (!is_begun && policy.wait_for_files) {

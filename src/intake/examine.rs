@@ -1,4 +1,4 @@
-//! A manifest and its files, read and checked, entry by entry.
+//! Reads and checks a manifest and its files, entry by entry.
 
 use std::{
     collections::HashSet,
@@ -120,8 +120,8 @@ pub fn open(root: &Root, path: &str, max_bytes: u64) -> Result<OpenedManifest, U
     })
 }
 
-/// A manifest's content, of which the end must not come early: what looks like a shorter manifest would be taken for
-/// one that its sender wrote so. Network file systems may know a file's size before its content.
+/// A manifest's content, whose end must not come early: a truncated manifest would be taken for one that its sender
+/// wrote so. Network file systems may know a file's size before its content.
 struct Whole<'a> {
     file: &'a File,
     bytes: u64,
@@ -161,7 +161,7 @@ pub struct Stillness {
     pub first_missing: Vec<String>,
     /// Changes whenever any of the files does.
     pub signature: u64,
-    /// When the last of them changed, in nanoseconds since 1970, by the file system's own word. Senders can set a
+    /// When the last of them changed, in nanoseconds since 1970, by the file's change time (ctime). Senders can set a
     /// file's modification time, but not this one.
     pub last_change_ns: i64,
     /// The first that somebody has open for writing, and who.
@@ -284,7 +284,7 @@ pub struct ExaminedManifest {
 ///
 /// # Errors
 ///
-/// [`Unready`], where it is better tried again later.
+/// [`Unready`], where it should be tried again later.
 pub fn examine_all(
     opened: &OpenedManifest,
     images: &Root,
@@ -394,7 +394,7 @@ fn invalid(entry: Entry, problems: Vec<Problem>) -> Admission {
     }
 }
 
-/// Says in which image of a document a problem is.
+/// Adds to a problem in which image of a document it is.
 fn place(mut problem: Problem, purpose: Purpose, position: usize) -> Problem {
     if purpose == Purpose::Image {
         let field = problem.field.as_deref().unwrap_or("path");
@@ -421,7 +421,7 @@ fn look_at(
         let problem = refusal.problem(source.path.as_str());
         let held = match refusal {
             Refusal::Io(_) => Some(HoldReason::Unreadable(problem.clone())),
-            // It was there when its manifest was found to be complete, so it may come again.
+            // It was there when its manifest was found to be complete, so it may come back.
             Refusal::Missing => Some(HoldReason::NotWhole(problem.clone())),
             Refusal::Unsafe(_) => None,
         };

@@ -1,8 +1,8 @@
 //! From a manifest in a folder to a batch in the queue.
 //!
-//! [`examine`] reads a manifest and every file that it names, and says all that is wrong; it touches neither queue nor
-//! network, so that `check` is the same code. [`admit`] puts what it found into the queue. [`watch`] finds manifests in
-//! drops and calls both.
+//! [`examine`] reads a manifest and every file that it names, and reports all that is wrong; it touches neither queue
+//! nor network, so that `check` uses the same code. [`admit`] puts what it found into the queue. [`watch`] finds
+//! manifests in drops and calls both.
 //!
 //! Everything here blocks, and runs on threads of its own.
 

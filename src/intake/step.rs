@@ -1,4 +1,4 @@
-//! What comes next for a manifest in a drop: decided from what is remembered of it and what was found there now.
+//! Decides the next step of a manifest in a drop, from what is remembered of it and what was observed now.
 //!
 //! Time is an argument, and nothing here reads a file or the queue. [`DropScanner`](super::watch::DropScanner) makes the
 //! observations and carries out the steps.
@@ -13,13 +13,13 @@ use crate::{
     problem::Problem,
 };
 
-/// The longest wait before something that did not work is tried again.
+/// The backoff before something that failed is tried again, at most.
 pub(super) const RETRY_MAX: Duration = Duration::from_secs(10);
 
-/// The wait after the first time, which doubles with each time.
+/// The backoff after the first failure, which doubles with each.
 const RETRY_FIRST: Duration = Duration::from_millis(250);
 
-/// Where a manifest is on its way into the queue.
+/// The phase of a manifest before it is admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ManifestPhase {
     /// It is new, or still changing: within its quiet period.
@@ -49,16 +49,17 @@ pub(super) struct TrackedManifest {
     files: u64,
     /// Since when nothing has changed.
     unchanged_since: Instant,
-    /// How often it was examined in vain.
+    /// How often it was examined without success.
     tries: u32,
-    /// What is cut short, and the [`TrackedManifest::files`] for which that was found: reading it again is of use once they change.
+    /// What is incomplete, and the [`TrackedManifest::files`] for which that was found: reading it again is of use once
+    /// they change.
     truncated: Option<(u64, Problem)>,
 }
 
-/// The settings of a drop that decide.
+/// The drop's settings that decide.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SettleSettings {
-    /// How long a manifest and its files must be unchanged.
+    /// The settle time (debounce): how long a manifest and its files must be unchanged.
     pub(super) settle: Duration,
     /// Whether a done marker says that all is there, so that no time has to pass.
     pub(super) has_marker: bool,
@@ -99,7 +100,7 @@ pub(super) enum Step {
     Settle,
     /// Note what it waits for, and try again later; where it has waited for too long, continue with `given_up`.
     Wait(Wait),
-    /// Take it in.
+    /// Admit it.
     Admit,
 }
 
@@ -115,7 +116,7 @@ pub(super) struct Wait {
 }
 
 impl TrackedManifest {
-    /// A manifest that is new or has changed: it must be unchanged for as long as the drop says, from now on.
+    /// A manifest that is new or has changed: its quiet period starts now.
     pub(super) const fn new(file: Present, phase: ManifestPhase, scan: u64, now: Instant) -> Self {
         Self { file, phase, not_before: now, scan, files: 0, unchanged_since: now, tries: 0, truncated: None }
     }
@@ -125,7 +126,7 @@ impl TrackedManifest {
         matches!(self.phase, ManifestPhase::Queued | ManifestPhase::Settled)
     }
 
-    /// What comes next. `given_up`: it has waited for as long as a manifest may, and is admitted as it is.
+    /// The next step. `given_up`: it has waited for as long as a manifest may, and is admitted as it is.
     pub(super) fn next(
         &mut self,
         observed: &Inspection,
@@ -181,7 +182,7 @@ impl TrackedManifest {
             return self.settle_for(rest, now);
         }
         if let Some((file, who)) = &stillness.being_written {
-            // What is taken from under a writer is lost to both.
+            // A file that is taken while somebody still writes to it is of no use to either side.
             let reason = format!("{file} is still open for writing, by {who}");
             return forever(ManifestPhase::Incomplete, reason, std::slice::from_ref(file));
         }
@@ -241,7 +242,7 @@ fn hold(held: &HoldReason) -> Step {
         Some(file) => format!("{file}: {}", problem.reason),
         None => format!("the manifest is {}", problem.reason),
     };
-    // What is taken from under a writer is lost to both.
+    // A file that is taken while somebody still writes to it is of no use to either side.
     let forever = matches!(held, HoldReason::BeingWritten(_));
     Step::Wait(Wait { phase, reason, files: problem.path.iter().cloned().collect(), forever })
 }
@@ -254,8 +255,8 @@ fn missing_reason(stillness: &Stillness) -> String {
     }
 }
 
-/// How long ago a file changed by the file system's word, where that counts: its clock must be this machine's, and the
-/// clock must not have been moved since. A date of modification counts nowhere, since senders set it.
+/// How long ago a file changed by its change time (ctime), where that counts: its clock must be this machine's, and the
+/// clock must not have been moved since. The modification time is not used, since senders can set it.
 pub(super) fn unchanged_for(
     last_change: Timestamp,
     own_clock: bool,

@@ -1,7 +1,7 @@
 //! Scans one drop: finds the manifests that are complete, and admits them.
 //!
 //! Events only trigger a scan; the folder itself is the truth. A [`DropScanner`] runs on a thread of its own, so that
-//! one folder that is slow, broken or unmounted holds up no other.
+//! one folder that is slow, broken or unmounted delays no other.
 
 use std::{
     collections::HashMap,
@@ -66,7 +66,7 @@ pub struct DropStatus {
     pub settling: u64,
     /// Manifests that wait for files or cannot be read, and one more where the folder cannot be read in full.
     pub waiting: u64,
-    /// Manifests that wait until the one is settled whose place they took.
+    /// Manifests that wait until the one that they replaced is settled.
     pub behind: u64,
     /// When to scan again without an event.
     pub again_in: Option<Duration>,
@@ -119,7 +119,7 @@ impl DropScanner {
         &self.config
     }
 
-    /// The queue that it is taken into.
+    /// The queue that manifests are admitted to.
     #[must_use]
     pub const fn queue(&self) -> &Queue {
         &self.queue
@@ -260,8 +260,8 @@ impl DropScanner {
         if !known.closed {
             return Ok(if file.is_kept_as(&known.file) { ManifestPhase::Queued } else { ManifestPhase::Behind });
         }
-        // A settled manifest that was to stay is the same as long as its content is; elsewhere it was moved away, so
-        // whatever is here now is new.
+        // A settled manifest that stays in the drop is the same as long as its content is; in other drops it was moved
+        // away, so whatever is here now is new.
         if known.moved || self.config.after_success != AfterSuccess::Keep {
             return Ok(ManifestPhase::Settling);
         }
@@ -373,7 +373,7 @@ impl DropScanner {
         Ok(())
     }
 
-    /// Notes what a manifest waits for; returns for how long it has been there.
+    /// Records what a manifest waits for; returns for how long it has been there.
     fn wait(&self, path: &str, seen: &mut TrackedManifest, wait: Wait) -> Result<Duration, QueueError> {
         let Wait { phase, reason, files, .. } = wait;
         if phase == ManifestPhase::Unreadable && seen.phase != ManifestPhase::Unreadable {
