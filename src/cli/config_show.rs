@@ -1,6 +1,6 @@
 //! `config show`: the configuration that is in force, as a file that loads to the same again.
 //!
-//! Never prints a key: it is not part of a [`Config`]. User names and passwords in addresses are masked, so a file with
+//! Never prints a key: it is not part of a `Config`. User names and passwords in addresses are masked, so a file with
 //! those has to be given them again.
 
 use std::path::Path;
