@@ -1,4 +1,4 @@
-//! A job one of whose files is another one now: what was checked of the new one takes the place of the old.
+//! Replaces what was checked of a running job's file that has changed since.
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -12,12 +12,12 @@ use super::{
 use crate::entry::EntryKind;
 
 impl Queue {
-    /// Records what files of a running job are now. Returns `false`, and changes nothing, where that would make another
-    /// entry of it which exists already, or where others wait for the one that it was.
+    /// Records the new content of files of a running job. Returns `false`, and changes nothing, where that would make
+    /// the job an entry that exists already, or where other jobs wait for the entry that it was.
     pub(crate) async fn recheck(&self, job_id: i64, files: Vec<(u32, CheckedFile)>) -> Result<bool, QueueError> {
         let holder = self.holder();
         self.run("recheck", move |connection| {
-            // Rolled back where the job may not become what its files are now.
+            // Rolled back where the job may not take the new content.
             connection.execute_batch("SAVEPOINT recheck")?;
             let taken = take(connection, job_id, &holder, &files)?;
             connection.execute_batch(if taken { "RELEASE recheck" } else { "ROLLBACK TO recheck; RELEASE recheck" })?;
@@ -89,7 +89,7 @@ fn take(connection: &Connection, job_id: i64, holder: &str, files: &[(u32, Check
     Ok(true)
 }
 
-/// What a job asks for, by its files as they are recorded.
+/// The digest of what a job asks for, by its files as recorded.
 fn content(connection: &Connection, job_id: i64) -> Result<[u8; 32], QueueError> {
     let (profile, kind, category, document_type, name): (String, String, String, String, Option<String>) = connection
         .prepare_cached("SELECT profile_id, kind, category, document_type, name FROM job WHERE id = ?1")?

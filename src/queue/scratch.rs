@@ -1,7 +1,8 @@
 //! A temporary database without a name, for what does not fit into memory.
 //!
-//! *Durability*: none, and none is wanted: only this process can reach the file, and it is gone when the value is dropped,
-//! in whatever way. `SQLITE_TMPDIR` or `TMPDIR` says where it is made. Memory stays within the page cache that is set here.
+//! *Durability*: none, by intention: only this process can reach the file, and it is gone when the value is dropped or
+//! the process ends. `SQLITE_TMPDIR` or `TMPDIR` says where it is made. Memory stays within the page cache that is set
+//! here.
 
 use std::{cell::OnceCell, io};
 

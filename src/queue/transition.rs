@@ -78,7 +78,7 @@ pub(super) enum Change<'a> {
     TwinCreated {
         remote_id: &'a str,
     },
-    /// The job that it waited for came to nothing, so it takes that one's place.
+    /// The job that it waited for failed or was cancelled, so it takes that one's place.
     Promoted {
         in_place_of: i64,
     },
@@ -128,7 +128,7 @@ const PUT_OFF: &str = update!(
 
 const GAVE_BACK: &str = update!("creation = ?5");
 
-/// An intent that came to nothing is forgotten, so that a retry is a creation of its own.
+/// An intent that was not carried out is discarded, so that a retry is a new creation.
 const ENDED_WITHOUT: &str = update!(
     "waits = NULL, reason = ?5, due_at = NULL, problems = ?6, ended_at = ?7, cancel_asked = 0, \
      creation = CASE creation WHEN 'intended' THEN 'none' ELSE creation END"
@@ -256,7 +256,8 @@ fn job_ended(connection: &Connection, job_id: i64, remote_id: Option<&str>, now:
     }
 }
 
-/// A job came to nothing, so the first of those that waited for it takes its place, and the others wait for that one.
+/// A job failed or was cancelled, so the first of those that waited for it takes its place, and the others wait for
+/// that one.
 fn promote(connection: &Connection, job_id: i64, first: i64, now: Timestamp) -> Result<(), QueueError> {
     let expected = Expected::in_state(first, JobState::Waiting);
     apply(connection, expected, &Change::Promoted { in_place_of: job_id }, now)?;
@@ -275,8 +276,8 @@ fn promote(connection: &Connection, job_id: i64, first: i64, now: Timestamp) -> 
     Ok(())
 }
 
-/// A job that was to replace another and came to nothing gives the identity back, so that what the other created is not
-/// created again.
+/// A job that was to replace another, and failed or was cancelled, gives the identity back, so that what the other
+/// created is not created again.
 fn give_identity_back(connection: &Connection, job_id: i64) -> Result<(), QueueError> {
     connection
         .prepare_cached(
@@ -299,8 +300,8 @@ pub(super) fn end_batch_if_empty(connection: &Connection, batch_id: i64, now: Ti
     Ok(())
 }
 
-/// Opens the batch of a job that is sent on after its end; where its files are now is known of each. A receipt that was
-/// not published keeps its name, so that what a kill left of it is found.
+/// Opens the batch of a job that is retried after its batch ended; the present path of each file is recorded. A receipt
+/// that was not published keeps its name, so that what a kill left of it is found.
 fn reopen(connection: &Connection, job_id: i64) -> Result<(), QueueError> {
     let changed = connection
         .prepare_cached(

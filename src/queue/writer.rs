@@ -31,7 +31,7 @@ const GROUP: usize = 256;
 /// Commands that may wait before a caller must. Each waiting caller is one job, so more than this never wait anyway.
 const WAITING: usize = 4096;
 
-/// Between two tries of a commit that the disk refused.
+/// The interval between two tries of a commit that the disk refused.
 const STUCK_RETRY: Duration = Duration::from_secs(1);
 
 /// Sends commands to the writer's thread. Cheap to clone; the thread ends when the last clone is dropped.
@@ -95,7 +95,7 @@ impl Writer {
         F: FnMut(&Connection) -> Result<T, QueueError> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        // A full inbox would block the runtime's thread; the number of jobs under way keeps it from filling.
+        // A full inbox would block the runtime's thread; the number of in-flight jobs keeps it from filling.
         self.send(Box::new(QueuedCommand { step, command, result: None, reply: Some(reply), changes: false }))?;
         answer.await.unwrap_or(Err(QueueError::Closed))
     }
