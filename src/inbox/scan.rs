@@ -26,14 +26,14 @@ use crate::{entry::RelativePath, file_identity::FileIdentity, problem::Problem, 
 /// How many problems are listed; further ones are only counted.
 const MAX_PROBLEMS: usize = 100;
 
-/// Which files of a drop are manifests, and where to look for them.
+/// Which files of a drop are manifests, and which folders are scanned for them.
 #[derive(Debug, Clone)]
 pub struct ScanRules {
     /// Whether to scan subfolders.
     pub recursive: bool,
     /// The names of manifests; see [`globs`].
     pub manifests: GlobSet,
-    /// The names of files and folders to pass over; see [`globs`].
+    /// The names of files and folders to ignore; see [`globs`].
     pub ignore: GlobSet,
     /// Folders to stay out of, absolute: where settled files and receipts go.
     pub skip_dirs: Vec<PathBuf>,
@@ -48,7 +48,7 @@ pub struct ScanRules {
 ///
 /// # Errors
 ///
-/// The pattern that is none, and why.
+/// The pattern that is invalid, and why.
 pub fn globs<'a>(patterns: impl IntoIterator<Item = &'a str>) -> Result<GlobSet, globset::Error> {
     let mut set = GlobSetBuilder::new();
     for pattern in patterns {
@@ -282,7 +282,7 @@ impl Scan<'_> {
         }
     }
 
-    /// Something that was listed but could not be read: mostly because it is gone, which is nobody's fault.
+    /// Something that was listed but could not be read: mostly because it is gone, which is not a problem.
     fn lost(&mut self, path: &str, error: Errno) -> FolderStep {
         if !matches!(error, Errno::NOENT | Errno::NOTDIR | Errno::LOOP) {
             self.unreadable(path, error);

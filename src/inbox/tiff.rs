@@ -1,7 +1,7 @@
 //! Whether everything that a TIFF points to is within it.
 //!
-//! A TIFF has no end mark: it points to its directories, each directory to the picture's strips or tiles. A file that
-//! was cut points past its end. Private fields are not checked.
+//! A TIFF has no end mark: it points to its directories, each directory to the picture's strips or tiles. A truncated
+//! file points past its end. Private fields are not checked.
 
 use std::io;
 
@@ -38,7 +38,7 @@ pub(super) fn missing(len: u64, read: ReadAt<'_>) -> io::Result<Option<&'static 
             None => return Ok(Some(CUT)),
         }
     }
-    // More directories than anybody scans, or they lead in a circle: no sign of a cut.
+    // More directories than anybody scans, or they form a cycle: no sign of a truncation.
     Ok(None)
 }
 
@@ -171,7 +171,7 @@ const fn width(kind: u64) -> Option<u64> {
     })
 }
 
-/// Fields whose meaning is common property: what they hold belongs to the picture.
+/// Fields with a public meaning: what they point to belongs to the picture.
 const fn is_standard(tag: u64) -> bool {
     tag < 32_768 || matches!(tag, 33_432 | 34_665 | 34_675)
 }

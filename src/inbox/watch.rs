@@ -125,8 +125,8 @@ impl Watcher {
         self.missed.load(Ordering::Relaxed)
     }
 
-    /// Watches what came into a watched folder unnoticed. What is watched already stays so, since the end of many watches
-    /// would fill the kernel's queue again.
+    /// Watches folders that came into a watched folder unnoticed. Existing watches are kept, since the end of many
+    /// watches would fill the kernel's queue again.
     ///
     /// # Errors
     ///
@@ -135,7 +135,7 @@ impl Watcher {
         let Some(real) = self.watched.get(path).cloned() else { return Ok(()) };
         self.missed.store(false, Ordering::Relaxed);
         match self.inner.watch(&real, mode(recursive)) {
-            // A folder went while it was come to, and those after it may be unwatched: to be tried again.
+            // A folder disappeared while it was being watched, and those after it may be unwatched: to be tried again.
             Err(error) if matches!(error.kind, notify::ErrorKind::PathNotFound) => {
                 self.missed.store(true, Ordering::Relaxed);
                 Ok(())
@@ -158,7 +158,7 @@ impl Watcher {
     /// Watches a folder no longer; it need not have been watched.
     pub fn unwatch(&mut self, path: &Path) {
         if let Some(real) = self.watched.remove(path) {
-            // The watch of a folder that is gone is gone too, and that is no error worth telling.
+            // The watch of a folder that is gone is gone too, and that is not an error to report.
             self.inner.unwatch(&real).ok();
         }
     }

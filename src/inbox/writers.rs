@@ -1,10 +1,10 @@
 //! Who has files open for writing, as far as the system lets this process know.
 //!
-//! First the kernel is asked, which knows of all that run on this machine; see [`lease`]. It says nothing of
-//! files of other owners to who lacks the right, nor of those of a network share. For these, and for the name of a writer
-//! that the kernel only says to exist, `/proc` is read: it shows the open files of this user's processes, of everybody's to
-//! root, and of nobody's where it is hidden. What neither shows is left to the settle time and to done markers; a writer that
-//! is known is always waited for.
+//! First the kernel is asked for a lease, which covers all processes of this machine; see [`lease`]. It gives no answer
+//! about files of other owners without the capability, nor about those of a network share. For these, and for the name
+//! of a writer that the kernel only reports to exist, `/proc` is read: it shows the open files of this user's
+//! processes, to root those of all, and none where it is hidden. For writers that neither shows there are the settle
+//! time (debounce) and done markers; a writer that is known is always waited for.
 //!
 //! No link in it is followed before it is known to lead to the file in question, since one may lead to a lost mount.
 
@@ -18,7 +18,7 @@ use std::{
 use super::lease::{self, LeaseState};
 use crate::file_identity::FileIdentity;
 
-/// Who it is where the kernel says that there is somebody, and `/proc` does not show whom.
+/// The writer's name where the kernel reports one, and `/proc` does not show it.
 const OUT_OF_SIGHT: &str = "a process that this user cannot see";
 
 /// Finds out who has files open for writing.
