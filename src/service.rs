@@ -55,7 +55,7 @@ use crate::{
 /// The drop that `import` puts its manifests under by default.
 pub const IMPORT: &str = "import";
 
-/// Memory that one upload needs besides its share of everything else: buffers of the body, of TLS and of HTTP.
+/// Memory that one upload needs: buffers of the body, of TLS and of HTTP.
 const BYTES_OF_AN_UPLOAD: u64 = 1 << 20;
 
 /// How long the jobs of an import may wait for a file that went away while it ran.
