@@ -14,7 +14,7 @@ use crate::{
     queue::views::created::{CreatedJob, Sending},
 };
 
-/// What is the matter with one document or image.
+/// What is wrong with one document or image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum What {
@@ -104,7 +104,7 @@ pub struct KnownJobs {
     pub after: Vec<CreatedJob>,
     /// The jobs of other accounts on the same profile, after it had answered. Their documents are not asked for here.
     pub others: Vec<CreatedJob>,
-    /// Uploads that were under way when the API was asked, and still are.
+    /// Uploads that were in flight when the API was asked, and still are.
     pub sending: HashSet<Sending>,
 }
 
@@ -218,7 +218,7 @@ pub fn compare(known: &KnownJobs, standing: &[StandingDocument], images: &[Strin
     (sum, findings)
 }
 
-/// What is the matter with a job's document, if anything is.
+/// What is wrong with a job's document, if anything.
 fn mismatch(
     job: &CreatedJob,
     by_id: &HashMap<String, &StandingDocument>,

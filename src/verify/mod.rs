@@ -32,7 +32,7 @@ use crate::{
     verdict::text,
 };
 
-/// Why there is no point in asking on.
+/// Why the verification ends early.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoAnswer {
     /// The key is refused.
@@ -52,7 +52,7 @@ pub enum NoAnswer {
 /// Why a profile was not checked.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
-    /// Others would fare no better.
+    /// Other profiles would fail in the same way.
     #[error(transparent)]
     NoAnswer(#[from] NoAnswer),
     /// The queue cannot be read.
@@ -60,16 +60,16 @@ pub enum VerifyError {
     Queue(#[from] QueueError),
 }
 
-/// What all questions of a run share.
+/// Shared by all queries of a run.
 #[derive(Debug, Clone)]
 pub struct Asking {
-    /// What was put there.
+    /// What was created.
     pub queue: AsyncReader,
     /// How failed calls are tried again; `give_up_after` is counted from the last call that worked.
     pub retry: RetryPolicy,
     /// Ends every wait.
     pub stop: CancellationToken,
-    /// Takes the first thing that is waited for, in words; further ones find it full.
+    /// Receives the first reason for waiting; further ones find it full.
     pub waits: mpsc::Sender<String>,
 }
 
@@ -83,7 +83,7 @@ pub struct CheckedProfile {
     pub findings: Vec<Finding>,
 }
 
-/// A question that has an answer, though perhaps not the one that was hoped for.
+/// The answer to a query, or that there is none for this profile.
 enum Said {
     Reply(Reply),
     /// It will never be answered for this profile.
@@ -96,7 +96,7 @@ impl Asking {
     ///
     /// # Errors
     ///
-    /// Those of the queue, and [`NoAnswer`] where other profiles would fare no better.
+    /// Those of the queue, and [`NoAnswer`] where other profiles would fail in the same way.
     pub async fn check<'a>(
         &self,
         account_of: impl Fn(&str) -> Option<&'a Arc<Account>>,
@@ -110,7 +110,7 @@ impl Asking {
         }
         let mut checked = Vec::new();
         for (scope_of_part, (account, before)) in parts {
-            // What a worker of another account is only about to put there has nothing to be checked.
+            // A document that another account's worker has not created yet cannot be checked.
             if before.iter().all(|job| job.state == JobState::Running && job.images.is_empty() && job.lost == 0) {
                 continue;
             }
@@ -177,7 +177,7 @@ impl Asking {
                     self.wait_for_room(account, wait, &limit).await?;
                     continue;
                 }
-                // Nobody stops this process's accounts but itself, which it does not.
+                // Only this process could stop its accounts, and it does not.
                 Err(SendBlocked::Paused(cause)) => return Err(NoAnswer::Unreachable(cause.as_str().to_owned())),
             };
             if self.stop.is_cancelled() {
@@ -185,14 +185,14 @@ impl Asking {
             }
             let exchange = call().await;
             let outcome = outcome(&exchange, Timestamp::now());
-            // A breaker would only say what is counted here.
+            // A circuit breaker would only repeat what is counted here.
             let _outage = account.learn(slot, &exchange, &outcome);
             let reason = match outcome {
                 Outcome::Done(reply) => return Ok(Said::Reply(reply)),
                 Outcome::Refused(reason) => return Ok(Said::Refused(text(operation, &reason))),
                 Outcome::Throttled { reason, .. } => {
                     limit = text(operation, &reason);
-                    // The pace knows how long to wait.
+                    // The pacer knows how long to wait.
                     self.wait_for_room(account, Duration::ZERO, &limit).await?;
                     continue;
                 }
@@ -204,7 +204,7 @@ impl Asking {
                 Outcome::Paused { cause: PauseCause::QuotaSpent, reason } => {
                     failed = failed.saturating_add(1);
                     let asked = exchange.limits().and_then(|limits| limits.wait_after_failure(Timestamp::now()));
-                    // That the time is over is found out there.
+                    // The time limit is checked there.
                     let wait = self.retry.delay(failed, Duration::ZERO, asked, jitter()).unwrap_or_default();
                     self.wait_for_room(account, wait, &text(operation, &reason)).await?;
                     continue;
@@ -220,7 +220,7 @@ impl Asking {
             if failed > FEW_TRIES {
                 self.say_waits(&text(operation, &reason));
             }
-            // A list that is never understood is this profile's own affair where others are.
+            // A list that is never understood concerns this profile only, where those of others are understood.
             match self.retry.delay(failed, tried, asked, jitter()) {
                 Some(_) if failed > MOST_TRIES && tried < exchange.took + RECENT => {
                     return Ok(Said::Refused(text(operation, &reason)));
@@ -266,7 +266,7 @@ const FEW_TRIES: u32 = 2;
 const LOOK: Duration = Duration::from_millis(500);
 const LOOKS: u32 = 20;
 
-/// Other calls worked so lately.
+/// How recently other calls must have worked.
 const RECENT: Duration = Duration::from_secs(30);
 
 /// Whose account it is; nothing where there is none.
