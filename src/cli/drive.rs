@@ -1,7 +1,7 @@
 //! The end of a command that works until nothing is left: `run --once` and `import`.
 //!
 //! [`StopCondition`] decides when to end and why, from observations alone; the commands make the observations, and
-//! [`conclude`] has the words and the exit code for each end.
+//! [`conclude`] has the message and the exit code for each end.
 
 use std::time::{Duration, Instant};
 
@@ -62,7 +62,7 @@ pub(super) enum StopReason {
     NoProgress,
 }
 
-/// Decides when a command has come to its end.
+/// Decides when a command ends.
 #[derive(Debug)]
 pub(super) struct StopCondition {
     give_up_after: Duration,
@@ -102,7 +102,7 @@ impl StopCondition {
         };
         if left.paused && left.under_way == 0 {
             // What still arrives is taken first, but a folder that does not answer, or a file that keeps changing, may
-            // arrive for ever.
+            // keep it waiting for ever.
             let since = *self.paused_since.get_or_insert(now);
             if !observed.arriving || now.duration_since(since) >= self.give_up_after {
                 return RunStep::End(StopReason::Paused);
@@ -118,7 +118,7 @@ impl StopCondition {
         } else {
             self.unsettled_since = None;
         }
-        // Only what is still to be sent can be kept from it by the API.
+        // The API can hold up only what is still to be sent.
         let may_progress = left.to_do == 0 || left.under_way > 0 || left.waits_for_quota > 0 || !window_open;
         if observed.arriving || may_progress {
             self.idle_since = now;
@@ -143,7 +143,7 @@ pub(super) fn usable<T>(
     }
 }
 
-/// Says why a command ends; returns its exit code.
+/// Reports why a command ends; returns its exit code.
 pub(super) fn conclude(
     end: StopReason,
     unusable: Option<String>,
@@ -168,7 +168,7 @@ pub(super) fn conclude(
     Ok(Exit::WorkLeft)
 }
 
-/// Says why no call has worked for these drops.
+/// Explains why no call has worked for these drops.
 fn give_up(reader: &Reader, drops: &[&str]) -> anyhow::Result<Exit> {
     let mut pauses = reader.pauses()?;
     pauses.retain(|pause| pause.cause != Cause::Operator);

@@ -154,14 +154,14 @@ async fn work(
     let finished = worker.finish().await;
     progress.end();
     if let Some(error) = failure.or(finished.err()) {
-        // How the command was called is not what stopped it.
+        // Not a usage error.
         return Err(if error.is::<Usage>() { error } else { start::Interrupted::by(error).into() });
     }
     // What was done is on disk, so a database that cannot be read now leaves work for the next start.
     sum_up(&queue, &intake, exit, following).map_err(|error| start::Interrupted::by(error).into())
 }
 
-/// The worker's part, which this process plays only while it holds the lock.
+/// The worker, which this process runs only while it holds the lock.
 struct Worker {
     lock: Option<Lock>,
     service: Option<Service>,
@@ -283,7 +283,7 @@ async fn follow(
     }
 }
 
-/// Says what came of it, on standard error, and with which code to end.
+/// Reports the result on standard error; returns the exit code.
 fn sum_up(queue: &Queue, intake: &Intake, exit: Exit, following: bool) -> anyhow::Result<Exit> {
     let reader = Reader::open(queue.path())?;
     let (mut counts, mut receipts, mut rejected, mut left) = (Counts::default(), Vec::new(), 0_u64, 0);

@@ -103,7 +103,7 @@ async fn work(args: &RunArgs, config: &Config, lock: &Lock) -> anyhow::Result<Ex
             flag.store(true, Ordering::Relaxed);
         }
     });
-    // What an import left or handed over is worked on as well.
+    // Jobs that an import left or handed over are worked on as well.
     let mut service = Service::start(config, queue, Some(IMPORT), on_settled, stop.clone()).await?;
     service.watch(config)?;
     if !args.once {
@@ -220,7 +220,7 @@ async fn until_done(args: &RunArgs, config: &Config, service: &Service, lock: &L
 /// Combines the queue's state with the last scan of each drop, `None` before the first.
 fn observe(left: &Left, looked: &[Option<DropStatus>]) -> WorkSnapshot {
     let settling = looked.iter().any(|looked| looked.is_none_or(|looked| looked.settling > 0));
-    // The turn of what took another's place comes by itself, unless that other one is stuck.
+    // A manifest that replaced another one is admitted after it without help, unless that one is stuck.
     let stuck = left.held > 0 || left.troubled > 0 || left.paused;
     let behind = looked.iter().flatten().any(|looked| looked.behind > 0) && !stuck;
     let nothing = left.to_do == 0 && left.to_settle == 0;

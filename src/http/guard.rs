@@ -51,7 +51,7 @@ impl Listener for Guarded {
 
     async fn accept(&mut self) -> (Connection, SocketAddr) {
         loop {
-            // The semaphore is never closed, and if it were, nobody would be let in.
+            // The semaphore is never closed; if it were, no connection would be accepted.
             let Ok(place) = Arc::clone(&self.places).acquire_owned().await else {
                 return std::future::pending().await;
             };

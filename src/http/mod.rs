@@ -1,7 +1,7 @@
 //! The page for people and monitoring: `/`, `/status.json`, `/metrics`, `/healthz`, and `/readyz`.
 //!
 //! It shows and changes nothing. There is no login, so it is meant for this machine; what it shows is what `status`
-//! shows, and the numbers name nobody.
+//! shows, and the metrics identify nobody.
 //!
 //! # Invariants
 //!
@@ -57,7 +57,7 @@ const HEADERS: [(header::HeaderName, &str); 6] = [
     (header::CONNECTION, "close"),
 ];
 
-/// An address that is taken, where nobody is answered yet.
+/// A bound address, on which nothing is answered yet.
 #[derive(Debug)]
 pub struct Bound {
     listener: TcpListener,
@@ -145,7 +145,7 @@ fn router(shared: Arc<HttpState>) -> Router {
         .with_state(shared)
 }
 
-/// Turns away what is not asked by a person or a monitor of this machine.
+/// Refuses requests that do not come from a person or a monitor of this machine.
 async fn check(State(shared): State<Arc<HttpState>>, request: Request, next: Next) -> Response {
     let mut response = if !host::is_ours(&request, shared.listen) {
         let text = format!("ask by address, for example as http://{}/: other names are not answered\n", shared.listen);

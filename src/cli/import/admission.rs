@@ -1,4 +1,4 @@
-//! Takes the manifests of an import into the queue, one after the other.
+//! Admits the manifests of an import to the queue, one after the other.
 
 use std::{
     cell::Cell,
