@@ -53,7 +53,7 @@ enum ClockSource {
     Manual(Mutex<ClockReading>),
 }
 
-/// What the system's clocks say at one moment.
+/// A reading of the system's clocks.
 #[derive(Debug, Clone, Copy)]
 struct ClockReading {
     wall: Timestamp,
@@ -63,7 +63,7 @@ struct ClockReading {
 #[derive(Debug, Clone, Copy)]
 struct Believed {
     at: ClockReading,
-    /// By how much the clock was moved since the process began.
+    /// The clock's offset since the process began.
     moved_ms: i64,
     /// Where it was moved to, the last time.
     moved_to: Option<Timestamp>,
@@ -102,7 +102,7 @@ impl Clock {
         });
     }
 
-    /// Lets the wall clock of a manual clock jump, forwards where more than nothing.
+    /// Lets the wall clock of a manual clock jump; positive is forwards.
     pub fn jump(&self, by_ms: i64) {
         self.set(|reading| reading.wall.0 = reading.wall.0.saturating_add(by_ms));
     }
@@ -183,7 +183,7 @@ impl Clock {
         self.believed().map_or(0, |believed| believed.moved_ms)
     }
 
-    /// Where the clock was moved to, the last time; what the system dated before may be of another clock.
+    /// Where the clock was moved to, the last time; earlier dates of the system may be of another clock.
     #[must_use]
     pub fn moved_to(&self) -> Option<Timestamp> {
         self.believed().and_then(|believed| believed.moved_to)
@@ -201,10 +201,10 @@ fn of_system() -> Timestamp {
     Timestamp(jiff::Timestamp::now().as_millisecond().saturating_add(offset_ms()))
 }
 
-/// Clocks that are set right by less than this make no difference to anybody who waits.
+/// Corrections of the clock below this do not matter to any wait.
 const JUMP: Duration = Duration::from_secs(2);
 
-/// By how many milliseconds the wall clock jumped, if it did: forwards where more than nothing.
+/// By how many milliseconds the wall clock jumped, if it did; positive is forwards.
 fn jump(wall_ms: i64, steady: Duration) -> Option<i64> {
     let steady_ms = i64::try_from(steady.as_millis()).unwrap_or(i64::MAX);
     let jump_ms = wall_ms.saturating_sub(steady_ms);
@@ -223,7 +223,7 @@ impl Timestamp {
         PROCESS.now()
     }
 
-    /// This moment and so much later.
+    /// This moment plus a duration.
     #[must_use]
     pub fn after(self, wait: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)))

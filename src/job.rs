@@ -1,4 +1,4 @@
-//! The life of a job: its states, the events that change them, and the next step of a running one.
+//! The life cycle of a job: its states, the events that change them, and the next step of a running one.
 //!
 //! Values and decisions only: no I/O, no clock, no randomness. The queue stores what is decided here; its database
 //! refuses what [`JobState::after`] refuses, by a trigger that is generated from it.
@@ -163,7 +163,7 @@ pub struct IllegalTransition {
 pub enum WaitReason {
     /// The next try after a failed one.
     Retry,
-    /// The API's or our own limit.
+    /// The API's or a configured limit.
     Quota,
     /// A file that is not as it was when it was checked.
     File,
@@ -200,7 +200,7 @@ impl WaitReason {
 pub enum Creation {
     /// Nothing has been sent that could have created it.
     None,
-    /// It is about to be sent, or under way. After a crash this is as good as unknown.
+    /// It is about to be sent, or in flight. After a crash this counts as unknown.
     Intended,
     /// It was sent and the answer is lost: only a read-back can find out whether it was created.
     Unknown,
@@ -232,7 +232,7 @@ pub struct Upload {
     pub position: u32,
     /// As the manifest writes it.
     pub path: String,
-    /// Which side it shows, where the sender says.
+    /// Which side it shows, where the sender gives it.
     pub image_type: Option<ImageType>,
     /// Its size when it was checked.
     pub bytes: u64,
@@ -305,11 +305,11 @@ pub struct Job {
     pub image_root: String,
     /// Where their paths start, relative to that; empty for the folder itself.
     pub image_folder: String,
-    /// How long it may wait for a file that is away, as its drop says.
+    /// How long it may wait for a missing file; a setting of its drop.
     pub file_patience: Duration,
     /// The drop's settle time (debounce): how long a file must be unchanged to count as complete.
     pub settle: Duration,
-    /// By how much the clock had been moved when the job was claimed, or `sent_at` was set: that is of this clock.
+    /// The clock offset in force when `sent_at` was taken, or the job was claimed; see [`crate::clock::moved_ms`].
     pub clock_ms: i64,
     /// How far the document has come.
     pub creation: Creation,

@@ -1,9 +1,10 @@
 //! Places at which a test may end the process as `kill -9` would: before and after each durable step.
 //!
 //! A testing aid. Nothing happens at them unless the environment variable `PASSFORT_INGEST_KILL_AT` is set when the
-//! process starts, and then nothing that its parent could not do to it with a signal:
+//! process starts, and then nothing that its parent process could not do with a signal:
 //!
-//! - `before.commit.claim` ends the process when it first comes to that place; `before.commit.claim:3` at the third time;
+//! - `before.commit.claim` ends the process when it first reaches that place; `before.commit.claim:3` at the third
+//!   time;
 //! - `trace:FILE` appends the name of each place to the file instead, so that a test can check that it knows them all.
 //!
 //! A name is the moment, the kind of the step, and the step: `after.call.create_document`. The caller of the writer
@@ -26,11 +27,11 @@ use rustix::process::{Signal, getpid, kill_process};
 /// The environment variable that arms the places.
 pub const VARIABLE: &str = "PASSFORT_INGEST_KILL_AT";
 
-/// Every place that a worker comes to. A test compares this with what it traces.
+/// Every place that a worker reaches. A test compares this with what it traces.
 ///
-/// What a person's command does to the queue is one commit, and the command ends with it; so those have none here, and
-/// neither has the taking back of a job whose worker died of a defect. A purge, which begins when files are days old, has
-/// its own, and is tried where it is tested.
+/// An operator's command is one commit, and the command ends with it; so those are not listed, nor is the recovery of a
+/// job whose worker died of a defect. A purge, which begins when files are days old, has its own, and is tried where it
+/// is tested.
 pub const PLACES: &[&str] = &[
     "before.call.create_document",
     "after.call.create_document",
@@ -160,7 +161,7 @@ impl Armed {
     }
 }
 
-/// Whether the variable is set: for callers to which naming the step is work.
+/// Whether the variable is set: for callers for which building the step's name has a cost.
 pub(crate) fn armed() -> bool {
     ARMED.is_some()
 }

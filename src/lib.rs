@@ -1,4 +1,5 @@
-//! Takes scanned documents from drop folders and puts them, once each and provably, onto customer profiles in PassFort.
+//! Uploads scanned documents from drop folders to customer profiles in PassFort, each exactly once: intake is
+//! idempotent, and a document whose answer was lost is read back before it is sent again.
 
 pub(crate) mod account;
 pub mod api;

@@ -1,7 +1,7 @@
 //! The numbers that monitoring reads: what is counted in this process, what they are called, and their text form.
 //!
-//! Invariants: no label holds anything that a sender chose but the name of a drop, which the configuration bounds; a
-//! number that must outlive the process comes from the queue; counting never waits for anything.
+//! Invariants: no label contains anything that a sender chose, only names of drops, whose number the configuration
+//! bounds; a number that must outlive the process comes from the queue; counting never waits for anything.
 //!
 //! Not here: how they are served ([`crate::http`]), and how the queue counts (`queue::views::numbers`).
 
@@ -113,7 +113,7 @@ pub struct GaugeValues {
     pub at: Timestamp,
     /// The longest of the drops' last scans.
     pub scan: Duration,
-    /// How long ago anything was last noticed in a drop.
+    /// How long ago an event was last noticed in a drop.
     pub last_drop_event: Duration,
 }
 
@@ -231,7 +231,7 @@ impl Telemetry {
         InFlightGuard(self.in_flight.clone())
     }
 
-    /// Says how many calls may be under way.
+    /// Records how many calls may be in flight.
     pub fn limit_in_flight(&self, calls: usize) {
         self.in_flight_limit.set(i64::try_from(calls).unwrap_or(i64::MAX));
     }
@@ -260,14 +260,14 @@ impl Telemetry {
             let creates = attempt.operation == Operation::CreateDocument.as_str();
             let reads = attempt.operation == Operation::ReadDocuments.as_str();
             let settled = match verdict {
-                // A document is looked for first; what comes of that settles it.
+                // A document is read back first; the result of that decides.
                 Verdict::Wait { .. } | Verdict::PauseAccount { .. } if creates => continue,
                 Verdict::Wait { .. } | Verdict::PauseAccount { .. } => SENT_AGAIN,
                 Verdict::Hold { .. } => HELD,
                 Verdict::Refuse { .. } => GIVEN_UP,
             };
             if reads {
-                // Only a lost creation is read back, and only a person can settle what reading does not.
+                // Only a lost creation is read back, and only an operator can settle what the read-back does not.
                 if settled == HELD {
                     self.settled(Operation::CreateDocument.as_str(), HELD);
                 }
@@ -282,7 +282,7 @@ impl Telemetry {
         self.settled(Operation::CreateDocument.as_str(), if found { ADOPTED } else { ABSENT });
     }
 
-    /// Counts uploads whose answers an earlier process did not live to record.
+    /// Counts uploads whose answers an earlier process did not record before it ended.
     pub fn killed(&self, operation: Operation, lost: usize, held: bool) {
         let settled = if held { HELD } else { SENT_AGAIN };
         let counter = self.lost_answers.get_or_create(&Lost { operation: operation.as_str(), settled });

@@ -14,7 +14,7 @@ use crate::{
     retry::RetryPolicy,
 };
 
-/// How patient a worker is.
+/// How long a worker keeps trying.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryBounds {
     /// With failed calls.
@@ -66,9 +66,9 @@ pub enum Verdict {
         /// The tries by then.
         trial: Trial,
     },
-    /// Nothing of this account can be sent; the job itself is as good as before.
+    /// Nothing of this account can be sent; the job itself is unchanged.
     PauseAccount {
-        /// What is the matter.
+        /// The cause.
         cause: PauseCause,
         /// The API's reason.
         reason: String,
@@ -124,7 +124,7 @@ pub fn judge(
     Some(match outcome {
         Outcome::Done(_) => return None,
         Outcome::Refused(reason) => refuse(operation, reason),
-        // Nothing but patience is used up by a limit.
+        // A limit uses up no try.
         Outcome::Throttled { wait, reason } => Verdict::Wait {
             waits: WaitReason::Quota,
             delay: wait
@@ -170,12 +170,12 @@ pub fn judge(
     })
 }
 
-/// Waits for a file; `None` where that has lasted for too long. What a job went through with the API does not count here,
-/// and this does not count there.
+/// Waits for a file; `None` where that has lasted for too long. Failed calls do not count here, and this wait does not
+/// count as failed calls.
 #[must_use]
 pub fn wait_for_file(reason: &str, trial: Trial, took: Duration, bounds: &RetryBounds, jitter: f64) -> Option<Verdict> {
     let waited = trial.file.saturating_add(took);
-    // Longer waits the longer it lasts, as if each had been twice the one before.
+    // Exponential backoff, computed from the time that it has lasted.
     let step = bounds.retry.initial.as_millis().max(1);
     let waits = (waited.as_millis() / step).saturating_add(1).ilog2().saturating_add(1);
     let policy = RetryPolicy { give_up_after: bounds.file, ..bounds.retry };

@@ -33,13 +33,13 @@ impl Access {
     }
 }
 
-/// Why a group's name is of no use.
+/// Why a group's name cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum GroupError {
-    /// Nobody knows it.
+    /// There is no such group.
     #[error("there is no group {name:?}: make it, or correct `receipt_group`")]
     Unknown { name: String },
-    /// The system could not say.
+    /// The system could not look it up.
     #[error("the group {name:?} cannot be looked up: {source}")]
     Failed { name: String, source: io::Error },
 }

@@ -21,7 +21,7 @@ use crate::killpoint;
 
 const OPEN_FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
-/// Others on the machine have no business in a folder of identity documents.
+/// No access for other users: the folder holds identity documents.
 const FOLDER_MODE: Mode = Mode::from_raw_mode(0o750);
 
 /// How often another name is chosen when somebody else takes the free one that was found.
