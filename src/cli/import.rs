@@ -36,7 +36,7 @@ use crate::{
 
 /// Queue the manifests at these paths and work until they are settled.
 ///
-/// Run again after any interruption, it goes on where it stopped: nothing that was created is created twice. If a daemon
+/// Run again after any interruption, it continues where it stopped: nothing that was created is created twice. If a daemon
 /// already works on the database, its worker does the work and this command follows.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  passfort-ingest import batch.manifest.csv --root /archive/scans\n  \
@@ -154,7 +154,7 @@ async fn work(
     let finished = worker.finish().await;
     progress.end();
     if let Some(error) = failure.or(finished.err()) {
-        // Not a usage error.
+        // Any error but one of usage has interrupted the work.
         return Err(if error.is::<Usage>() { error } else { start::Interrupted::by(error).into() });
     }
     // What was done is on disk, so a database that cannot be read now leaves work for the next start.

@@ -25,7 +25,7 @@ pub struct JobsArgs {
     #[command(flatten)]
     pub filter: FilterArgs,
 
-    /// So many at most, the newest; 0 for all
+    /// At most this many, the newest; 0 for all
     #[arg(long, value_name = "NUMBER", default_value_t = 100)]
     pub limit: u32,
 

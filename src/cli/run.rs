@@ -35,7 +35,7 @@ use crate::{
                         there, work until it is settled, exit"
 )]
 pub struct RunArgs {
-    /// Take what lies in the drops now, work until every job has ended or is held, and exit.
+    /// Take what is in the drops now, work until every job has ended or is held, and exit.
     #[arg(long)]
     once: bool,
 
