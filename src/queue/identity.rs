@@ -81,7 +81,7 @@ pub enum Owner {
         /// Whether it asked for the same.
         same: bool,
     },
-    /// A job that is under way.
+    /// A job that has not ended.
     UnderWay {
         /// The job.
         job_id: i64,

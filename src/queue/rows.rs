@@ -16,7 +16,7 @@ use crate::{
 pub(super) const JOB: &str = "id, batch_id, drop_id, kind, profile_id, category, document_type, extracted_data, name, \
                               creation, sent_at, loss_answered, attempts, tried_ms, file_ms";
 
-/// Says what could not be read, without quoting more of it than a person needs.
+/// The error for a value that could not be read; quotes only a bounded part of it.
 pub(super) fn unreadable(what: &'static str, found: &str) -> QueueError {
     QueueError::Unreadable { what, found: found.chars().take(60).collect() }
 }

@@ -85,7 +85,7 @@ impl Lock {
         self.written.replace(trouble);
     }
 
-    /// Who works on the database at present, if anybody.
+    /// The process that works on the database at present, if any.
     #[must_use]
     pub(crate) fn holder(database: &Path) -> Option<Holder> {
         let mut file = File::open(beside(database)).ok()?;

@@ -37,7 +37,7 @@ pub struct JobRow {
     pub due_at: Option<Timestamp>,
     /// Failed tries so far.
     pub attempts: u32,
-    /// Whether its document may be under way.
+    /// Whether its document may be in flight.
     pub creation: Creation,
     /// The ID of what was created, or exists.
     pub remote_id: Option<String>,
