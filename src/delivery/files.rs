@@ -202,7 +202,7 @@ fn check(mut opened: OpenedFile, source: &Source, purpose: Purpose, max_bytes: u
             }),
         },
         Err(Examining::Bad(problems)) => first(problems, path, Recheck::Bad),
-        // One that contradicts what is declared of it is another file, unless the rest of it may be under way.
+        // One that contradicts what is declared of it is another file, unless the rest of it may still arrive.
         Err(Examining::Held(problems)) => {
             let shorter = opened.identity.bytes < was;
             first(problems, path, |problem| match problem.field {
