@@ -57,7 +57,7 @@ pub enum Examining {
     /// Its sender has to do something.
     #[error("the file is not acceptable")]
     Bad(Vec<Problem>),
-    /// It is not, or not yet, the file that its sender means: the rest of it may be under way.
+    /// It is not, or not yet, the file that its sender means: the rest of it may still arrive.
     #[error("the file is not whole")]
     Held(Vec<Problem>),
     /// Somebody wrote to it meanwhile; its quiet period has to pass first.

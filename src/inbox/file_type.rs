@@ -98,7 +98,7 @@ fn extension(path: &str) -> String {
     name.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase()).unwrap_or_default()
 }
 
-/// What a file that is none of the accepted types seems to be, with its article.
+/// What a file of an unaccepted type seems to be, with its article.
 #[must_use]
 pub fn looks_like(head: &[u8]) -> Option<&'static str> {
     if !head.is_empty() && head.iter().all(|byte| *byte == 0) {

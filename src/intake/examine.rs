@@ -276,7 +276,7 @@ pub struct ExaminedManifest {
     pub warnings: Vec<Problem>,
     /// Why it is unusable, if it is; then no entry of it counts.
     pub unusable: Option<Vec<Problem>>,
-    /// Why more of it may be under way, if so.
+    /// Why more of it may still arrive, if so.
     pub cut: Option<Problem>,
 }
 
