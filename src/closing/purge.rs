@@ -83,7 +83,7 @@ pub fn pass(
     Ok(purged)
 }
 
-/// Removes the files of one batch; `None` where it is none of those that are purged.
+/// Removes the files of one batch; `None` where the batch is not to be purged.
 fn one(queue: &Queue, reader: &Reader, batch: &Purgeable) -> Result<Option<u64>, ClosingError> {
     let done = Path::new(&batch.done_dir);
     let is_in_done = |place: &FileLocation| Path::new(&place.root).join(&place.path).starts_with(done);
