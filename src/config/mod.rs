@@ -129,9 +129,9 @@ impl Default for QueueSettings {
 /// How much is done at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Workers {
-    /// Requests under way at once, at most; the worker adapts below it. At least 1.
+    /// In-flight requests, at most; the worker adapts below it. At least 1.
     pub max_in_flight: usize,
-    /// Memory for bodies under way, in bytes.
+    /// Memory for in-flight bodies, in bytes.
     pub memory_limit: u64,
 }
 

@@ -129,7 +129,7 @@ pub enum ReadError {
     /// The manifest itself is wrong: its sender must correct it.
     #[error("the manifest cannot be used: {}", first_reason(.0))]
     Unusable(Vec<Problem>),
-    /// The text ends before the manifest does: it may still be under way, else it is as unusable.
+    /// The text ends before the manifest does: the rest may still arrive; otherwise it is unusable.
     #[error("the manifest is truncated: {}", first_reason(.0))]
     Cut(Vec<Problem>),
     /// The manifest, or the temporary file for its rows, could not be read or written: trying again may help.
@@ -159,7 +159,7 @@ pub struct ManifestSummary {
     pub invalid: u64,
     /// Warnings about the manifest itself; a few at most.
     pub warnings: Vec<Problem>,
-    /// Whether the last line breaks off, so that more may be under way.
+    /// Whether the last line is truncated, so that more may arrive.
     pub cut: bool,
 }
 
