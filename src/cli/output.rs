@@ -69,7 +69,7 @@ impl Output<'_> {
         writeln!(self.err, "{text}").ok();
     }
 
-    /// Says why nothing was done.
+    /// Reports why nothing was done.
     pub fn refuse_usage(&mut self, text: &str) -> Exit {
         self.remark(&format!("error: {text}"));
         Exit::Usage

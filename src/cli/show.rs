@@ -27,7 +27,7 @@ pub struct ShowArgs {
     pub json: bool,
 }
 
-/// Says all about one job.
+/// Prints all about one job.
 ///
 /// # Errors
 ///

@@ -58,7 +58,7 @@ impl Explanation {
     }
 }
 
-/// Says what is known of a path.
+/// Prints what is known of a path.
 ///
 /// # Errors
 ///
