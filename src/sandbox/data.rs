@@ -145,7 +145,7 @@ impl DataReader {
         self.head.extend(decoded.iter().take(room));
     }
 
-    /// Says what came.
+    /// Returns what was received.
     ///
     /// # Errors
     ///

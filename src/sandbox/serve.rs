@@ -236,7 +236,7 @@ fn first_half(text: &str) -> &str {
     text.get(..text.floor_char_boundary(text.len() / 2)).unwrap_or_default()
 }
 
-/// A call that is under way; where it is dropped unrecorded, its client left.
+/// An in-flight call; if it is dropped unrecorded, its client has gone.
 struct CallRecorder {
     shared: Arc<SandboxState>,
     entry: LedgerEntry,

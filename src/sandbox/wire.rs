@@ -64,7 +64,7 @@ impl ConnectionControl {
         self.close();
     }
 
-    /// Says which answer is written next.
+    /// Records which answer is written next.
     pub(super) fn answering(&self, answered: Arc<AtomicBool>) {
         *self.answered.lock().unwrap_or_else(PoisonError::into_inner) = Some(answered);
     }
