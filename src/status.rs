@@ -29,7 +29,7 @@ pub struct QueueStatus {
     pub database: String,
     /// The moment, as RFC 3339.
     pub now: String,
-    /// Who works on it, if anybody.
+    /// The process that works on it, if any.
     pub daemon: Option<Daemon>,
     /// Whether anything is stopped.
     pub paused: bool,

@@ -254,7 +254,7 @@ pub(crate) struct Draft<'a> {
 }
 
 impl Draft<'_> {
-    /// Says that the file has got its name and is to stay.
+    /// Records that the file has got its name and is to stay.
     pub(crate) fn keep(mut self) {
         self.kept = true;
     }
