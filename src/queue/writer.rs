@@ -326,14 +326,14 @@ mod tests {
         connection.execute_batch("CREATE TABLE t(x INTEGER UNIQUE, y BLOB) STRICT; PRAGMA max_page_count=8").unwrap();
         let writer = Writer::start(connection, WhenStuck::Wait).unwrap();
         let theirs = writer.clone();
-        let (told, tell) = mpsc::channel();
+        let (started, wait) = mpsc::channel();
         let waiting = thread::spawn(move || {
             let mut tries = 0;
             let done = theirs.run_blocking("insert", move |connection| {
                 tries += 1;
                 if tries == 2 {
                     // Somebody makes room between the first try and the second.
-                    told.send(()).ok();
+                    started.send(()).ok();
                     connection.pragma_update(None, "max_page_count", 1000)?;
                 }
                 connection.execute("INSERT INTO t VALUES(7, zeroblob(100000))", [])?;
@@ -341,7 +341,7 @@ mod tests {
             });
             done.unwrap()
         });
-        tell.recv().unwrap();
+        wait.recv().unwrap();
         assert_eq!(waiting.join().unwrap(), 2);
         assert_eq!(count(&writer), 1);
         assert_eq!(writer.trouble(), None);
