@@ -252,16 +252,16 @@ fn the_environment_wins_and_is_read_like_toml() {
 
 #[test]
 fn an_unknown_variable_names_the_nearest() {
-    let told = |name: &str| read_with("", &[(name, "x")]).unwrap_err().to_string();
-    let error = told("PASSFORT_INGEST__API__BASE_ULR");
+    let reported = |name: &str| read_with("", &[(name, "x")]).unwrap_err().to_string();
+    let error = reported("PASSFORT_INGEST__API__BASE_ULR");
     assert!(
         error.contains("$PASSFORT_INGEST__API__BASE_ULR")
             && error.contains("variable is PASSFORT_INGEST__API__BASE_URL"),
         "{error}"
     );
-    let error = told("PASSFORT_INGEST__AIP__BASE_URL");
+    let error = reported("PASSFORT_INGEST__AIP__BASE_URL");
     assert!(error.contains("first part is API"), "{error}");
-    let error = told("PASSFORT_INGEST__DROP__NAME");
+    let error = reported("PASSFORT_INGEST__DROP__NAME");
     assert!(error.contains("number"), "{error}");
 }
 
@@ -285,13 +285,13 @@ fn a_missing_file_is_an_error_that_names_it() {
 #[test]
 fn files_that_are_no_configuration_are_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let told = |content: &[u8]| {
+    let reported = |content: &[u8]| {
         let path = folder.path().join("c.toml");
         std::fs::write(&path, content).unwrap();
         load(Some(&path), &mut std::iter::empty()).unwrap_err().to_string()
     };
-    assert!(told(b"\xff\xfe").contains("UTF-8"));
-    assert!(told(&vec![b'#'; 5 << 20]).contains("4 MiB"));
-    assert!(told(b"[api]\nbase_url = \n").contains("c.toml:2: it is not TOML"));
+    assert!(reported(b"\xff\xfe").contains("UTF-8"));
+    assert!(reported(&vec![b'#'; 5 << 20]).contains("4 MiB"));
+    assert!(reported(b"[api]\nbase_url = \n").contains("c.toml:2: it is not TOML"));
     assert!(load(Some(folder.path()), &mut std::iter::empty()).is_err());
 }

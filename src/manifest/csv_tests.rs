@@ -69,11 +69,11 @@ fn byte_order_marks_line_ends_delimiters_and_column_orders_make_no_difference() 
                 ];
                 let text: Vec<_> = rows.iter().map(|row| row.join(delimiter)).collect();
                 let text = format!("{mark}{}", text.join(end));
-                let told = read_all(CSV, &text).unwrap().0;
-                assert_eq!(told.len(), 2, "{text:?}");
+                let reported = read_all(CSV, &text).unwrap().0;
+                assert_eq!(reported.len(), 2, "{text:?}");
                 // A tab in a path is refused, so the second row is tried without it where it does not matter here.
-                assert!(invalid(&told[0]).contains("control character"), "{text:?}");
-                assert_eq!((line_of(&told[0]), line_of(&told[1])), (2, 4), "{text:?}");
+                assert!(invalid(&reported[0]).contains("control character"), "{text:?}");
+                assert_eq!((line_of(&reported[0]), line_of(&reported[1])), (2, 4), "{text:?}");
                 let good = entries(CSV, text.replace("\"b,;\t.png\"", "\"b,;.png\""));
                 assert_eq!(paths(&good[0]), ["a.png", "b,;.png"]);
                 assert!(good[0].replace && !good[1].replace);
@@ -96,9 +96,9 @@ fn rows_of_a_reference_may_be_anywhere() {
         "P,,IDP,e1,,,,",
     ]);
     let entries = entries(CSV, text);
-    let told: Vec<_> = entries.iter().map(|entry| (entry.index, paths(entry).join(" "))).collect();
+    let reported: Vec<_> = entries.iter().map(|entry| (entry.index, paths(entry).join(" "))).collect();
     let expected = ["a1 a2 a3", "b1 b2", "f1", "c1", "d1", "e1"];
-    assert_eq!(told, (0..).zip(expected.map(str::to_owned)).collect::<Vec<_>>());
+    assert_eq!(reported, (0..).zip(expected.map(str::to_owned)).collect::<Vec<_>>());
 }
 
 #[test]
@@ -113,13 +113,13 @@ fn rows_of_a_reference_that_disagree_are_refused_with_their_lines() {
     ]);
     let (readings, summary) = read_all(CSV, text).unwrap();
     assert_eq!((summary.entries, summary.invalid), (2, 1));
-    let told = invalid(&readings[0]);
+    let reported = invalid(&readings[0]);
     for part in [
         format!("line 4: profile_id has \"{other}\" here, but \"{PROFILE}\" at line 2 of the same reference"),
         "line 5: document_type has \"VISARD\" here, but \"PASSPORT\" at line 2".to_owned(),
         "line 6: category has nothing here, but \"PROOF_OF_IDENTITY\" at line 2".to_owned(),
     ] {
-        assert!(told.contains(&part), "{part} in {told}");
+        assert!(reported.contains(&part), "{part} in {reported}");
     }
     assert!(matches!(&readings[0], Reading::Invalid { reference: Some(reference), .. } if reference == "a"));
 }
@@ -132,9 +132,9 @@ fn profiles_that_differ_in_letter_case_only_agree() {
 
 #[test]
 fn several_files_of_one_reference_are_refused() {
-    let told = read_all(CSV, csv(&["P,a,,,a1,,,,", "P,a,,,a2,,,,"])).unwrap().0;
-    assert_eq!(told.len(), 1);
-    assert!(invalid(&told[0]).contains("line 3: a file with the same reference is at line 2 already"));
+    let reported = read_all(CSV, csv(&["P,a,,,a1,,,,", "P,a,,,a2,,,,"])).unwrap().0;
+    assert_eq!(reported.len(), 1);
+    assert!(invalid(&reported[0]).contains("line 3: a file with the same reference is at line 2 already"));
 }
 
 #[test]
@@ -173,8 +173,8 @@ fn the_rules_for_cells_hold() {
     ] {
         let (readings, summary) = read_all(CSV, csv(&[row, "P,good,,,a,,,,"])).unwrap();
         assert_eq!((summary.entries, summary.invalid), (2, 1), "{row}");
-        let told = invalid(&readings[0]);
-        assert!(told.contains(words), "{words} in {told}");
+        let reported = invalid(&readings[0]);
+        assert!(reported.contains(words), "{words} in {reported}");
     }
     let text = format!("profile_id,path,replace\n{PROFILE},a,yes\n");
     assert!(invalid(&read_all(CSV, text).unwrap().0[0]).contains("\"yes\" is neither true nor false"));
@@ -185,8 +185,8 @@ fn warnings_do_not_stop_a_document() {
     let text = csv(&["P,r,SUPORTING,TAX,a,,,,n", "P,r,SUPORTING,TAX,a,,,,"]);
     let (readings, _) = read_all(CSV, text).unwrap();
     let Reading::Entry { warnings, .. } = &readings[0] else { panic!("{readings:?}") };
-    let told: Vec<_> = warnings.iter().map(|warning| warning.field.as_deref().unwrap()).collect();
-    assert_eq!(told, ["category", "name", "images[1].path"]);
+    let reported: Vec<_> = warnings.iter().map(|warning| warning.field.as_deref().unwrap()).collect();
+    assert_eq!(reported, ["category", "name", "images[1].path"]);
 }
 
 #[test]
@@ -212,8 +212,8 @@ fn an_unusable_header_gives_no_entry() {
         ("path", "profile_id is missing"),
         ("profile_id,path,path", "appears more than once"),
     ] {
-        let told = unusable(CSV, format!("{header}\n{PROFILE},a\n"));
-        assert!(told.contains(words), "{words} in {told}");
+        let reported = unusable(CSV, format!("{header}\n{PROFILE},a\n"));
+        assert!(reported.contains(words), "{words} in {reported}");
     }
     assert!(unusable(CSV, HEADER).contains("has no entries"));
     assert!(unusable(CSV, format!("{HEADER}\n,,,,,,,,\n")).contains("has no entries"));
@@ -262,8 +262,8 @@ fn rows_are_bounded_though_they_are_of_one_document() {
     let text = csv(&["P,a,IDP,a1,,,,", "P,a,IDP,a2,,,,", ",,,,,,,,", "P,a,IDP,a3,,,,"]);
     let limits = |max_rows| ManifestBounds { max_rows, max_entries: 1, ..ManifestBounds::default() };
     assert_eq!(read_within(CSV, &text, &limits(4)).unwrap().1.entries, 1);
-    let told = unusable_within(CSV, &text, &limits(3));
-    assert!(told.contains("more than 3 rows") && told.contains("max_rows"), "{told}");
+    let reported = unusable_within(CSV, &text, &limits(3));
+    assert!(reported.contains("more than 3 rows") && reported.contains("max_rows"), "{reported}");
 }
 
 #[test]

@@ -236,9 +236,9 @@ mod tests {
         }
         assert!(path("a.png ", "path", &limits, &mut findings).is_ok());
         assert!(path("17\\a.png", "path", &limits, &mut findings).is_ok());
-        let told: Vec<_> = findings.into_problems().into_iter().map(|problem| problem.reason).collect();
-        assert_eq!(told.len(), 2);
-        assert!(told[0].contains("ends with a space") && told[1].contains("backslash"), "{told:?}");
+        let reported: Vec<_> = findings.into_problems().into_iter().map(|problem| problem.reason).collect();
+        assert_eq!(reported.len(), 2);
+        assert!(reported[0].contains("ends with a space") && reported[1].contains("backslash"), "{reported:?}");
     }
 
     #[test]

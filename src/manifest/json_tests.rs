@@ -51,8 +51,8 @@ fn the_documented_example_is_read() {
         panic!("{passport:?}")
     };
     assert_eq!((category.as_str(), document_type.as_str()), ("PROOF_OF_IDENTITY", "PASSPORT"));
-    let told: Vec<_> = images.iter().map(|image| (image.source.path.as_str(), image.image_type)).collect();
-    assert_eq!(told, [("17/front.jpg", Some(ImageType::Front)), ("17/face.png", Some(ImageType::Face))]);
+    let reported: Vec<_> = images.iter().map(|image| (image.source.path.as_str(), image.image_type)).collect();
+    assert_eq!(reported, [("17/front.jpg", Some(ImageType::Front)), ("17/face.png", Some(ImageType::Face))]);
     assert!(images[0].source.declared_sha256.is_some() && images[1].source.declared_sha256.is_none());
     let Content::File { name, source } = &entries[1].content else { panic!() };
     assert_eq!((name.as_deref(), source.path.as_str()), (Some("PEP Declaration Form.pdf"), "17/pep.pdf"));
@@ -81,14 +81,14 @@ fn keys_at_the_top_may_come_in_any_order() {
         document("d1"),
         PROFILE.to_uppercase(),
     );
-    let told: Vec<_> = entries(JSON, text)
+    let reported: Vec<_> = entries(JSON, text)
         .iter()
         .map(|entry| {
             (entry.index, entry.sources().next().unwrap().path.to_string(), entry.profile_id.as_str() == PROFILE)
         })
         .collect();
     let expected = [(0, "d0", true), (1, "d1", true), (2, "f0", true), (3, "f1", false)];
-    assert_eq!(told, expected.map(|(index, path, top)| (index, path.to_owned(), top)));
+    assert_eq!(reported, expected.map(|(index, path, top)| (index, path.to_owned(), top)));
 }
 
 #[test]
@@ -133,8 +133,8 @@ fn the_top_must_be_as_documented() {
         (format!("[{entry}]"), "the manifest is not an object"),
         ("7".to_owned(), "the manifest is not an object"),
     ] {
-        let told = unusable(JSON, &text);
-        assert!(told.contains(words), "{words} in {told} for {text}");
+        let reported = unusable(JSON, &text);
+        assert!(reported.contains(words), "{words} in {reported} for {text}");
     }
 }
 
@@ -148,8 +148,8 @@ fn what_is_no_json_is_refused_with_its_place_before_any_entry_goes_out() {
         (", {\"path\": \"\\ud800\"}]}", "line 4 column"),
         (", 1e999]}", "number out of range"),
     ] {
-        let told = unusable(JSON, format!("{good}{rest}"));
-        assert!(told.contains(words), "{words} in {told}");
+        let reported = unusable(JSON, format!("{good}{rest}"));
+        assert!(reported.contains(words), "{words} in {reported}");
     }
     let mut latin = good.replace("\"b\"", "\"M?ller\"").into_bytes();
     let at = latin.iter().position(|byte| *byte == b'?').unwrap();
@@ -166,13 +166,16 @@ fn hostile_nesting_and_sizes_are_refused() {
         for text in [nested.clone(), format!(r#"{{"version": 1, "x": {nested}"#)] {
             unusable(JSON, text);
         }
-        let told = unusable(JSON, format!(r#"{{"version": 1, "files": [{nested}"#));
-        assert!(told.contains("nested more than 32 levels deep, at line 1") && told.contains("max_nesting"), "{told}");
+        let reported = unusable(JSON, format!(r#"{{"version": 1, "files": [{nested}"#));
+        assert!(
+            reported.contains("nested more than 32 levels deep, at line 1") && reported.contains("max_nesting"),
+            "{reported}"
+        );
     }
     let crowd = format!("[{}0]", "0,".repeat(60_000));
     for text in [format!(r#"{{"version": {crowd}}}"#), format!(r#"{{"files": [{crowd}]}}"#)] {
-        let told = unusable(JSON, text);
-        assert!(told.contains("None: an entry has more than 50000 values, at line 1"), "{told}");
+        let reported = unusable(JSON, text);
+        assert!(reported.contains("None: an entry has more than 50000 values, at line 1"), "{reported}");
     }
     let huge = "x".repeat(3 << 20);
     for text in [
@@ -183,8 +186,8 @@ fn hostile_nesting_and_sizes_are_refused() {
         format!(r#"{{"files": "{huge}"}}"#),
         format!(r#"{{"version": 1, "files": [{}, {}]}}"#, file("a"), file(&huge)),
     ] {
-        let told = unusable(JSON, &text);
-        assert!(told.contains("at line 1 is larger than 1048576 bytes"), "{told}");
+        let reported = unusable(JSON, &text);
+        assert!(reported.contains("at line 1 is larger than 1048576 bytes"), "{reported}");
     }
 }
 
@@ -208,8 +211,11 @@ fn an_entry_may_be_nested_as_deeply_as_the_limit_and_no_deeper() {
     for most in [ManifestBounds::LEAST_NESTING, 32, ManifestBounds::MOST_NESTING] {
         let limits = ManifestBounds { max_nesting: most, ..ManifestBounds::default() };
         assert_eq!(read_within(JSON, nested(most), &limits).unwrap().1.invalid, 0);
-        let told = unusable_within(JSON, nested(most + 1), &limits);
-        assert!(told.contains(&format!("more than {most} levels deep")) && told.contains("max_nesting"), "{told}");
+        let reported = unusable_within(JSON, nested(most + 1), &limits);
+        assert!(
+            reported.contains(&format!("more than {most} levels deep")) && reported.contains("max_nesting"),
+            "{reported}"
+        );
     }
 }
 

@@ -58,8 +58,8 @@ fn hostile_lines_are_refused_each_for_itself() {
     let text = format!("{}\n{crowd}\n{}", "[".repeat(300_000), file("a"));
     let (readings, summary) = read_all(LINES, text).unwrap();
     assert_eq!((summary.entries, summary.invalid), (3, 2));
-    let told = invalid(&readings[0]);
-    assert!(told.contains("nested more than 32 levels deep") && told.contains("max_nesting"), "{told}");
+    let reported = invalid(&readings[0]);
+    assert!(reported.contains("nested more than 32 levels deep") && reported.contains("max_nesting"), "{reported}");
     assert!(invalid(&readings[1]).contains("None: an entry has more than 50000 values"));
 }
 
@@ -85,11 +85,11 @@ fn a_line_beyond_the_limit_is_passed_over() {
 fn a_line_end_may_be_split_between_two_reads() {
     let mut reader = BufReader::new((&b"abc\r"[..]).chain(&b"\nabcd\r"[..]).chain(&b"\nabc\r"[..]));
     let mut line = Vec::new();
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     while let Some((too_long, _)) = next_line(&mut reader, 3, &mut line).unwrap() {
-        told.push(too_long);
+        reported.push(too_long);
     }
-    assert_eq!(told, [false, true, false]);
+    assert_eq!(reported, [false, true, false]);
 }
 
 #[test]
@@ -105,8 +105,8 @@ fn a_line_of_hundreds_of_megabytes_is_not_buffered() {
 
 #[test]
 fn one_object_over_several_lines_is_refused_with_the_right_extension() {
-    let told = unusable(LINES, "\n{\n  \"version\": 1\n}\n");
-    assert!(told.contains("line 2 spans") && told.contains(".json"), "{told}");
+    let reported = unusable(LINES, "\n{\n  \"version\": 1\n}\n");
+    assert!(reported.contains("line 2 spans") && reported.contains(".json"), "{reported}");
 }
 
 #[test]

@@ -26,7 +26,7 @@ fn document_with(field: &str, value: Value) -> Value {
 #[track_caller]
 fn problems(value: Value, kind: EntryKind) -> Vec<Problem> {
     match read(value, Some(kind)) {
-        Reading::Invalid { index: 7, line: Some(9), kind: told, problems, .. } if told == kind => problems,
+        Reading::Invalid { index: 7, line: Some(9), kind: reported, problems, .. } if reported == kind => problems,
         other => panic!("{other:?}"),
     }
 }
