@@ -205,7 +205,7 @@ struct Taken {
 impl Taken {
     /// What a call at this moment would be answered, and whether it passes. Forgets what counts no longer.
     fn look(&mut self, rule: &LimitRule, now: u128) -> Allowance {
-        let told = |remaining: u64, reset: u128, wait: u128| Allowance {
+        let allowance = |remaining: u64, reset: u128, wait: u128| Allowance {
             remaining,
             reset: nanoseconds(reset),
             retry: (wait > 0).then(|| nanoseconds(wait)),
@@ -220,7 +220,7 @@ impl Taken {
                 let wait = full_at.saturating_sub(now + most);
                 let reset = if wait > 0 { self.full_at } else { full_at }.saturating_sub(now);
                 let free = most.saturating_sub(full_at - now) / interval;
-                return told(u64::try_from(free).unwrap_or(u64::MAX), reset, wait);
+                return allowance(u64::try_from(free).unwrap_or(u64::MAX), reset, wait);
             }
             LimitShape::Window => now - now % span,
             LimitShape::Sliding => (now + 1).saturating_sub(span),
@@ -236,7 +236,7 @@ impl Taken {
             LimitShape::Sliding => (span, 0),
             _ => (since + span - now, since + span - now),
         };
-        told(rule.count.saturating_sub(used + 1), reset, if is_full { wait } else { 0 })
+        allowance(rule.count.saturating_sub(used + 1), reset, if is_full { wait } else { 0 })
     }
 
     fn take(&mut self, rule: &LimitRule, now: u128) {
@@ -264,12 +264,13 @@ impl Limits {
             .filter(|(rule, _)| about_it(rule))
             .map(|(rule, taken)| taken.look(rule, now))
             .collect();
-        let refusal = looked.iter().filter(|told| told.retry.is_some()).max_by_key(|told| told.retry);
+        let refusal =
+            looked.iter().filter(|allowance| allowance.retry.is_some()).max_by_key(|allowance| allowance.retry);
         if let Some(refusal) = refusal {
             return Some(*refusal);
         }
         self.taken.iter_mut().filter(|(rule, _)| about_it(rule)).for_each(|(rule, taken)| taken.take(rule, now));
-        looked.into_iter().min_by_key(|told| told.remaining)
+        looked.into_iter().min_by_key(|allowance| allowance.remaining)
     }
 }
 
@@ -336,8 +337,8 @@ mod tests {
     fn limits_report_as_much_as_they_are_set_to() {
         for (says, passed, refused) in [("retry-after", 0, 1), ("nothing", 0, 0), ("everything", 3, 4)] {
             let mut limits = limits(&[&format!("any=1/4,says={says}")]);
-            let mut told = || limits.take(ApiCall::Whoami, AT(0)).unwrap().headers(Timestamp(0)).len();
-            assert_eq!((told(), told()), (passed, refused), "{says}");
+            let mut headers = || limits.take(ApiCall::Whoami, AT(0)).unwrap().headers(Timestamp(0)).len();
+            assert_eq!((headers(), headers()), (passed, refused), "{says}");
         }
     }
 

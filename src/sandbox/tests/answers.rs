@@ -61,9 +61,9 @@ async fn a_length_is_wrong_by_as_much_as_set() {
         assert_eq!(said.matches("HTTP/1.1 200").count(), answers, "{fault}: {said}");
         let (head, rest) = said.split_once("\r\n\r\n").unwrap();
         let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
-        let told: usize = length.parse().unwrap();
+        let reported: usize = length.parse().unwrap();
         let came = rest.find('}').unwrap() + 1;
-        assert_eq!(told.abs_diff(came), 7, "{fault}: {said}");
+        assert_eq!(reported.abs_diff(came), 7, "{fault}: {said}");
         assert!(first_call(&bench).committed && !first_call(&bench).answered, "{fault}");
     }
 }
