@@ -122,16 +122,16 @@ fn the_page_shows_what_status_shows() {
         (shown, site.status())
     };
     daemon.wait_until("the two are of the same moment, and equal", || {
-        let (mut shown, mut told) = read();
+        let (mut shown, mut reported) = read();
         assert_eq!(shown["totals"]["done"], 7, "{shown}");
         assert_eq!(shown["paused"], true, "{shown}");
         assert_eq!(shown["daemon"]["command"], "run", "{shown}");
         for moving in ["now", "rate_per_minute", "eta_seconds"] {
             let (one, other) =
-                (shown.as_object_mut().unwrap().remove(moving), told.as_object_mut().unwrap().remove(moving));
+                (shown.as_object_mut().unwrap().remove(moving), reported.as_object_mut().unwrap().remove(moving));
             assert_eq!(one.is_some(), other.is_some(), "{moving}");
         }
-        shown == told && shown["waiting_manifests"][0]["manifest"] == "late.manifest.json"
+        shown == reported && shown["waiting_manifests"][0]["manifest"] == "late.manifest.json"
     });
     assert!(get(page, "/").1.contains("<title>passfort-ingest</title>"));
     daemon.terminate().expect(0);

@@ -91,7 +91,7 @@ fn a_flood_into_new_folders_is_taken_although_most_events_are_lost() {
     }
     daemon.wait_until("all receipts", || documents(&site) == 80);
 
-    // Of folders whose making was never told, too, what comes later must be told.
+    // Of folders whose making was never reported, too, what comes later must be reported.
     for folder in 0..60 {
         site.put_folder(&format!("drop/batch-{}/{folder}", folder % 7), 100 + folder);
     }

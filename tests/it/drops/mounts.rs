@@ -77,7 +77,7 @@ impl Mount {
         });
     }
 
-    /// Ends the server: whoever looks into the mount is told that it is not connected.
+    /// Ends the server: every access to the mount then fails as not connected.
     fn die(&mut self) {
         if let Some(mut server) = self.server.take() {
             server.kill().unwrap();
