@@ -62,7 +62,10 @@ fn a_document_that_is_gone_is_found() {
     assert_eq!((&findings[0]["finding"], &findings[0]["reference"]), (&"missing".into(), &"document-1".into()));
     assert_eq!(sum["sum"]["profiles"], 1, "{sum}");
     let said = site.run(&["status"]).expect(0).stdout;
-    assert!(said.contains("3 documents were missing or changed"), "what was asked of some only changes nothing there: {said}");
+    assert!(
+        said.contains("3 documents were missing or changed"),
+        "what was asked of some only changes nothing there: {said}"
+    );
 }
 
 #[test]

@@ -278,7 +278,9 @@ fn readings_of_documents() {
 
 #[test]
 fn large_bodies_that_are_reset_on_their_way() {
-    const BYTES: usize = 2_000_000;
+    // More than the socket buffers of both ends hold, so that a body that was reset near its start was never handed over
+    // completely. With 2 MB, a busy machine once handed over five of six.
+    const BYTES: usize = 12_000_000;
     // The complete body: Base64 of the content, and at least this around it.
     let whole = BYTES.div_ceil(3) * 4 + r#"{"data":""}"#.len();
     let site = Site::new();
