@@ -1,6 +1,8 @@
 //! Uploads scanned documents from drop folders to customer profiles in PassFort, each exactly once: intake is
 //! idempotent, and a document whose answer was lost is read back before it is sent again.
 
+// Public is what the tests, benchmarks and fuzz targets use; nobody publishes this crate.
+
 pub(crate) mod account;
 pub mod api;
 pub mod cli;
