@@ -15,8 +15,8 @@ use passfort_ingest::{
     api::limits,
     clock::Timestamp,
     entry::{ProfileId, RelativePath, Sha256},
-    exchange::{Answer, Ending, Exchange, Fault, LONGEST_WAIT, LimitHeaders},
-    inbox::{file_type::FileType, whole::StructureWalk},
+    exchange::{Answer, Ending, Exchange, Fault, LONGEST_WAIT, LimitHeaders, PageHeaders},
+    file_format::{FormatWalk, Inspected},
     manifest::{self, Format, ManifestBounds, ReadError, Reading},
     operation::Operation,
     outcome::{Outcome, Reply, outcome},
@@ -63,6 +63,7 @@ fn manifest(data: &[u8], format: Format) {
         max_nesting: 6,
         max_path_bytes: 64,
         folder_bytes: 8,
+        refuse_row_limit: false,
     };
     let whole = readings(Cursor::new(data), format, &limits);
     let dribbled = readings(Dribble(Cursor::new(data)), format, &limits);
@@ -175,7 +176,14 @@ pub fn api_answer(data: &[u8]) {
     let handed_over = how & 2 == 0;
     let result = match how & 12 {
         12 => Err(Fault::Reset(String::from_utf8_lossy(body).into_owned())),
-        _ => Ok(Answer { status, limits, body: body.to_vec(), ending }),
+        _ => Ok(Answer {
+            status,
+            limits,
+            pages: PageHeaders::default(),
+            body: body.to_vec(),
+            omitted: Vec::new(),
+            ending,
+        }),
     };
     let exchange = Exchange {
         operation,
@@ -225,19 +233,18 @@ fn limit_headers(text: &[u8]) -> LimitHeaders {
 
 /// A file that says that it is an image: whether its end is there does not depend on how it is read.
 pub fn image(data: &[u8]) {
-    let file_type = FileType::of(data);
-    let whole = missing(file_type, data, data.len().max(1));
-    assert_eq!(whole, missing(file_type, data, 7), "what is missing depends on the size of the pieces");
+    let whole = inspected(data, data.len().max(1));
+    assert_eq!(whole, inspected(data, 7), "what is found depends on the size of the pieces");
 }
 
-fn missing(file_type: Option<FileType>, data: &[u8], piece: usize) -> Option<&'static str> {
-    let mut walk = StructureWalk::new(file_type);
-    data.chunks(piece).for_each(|piece| walk.feed(piece));
+fn inspected(data: &[u8], piece: usize) -> Inspected {
+    let mut inspection = FormatWalk::default();
+    data.chunks(piece).for_each(|piece| inspection.feed(piece));
     let read = &mut |buffer: &mut [u8], at: u64| {
         let from = usize::try_from(at).unwrap_or(usize::MAX).min(data.len());
         let length = buffer.len().min(data.len() - from);
         buffer[..length].copy_from_slice(&data[from..from + length]);
         Ok(length)
     };
-    walk.missing(data.len() as u64, read).expect("memory can be read")
+    inspection.finish(data.len() as u64, read).expect("memory can be read")
 }

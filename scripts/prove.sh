@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Tries at length what the tests try in short, and appends what came of it to proofs/*.tsv, a line a run, with the commit.
 #
-#   scripts/prove.sh soak 10000 2000 101    documents, kills -9, seed; a fifth of all answers is lost
+#   scripts/prove.sh soak 10000 2000 101    documents, kills -9, seed; a fifth of all answers is lost, and senders reuse names
 #   scripts/prove.sh kill-points 20         rounds; each ends the process at every durable step, once and twice
 #   scripts/prove.sh model 1..2001          seeds; each is a random day, see tests/it/model
+#   scripts/prove.sh exactly-once           every order of what can happen to two jobs on a profile: at least 10,000,000 states
 #   scripts/prove.sh power-loss 100000 500  images of what a disk could hold, and how many are resumed
 #   scripts/prove.sh file-faults            every call to a file fails in every way, once and for good
 #   scripts/prove.sh                        all of them, as above: hours, most of them waiting
@@ -53,18 +54,43 @@ kill_points() {
 
 model() {
     local seeds=$1 failed=0
-    PASSFORT_INGEST_SEEDS=$seeds cargo test --locked --test it model:: -- --nocapture >"$log" 2>&1 || failed=1
-    local sums
+    PASSFORT_INGEST_SEEDS=$seeds PASSFORT_INGEST_RARE=1 cargo test --locked --test it model:: -- --nocapture >"$log" 2>&1 ||
+        failed=1
+    worlds widened.tsv "$seeds"
+    local days state
+    while IFS=$'\t' read -r days state; do
+        record rare-states.tsv $'commit\tdate\tseeds\tdays\tstate' "$seeds" "$days" "$state"
+    done < <(sed -n 's/^rare state: \([0-9]*\) days: \(.*\)/\1\t\2/p' "$log")
+    local sums more
     sums=$(awk '/: all is well: / { days++; documents += $6; files += $8; calls += $10; kills += $12 }
                 END { printf "%d\t%d\t%d\t%d\t%d", days, documents, files, calls, kills }' "$log")
+    more=$(awk '/: all is well: / { reused += $14; certain += $17; open += $20 }
+                END { printf "%d\t%d\t%d", reused, certain, open }' "$log")
     local wrong
     wrong=$(sed -n 's/.*these went wrong: \[\(.*\)\].*/\1/p' "$log" | head -n 1)
-    record model.tsv $'commit\tdate\tseeds\tdays_well\tdocuments\tfiles\tcalls\tkills\tseeds_wrong' \
-        "$seeds" "$sums" "${wrong:-none}"
+    local head=$'commit\tdate\tseeds\tdays_well\tdocuments\tfiles\tcalls\tkills\tseeds_wrong'
+    record model.tsv "$head"$'\tnames_reused\tentries_certain\tentries_open' "$seeds" "$sums" "${wrong:-none}" "$more"
     if [ "$failed" = 1 ]; then
         grep -A 8 panicked "$log" >&2
         return 1
     fi
+}
+
+# worlds FILE SEEDS: how many days each world had, and which of them went wrong.
+worlds() {
+    local world days wrong which
+    while IFS=$'\t' read -r world days wrong which; do
+        record "$1" $'commit\tdate\tseeds\tworld\tdays\twrong\tseeds_wrong' "$2" "$world" "$days" "$wrong" "${which:-none}"
+    done < <(sed -n 's/^world \(.*\): \([0-9]*\) days, \([0-9]*\) wrong: \[\(.*\)\]$/\1\t\2\t\3\t\4/p' "$log")
+}
+
+exactly_once() {
+    local failed=0 sums
+    cargo test --locked --release --lib exactly_once_tests::ten_million_states -- --ignored --nocapture >"$log" 2>&1 || failed=1
+    sums=$(sed -n 's/^states\t\([0-9]*\)\tseconds\t\([0-9]*\)$/\1\t\2/p' "$log")
+    [ "$failed" = 0 ] || tail -n 40 "$log"
+    record exactly-once.tsv $'commit\tdate\tstates\tseconds\tfailed' "${sums:--$'\t'-}" "$failed"
+    return "$failed"
 }
 
 power_loss() {
@@ -79,8 +105,9 @@ case ${1:-all} in
     soak) soak "${2:-10000}" "${3:-2000}" "${4:-101}" ;;
     kill-points) kill_points "${2:-20}" ;;
     model) model "${2:-1..2001}" ;;
+    exactly-once) exactly_once ;;
     power-loss) power_loss "${2:-100000}" "${3:-500}" ;;
     file-faults) file_faults ;;
-    all) soak 10000 2000 101 && kill_points 20 && model 1..2001 && power_loss 100000 500 && file_faults ;;
-    *) sed -n '2,11p' "$0" >&2; exit 2 ;;
+    all) soak 10000 2000 101 && kill_points 20 && model 1..2001 && exactly_once && power_loss 100000 500 && file_faults ;;
+    *) sed -n '2,12p' "$0" >&2; exit 2 ;;
 esac

@@ -7,14 +7,17 @@
 //!
 //! Everything here blocks.
 
+mod doubled;
 mod files;
 pub mod purge;
 
 use std::{
-    io::{self, Read, Write},
+    io::{self, Read, Seek, Write},
+    iter,
     path::PathBuf,
 };
 
+pub use doubled::publish_addenda;
 use sha2::Digest as _;
 
 use crate::{
@@ -51,6 +54,7 @@ fn what_first(not_now: &NotNow) -> &str {
     match not_now {
         NotNow::Unknown => "what is in the drop",
         NotNow::Large(manifest) => manifest,
+        NotNow::Importing => "every manifest of the import",
     }
 }
 
@@ -74,11 +78,13 @@ pub struct Settled {
 pub fn settle(queue: &Queue, reader: &Reader, batch: &EndedBatch) -> Result<Settled, ClosingError> {
     let counts = reader.counts(batch.id)?;
     let header = ReceiptHeader::new(
-        (&batch.drop, &batch.manifest, batch.manifest_sha256),
+        (&batch.drop, batch.account.as_deref()),
+        (&batch.manifest, batch.manifest_sha256),
         (batch.received_at, batch.finished_at),
         counts,
         batch.problems.as_deref(),
-    );
+    )
+    .by_layout(batch.layout.as_ref());
     let receipt = if batch.published {
         batch.policy.receipts_dir.join(batch.receipt.as_deref().unwrap_or_default())
     } else {
@@ -95,9 +101,7 @@ fn publish(
     batch: &EndedBatch,
     header: &ReceiptHeader,
 ) -> Result<PathBuf, ClosingError> {
-    let group = batch.policy.receipt_group.as_deref().map(durable::group_of).transpose();
-    let group = group.map_err(|error| ClosingError::Receipt(io::Error::other(error)))?;
-    let access = Access { mode: batch.policy.receipt_mode, group };
+    let access = access_of(batch)?;
     let (folder, name) = receipt_place(batch, header.counts.entries, access)?;
     let relative = |name: &str| join(relative_path::parent(&batch.manifest), name);
     let mut chosen = batch.receipt.as_deref().map(|path| relative_path::name(path).to_owned());
@@ -137,10 +141,22 @@ fn publish(
     Err(ClosingError::Receipt(io::Error::other("no name is free")))
 }
 
+/// Who may read what is written about a batch.
+fn access_of(batch: &EndedBatch) -> Result<Access, ClosingError> {
+    let group = batch.policy.receipt_group.as_deref().map(durable::group_of).transpose();
+    let group = group.map_err(|error| ClosingError::Receipt(io::Error::other(error)))?;
+    Ok(Access { mode: batch.policy.receipt_mode, group })
+}
+
 /// The folder of the receipt, made where it is missing, and the receipt's first choice of name.
 fn receipt_place(batch: &EndedBatch, entries: u64, access: Access) -> Result<(Folder, String), ClosingError> {
     let ending = receipt::name("", entries);
     let name = durable::fit(relative_path::name(&batch.manifest), &ending);
+    Ok((receipt_folder(batch, access)?, name))
+}
+
+/// The folder of the receipt, made where it is missing.
+fn receipt_folder(batch: &EndedBatch, access: Access) -> Result<Folder, ClosingError> {
     let below = batch.policy.receipts_dir.join(relative_path::parent(&batch.manifest));
     let folder = match Root::open(&batch.policy.root) {
         Ok(root) => archive::folder_for(&root, &below, access),
@@ -148,7 +164,7 @@ fn receipt_place(batch: &EndedBatch, entries: u64, access: Access) -> Result<(Fo
         Err(_) if !below.starts_with(&batch.policy.root) => Folder::create_for(&below, access),
         Err(source) => return Err(ClosingError::Folder { path: batch.policy.root.clone(), source }),
     };
-    Ok((folder.map_err(ClosingError::Receipt)?, name))
+    folder.map_err(ClosingError::Receipt)
 }
 
 fn is_ours(
@@ -160,25 +176,37 @@ fn is_ours(
 ) -> Result<bool, ClosingError> {
     let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
     let Ok(descriptor) = rustix::fs::openat(folder, name, flags, rustix::fs::Mode::empty()) else { return Ok(false) };
-    let mut theirs = Digest::default();
-    let mut file = std::fs::File::from(descriptor).take(1 << 40);
-    match io::copy(&mut file, &mut theirs) {
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::IsADirectory => return Ok(false),
-        // What cannot be read now may be ours all the same, and a second receipt would say the same again.
-        Err(error) => return Err(ClosingError::Receipt(error)),
+    // What cannot be read now may be ours all the same, and a second receipt would say the same again.
+    let mut file = std::fs::File::from(descriptor);
+    let metadata = file.metadata().map_err(ClosingError::Receipt)?;
+    // The account's name may have come to be known since: then there were two receipts of one manifest.
+    for header in iter::once(header).chain(&header.without_account()) {
+        let mut ours = Digest::default();
+        write(reader, batch_id, header, &mut ours).map_err(|error| ClosingError::Receipt(io::Error::other(error)))?;
+        // One of terabytes is not read to find that out.
+        if !metadata.is_file() || metadata.len() != ours.bytes {
+            continue;
+        }
+        let mut theirs = Digest::default();
+        file.rewind().map_err(ClosingError::Receipt)?;
+        io::copy(&mut (&mut file).take(ours.bytes), &mut theirs).map_err(ClosingError::Receipt)?;
+        if ours.digest.finalize() == theirs.digest.finalize() {
+            return Ok(true);
+        }
     }
-    let mut ours = Digest::default();
-    write(reader, batch_id, header, &mut ours).map_err(|error| ClosingError::Receipt(io::Error::other(error)))?;
-    Ok(ours.0.finalize() == theirs.0.finalize())
+    Ok(false)
 }
 
 #[derive(Default)]
-struct Digest(sha2::Sha256);
+struct Digest {
+    digest: sha2::Sha256,
+    bytes: u64,
+}
 
 impl Write for Digest {
     fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
-        self.0.update(piece);
+        self.digest.update(piece);
+        self.bytes += piece.len() as u64;
         Ok(piece.len())
     }
 

@@ -14,7 +14,6 @@
 //! A job is given back between two calls. A call that is in flight is waited for. Dropping the future instead leaves
 //! the job `running`, and `Queue::recover` treats that as a crash.
 
-mod changed;
 mod create;
 mod end;
 mod files;
@@ -23,6 +22,7 @@ mod judge;
 mod learn;
 pub mod profiles;
 mod read_back;
+mod recheck;
 mod roots;
 mod upload;
 
@@ -39,12 +39,13 @@ use tokio_util::sync::CancellationToken;
 use self::{files::Files, judge::Judge, profiles::Profiles};
 use crate::{
     account::Account,
-    clock::Clock,
+    clock::{Clock, Timestamp},
     job::{Job, Next},
     log_throttle::LogThrottle,
     queue::{
         Queue, QueueError,
         attempt::{End, Evidence},
+        equals::RefusedContent,
         in_doubt::InDoubtLog,
     },
     telemetry::Telemetry,
@@ -70,6 +71,8 @@ pub struct Delivery {
     pub telemetry: Arc<Telemetry>,
     /// The source of recorded times.
     pub clock: Clock,
+    /// When this began: times of an earlier process are not measured with.
+    started: Timestamp,
 }
 
 impl Delivery {
@@ -79,12 +82,11 @@ impl Delivery {
         queue: Queue,
         in_doubt: InDoubtLog,
         bounds: RetryBounds,
-        max_image_bytes: u64,
         stop: CancellationToken,
         telemetry: Arc<Telemetry>,
         clock: Clock,
     ) -> Self {
-        let files = Files::new(queue.seed(), max_image_bytes);
+        let files = Files::new(queue.seed());
         Self {
             queue,
             in_doubt,
@@ -96,6 +98,7 @@ impl Delivery {
             paused: AtomicBool::new(false),
             paused_drops: Mutex::default(),
             telemetry,
+            started: clock.now(),
             clock,
         }
     }
@@ -118,6 +121,11 @@ impl Delivery {
     ///
     /// Those of the queue; the job is then as the last commit left it.
     pub async fn deliver(&self, account: &Account, mut job: Job) -> Result<(), QueueError> {
+        if let Some(problem) = job.refused_before.take() {
+            let end = End::Refused { reason: problem.reason.clone(), problems: vec![problem] };
+            let evidence = Evidence { refused: Some(RefusedContent::default()), ..Evidence::default() };
+            return self.queue.end_try(job.id, end, evidence, self.clock.now()).await;
+        }
         let mut turn = None;
         loop {
             if self.is_stopped(&job) {
@@ -129,21 +137,15 @@ impl Delivery {
                         return Ok(());
                     }
                 }
-                Next::Create => {
-                    let held = match turn.take() {
-                        Some(held) => held,
-                        None => tokio::select! {
-                            held = self.profiles.turn(job.profile_id.as_str()) => match held {
-                                Ok(held) => held,
-                                Err(wait) => return self.later(&job, wait, NOT_ITS_TURN).await,
-                            },
-                            () = self.stop.cancelled() => continue,
-                        },
-                    };
-                    let created = self.create(account, &mut job).await;
-                    drop(held);
-                    return created;
-                }
+                // What a list proves holds only where nothing else is created on the profile meanwhile.
+                Next::Create | Next::ReadBack if turn.is_none() => tokio::select! {
+                    held = self.profiles.turn(job.profile_id.as_str()) => match held {
+                        Ok(held) => turn = Some(held),
+                        Err(wait) => return self.later(&job, wait, NOT_ITS_TURN).await,
+                    },
+                    () = self.stop.cancelled() => {}
+                },
+                Next::Create => return self.create(account, &mut job).await,
                 Next::ReadBack => {
                     if !self.read_back(account, &mut job).await? {
                         return Ok(());

@@ -23,7 +23,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub use self::window::is_open;
+pub use self::window::{changes_after, is_open};
 use self::{
     pauses::AccountChange,
     probe::{Probe, ProbeAnswer, ProbeStep},
@@ -61,9 +61,17 @@ pub struct Lane {
     pub priority: i64,
     /// How long its jobs may wait for a missing file.
     pub file_patience: Duration,
-    /// The settle time (debounce): how long a file must be unchanged to count as complete.
-    pub settle: Duration,
 }
+
+/// A step of the clock is a warning beyond this; virtual machines correct their clocks by less all the time.
+const WORTH_SAYING_MS: u64 = 2000;
+
+/// Without a setting.
+const DEFAULT_RECHECK: Duration = Duration::from_secs(15 * 60);
+
+/// How often the queue is asked for readings that are due, and how many documents are looked at once more at a time.
+const RECHECK_INTERVAL: Duration = Duration::from_secs(1);
+const RECHECKS_AT_ONCE: u32 = 16;
 
 /// Notifications between the stages.
 #[derive(Debug, Default)]
@@ -92,6 +100,11 @@ pub struct Dispatcher {
     turn: usize,
     /// Which job each task has, to give it back should the task die.
     tasks: HashMap<task::Id, i64>,
+    /// How long after its end a job whose document was sent a second time is looked at once more, when that is next
+    /// asked for, and the readings in flight.
+    recheck_after: Duration,
+    next_recheck: Instant,
+    rechecks: JoinSet<Result<(), QueueError>>,
     /// Of accounts that are stopped, by scope: when they are tried again, and the answer to the call in flight.
     probes: HashMap<String, (Probe, Option<oneshot::Receiver<bool>>)>,
 }
@@ -138,8 +151,18 @@ impl Dispatcher {
             paused_drops: Vec::new(),
             turn: 0,
             tasks: HashMap::new(),
+            recheck_after: DEFAULT_RECHECK,
+            next_recheck: Instant::now(),
+            rechecks: JoinSet::new(),
             probes: HashMap::new(),
         }
+    }
+
+    /// The same, with this time after which what was sent a second time is looked at once more.
+    #[must_use]
+    pub const fn recheck_after(mut self, recheck_after: Duration) -> Self {
+        self.recheck_after = recheck_after;
+        self
     }
 
     /// Works until stopped.
@@ -196,6 +219,7 @@ impl Dispatcher {
                 let ended = self.ended(ended).await;
                 failure = failure.take().or(ended);
             }
+            while self.rechecks.join_next().await.is_some() {}
         });
         if drained.await.is_err() {
             tracing::warn!(jobs = running.len(), "calls did not end in time; the next start asks what became of them");
@@ -258,7 +282,36 @@ impl Dispatcher {
         {
             wake = wake.min(now + wait);
         }
-        Ok(wake)
+        self.recheck().await?;
+        Ok(wake.min(self.next_recheck))
+    }
+
+    /// Starts what is due of the readings of profiles whose documents were sent a second time.
+    async fn recheck(&mut self) -> Result<(), QueueError> {
+        while let Some(ended) = self.rechecks.try_join_next() {
+            match ended {
+                Ok(ended) => ended?,
+                Err(defect) => tracing::error!(%defect, "a reading died of a defect"),
+            }
+        }
+        let paused = self.delivery.paused.load(Ordering::Relaxed);
+        if !self.rechecks.is_empty() || paused || Instant::now() < self.next_recheck {
+            return Ok(());
+        }
+        let due = self.queue.due_rechecks(self.recheck_after, self.clock.now(), RECHECKS_AT_ONCE).await?;
+        self.next_recheck = Instant::now() + if due.is_empty() { RECHECK_INTERVAL } else { FULL_ACCOUNT_INTERVAL };
+        for of_profile in due.chunk_by(|one, other| one.profile == other.profile && one.drop == other.drop) {
+            let lane = of_profile.first().and_then(|first| self.lanes.iter().find(|(lane, _)| lane.drop == first.drop));
+            let Some((lane, _)) = lane.filter(|(lane, _)| !self.paused_drops.contains(&lane.drop)) else { continue };
+            let (delivery, account) = (Arc::clone(&self.delivery), Arc::clone(&lane.account));
+            let (of_profile, signals) = (of_profile.to_vec(), Arc::clone(&self.signals));
+            self.rechecks.spawn(async move {
+                let read = delivery.recheck(&account, &of_profile).await;
+                signals.ended.notify_one();
+                read
+            });
+        }
+        Ok(())
     }
 
     /// Claims for each drop its share of the free places; returns how soon an account may have room again.
@@ -278,7 +331,6 @@ impl Dispatcher {
             let Some((lane, _)) = self.lanes.get(claim.lane.lane) else { continue };
             for mut job in jobs {
                 job.file_patience = lane.file_patience;
-                job.settle = lane.settle;
                 let (delivery, account) = (Arc::clone(&self.delivery), Arc::clone(&lane.account));
                 let id = job.id;
                 let task = running.spawn(async move { delivery.deliver(&account, job).await });
@@ -310,7 +362,11 @@ impl Dispatcher {
             let in_all = self.clock.moved_ms().saturating_add(jump_ms);
             let clock = self.clock.clone();
             let moved = self.queue.clock_jumped(jump_ms, move || clock.accept(in_all)).await?;
-            tracing::warn!(jump_ms, jobs = moved, "the clock jumped; what waits was moved along with it");
+            if jump_ms.unsigned_abs() > WORTH_SAYING_MS {
+                tracing::warn!(jump_ms, jobs = moved, "the clock jumped; what waits was moved along with it");
+            } else {
+                tracing::debug!(jump_ms, jobs = moved, "the clock was corrected; what waits was moved along with it");
+            }
         }
         Ok(())
     }
@@ -402,7 +458,9 @@ async fn ask(account: &Account, cause: Cause, telemetry: &Telemetry, clock: &Clo
     let answer = outcome(&exchange, clock.now());
     telemetry.called(&exchange, &answer);
     tracing::debug!(account = account.scope, ?answer, operation = Operation::Whoami.as_str(), "probed");
-    // Any answer is one; an API without this call does not refuse the key by that.
-    let speaks = matches!(answer, Outcome::Done(_) | Outcome::Refused(_) | Outcome::Throttled { .. });
+    // Any answer is one: an API without this call does not refuse the key by that, and where a gateway answers in its
+    // place, the trial call finds out.
+    let speaks =
+        matches!(answer, Outcome::Done(_) | Outcome::Refused(_) | Outcome::Unattributed(_) | Outcome::Throttled { .. });
     speaks || (cause == Cause::Outage && matches!(answer, Outcome::Paused { .. }))
 }

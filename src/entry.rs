@@ -7,6 +7,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::extracted_data::ExtractedData;
+
 /// A customer profile's id: a UUID, kept in lower case because the API takes any.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -128,6 +130,9 @@ impl RelativePath {
         if text.starts_with('/') {
             return Err("the path is absolute");
         }
+        if text.starts_with("\\\\") || matches!(text.as_bytes(), [b'A'..=b'Z' | b'a'..=b'z', b':', b'\\' | b'/', ..]) {
+            return Err("the path is absolute, of Windows");
+        }
         if text.ends_with('/') {
             return Err("the path ends with a slash, so it names a folder");
         }
@@ -189,13 +194,13 @@ pub enum Content {
         /// For example `PASSPORT`.
         document_type: String,
         /// Passed on to the API as it is.
-        extracted_data: Option<serde_json::Map<String, serde_json::Value>>,
+        extracted_data: Option<ExtractedData>,
         /// In the order of the manifest; never empty.
         images: Vec<ImageSource>,
     },
     /// A file, which no document uses.
     File {
-        /// The name that the portal shows; the portal takes the type from its extension.
+        /// The name that the portal shows, and takes the type from its extension; where there is none, the file's own.
         name: Option<String>,
         /// The file.
         source: Source,
@@ -256,4 +261,17 @@ impl EntryKind {
             Self::File => "file",
         }
     }
+}
+
+/// Where a record of an archive is, of which a layout made an entry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntrySource {
+    /// The list, the sidecar, or the first file, from the archive's folder.
+    pub file: String,
+    /// The line of the list, or the row of the sheet, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub row: Option<u64>,
+    /// Whether the file is an image of its own, and no list of any.
+    #[serde(skip)]
+    pub is_file: bool,
 }

@@ -47,8 +47,13 @@ pub struct Answer {
     pub status: u16,
     /// What its headers say about limits.
     pub limits: LimitHeaders,
+    /// What its headers say about pages.
+    pub pages: PageHeaders,
     /// Its body, or the start of it.
     pub body: Vec<u8>,
+    /// The digests of the IDs of documents that were left out of a list while it arrived, because they are certainly not
+    /// what is looked for; see [`id_digest`](crate::outcome::id_digest).
+    pub omitted: Vec<u64>,
     /// How the body ended.
     pub ending: Ending,
 }
@@ -60,9 +65,19 @@ impl fmt::Debug for Answer {
             .field("status", &self.status)
             .field("limits", &self.limits)
             .field("body_bytes", &self.body.len())
+            .field("omitted", &self.omitted.len())
             .field("ending", &self.ending)
             .finish()
     }
+}
+
+/// What an answer's headers say about pages of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PageHeaders {
+    /// There is another page.
+    pub has_next: bool,
+    /// How many elements there are in all.
+    pub total: Option<u64>,
 }
 
 /// How an answer's body ended.

@@ -65,6 +65,13 @@ pub fn read(kept: &str) -> Option<FileIdentity> {
     parts.next().is_none().then_some(identity)
 }
 
+/// Reads what [`FileIdentity::in_full`] wrote.
+#[must_use]
+pub fn read_in_full(kept: &str) -> Option<FileIdentity> {
+    let (most, ctime_ns) = kept.rsplit_once(':')?;
+    Some(FileIdentity { ctime_ns: ctime_ns.parse().ok()?, ..read(most)? })
+}
+
 /// A file as it is now, to be compared with a recorded one: see
 /// [`Root::present`](crate::inbox::beneath::Root::present).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,6 +121,8 @@ mod tests {
     #[test]
     fn an_identity_reads_back() {
         assert_eq!(read(&write(&FILE)), Some(FILE));
+        assert_eq!(read_in_full(&FILE.in_full()), Some(FILE));
+        assert_eq!(read_in_full(&write(&FILE)), None);
         assert_eq!(read("1:2:3"), None);
         assert_eq!(read(""), None);
     }

@@ -14,7 +14,10 @@ use std::{fmt, time::Duration};
 
 use serde::Serialize;
 
-use crate::entry::{EntryKind, ImageType, ProfileId, Sha256};
+use crate::{
+    entry::{EntryKind, ImageType, ProfileId, Sha256},
+    problem::Problem,
+};
 
 /// The state of a job. The last four are final.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -92,10 +95,13 @@ impl JobState {
             (Self::Running, E::PutOff) => Ok(Self::Waiting),
             (Self::Running, E::GaveBack) | (Self::Waiting, E::Due) => Ok(Self::Queued),
             (Self::Running, E::Refused) => Ok(Self::Failed),
-            (Self::Running, E::Held) => Ok(Self::Held),
+            (Self::Queued | Self::Waiting, E::EqualRefused) => Ok(Self::Failed),
+            // After a loss of the database nobody knows of a job that has not ended whether it was created.
+            (Self::Running | Self::Queued | Self::Waiting, E::Held) => Ok(Self::Held),
             (Self::Waiting, E::TwinCreated) => Ok(Self::Duplicate),
             (Self::Queued | Self::Running | Self::Waiting | Self::Held, E::Cancelled) => Ok(Self::Cancelled),
             (Self::Waiting | Self::Held | Self::Failed | Self::Cancelled, E::Retried) => Ok(Self::Queued),
+            (Self::Done, E::Missed) => Ok(Self::Queued),
             (state, event) => Err(IllegalTransition { state, event }),
         }
     }
@@ -122,6 +128,8 @@ pub enum JobEvent {
     GaveBack,
     /// The API refused it for good, or the tries are used up.
     Refused,
+    /// The API refused a job that asks for the same.
+    EqualRefused,
     /// Only a person can decide.
     Held,
     /// The job with the same identity that it waited for was created.
@@ -130,20 +138,24 @@ pub enum JobEvent {
     Cancelled,
     /// A person sent it on again.
     Retried,
+    /// What it created is no longer there, and a person has it sent again.
+    Missed,
 }
 
 impl JobEvent {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Claimed,
         Self::Created,
         Self::PutOff,
         Self::Due,
         Self::GaveBack,
         Self::Refused,
+        Self::EqualRefused,
         Self::Held,
         Self::TwinCreated,
         Self::Cancelled,
         Self::Retried,
+        Self::Missed,
     ];
 }
 
@@ -248,6 +260,8 @@ pub struct Upload {
     pub lost: u32,
     /// Where the file is, if it was moved and is to be sent after all.
     pub moved_to: Option<FileLocation>,
+    /// Its digest when it was taken, where a person had another content of it accepted since.
+    pub changed_from: Option<Sha256>,
 }
 
 /// What a manifest declares of a file, so that no other content may take its place.
@@ -303,26 +317,27 @@ pub struct Job {
     pub uploads: Vec<Upload>,
     /// The folder that its files are opened in.
     pub image_root: String,
+    /// Whether that is in the work folder, as `(root, path)` of the batch's folder; no sender changes anything there.
+    pub work: Option<FileLocation>,
     /// Where their paths start, relative to that; empty for the folder itself.
     pub image_folder: String,
     /// How long it may wait for a missing file; a setting of its drop.
     pub file_patience: Duration,
-    /// The drop's settle time (debounce): how long a file must be unchanged to count as complete.
-    pub settle: Duration,
     /// The clock offset in force when `sent_at` was taken, or the job was claimed; see [`crate::clock::moved_ms`].
     pub clock_ms: i64,
     /// How far the document has come.
     pub creation: Creation,
-    /// When the document was last sent, in milliseconds since 1970, where that is known.
+    /// When the call that may have created the document ended, in milliseconds since 1970; after a crash, the next
+    /// start. Before, when it was intended.
     pub sent_at: Option<i64>,
-    /// Whether the last loss came with some answer, so that the API is done with the request.
-    pub loss_answered: bool,
     /// Failed tries so far.
     pub attempts: u32,
     /// How long the tries and the waits between them have taken, in milliseconds.
     pub tried_ms: u64,
     /// For how long it has waited for a file, without anything else in between, in milliseconds.
     pub file_ms: u64,
+    /// Why it need not be sent: the API has refused the same before.
+    pub refused_before: Option<Problem>,
 }
 
 /// What a running job needs next.
@@ -374,10 +389,12 @@ mod tests {
     Due          -         -         queued    -         -         -         -         -
     GaveBack     -         queued    -         -         -         -         -         -
     Refused      -         failed    -         -         -         -         -         -
-    Held         -         held      -         -         -         -         -         -
+    EqualRefused failed    -         failed    -         -         -         -         -
+    Held         held      held      held      -         -         -         -         -
     TwinCreated  -         -         duplicate -         -         -         -         -
     Cancelled    cancelled cancelled cancelled cancelled -         -         -         -
     Retried      -         -         queued    queued    -         -         queued    queued
+    Missed       -         -         -         -         queued    -         -         -
     ";
 
     #[test]
@@ -395,11 +412,15 @@ mod tests {
     }
 
     #[test]
-    fn only_a_person_leaves_an_end_and_nobody_leaves_a_created_one() {
+    fn only_a_person_leaves_an_end() {
         for state in JobState::ALL.into_iter().filter(|state| state.has_ended()) {
             for event in JobEvent::ALL {
                 let left = state.after(event).is_ok();
-                let may = event == JobEvent::Retried && matches!(state, JobState::Failed | JobState::Cancelled);
+                let may = match event {
+                    JobEvent::Retried => matches!(state, JobState::Failed | JobState::Cancelled),
+                    JobEvent::Missed => state == JobState::Done,
+                    _ => false,
+                };
                 assert_eq!(left, may, "{state} × {event:?}");
             }
         }
@@ -431,6 +452,7 @@ mod tests {
             lost: 0,
             moved_to: None,
             declared: Declared::default(),
+            changed_from: None,
         }
     }
 
@@ -447,16 +469,16 @@ mod tests {
             name: None,
             uploads,
             image_root: "/drop".into(),
+            work: None,
             image_folder: String::new(),
             file_patience: Duration::from_secs(1),
-            settle: Duration::ZERO,
             clock_ms: 0,
             creation,
             sent_at: None,
-            loss_answered: false,
             attempts: 0,
             tried_ms: 0,
             file_ms: 0,
+            refused_before: None,
         }
     }
 

@@ -3,8 +3,10 @@
 
 // Public is what the tests, benchmarks and fuzz targets use; nobody publishes this crate.
 
+pub mod absence;
 pub(crate) mod account;
 pub mod api;
+pub(crate) mod claims;
 pub mod cli;
 pub mod clock;
 pub(crate) mod closing;
@@ -12,23 +14,32 @@ pub(crate) mod config;
 pub(crate) mod delivery;
 pub(crate) mod demo;
 pub(crate) mod dispatch;
+pub(crate) mod doubt;
 pub(crate) mod durable;
 pub mod entry;
+pub(crate) mod estimate;
 pub mod exchange;
+pub mod extracted_data;
+pub mod file_format;
 pub(crate) mod file_identity;
+pub(crate) mod history;
 pub(crate) mod http;
 pub mod inbox;
 pub(crate) mod intake;
 pub(crate) mod jitter;
 pub(crate) mod job;
 pub mod killpoint;
+pub(crate) mod layout;
 pub(crate) mod log_throttle;
+pub(crate) mod lookalike;
 pub mod manifest;
+pub(crate) mod near_path;
 pub(crate) mod nearest;
 pub mod operation;
 pub mod outcome;
 pub(crate) mod pacer;
 pub mod policy;
+pub(crate) mod printable;
 pub(crate) mod problem;
 pub mod queue;
 pub(crate) mod reason;
@@ -41,3 +52,8 @@ pub(crate) mod status;
 pub(crate) mod telemetry;
 pub(crate) mod verdict;
 pub(crate) mod verify;
+pub(crate) mod warning;
+pub(crate) mod warning_kind;
+
+#[cfg(test)]
+mod exactly_once_tests;

@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::warning_kind::WarningKind;
+
 /// Whether a problem stops its entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
 #[serde(rename_all = "lowercase")]
@@ -38,17 +40,44 @@ pub struct Problem {
     pub reason: String,
     /// What its reader can do about it.
     pub cure: String,
+    /// A stable name of the reason, for programs.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub code: Option<Box<str>>,
+    /// Of a warning: what it is about. An error has one where that is refused.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub kind: Option<WarningKind>,
 }
 
 impl Problem {
     /// A problem that stops its entry.
     pub fn error(reason: impl Into<String>, cure: impl Into<String>) -> Self {
-        Self { severity: Severity::Error, field: None, path: None, reason: reason.into(), cure: cure.into() }
+        Self {
+            severity: Severity::Error,
+            field: None,
+            path: None,
+            reason: reason.into(),
+            cure: cure.into(),
+            code: None,
+            kind: None,
+        }
     }
 
     /// A problem that is only a warning.
     pub fn warning(reason: impl Into<String>, cure: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, ..Self::error(reason, cure) }
+    }
+
+    /// A warning of a kind that programs and configurations can name.
+    pub fn warning_of(kind: WarningKind, reason: impl Into<String>, cure: impl Into<String>) -> Self {
+        Self { kind: Some(kind), ..Self::warning(reason, cure) }
+    }
+
+    /// The error that a warning becomes where its kind is refused.
+    #[must_use]
+    pub(crate) fn refused(mut self) -> Self {
+        self.severity = Severity::Error;
+        self.cure.push_str("; such entries are not sent here (refuse_warnings)");
+        self
     }
 
     /// The same problem, about this field.
@@ -62,6 +91,13 @@ impl Problem {
     #[must_use]
     pub fn path(mut self, path: impl Into<String>) -> Self {
         self.path = Some(path.into());
+        self
+    }
+
+    /// The same problem, by this stable name.
+    #[must_use]
+    pub fn code(mut self, code: impl Into<Box<str>>) -> Self {
+        self.code = Some(code.into());
         self
     }
 

@@ -3,15 +3,18 @@
 //! Its format is an interface for other programs. A receipt is written from the queue alone and deterministically, so
 //! that one that a crash interrupted can be written again (idempotent).
 
+pub mod read;
+
 use std::io::{self, Write};
 
 use serde::Serialize;
 
 use crate::{
     clock::Timestamp,
-    entry::{EntryKind, ImageType, Sha256},
+    entry::{EntryKind, EntrySource, ImageType, Sha256},
     job::{JobState, Upload},
     problem::Problem,
+    warning::Warning,
 };
 
 /// The version of the form.
@@ -159,21 +162,41 @@ pub struct ReceiptHeader {
     manifest: String,
     manifest_sha256: String,
     drop: String,
+    /// Whose key it was created with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    account: Option<String>,
     /// How the manifest ended.
     pub status: BatchStatus,
     received_at: String,
     finished_at: String,
+    /// The layout that its entries were made by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    layout: Option<ReceiptLayout>,
     /// How its entries ended.
     pub counts: Counts,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<Problem>,
 }
 
+/// The layout by which an archive's own list was read.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct ReceiptLayout {
+    file: String,
+    sha256: String,
+}
+
 impl ReceiptHeader {
+    /// The same, as it was written while nobody knew whose account it is; `None` where nobody knows it yet.
+    #[must_use]
+    pub fn without_account(&self) -> Option<Self> {
+        self.account.is_some().then(|| Self { account: None, ..self.clone() })
+    }
+
     /// Sums up a batch; `problems` is why the manifest itself is unusable, if it is.
     #[must_use]
     pub fn new(
-        (drop, manifest, manifest_sha256): (&str, &str, Sha256),
+        (drop, account): (&str, Option<&str>),
+        (manifest, manifest_sha256): (&str, Sha256),
         (received_at, finished_at): (Timestamp, Timestamp),
         counts: Counts,
         problems: Option<&[Problem]>,
@@ -183,12 +206,21 @@ impl ReceiptHeader {
             manifest: manifest.to_owned(),
             manifest_sha256: manifest_sha256.to_string(),
             drop: drop.to_owned(),
+            account: account.map(str::to_owned),
             status: counts.status(problems.is_some()),
             received_at: received_at.to_string(),
             finished_at: finished_at.to_string(),
+            layout: None,
             counts,
             errors: problems.unwrap_or_default().to_vec(),
         }
+    }
+
+    /// The same, of entries that a layout made: its file, and the file's digest.
+    #[must_use]
+    pub fn by_layout(mut self, layout: Option<&(String, Sha256)>) -> Self {
+        self.layout = layout.map(|(file, sha256)| ReceiptLayout { file: file.clone(), sha256: sha256.to_string() });
+        self
     }
 }
 
@@ -203,19 +235,38 @@ pub struct ReceiptEntry {
     profile_id: Option<String>,
     status: EntryStatus,
     #[serde(skip_serializing_if = "Option::is_none")]
+    category: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    document_type: Option<String>,
+    /// The digest of all that the entry asks for, after the version of its rule: a queue that was lost knows it again by it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     document_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     file_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     images: Option<Vec<ReceiptImage>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     path: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     sha256: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    changed_from: Option<String>,
+    /// Of a duplicate: which job created it, and where its files are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    /// The record of an archive that a layout made it of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<EntrySource>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<Problem>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<Warning>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -227,6 +278,9 @@ struct ReceiptImage {
     image_id: Option<String>,
     sha256: String,
     bytes: u64,
+    /// What it was when it was taken, where a person had another content accepted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    changed_from: Option<String>,
 }
 
 /// What is known of an entry when its receipt is written.
@@ -237,11 +291,25 @@ pub struct EntryResult {
     pub kind: EntryKind,
     pub reference: Option<String>,
     pub profile_id: Option<String>,
+    /// Of a document that had a job.
+    pub category: Option<String>,
+    /// Of a document that had a job.
+    pub document_type: Option<String>,
+    /// Of an entry that had a job: the version of the content rule, a colon, and the digest in hexadecimal.
+    pub content: Option<String>,
+    /// The declared name of a file that had a job.
+    pub name: Option<String>,
     /// How its job ended, if it had one.
     pub state: Option<JobState>,
     /// What was created, or exists.
     pub remote_id: Option<String>,
     pub problems: Vec<Problem>,
+    /// What is probably not meant, however it ended.
+    pub warnings: Vec<Warning>,
+    /// Why it ended so.
+    pub reason: Option<String>,
+    /// The record of an archive that a layout made it of.
+    pub source: Option<EntrySource>,
     /// Its images, or its file.
     pub uploads: Vec<Upload>,
 }
@@ -259,13 +327,21 @@ impl From<EntryResult> for ReceiptEntry {
             reference: entry.reference,
             profile_id: entry.profile_id,
             status,
+            category: entry.category,
+            document_type: entry.document_type,
+            content: entry.content,
             document_id,
             file_id,
             images: None,
+            name: entry.name,
             path: None,
             sha256: None,
             bytes: None,
+            reason: entry.reason.filter(|_| status == EntryStatus::Duplicate),
+            changed_from: None,
+            source: entry.source,
             errors: if status.is_well() { Vec::new() } else { entry.problems },
+            warnings: entry.warnings,
         };
         match entry.kind {
             EntryKind::Document if status != EntryStatus::Invalid => {
@@ -279,6 +355,7 @@ impl From<EntryResult> for ReceiptEntry {
                             image_id: upload.remote_id,
                             sha256: upload.sha256.to_string(),
                             bytes: upload.bytes,
+                            changed_from: upload.changed_from.map(|digest| digest.to_string()),
                         })
                         .collect(),
                 );
@@ -288,6 +365,7 @@ impl From<EntryResult> for ReceiptEntry {
                     line.path = Some(upload.path);
                     line.sha256 = Some(upload.sha256.to_string());
                     line.bytes = Some(upload.bytes);
+                    line.changed_from = upload.changed_from.map(|digest| digest.to_string());
                 }
             }
             EntryKind::Document => {}
@@ -372,9 +450,16 @@ mod tests {
             kind: EntryKind::Document,
             reference: Some(format!("customer-{index}/passport")),
             profile_id: Some("a2c4393a-e219-67a4-5ab4-2186952e9038".into()),
+            category: state.map(|_| "PROOF_OF_IDENTITY".into()),
+            document_type: state.map(|_| "PASSPORT".into()),
+            content: state.map(|_| "2:00ff".into()),
+            name: None,
             state,
             remote_id: state.filter(|state| *state == JobState::Done).map(|_| "9a92b3c5".into()),
             problems: vec![Problem::error("the file is missing", "drop it again").path("17/front.jpg")],
+            warnings: Vec::new(),
+            reason: None,
+            source: None,
             uploads: vec![Upload {
                 position: 0,
                 path: "17/front.jpg".into(),
@@ -386,6 +471,7 @@ mod tests {
                 lost: 0,
                 moved_to: None,
                 declared: crate::job::Declared::default(),
+                changed_from: None,
             }],
         }
     }
@@ -395,8 +481,13 @@ mod tests {
         entries.iter().for_each(|entry| counts.add(EntryStatus::of(entry.state), 1));
         counts.entries += extra;
         let moments = (Timestamp(1_795_378_504_000), Timestamp(1_795_378_509_000));
-        let header =
-            ReceiptHeader::new(("partner-a", "batch-7.manifest.json", Sha256([1; 32])), moments, counts, problems);
+        let header = ReceiptHeader::new(
+            ("partner-a", Some("5f")),
+            ("batch-7.manifest.json", Sha256([1; 32])),
+            moments,
+            counts,
+            problems,
+        );
         let mut out = Vec::new();
         let mut writer = ReceiptWriter::begin(&mut out, &header).unwrap();
         entries.into_iter().for_each(|entry| writer.entry(&entry.into()).unwrap());
@@ -411,18 +502,22 @@ mod tests {
         assert_eq!(receipt["version"], 1);
         assert_eq!(receipt["manifest"], "batch-7.manifest.json");
         assert_eq!(receipt["drop"], "partner-a");
+        assert_eq!(receipt["account"], "5f");
         assert_eq!(receipt["status"], "partial");
         assert_eq!(receipt["received_at"], "2026-11-22T20:15:04Z");
         assert_eq!(receipt["counts"]["entries"], 2);
         let good = &receipt["entries"][0];
         assert_eq!(good["status"], "created");
         assert_eq!(good["document_id"], "9a92b3c5");
+        assert_eq!((&good["category"], &good["document_type"]), (&"PROOF_OF_IDENTITY".into(), &"PASSPORT".into()));
+        assert_eq!(good["content"], "2:00ff");
         assert_eq!(good["images"][0]["image_type"], "FRONT");
         assert_eq!(good["images"][0]["image_id"], "5d1c");
         assert_eq!(good["images"][0]["bytes"], 81_234);
         assert!(good.get("errors").is_none());
         let bad = &receipt["entries"][1];
         assert_eq!(bad["status"], "invalid");
+        assert!(bad.get("category").is_none());
         assert_eq!(bad["errors"][0]["path"], "17/front.jpg");
         assert_eq!(bad["errors"][0]["cure"], "drop it again");
     }

@@ -27,7 +27,7 @@ impl RetryPolicy {
     /// The delay before the try that follows `attempts` failed ones, or `None` once `give_up_after` is used up.
     ///
     /// `jitter` places the delay between half of the exponential step and all of it. `at_least` is the wait that the API
-    /// asked for; `max` does not cap it.
+    /// asked for; one beyond `max` is the account's to keep, until a call works.
     #[must_use]
     pub fn delay(&self, attempts: u32, tried: Duration, at_least: Option<Duration>, jitter: f64) -> Option<Duration> {
         if tried >= self.give_up_after {
@@ -35,7 +35,7 @@ impl RetryPolicy {
         }
         let step = self.step(attempts);
         let delay = step.mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0));
-        Some(delay.max(at_least.unwrap_or_default()))
+        Some(delay.max(at_least.filter(|asked| *asked <= self.max).unwrap_or_default()))
     }
 
     fn step(&self, attempts: u32) -> Duration {
@@ -74,9 +74,10 @@ mod tests {
     }
 
     #[test]
-    fn the_apis_own_wait_is_a_floor_even_beyond_the_cap() {
-        let hour = Duration::from_secs(3600);
-        assert_eq!(POLICY.delay(1, Duration::ZERO, Some(hour), 0.3), Some(hour));
+    fn the_apis_own_wait_is_a_floor_up_to_the_cap() {
+        let (minute, day) = (Duration::from_secs(60), Duration::from_secs(86_400));
+        assert_eq!(POLICY.delay(1, Duration::ZERO, Some(minute), 0.3), Some(minute));
+        assert_eq!(POLICY.delay(1, Duration::ZERO, Some(day), 1.0), Some(POLICY.initial));
     }
 
     #[test]

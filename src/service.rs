@@ -11,11 +11,14 @@
 
 mod accounts;
 mod events;
+mod identify;
 mod inboxes;
+mod lineage;
 mod settling;
 mod vitals;
 
 use std::{
+    collections::HashSet,
     path::PathBuf,
     sync::{Arc, PoisonError},
     time::{Duration, Instant},
@@ -24,25 +27,34 @@ use std::{
 use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-pub use self::{accounts::Accounts, vitals::Vitals};
+pub use self::{
+    accounts::{Accounts, account_of},
+    lineage::marked_folders,
+    vitals::Vitals,
+};
 use self::{
     accounts::{lanes, spent},
+    identify::Identities,
     inboxes::InboxThread,
     settling::close_batches,
 };
 use crate::{
+    absence::AbsenceBounds,
     account::Account,
     api,
     clock::{Clock, Timestamp},
-    closing::{Settled, purge},
+    closing::{self, Settled, purge},
     config::{self, Config, DropConfig},
     delivery::Delivery,
     dispatch::{DRAIN, Dispatcher, Signals},
-    intake::watch::{DropScanner, DropStatus},
+    intake::{
+        orphans,
+        watch::{DropScanner, DropStatus},
+    },
     operation::Operation,
     policy::LostFile,
     queue::{
-        Queue, QueueError,
+        Queue, QueueError, Reader,
         claim::RecoveredJobs,
         in_doubt::{self, InDoubtLog},
         wake::WakeSocket,
@@ -64,8 +76,15 @@ const FILE_PATIENCE: Duration = Duration::from_secs(60);
 /// The least cap on due times after a restart: a busy API may have asked for a wait this long, beyond `[retry] max`.
 const SHORTEST_CAP: Duration = Duration::from_secs(900);
 
+/// How long a start waits until what was half taken of drops that are not configured any more is put back; a mount that
+/// does not answer delays nobody for longer.
+const ORPHANS_FIRST: Duration = Duration::from_secs(2);
+
 /// The interval between two purges.
 const PURGE_EVERY: Duration = Duration::from_secs(600);
+
+/// The interval between two looks for doubled documents that no addendum names.
+const AMEND_EVERY: Duration = Duration::from_secs(10);
 
 /// Why the service could not be started, or had to end.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +97,15 @@ pub enum ServiceError {
     Client(#[from] api::ClientError),
     #[error(transparent)]
     Queue(#[from] QueueError),
+    /// A key is new, and the API does not say whose it is.
+    #[error(
+        "the key of drop {drop} is new, and the API does not say whether its account is the same ({why}); what was created \
+         before counts only for the same account, so nothing is done until it answers"
+    )]
+    AccountUnknown { drop: String, why: String },
+    /// Nothing may be sent before what is doubtful is held.
+    #[error("an adoption was interrupted: run `passfort-ingest adopt` again; until then nothing is sent")]
+    AdoptionUnfinished,
     /// A thread could not be started, or a pattern is none.
     #[error("{0}")]
     Io(#[from] std::io::Error),
@@ -98,6 +126,9 @@ pub struct Service {
     dispatcher: JoinHandle<Result<(), QueueError>>,
     closer: JoinHandle<Result<(), QueueError>>,
     bell: JoinHandle<()>,
+    amender: JoinHandle<()>,
+    /// What puts back what was half taken of drops that are not configured any more, while that is not over.
+    orphans: Option<JoinHandle<()>>,
     inboxes: Vec<InboxThread>,
 }
 
@@ -107,7 +138,8 @@ impl Service {
     ///
     /// # Errors
     ///
-    /// Where the key, the client or the queue is not usable. Nothing has been sent by then.
+    /// Where the key, the client or the queue is not usable, or not the one that was worked with last
+    /// ([`QueueError::Lineage`]). Nothing has been sent by then.
     pub async fn start(
         config: &Config,
         queue: Queue,
@@ -115,27 +147,46 @@ impl Service {
         on_settled: OnSettled,
         stop: CancellationToken,
     ) -> Result<Self, ServiceError> {
+        if queue.is_adoption_unfinished().await? {
+            return Err(ServiceError::AdoptionUnfinished);
+        }
+        let stopped = lineage::check(config, &queue).await?;
         let signals = Arc::new(Signals::default());
-        let lanes = lanes(config, import, &spent(config, &queue, import).await?)?;
+        let mut lanes = lanes(config, import, &spent(config, &queue, import).await?)?;
+        lanes.retain(|lane| !stopped.contains(&lane.drop));
         let accounts: Vec<_> = lanes.iter().map(|lane| Arc::clone(&lane.account)).collect();
+        let absence = AbsenceBounds {
+            absent_after: config.retry.absent_after,
+            request_lives: config.api.request_lives,
+            list_lag: config.api.list_lag,
+        };
         let bounds = RetryBounds {
             retry: RetryPolicy {
                 initial: config.retry.initial,
                 max: config.retry.max,
                 give_up_after: config.retry.give_up_after,
             },
-            absent_after: config.retry.absent_after,
+            absence,
             lost_file: config.retry.lost_file,
             file: FILE_PATIENCE,
         };
         let telemetry = Arc::new(Telemetry::new());
         telemetry.limit_in_flight(calls_at_once(config));
+        let observed = queue.observed().await?;
+        telemetry.observed(&observed);
+        queue.note_bounds(absence, Timestamp::now()).await?;
+        tracing::info!("{}", absence.sentence());
+        if let Some(broken) = absence.broken_by(&observed) {
+            tracing::error!(
+                "{broken}: documents whose answer is lost are held until api.request_lives or api.list_lag is above it"
+            );
+        }
+        let identities = Identities::begin(&queue, &lanes, &telemetry, &stop).await?;
         let in_doubt = recover(&config.retry, &queue, &telemetry).await?;
         let delivery = Arc::new(Delivery::new(
             queue.clone(),
             in_doubt,
             bounds,
-            config.api.max_image_bytes,
             stop.clone(),
             Arc::clone(&telemetry),
             Clock::system(),
@@ -148,19 +199,26 @@ impl Service {
             Arc::clone(&signals),
             stop.clone(),
             config.limits.windows.clone(),
-        );
+        )
+        .recheck_after(config.retry.recheck_after);
         let dispatcher = tokio::spawn(dispatcher.run());
-        let closer = tokio::spawn(close_batches(queue.clone(), Arc::clone(&signals), stop.clone(), on_settled));
+        let closer =
+            tokio::spawn(close_batches(queue.clone(), identities, Arc::clone(&signals), stop.clone(), on_settled));
+        let amender = tokio::spawn(amend_receipts(queue.clone(), stop.clone()));
         let bell = tokio::spawn(listen(queue.path().to_owned(), Arc::clone(&signals), stop.clone()));
-        Ok(Self { queue, signals, stop, accounts, telemetry, dispatcher, closer, bell, inboxes: Vec::new() })
+        let (orphans, inboxes) = (None, Vec::new());
+        Ok(Self { queue, signals, stop, accounts, telemetry, dispatcher, closer, bell, amender, orphans, inboxes })
     }
 
-    /// Starts scanning the configured drops.
+    /// Starts scanning the configured drops. What was half taken of others is put back before, as far as it is quick.
     ///
     /// # Errors
     ///
     /// Where a thread cannot be started.
-    pub fn watch(&mut self, config: &Config) -> Result<(), ServiceError> {
+    pub async fn watch(&mut self, config: &Config) -> Result<(), ServiceError> {
+        // One of the drops may have had another name when it was half taken.
+        let mut orphans = tokio::task::spawn_blocking(put_back_orphans(config, &self.queue, &self.stop));
+        self.orphans = timeout(ORPHANS_FIRST, &mut orphans).await.is_err().then_some(orphans);
         for drop in &config.drops {
             let token = self.stop.clone();
             let stopped: Arc<dyn Fn() -> bool + Send + Sync> = Arc::new(move || token.is_cancelled());
@@ -170,7 +228,8 @@ impl Service {
                 config.api.max_image_bytes,
                 Clock::system(),
                 Arc::clone(&stopped),
-            )?;
+            )?
+            .on_account(account_of(config, &drop.name));
             self.inboxes.push(InboxThread::start(inbox, stopped, Arc::clone(&self.signals), self.stop.clone())?);
         }
         Ok(())
@@ -232,6 +291,14 @@ impl Service {
             Err(_) => tracing::warn!("a folder for receipts or settled files does not answer; left for the next start"),
         }
         self.bell.abort();
+        if timeout(DRAIN, self.amender).await.is_err() {
+            tracing::warn!("a folder of receipts does not answer; what is doubled is named there by the next start");
+        }
+        if let Some(orphans) = self.orphans
+            && timeout(DRAIN, orphans).await.is_err()
+        {
+            tracing::warn!("the folder of a drop that was configured once does not answer; left for the next start");
+        }
         for inbox in self.inboxes {
             let joined = tokio::task::spawn_blocking(move || inbox.thread.join());
             if timeout(DRAIN, joined).await.is_err() {
@@ -248,6 +315,26 @@ impl Service {
             }
         }
         Ok(())
+    }
+}
+
+/// Takes back the jobs of an earlier process, for a command that works on the queue alone.
+///
+/// # Errors
+///
+/// Those of the queue.
+pub async fn take_back_jobs(config: &Config, queue: &Queue) -> Result<(), ServiceError> {
+    recover(&config.retry, queue, &Telemetry::new()).await.map(drop)
+}
+
+/// Puts back what earlier processes half took of drops that are not configured any more.
+fn put_back_orphans(config: &Config, queue: &Queue, stop: &CancellationToken) -> impl FnOnce() + Send + use<> {
+    let names: HashSet<String> = config.drops.iter().map(|drop| drop.name.clone()).collect();
+    let (queue, stop) = (queue.clone(), stop.clone());
+    move || {
+        if let Err(error) = orphans::put_back(&queue, &|drop| names.contains(drop), &|| stop.is_cancelled()) {
+            tracing::warn!(%error, "what was half taken of drops that are not configured any more is not put back");
+        }
     }
 }
 
@@ -303,6 +390,25 @@ async fn listen(database: PathBuf, signals: Arc<Signals>, stop: CancellationToke
             }
         },
         Err(error) => tracing::warn!(%error, "commands of other processes are noticed after half a minute only"),
+    }
+}
+
+/// Writes what was found doubled beside the receipts, until the stop, and once more after it.
+async fn amend_receipts(queue: Queue, stop: CancellationToken) {
+    loop {
+        let last = stop.is_cancelled();
+        let ours = queue.clone();
+        let pass = move || closing::publish_addenda(&ours, &Reader::open(ours.path())?);
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(pass).await {
+            tracing::warn!(%error, "doubled documents cannot be named beside their receipts");
+        }
+        if last {
+            return;
+        }
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = tokio::time::sleep(AMEND_EVERY) => {}
+        }
     }
 }
 

@@ -31,6 +31,8 @@ pub struct QueueStatus {
     pub now: String,
     /// The process that works on it, if any.
     pub daemon: Option<Daemon>,
+    /// Why the last start refused to work on the queue, if it did.
+    pub refused: Option<String>,
     /// Whether anything is stopped.
     pub paused: bool,
     /// Documents and files a minute, over the last ten minutes.
@@ -81,6 +83,7 @@ pub fn read(database: &Path, now: Timestamp) -> Result<Option<QueueStatus>, Queu
             command: holder.command,
             trouble: holder.trouble,
         }),
+        refused: reader.refused()?,
         paused: !queue.pauses.is_empty(),
         rate_per_minute: rate,
         eta_seconds: eta(left, rate),

@@ -18,6 +18,7 @@ use prometheus_client::{
 };
 
 use crate::{
+    absence::Observed,
     clock::Timestamp,
     exchange::Exchange,
     job::JobState,
@@ -81,6 +82,17 @@ struct Ended {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfDrop {
+    drop: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Warned {
+    drop: String,
+    kind: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Stopped {
     reason: &'static str,
 }
@@ -102,19 +114,27 @@ pub struct Telemetry {
     jobs_ended: Family<Ended, Counter>,
     oldest_waiting: Seconds,
     leftover_images: Counter,
+    doubled_documents: Counter,
     scan: Seconds,
     last_drop_event: Seconds,
     paused: Family<Stopped, Gauge>,
+    drop_ready: Family<OfDrop, Gauge>,
+    unclaimed_files: Family<OfDrop, Gauge>,
+    warnings: Family<Warned, Counter>,
+    observed_lag: Seconds,
+    observed_late: Seconds,
 }
 
 /// What the stages know at the moment of asking.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct GaugeValues {
     pub at: Timestamp,
     /// The longest of the drops' last scans.
     pub scan: Duration,
     /// How long ago an event was last noticed in a drop.
     pub last_drop_event: Duration,
+    /// The drops that are watched, and whether each is ready.
+    pub ready: Vec<(String, bool)>,
 }
 
 /// Counts one call in the `in_flight` gauge until it is dropped.
@@ -158,9 +178,15 @@ impl Telemetry {
             jobs_ended: Family::default(),
             oldest_waiting: Seconds::default(),
             leftover_images: Counter::default(),
+            doubled_documents: Counter::default(),
             scan: Seconds::default(),
             last_drop_event: Seconds::default(),
             paused: Family::default(),
+            drop_ready: Family::default(),
+            unclaimed_files: Family::default(),
+            warnings: Family::default(),
+            observed_lag: Seconds::default(),
+            observed_late: Seconds::default(),
         };
         telemetry.register();
         for operation in Operation::ALL.map(Operation::as_str) {
@@ -169,7 +195,7 @@ impl Telemetry {
         }
         for operation in [Operation::UploadImage, Operation::UploadFile, Operation::CreateDocument] {
             let operation = operation.as_str();
-            for reason in ["throttled", "try_again", "lost"] {
+            for reason in ["throttled", "try_again", "unattributed", "lost"] {
                 telemetry.retries.get_or_create_owned(&RetryLabels { operation, reason });
             }
             let create = operation == Operation::CreateDocument.as_str();
@@ -215,13 +241,49 @@ impl Telemetry {
             "Images that may be at the API unused, because the answer to their upload was lost",
             self.leftover_images.clone(),
         );
+        registry.register(
+            "doubled_documents",
+            "Documents of which the API was found to have more than one",
+            self.doubled_documents.clone(),
+        );
         registry.register("scan_seconds", "The longest of the drops' last looks into their folder", self.scan.clone());
         registry.register(
             "last_drop_event_seconds",
             "Time since anything was noticed in a drop, or since the start where nothing was",
             self.last_drop_event.clone(),
         );
+        registry.register(
+            "drop_ready",
+            "Whether what is put into the drop can be taken and put away: 1, else 0",
+            self.drop_ready.clone(),
+        );
+        registry.register(
+            "unclaimed_files",
+            "Files in the drop that no manifest names and that are no manifests",
+            self.unclaimed_files.clone(),
+        );
+        registry.register(
+            "warnings",
+            "Warnings about entries that were taken in, by drop and kind",
+            self.warnings.clone(),
+        );
+        registry.register(
+            "observed_list_lag_seconds",
+            "The longest measured time from an answered creation to a list without the document",
+            self.observed_lag.clone(),
+        );
+        registry.register(
+            "observed_late_seconds",
+            "The longest measured time from the end of a lost call to a list without the document that was found later",
+            self.observed_late.clone(),
+        );
         registry.register("paused", "What is stopped, by reason: how many accounts or drops", self.paused.clone());
+    }
+
+    /// Records the longest times that were measured.
+    pub fn observed(&self, observed: &Observed) {
+        self.observed_lag.set(self.observed_lag.get().max(observed.lag.as_secs_f64()));
+        self.observed_late.set(self.observed_late.get().max(observed.late.as_secs_f64()));
     }
 
     /// Counts a call as in flight until the guard is dropped.
@@ -268,7 +330,7 @@ impl Telemetry {
             };
             if reads {
                 // Only a lost creation is read back, and only an operator can settle what the read-back does not.
-                if settled == HELD {
+                if settled == HELD && attempt.outcome != "control" {
                     self.settled(Operation::CreateDocument.as_str(), HELD);
                 }
             } else if attempt.outcome == "lost" {
@@ -299,15 +361,24 @@ impl Telemetry {
     /// # Errors
     ///
     /// None that can happen: writing to a text does not fail.
-    pub fn text(&self, numbers: &Numbers, now: GaugeValues) -> Result<String, fmt::Error> {
+    pub fn text(&self, numbers: &Numbers, now: &GaugeValues) -> Result<String, fmt::Error> {
         self.take_over(numbers, now);
         let mut written = String::new();
         text::encode(&mut written, &self.registry)?;
         Ok(written)
     }
 
-    fn take_over(&self, numbers: &Numbers, now: GaugeValues) {
+    fn take_over(&self, numbers: &Numbers, now: &GaugeValues) {
         self.jobs.clear();
+        self.drop_ready.clear();
+        self.unclaimed_files.clear();
+        for (drop, ready) in &now.ready {
+            let tally = numbers.drops.iter().find(|tally| tally.drop == *drop);
+            let unclaimed = tally.and_then(|tally| tally.unclaimed.as_ref()).map_or(0, |unclaimed| unclaimed.files);
+            let drop = || OfDrop { drop: drop.clone() };
+            self.drop_ready.get_or_create(&drop()).set(i64::from(*ready));
+            self.unclaimed_files.get_or_create(&drop()).set(i64::try_from(unclaimed).unwrap_or(i64::MAX));
+        }
         for tally in &numbers.drops {
             for state in JobState::ALL {
                 let jobs = tally.jobs.get(state.as_str()).copied().unwrap_or(0);
@@ -320,6 +391,10 @@ impl Telemetry {
             }
         }
         rise(&self.leftover_images, numbers.leftover_images);
+        rise(&self.doubled_documents, numbers.doubled_documents);
+        for (drop, kind, warnings) in &numbers.warnings {
+            rise(&self.warnings.get_or_create_owned(&Warned { drop: drop.clone(), kind: kind.clone() }), *warnings);
+        }
         self.oldest_waiting.set(numbers.oldest_waiting.map_or(0.0, |since| now.at.since(since).as_secs_f64()));
         for cause in Cause::ALL {
             let count = numbers.pauses.iter().filter(|pause| pause.cause == cause).count();
@@ -343,10 +418,10 @@ mod tests {
 
     use super::*;
     use crate::{
-        exchange::{Answer, Ending, LimitHeaders},
+        exchange::{Answer, Ending, LimitHeaders, PageHeaders},
         job::WaitReason,
         outcome::Reason,
-        queue::views::overview::Tally,
+        queue::{drop_state::UnclaimedFiles, views::overview::Tally},
         verdict::Trial,
     };
 
@@ -360,7 +435,14 @@ mod tests {
         let limits = LimitHeaders { remaining, ..LimitHeaders::default() };
         Exchange {
             operation,
-            result: Ok(Answer { status: 200, limits, body: Vec::new(), ending: Ending::Whole }),
+            result: Ok(Answer {
+                status: 200,
+                limits,
+                pages: PageHeaders::default(),
+                body: Vec::new(),
+                omitted: Vec::new(),
+                ending: Ending::Whole,
+            }),
             sent_bytes: 1000,
             handed_over: true,
             started: NOW,
@@ -378,6 +460,8 @@ mod tests {
             detail: None,
             took_ms: 1,
             sent_bytes: 1,
+            remote_id: None,
+            proof: None,
         }
     }
 
@@ -398,8 +482,13 @@ mod tests {
 
     /// The value of a series, by its name and labels as written, without the prefix.
     fn value(telemetry: &Telemetry, numbers: &Numbers, series: &str) -> Option<f64> {
-        let now = GaugeValues { at: NOW, scan: Duration::from_millis(250), last_drop_event: Duration::from_secs(40) };
-        let text = telemetry.text(numbers, now).unwrap();
+        let now = GaugeValues {
+            at: NOW,
+            scan: Duration::from_millis(250),
+            last_drop_event: Duration::from_secs(40),
+            ready: vec![("partner".into(), true), ("other".into(), false)],
+        };
+        let text = telemetry.text(numbers, &now).unwrap();
         let line = text.lines().find_map(|line| line.strip_prefix(&format!("passfort_ingest_{series} ")))?;
         line.parse().ok()
     }
@@ -470,6 +559,12 @@ mod tests {
         assert_eq!(value(&telemetry, &Numbers::default(), failed), None, "a drop that is gone is not shown");
         assert_eq!(value(&telemetry, &Numbers::default(), "scan_seconds"), Some(0.25));
         assert_eq!(value(&telemetry, &Numbers::default(), "last_drop_event_seconds"), Some(40.0));
+        assert_eq!(value(&telemetry, &Numbers::default(), "drop_ready{drop=\"partner\"}"), Some(1.0));
+        assert_eq!(value(&telemetry, &Numbers::default(), "drop_ready{drop=\"other\"}"), Some(0.0));
+        let mut unclaimed = numbers(1, 0);
+        unclaimed.drops[0].unclaimed = Some(UnclaimedFiles { files: 3, ..UnclaimedFiles::default() });
+        assert_eq!(value(&telemetry, &unclaimed, "unclaimed_files{drop=\"partner\"}"), Some(3.0));
+        assert_eq!(value(&telemetry, &unclaimed, "unclaimed_files{drop=\"other\"}"), Some(0.0));
         let waiting = Numbers { oldest_waiting: Some(Timestamp(NOW.0 - 90_000)), ..Numbers::default() };
         assert_eq!(value(&telemetry, &waiting, "oldest_waiting_seconds"), Some(90.0));
         assert_eq!(value(&telemetry, &waiting, "paused{reason=\"outage\"}"), Some(0.0));

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use crate::{
+    absence::AbsenceBounds,
     job::WaitReason,
     operation::Operation,
     outcome::{Outcome, PauseCause, Reason},
@@ -19,22 +20,12 @@ use crate::{
 pub struct RetryBounds {
     /// With failed calls.
     pub retry: RetryPolicy,
-    /// How long after it was sent a document whose answer was lost may still appear. The API itself gives a request up
-    /// after 60 s (help).
-    pub absent_after: Duration,
+    /// When a document whose answer was lost is certainly absent.
+    pub absence: AbsenceBounds,
     /// What to do with a file whose answer was lost.
     pub lost_file: LostFile,
-    /// With a file that is not there, or still changes, although it was when its manifest was admitted.
+    /// With a file that cannot be read, although it could when its manifest was admitted.
     pub file: Duration,
-}
-
-impl RetryBounds {
-    /// How long after sending a document that is not there is certainly absent. Where some answer came, the API was
-    /// done with the request, and only the delay until a document becomes visible remains.
-    #[must_use]
-    pub fn certainly_absent_after(&self, answered: bool) -> Duration {
-        if answered { self.absent_after / 6 } else { self.absent_after }
-    }
 }
 
 /// How often, and for how long, a job has been tried.
@@ -124,17 +115,25 @@ pub fn judge(
     Some(match outcome {
         Outcome::Done(_) => return None,
         Outcome::Refused(reason) => refuse(operation, reason),
-        // A limit uses up no try.
+        // A limit uses up no try. It holds for the account; a job looks again after `max` at the latest.
         Outcome::Throttled { wait, reason } => Verdict::Wait {
             waits: WaitReason::Quota,
             delay: wait
-                .map(|wait| wait.max(SHORTEST_WAIT))
+                .map(|wait| wait.min(bounds.retry.max).max(SHORTEST_WAIT))
                 .unwrap_or_else(|| bounds.retry.delay(1, Duration::ZERO, None, jitter).unwrap_or(bounds.retry.max)),
             reason: text(operation, reason),
             trial,
         },
         Outcome::Paused { cause, reason } => Verdict::PauseAccount { cause: *cause, reason: text(operation, reason) },
         Outcome::TryAgain(reason) => again(reason, WaitReason::Retry),
+        // The gateway may have handed the request on all the same, so a document is read back.
+        Outcome::Unattributed(reason) if operation == Operation::CreateDocument => {
+            match again(reason, WaitReason::ReadBack) {
+                Verdict::Refuse { reason, .. } => Verdict::Hold { reason },
+                verdict => verdict,
+            }
+        }
+        Outcome::Unattributed(reason) => again(reason, WaitReason::Retry),
         Outcome::Lost(reason) => match (operation, bounds.lost_file) {
             (Operation::UploadFile, LostFile::Hold) => Verdict::Hold {
                 reason: format!(
@@ -152,9 +151,10 @@ pub fn judge(
         Outcome::SourceChanged(reason) => Verdict::Refuse {
             reason: text(operation, reason),
             problem: Problem::error(
-                "the file is not the one that was checked when its manifest was taken in",
-                "do not change files after their manifest is there; drop the manifest and its files again",
-            ),
+                "the file has changed since its manifest was taken in",
+                "put the file back as it was and use retry, or drop the entry again",
+            )
+            .code("file-changed"),
         },
         Outcome::SourceUnreadable(reason) => wait_for_file(&text(operation, reason), trial, took, bounds, jitter)
             .unwrap_or_else(|| {
@@ -192,6 +192,62 @@ fn refuse(operation: Operation, reason: &Reason) -> Verdict {
     Verdict::Refuse {
         problem: Problem::error(said.clone(), "mend what the API names, then drop the entry again or use retry"),
         reason: said,
+    }
+}
+
+/// How often in a row the same request of a job was refused without the API's own error body, and for how long.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Unattributed {
+    /// With the last one.
+    pub times: u32,
+    /// From the first to the last.
+    pub lasting: Duration,
+}
+
+/// What the account did since the first of these refusals.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AccountEvidence {
+    /// Calls of other profiles worked, and none was refused in this way: it is about this profile.
+    pub others_work: bool,
+    /// `whoami` works now.
+    pub key_works: bool,
+}
+
+impl Unattributed {
+    /// Fewer may be a deploy's.
+    const TIMES: u32 = 5;
+    /// How long they must last, by what else is known.
+    const WHILE_OTHERS_WORK: Duration = Duration::from_secs(15);
+    const WHILE_KEY_WORKS: Duration = Duration::from_secs(600);
+
+    /// Whether it would matter that `whoami` works.
+    #[must_use]
+    pub fn is_long(self) -> bool {
+        self.times >= Self::TIMES && self.lasting >= Self::WHILE_KEY_WORKS
+    }
+
+    /// Whether they are taken for the API's refusal of this entry.
+    #[must_use]
+    pub fn is_final(self, evidence: AccountEvidence) -> bool {
+        let others = evidence.others_work && self.lasting >= Self::WHILE_OTHERS_WORK;
+        self.times >= Self::TIMES && (others || evidence.key_works && self.is_long())
+    }
+
+    /// The verdict once that is so; `said` is what was answered last.
+    #[must_use]
+    pub fn refuse(self, operation: &str, said: &str) -> Verdict {
+        let (times, minutes) = (self.times, self.lasting.as_secs().div_ceil(60));
+        let reason = format!(
+            "refused {times} times in {minutes} min without an error of the API's own, while the account works: {operation}: {said}"
+        );
+        Verdict::Refuse {
+            problem: Problem::error(
+                reason.clone(),
+                "see whether the profile exists in this account, then use retry, or drop the entry again",
+            )
+            .code("refused-without-reason"),
+            reason,
+        }
     }
 }
 
@@ -255,7 +311,11 @@ mod tests {
             max: Duration::from_secs(900),
             give_up_after: Duration::from_secs(3600),
         },
-        absent_after: Duration::from_secs(60),
+        absence: AbsenceBounds {
+            absent_after: Duration::from_secs(70),
+            request_lives: Duration::from_secs(60),
+            list_lag: Duration::from_secs(10),
+        },
         lost_file: LostFile::Send,
         file: Duration::from_secs(86_400),
     };
@@ -332,6 +392,11 @@ mod tests {
         let Verdict::Wait { delay, trial: then, .. } = verdict else { panic!("{verdict:?}") };
         assert_eq!((delay.as_secs(), then.file.as_secs()), (2, 3), "as at the beginning");
         assert_eq!((then.attempts, then.tried), (trial.attempts, trial.tried));
+        let took = Duration::from_secs(6);
+        let Some(Verdict::Wait { delay, trial: then, .. }) = wait_for_file("", trial, took, &BOUNDS, 1.0) else {
+            panic!()
+        };
+        assert_eq!((delay.as_secs(), then.file.as_secs()), (8, 15), "the call that met it counts as well");
         let trial = Trial { file: Duration::from_secs(80_000), ..Trial::default() };
         let failed = Outcome::TryAgain(reason());
         let verdict = judge(Operation::UploadImage, &failed, trial, Duration::ZERO, None, &BOUNDS, 1.0).unwrap();
@@ -355,11 +420,59 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_that_may_be_a_gateways_is_tried_again_and_of_a_document_read_back() {
+        let refused = Outcome::Unattributed(reason());
+        let verdict = judged(Operation::UploadImage, &refused, Duration::ZERO);
+        assert!(matches!(verdict, Verdict::Wait { waits: WaitReason::Retry, .. }), "{verdict:?}");
+        let verdict = judged(Operation::CreateDocument, &refused, Duration::ZERO);
+        assert!(matches!(verdict, Verdict::Wait { waits: WaitReason::ReadBack, .. }), "{verdict:?}");
+        let verdict = judged(Operation::CreateDocument, &refused, Duration::from_secs(3600));
+        assert!(matches!(verdict, Verdict::Hold { .. }), "{verdict:?}");
+    }
+
+    #[test]
+    fn a_key_that_is_refused_for_a_profile_is_tried_as_long_as_others() {
+        let ten = Duration::from_mins(10);
+        let trial = Trial { attempts: 2, tried: ten, file: ten };
+        let verdict = forbidden("p", "said", trial, ten, &BOUNDS, 1.0);
+        let Verdict::Wait { delay, trial: then, .. } = verdict else { panic!("{verdict:?}") };
+        assert_eq!(then, Trial { attempts: 3, tried: ten * 2 + delay, file: Duration::ZERO });
+        let late = Trial { tried: BOUNDS.retry.give_up_after - ten, ..trial };
+        let verdict = forbidden("p", "said", late, ten, &BOUNDS, 1.0);
+        assert!(matches!(verdict, Verdict::Refuse { .. }), "{verdict:?}");
+    }
+
+    #[test]
+    fn refusals_without_the_apis_words_are_final_only_while_the_account_works() {
+        let (others, key) = (true, true);
+        for (times, lasting, evidence, is_final) in [
+            (1, 0, (others, key), false),
+            (4, 3600, (others, key), false),
+            (5, 14, (others, key), false),
+            (5, 15, (others, !key), true),
+            (5, 599, (!others, key), false),
+            (5, 600, (!others, key), true),
+            (5, 600, (!others, !key), false),
+            (1000, 259_200, (!others, !key), false),
+        ] {
+            let refusals = Unattributed { times, lasting: Duration::from_secs(lasting) };
+            let evidence = AccountEvidence { others_work: evidence.0, key_works: evidence.1 };
+            assert_eq!(refusals.is_final(evidence), is_final, "{refusals:?} {evidence:?}");
+        }
+        let ten_minutes = Unattributed { times: 7, lasting: Duration::from_secs(600) };
+        let Verdict::Refuse { problem, .. } = ten_minutes.refuse("upload_image", "HTTP 404") else { panic!() };
+        assert!(problem.reason.contains("7 times in 10 min") && problem.reason.contains("404"), "{}", problem.reason);
+    }
+
+    #[test]
     fn a_limit_and_a_refused_key_use_up_no_try() {
         let throttled = Outcome::Throttled { wait: Some(Duration::from_secs(40)), reason: reason() };
         let verdict = judged(Operation::CreateDocument, &throttled, Duration::from_secs(3600));
         let Verdict::Wait { waits: WaitReason::Quota, delay, trial, .. } = verdict else { panic!("{verdict:?}") };
         assert_eq!((delay, trial.attempts), (Duration::from_secs(40), 2));
+        let day = Outcome::Throttled { wait: Some(Duration::from_secs(86_400)), reason: reason() };
+        let verdict = judged(Operation::CreateDocument, &day, Duration::ZERO);
+        assert!(matches!(verdict, Verdict::Wait { delay, .. } if delay == BOUNDS.retry.max), "{verdict:?}");
         let paused = Outcome::Paused { cause: PauseCause::KeyRefused, reason: reason() };
         assert!(matches!(
             judged(Operation::CreateDocument, &paused, Duration::from_secs(3600)),
@@ -376,5 +489,7 @@ mod tests {
         let waiting = judged(Operation::UploadImage, &Outcome::TryAgain(reason()), Duration::ZERO);
         assert_eq!(waiting.clone().or(refused.clone()), refused);
         assert_eq!(refused.clone().or(waiting), refused);
+        let later = judged(Operation::UploadImage, &Outcome::Refused(reason()), Duration::ZERO);
+        assert_eq!(refused.clone().or(later), refused, "of two refusals the first is said");
     }
 }

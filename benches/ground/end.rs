@@ -80,10 +80,15 @@ pub fn judge(
         let kept = files.iter().any(|(at, found)| at.ends_with(path.as_str()) && found == bytes);
         ensure!(kept, "{path} is lost");
     }
+    let taken: Vec<&String> = files.keys().filter(|path| path.starts_with(WORK)).collect();
+    ensure!(taken.is_empty(), "these were taken and never put away: {taken:?}");
     let left = files.keys().filter(|path| !is_hidden(path) && path.ends_with(MANIFEST)).count();
     ensure!(left == order.batches.len(), "there are {left} manifests");
     Ok(())
 }
+
+/// Where taken files are until they are settled.
+pub const WORK: &str = ".passfort-ingest/";
 
 fn text<'a>(value: &'a Value, field: &str) -> &'a str {
     value.get(field).and_then(Value::as_str).unwrap_or_default()

@@ -249,6 +249,12 @@ fn try_one(program: &Path, order: &Order, fault: &Fault) -> Result<Became> {
         site::settle();
         after = site.run(None, &["run", "--once"])?;
     }
+    // No list proves that the first document of an account is absent: a person looks at the profile, and decides.
+    if after.0 == Some(3) && after.1.contains("held until a person decides") && site.sandbox()?.documents().is_empty() {
+        let (code, said) = site.run(None, &["release", "--state", "held", "--send-again"])?;
+        ensure!(code == Some(0), "what is held cannot be released:\n{said}");
+        after = site.run(None, &["run", "--once"])?;
+    }
     let story = || format!("first:\n{said}\nthen, with {:?}:\n{}", after.0, after.1);
     ensure!(matches!(after.0, Some(0 | 1)), "without the fault it ended with {:?}\n{}", after.0, story());
     let mut files = site::files_below(&site.at("drop"))?;

@@ -81,7 +81,6 @@ impl Recording {
             truth.acked.push(truth.states.len() - 1);
         }
         ensure!(requests > 0, "no request was seen, so nothing was tried");
-        ensure!(requests >= self.ledger.len(), "{requests} requests were seen of {}", self.ledger.len());
         Ok(truth)
     }
 
@@ -181,10 +180,11 @@ impl Recording {
             let content = image.files.get(number).map(Vec::as_slice);
             ensure!(content == self.order.files.get(path).map(Vec::as_slice), "{path} is damaged");
             let batch = path.split('/').next().unwrap_or_default();
-            let moved = found != [path.as_str()];
+            let settled = |at: &&str| ["done/", "failed/"].iter().any(|shelf| at.starts_with(shelf));
+            let moved = found.iter().any(settled);
             ensure!(!moved || receipts.contains(batch), "{path} was moved to {found:?} without a receipt");
-            let known =
-                found.iter().all(|at| *at == path || ["done/", "failed/"].iter().any(|shelf| at.starts_with(shelf)));
+            let taken = |at: &&str| at.starts_with(end::WORK) && at.ends_with(&format!("/{path}"));
+            let known = found.iter().all(|at| *at == path || settled(at) || taken(at));
             ensure!(known, "{path} is at {found:?}");
         }
         for (manifest, state) in &says.batches {
@@ -280,7 +280,18 @@ impl Recording {
                 Node::File(number) => fs::write(&path, image.files.get(number).map(Vec::as_slice).unwrap_or_default())?,
             }
         }
-        Ok(())
+        self.forget_file()
+    }
+
+    /// A power cut leaves the database its file, which the mark beside it names; laying it anew does not.
+    fn forget_file(&self) -> Result<()> {
+        let mark = self.site.at("state/queue/queue.db.lineage");
+        let Ok(text) = fs::read_to_string(&mark) else { return Ok(()) };
+        let line = |line: &str| match line.strip_prefix("file ").filter(|number| number.len() == 21) {
+            Some(_) => format!("file {:020}\n", 0),
+            None => line.to_owned(),
+        };
+        Ok(fs::write(&mark, text.split_inclusive('\n').map(line).collect::<String>())?)
     }
 }
 
@@ -326,6 +337,10 @@ fn look(folder: &Path, image: &Image) -> Result<Says> {
 /// Fails where a request goes out and what it relies on is not on disk.
 fn relied(request: &Request, says: &Says) -> Result<()> {
     let job = says.jobs.get(&request.profile).context("no job is on disk")?;
+    // A list that must show what is known proves that another profile's document is absent.
+    if request.method == "GET" && job.state == "done" {
+        return Ok(());
+    }
     ensure!(job.state == "running", "its job is {}", job.state);
     match (operation(request), request.method.as_str()) {
         (Some(ApiCall::UploadImage | ApiCall::UploadFile), _) => {

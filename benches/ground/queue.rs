@@ -8,8 +8,20 @@ use rusqlite::{Connection, types::ValueRef};
 use xxhash_rust::xxh3::Xxh3;
 
 /// The tables whose content is compared: all but the setting, which is drawn at random for a new database.
-const TABLES: [&str; 10] =
-    ["drop_folder", "batch", "job", "upload", "attempt", "invalid_entry", "identity", "arrival", "pause", "tally"];
+const TABLES: [&str; 12] = [
+    "drop_folder",
+    "batch",
+    "job",
+    "upload",
+    "attempt",
+    "invalid_entry",
+    "identity",
+    "arrival",
+    "pause",
+    "tally",
+    "taking",
+    "taking_file",
+];
 
 /// A job, as a request that is about to go out needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]

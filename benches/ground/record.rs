@@ -96,6 +96,9 @@ fn record_once(program: &Path, manifests: u32, documents_each: u32) -> Result<Re
     events.extend(life_of(&site, 9, &mut disk)?);
 
     let ledger = site.sandbox()?.ledger();
+    let asked = events.iter().filter(|event| matches!(event, Event::Ask(_))).count();
+    let of_profiles = ledger.iter().filter(|call| call.profile.is_some()).count();
+    ensure!(asked >= of_profiles, "{asked} requests were seen of {of_profiles}");
     end::judge(&order, site.sandbox()?, &[], &site::files_below(&site.at("drop"))?)
         .context("the recorded run itself went wrong")?;
     site.stop_api();

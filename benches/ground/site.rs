@@ -119,6 +119,8 @@ fn gif(comment: &str) -> Vec<u8> {
 pub struct Site {
     /// Dropped before its runtime.
     sandbox: Option<Sandbox>,
+    /// Where the first stand-in listened, and all others listen: another address is another account.
+    api: SocketAddr,
     runtime: Runtime,
     folder: TempDir,
     program: PathBuf,
@@ -135,7 +137,8 @@ impl Site {
             fs::create_dir(folder.path().join(name))?;
         }
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        Ok(Self { sandbox: None, runtime, folder, program: program.to_owned() })
+        let api = SocketAddr::from(([127, 0, 0, 1], 0));
+        Ok(Self { sandbox: None, api, runtime, folder, program: program.to_owned() })
     }
 
     pub fn root(&self) -> &Path {
@@ -149,14 +152,15 @@ impl Site {
     /// Starts a new stand-in that contains these calls, and writes the configuration for it.
     pub fn start_api(&mut self, calls: &[LedgerEntry], faults: &[&str], more: &str) -> Result<()> {
         self.stop_api();
-        let options = Options { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..Options::default() };
+        let options = Options { listen: self.api, ..Options::default() };
         let sandbox = self.runtime.block_on(sandbox::start(options))?;
+        self.api = sandbox.addr();
         sandbox.restore(calls);
         let rules: Result<Vec<_>, _> = faults.iter().map(|rule| rule.parse()).collect();
         sandbox.set_faults(rules.map_err(|error| anyhow::anyhow!("{error}"))?);
         let config = format!(
-            "[api]\nbase_url = '{}'\n[queue]\ndatabase = '{}'\n[workers]\nmax_in_flight = 4\n[retry]\ninitial = \
-             '20ms'\nmax = '200ms'\nabsent_after = '200ms'\n[[drop]]\nname = 'partner'\npath = '{}'\nsettle = \
+            "[api]\nbase_url = '{}'\nrequest_lives = '100ms'\nlist_lag = '100ms'\n[queue]\ndatabase = '{}'\n[workers]\nmax_in_flight = 4\n[retry]\ninitial = \
+             '20ms'\nmax = '200ms'\n[[drop]]\nname = 'partner'\npath = '{}'\nsettle = \
              '30ms'\nrescan_every = '1s'\n{more}\n",
             sandbox.base_url(),
             self.at("state/queue/queue.db").display(),

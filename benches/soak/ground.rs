@@ -1,21 +1,23 @@
 //! What the daemon works on: a drop, a database, and the stand-in for the API, in a folder that goes away with it.
 
 use std::{
+    collections::HashMap,
     fs,
-    ops::Range,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
 use anyhow::{Context, Result, ensure};
 use passfort_ingest::sandbox::{self, DocumentView, Options, Sandbox};
-use serde_json::{Value, json};
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-/// Documents in a manifest.
-const PER_MANIFEST: u32 = 50;
+use crate::restores::Restores;
+
+/// So often the program is run at most in the end, where jobs are held after a restore.
+const ROUNDS: u32 = 6;
 
 /// Documents on a profile.
 const PER_PROFILE: u32 = 8;
@@ -44,7 +46,8 @@ pub fn asked(number: u32) -> Asked {
     Asked { reference: format!("document-{number:06}"), profile: profile(number / PER_PROFILE), sha256 }
 }
 
-const fn images(number: u32) -> u32 {
+/// How many images a document has.
+pub const fn images(number: u32) -> u32 {
     number % 3 + 1
 }
 
@@ -53,11 +56,13 @@ fn profile(number: u32) -> String {
 }
 
 /// A PDF that is unlike any other.
-fn content(number: u32, at: u32) -> Vec<u8> {
-    format!("%PDF-1.4\n% document {number}, image {at}\ntrailer<</Root 1 0 R>>\n%%EOF\n").into_bytes()
+pub fn content(number: u32, at: u32) -> Vec<u8> {
+    format!("%PDF-1.4\n% document {number}, image {at}\n1 0 obj<<>>endobj\ntrailer<</Root 1 0 R>>\n%%EOF\n")
+        .into_bytes()
 }
 
-fn hexadecimal(content: &[u8]) -> String {
+/// A content's digest.
+pub fn hexadecimal(content: &[u8]) -> String {
     Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -78,7 +83,8 @@ impl Ground {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let sandbox = runtime.block_on(sandbox::start(options))?;
         let config = format!(
-            "[api]\nbase_url = '{}'\n[queue]\ndatabase = '{}'\n[retry]\ninitial = '20ms'\nabsent_after = '1s'\n\
+            "[api]\nbase_url = '{}'\nrequest_lives = '700ms'\nlist_lag = '300ms'\n[queue]\ndatabase = '{}'\n\
+             [retry]\ninitial = '20ms'\nmax = '1s'\n\
              [[drop]]\nname = 'soak'\npath = '{}'\nsettle = '20ms'\nrescan_every = '1s'\n",
             sandbox.base_url(),
             root.join("state/queue.db").display(),
@@ -88,20 +94,9 @@ impl Ground {
         Ok(Self { sandbox, _runtime: runtime, program: program.to_owned(), folder })
     }
 
-    /// Drops these documents, in manifests that are complete when they appear.
-    pub fn drop_documents(&self, numbers: Range<u32>) -> Result<()> {
-        let drop = self.folder.path().join("drop");
-        let numbers: Vec<u32> = numbers.collect();
-        for numbers in numbers.chunks(PER_MANIFEST as usize) {
-            let Some(first) = numbers.first() else { continue };
-            let mut lines = String::new();
-            for number in numbers {
-                lines.push_str(&drop_one(&drop, *number)?.to_string());
-                lines.push('\n');
-            }
-            fs::write(drop.join(format!("{first:06}.manifest.jsonl")), lines)?;
-        }
-        Ok(())
+    /// The folder that senders put their files into.
+    pub fn drop_folder(&self) -> PathBuf {
+        self.folder.path().join("drop")
     }
 
     /// Starts the program.
@@ -148,11 +143,28 @@ impl Ground {
         Ok(true)
     }
 
-    /// Lets the program do what is left.
-    pub fn finish(&self) -> Result<()> {
-        let status = self.start(&["run", "--once"])?.wait()?;
-        ensure!(status.success(), "the last run ended with {status}\n{}", self.last_words());
-        Ok(())
+    /// Lets the program do what is left, and a person what is held after a restore.
+    pub fn finish(&self, restores: &mut Restores) -> Result<()> {
+        for _ in 0..ROUNDS {
+            let status = self.start(&["run", "--once"])?.wait()?;
+            if status.success() {
+                return Ok(());
+            }
+            ensure!(restores.refused > 0, "the last run ended with {status}\n{}", self.last_words());
+            restores.release(self)?;
+        }
+        anyhow::bail!("not everything was settled after {ROUNDS} runs\n{}", self.last_words())
+    }
+
+    /// A path in its folder.
+    pub fn at(&self, path: &str) -> PathBuf {
+        self.folder.path().join(path)
+    }
+
+    /// What a command prints that is asked for JSON.
+    pub fn json(&self, arguments: &[&str]) -> Result<Value> {
+        let output = self.command(arguments).output()?;
+        serde_json::from_slice(&output.stdout).with_context(|| format!("{arguments:?} said no JSON"))
     }
 
     /// Every document at the API.
@@ -171,9 +183,9 @@ impl Ground {
         serde_json::from_slice(&output.stdout).context("`status --json` said no JSON")
     }
 
-    /// What `verify` says in the end.
-    pub fn verify(&self) -> Result<Value> {
-        let output = self.command(&["verify", "--json", "--no-unused"]).output()?;
+    /// What `verify` says in the end: of what stands, or of the recorded calls.
+    pub fn verify(&self, how: &str) -> Result<Value> {
+        let output = self.command(&["verify", "--json", how]).output()?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let said = || format!("{text}{}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_str(text.lines().last().unwrap_or_default()).with_context(said)
@@ -182,43 +194,47 @@ impl Ground {
     /// Every receipt's path.
     pub fn receipts(&self) -> Result<Vec<PathBuf>> {
         let folder = self.folder.path().join("drop/receipts");
-        Ok(fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?)
+        let mut receipts: Vec<PathBuf> =
+            fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
+        // The worker's own mark is hidden among them.
+        receipts.retain(|path| path.file_name().is_some_and(|name| !name.to_string_lossy().starts_with('.')));
+        Ok(receipts)
     }
 
     /// What is in the drop and is neither a receipt nor archived.
-    pub fn left(&self) -> Result<Vec<String>> {
+    pub fn left(&self) -> Result<Vec<PathBuf>> {
         let mut left = Vec::new();
-        for entry in fs::read_dir(self.folder.path().join("drop"))? {
-            let entry = entry?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if ["done", "receipts"].contains(&name.as_str()) {
-                continue;
-            }
-            if entry.file_type()?.is_dir() {
+        for entry in fs::read_dir(self.drop_folder())? {
+            let path = entry?.path();
+            let is_settled = |folder: &str| path.ends_with(folder);
+            if !["done", "receipts"].into_iter().any(is_settled) {
                 // The folders of images stay; what was in them should not.
-                for file in fs::read_dir(entry.path())? {
-                    left.push(format!("{name}/{}", file?.file_name().to_string_lossy()));
-                }
-            } else {
-                left.push(name);
+                files(&path, &mut left)?;
             }
         }
         Ok(left)
     }
+
+    /// How often each content was archived, by its digest.
+    pub fn archived(&self) -> Result<HashMap<String, u32>> {
+        let mut found = Vec::new();
+        files(&self.drop_folder().join("done"), &mut found)?;
+        let mut archived = HashMap::new();
+        for file in found {
+            *archived.entry(hexadecimal(&fs::read(file)?)).or_default() += 1;
+        }
+        Ok(archived)
+    }
 }
 
-/// Writes a document's images; returns its line.
-fn drop_one(drop: &Path, number: u32) -> Result<Value> {
-    let mut paths = Vec::new();
-    fs::create_dir_all(drop.join((number / PER_MANIFEST).to_string()))?;
-    for at in 0..images(number) {
-        let path = format!("{}/{number:06}-{at}.pdf", number / PER_MANIFEST);
-        fs::write(drop.join(&path), content(number, at))?;
-        paths.push(json!({ "path": path }));
+/// Every file at or under this path.
+fn files(path: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
+    if path.is_dir() {
+        for entry in fs::read_dir(path)? {
+            files(&entry?.path(), found)?;
+        }
+    } else {
+        found.push(path.to_owned());
     }
-    let Asked { reference, profile, .. } = asked(number);
-    Ok(json!({
-        "profile_id": profile, "reference": reference, "category": "PROOF_OF_IDENTITY", "document_type": "PASSPORT",
-        "images": paths,
-    }))
+    Ok(())
 }

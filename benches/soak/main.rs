@@ -4,9 +4,11 @@
 //! cargo test --bench soak -- --documents 10000 --kills 200 --record
 //! ```
 //!
-//! Documents are dropped while the daemon works; it is killed as `kill -9` does, after a random number of calls, and
-//! started again. What the stand-in for the API holds in the end is compared with what the manifests asked for, image
-//! by image. Called without numbers, as `cargo test --all-targets` does, it runs a small round.
+//! Documents are dropped while the daemon works, by senders that use the same names for every batch and overwrite, replace
+//! and delete what lies there once its manifest is taken; the daemon is killed as `kill -9` does, after a random number of
+//! calls, and started again. What the stand-in for the API holds in the end is compared with what the manifests asked for, image
+//! by image, and so is what was archived. With `--restores`, earlier copies of the database are put in its place: each must
+//! be refused, and the worker goes on after `adopt`. Called without numbers, as `cargo test --all-targets` does, it runs a small round.
 //!
 //! Nothing is sent anywhere but to loopback, and everything but the recorded line goes away with the run. Not here: how
 //! fast anything is.
@@ -17,6 +19,8 @@ mod check;
 mod ground;
 #[path = "../shared/proofs.rs"]
 mod proofs;
+mod restores;
+mod senders;
 
 use std::{
     path::PathBuf,
@@ -27,7 +31,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use passfort_ingest::{clock::Timestamp, sandbox::Dice};
 
-use crate::{check::Verdict, ground::Ground};
+use crate::{check::Verdict, ground::Ground, restores::Restores, senders::Senders};
 
 /// Kills the daemon again and again while answers are lost, and checks the result.
 #[derive(Debug, Clone, Parser)]
@@ -39,6 +43,9 @@ struct Arguments {
     /// How often the daemon is killed.
     #[arg(long, default_value_t = 4)]
     kills: u32,
+    /// How often an earlier copy of the database is put in its place.
+    #[arg(long, default_value_t = 0)]
+    restores: u32,
     /// How many of a hundred answers to calls that create something are lost.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u8).range(0..=90))]
     lost: u8,
@@ -69,30 +76,41 @@ fn main() -> Result<()> {
     let commit = proofs::commit();
     let began = Instant::now();
     let ground = Ground::new(&arguments.program, arguments.seed, arguments.lost)?;
-    let kills = soak(&arguments, &ground)?;
-    ground.finish()?;
-    let verdict = check::judge(&ground, arguments.documents)?;
+    let mut senders = Senders::new(&ground.drop_folder(), arguments.documents);
+    let mut restores = Restores::new(arguments.seed);
+    let kills = soak(&arguments, &ground, &mut senders, &mut restores)?;
+    finish(&arguments, &ground, &mut senders, &mut restores)?;
+    let verdict = check::judge(&ground, arguments.documents, restores.refused > 0)?;
     println!(
-        "{} documents, {kills} kills, {} % of answers lost: {} missing, {} doubled, {} wrong; leftover images: {} \
-         possible, {} counted by `verify`, {} found; {:.0} s",
+        "{} documents, {kills} kills, {} names reused, {} % of answers lost: {} missing, {} doubled, {} wrong, {} files \
+         lost; leftover images: {} possible, {} counted by `verify`, {} found; {} restores refused, {} jobs \
+         held after them; {:.0} s",
         arguments.documents,
+        senders.names_reused,
         arguments.lost,
         verdict.missing,
         verdict.doubled,
         verdict.wrong,
+        verdict.files_lost,
         verdict.leftovers_possible,
         verdict.leftovers_counted,
         verdict.leftovers_found,
+        restores.refused,
+        restores.held,
         began.elapsed().as_secs_f64()
     );
     if arguments.record {
-        record(&arguments, &commit, kills, &verdict)?;
+        record(&arguments, &commit, kills, &restores, senders.names_reused, &verdict)?;
     }
     ensure!(
-        verdict.missing + verdict.doubled + verdict.wrong == 0,
+        verdict.missing + verdict.doubled + verdict.wrong + verdict.files_lost == 0,
         "what stands at the API is not what was asked for; the same seed ({}) tries it again",
         arguments.seed
     );
+    if restores.refused > 0 {
+        // What an older database did not know of is not counted by it.
+        return Ok(());
+    }
     ensure!(
         verdict.leftovers_counted == verdict.leftovers_found,
         "`verify` does not count the images that are left over as they are"
@@ -107,21 +125,18 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Drops the documents and kills the daemon; returns how often it was killed.
-fn soak(arguments: &Arguments, ground: &Ground) -> Result<u32> {
+/// Drops the documents, kills the daemon, and puts earlier databases in the place of its own; returns how often it was killed.
+fn soak(arguments: &Arguments, ground: &Ground, senders: &mut Senders, restores: &mut Restores) -> Result<u32> {
     let mut dice = Dice::new(arguments.seed);
     // Two images and a document on average, some of them twice.
     let calls = f64::from(arguments.documents) * 3.5;
     let share = calls * 0.8 / f64::from(arguments.kills.max(1));
-    let (mut dropped, mut killed) = (0, 0);
+    let mut killed = 0;
     while killed < arguments.kills {
-        // All are there after half of the kills, so that some hit what is taken in and some what is settled.
+        // All are there after half of the kills, so that some hit what is taken and some what is settled.
         let so_far = (u64::from(arguments.documents) * u64::from(killed + 1) * 2).div_ceil(u64::from(arguments.kills));
         let so_far = u32::try_from(so_far).unwrap_or(u32::MAX).min(arguments.documents);
-        if so_far > dropped {
-            ground.drop_documents(dropped..so_far)?;
-            dropped = so_far;
-        }
+        senders.go_on(so_far)?;
         let mut daemon = ground.start(&["run"])?;
         let (born, before) = (Instant::now(), ground.calls());
         let after = dice.share() * 2.0 * share;
@@ -129,7 +144,8 @@ fn soak(arguments: &Arguments, ground: &Ground) -> Result<u32> {
             if let Some(status) = daemon.try_wait()? {
                 anyhow::bail!("the daemon ended by itself: {status}\n{}", ground.last_words());
             }
-            if dropped == arguments.documents && ground.is_settled()? {
+            senders.go_on(so_far)?;
+            if senders.have_put_all() && ground.is_settled()? {
                 break;
             }
             std::thread::sleep(LOOK);
@@ -137,19 +153,42 @@ fn soak(arguments: &Arguments, ground: &Ground) -> Result<u32> {
         daemon.kill().context("the daemon could not be killed")?;
         daemon.wait()?;
         killed += 1;
-        if dropped == arguments.documents && ground.is_settled()? {
+        // Spread over all lives.
+        if restores.refused < arguments.restores {
+            let due = u64::from(arguments.restores) * u64::from(killed) / u64::from(arguments.kills.max(1));
+            if u64::from(restores.refused) < due {
+                restores.restore(ground)?;
+            }
+            restores.keep(ground)?;
+        }
+        if senders.have_put_all() && ground.is_settled()? {
             break;
         }
     }
-    ground.drop_documents(dropped..arguments.documents)?;
     Ok(killed)
 }
 
-fn record(arguments: &Arguments, commit: &str, kills: u32, verdict: &Verdict) -> Result<()> {
+/// Lets the senders put what is left, and the program do it.
+fn finish(arguments: &Arguments, ground: &Ground, senders: &mut Senders, restores: &mut Restores) -> Result<()> {
+    while !senders.have_put_all() {
+        senders.go_on(arguments.documents)?;
+        ground.finish(restores)?;
+    }
+    ground.finish(restores)
+}
+
+fn record(
+    arguments: &Arguments,
+    commit: &str,
+    kills: u32,
+    restores: &Restores,
+    names_reused: u64,
+    verdict: &Verdict,
+) -> Result<()> {
     let head = "commit\tdate\tseed\tdocuments\tkills\tfaults\tmissing\tdoubled\twrong\tleftovers_counted\tleftovers_found\t\
-         leftovers_possible";
+         leftovers_possible\tnames_reused\tfiles_lost\trestores\theld";
     let line = format!(
-        "{commit}\t{}\t{}\t{}\t{kills}\tlost={}%\t{}\t{}\t{}\t{}\t{}\t{}",
+        "{commit}\t{}\t{}\t{}\t{kills}\tlost={}%\t{}\t{}\t{}\t{}\t{}\t{}\t{names_reused}\t{}\t{}\t{}",
         Timestamp::now().date(),
         arguments.seed,
         arguments.documents,
@@ -159,7 +198,10 @@ fn record(arguments: &Arguments, commit: &str, kills: u32, verdict: &Verdict) ->
         verdict.wrong,
         verdict.leftovers_counted,
         verdict.leftovers_found,
-        verdict.leftovers_possible
+        verdict.leftovers_possible,
+        verdict.files_lost,
+        restores.refused,
+        restores.held
     );
     proofs::append("soak.tsv", head, &line)
 }

@@ -177,6 +177,8 @@ fn plan() -> Plan {
         manifest: "bench.manifest.jsonl".to_owned(),
         manifest_sha256: Sha256([0; 32]),
         manifest_file: "bench".to_owned(),
+        taken: None,
+        layout: None,
         policy: BatchPolicy {
             root: "/bench".into(),
             image_root: "/bench".into(),

@@ -26,9 +26,11 @@ impl Kind {
     const fn marks(self) -> (&'static [u8], &'static [u8]) {
         match self {
             Self::Jpeg => {
-                (b"\xFF\xD8\xFF\xE0\0\x10JFIF\0\x01\x01\0\0\x01\0\x01\0\0\xFF\xDA\0\x08\x01\x01\0\0\x3F\0", b"\xFF\xD9")
+                const HEAD: &[u8] = b"\xFF\xD8\xFF\xE0\0\x10JFIF\0\x01\x01\0\0\x01\0\x01\0\0\
+                    \xFF\xC0\0\x0B\x08\0\x01\0\x01\x01\x01\x11\0\xFF\xDA\0\x08\x01\x01\0\0\x3F\0";
+                (HEAD, b"\xFF\xD9")
             }
-            Self::Pdf => (b"%PDF-1.7\n", b"\n%%EOF\n"),
+            Self::Pdf => (b"%PDF-1.7\n1 0 obj<<>>endobj\n", b"\n%%EOF\n"),
         }
     }
 

@@ -6,6 +6,7 @@
 
 mod breaker;
 mod slots;
+mod witness;
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -18,9 +19,11 @@ pub use self::slots::Slots;
 use self::{
     breaker::{Admits, Breaker},
     slots::Permit,
+    witness::Witness,
 };
 use crate::{
     api::Client,
+    entry::ProfileId,
     exchange::{Exchange, Fault},
     operation::Operation,
     outcome::{Outcome, PauseCause},
@@ -35,6 +38,10 @@ const TRIAL_POLL_INTERVAL: Duration = Duration::from_millis(200);
 pub struct Account {
     /// Under which it is paused: `account:` and its address, with the drop's name where that has its own key.
     pub scope: String,
+    /// The API's address, without a password that may be part of it.
+    pub base_url: String,
+    /// The digest of its key.
+    pub key: [u8; 32],
     /// How it is reached.
     pub client: Client,
     slots: Arc<Slots>,
@@ -49,6 +56,7 @@ pub struct Account {
 struct AccountState {
     pacer: Pacer,
     breaker: Breaker,
+    witness: Witness,
     last_success: Instant,
     /// When the latest call began for which the key worked.
     key_worked: Option<Instant>,
@@ -110,20 +118,32 @@ pub enum SendBlocked {
 }
 
 impl Account {
-    /// An account whose calls share `slots` with all others.
+    /// An account whose calls share `slots` with all others; `of_key` is the API's address and the digest of the key.
     #[must_use]
-    pub fn new(scope: String, client: Client, slots: Arc<Slots>, pacer: Pacer) -> Self {
+    pub fn new(scope: String, of_key: (String, [u8; 32]), client: Client, slots: Arc<Slots>, pacer: Pacer) -> Self {
         let started = Instant::now();
         let state = AccountState {
             pacer,
             breaker: Breaker::new(),
+            witness: Witness::default(),
             last_success: started,
             key_worked: None,
             in_flight: 0,
             key_doubts: 0,
         };
         let state = Mutex::new(state);
-        Self { scope, client, slots, state, answered: Notify::new(), asking: tokio::sync::Mutex::default(), started }
+        let (base_url, key) = of_key;
+        Self {
+            scope,
+            base_url,
+            key,
+            client,
+            slots,
+            state,
+            answered: Notify::new(),
+            asking: tokio::sync::Mutex::default(),
+            started,
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, AccountState> {
@@ -204,13 +224,25 @@ impl Account {
                 }
             }
             match outcome {
+                Outcome::Done(_) | Outcome::Refused(_) => state.pacer.on_worked(operation),
+                Outcome::TryAgain(_) | Outcome::Unattributed(_) | Outcome::Lost(_) => {
+                    let ended = exchange.started.after(exchange.took);
+                    if let Some(asked) = limits.and_then(|limits| limits.wait_after_failure(ended)) {
+                        state.pacer.on_failed(operation, asked, now);
+                    }
+                }
+                _ => {}
+            }
+            match outcome {
+                // A gateway may have said this one of the body's size or type.
+                Outcome::Refused(reason) if reason.code.is_none() && matches!(reason.status, Some(413..=415)) => None,
                 Outcome::Done(_) | Outcome::Refused(_) => {
                     state.last_success = Instant::now();
                     state.key_worked = state.last_success.checked_sub(exchange.took).max(state.key_worked);
                     state.breaker = state.breaker.on_success();
                     None
                 }
-                Outcome::TryAgain(_) | Outcome::Lost(_) => {
+                Outcome::TryAgain(_) | Outcome::Unattributed(_) | Outcome::Lost(_) => {
                     let (breaker, trip) = state.breaker.on_failure();
                     state.breaker = breaker;
                     trip
@@ -230,6 +262,24 @@ impl Account {
         drop(permit);
         self.answered.notify_waiters();
         cause
+    }
+
+    /// Notes what a call showed of its profile.
+    pub fn note_profile(&self, profile: &ProfileId, outcome: &Outcome) {
+        let now = Instant::now();
+        match outcome {
+            Outcome::Done(_) => self.state().witness.worked(profile, now),
+            Outcome::Unattributed(_) => self.state().witness.refused(profile, now),
+            _ => {}
+        }
+    }
+
+    /// Whether, for as long as this, calls of other profiles have worked and none was refused by what may be a gateway;
+    /// no where this process has not watched for as long.
+    #[must_use]
+    pub fn others_work(&self, profile: &ProfileId, lasting: Duration) -> bool {
+        let since = Instant::now().checked_sub(lasting).filter(|since| *since >= self.started);
+        since.is_some_and(|since| self.state().witness.only_this(profile, since))
     }
 
     /// Why it is paused, if it is.
@@ -355,7 +405,13 @@ mod tests {
         })
         .unwrap();
         let limits = ConfiguredLimits { documents_per_hour: None, requests_per_second: None, bytes_per_second: None };
-        let account = Account::new("account:a".to_owned(), client, Slots::new(1), Pacer::new(&limits, &[]));
+        let account = Account::new(
+            "account:a".to_owned(),
+            ("a".to_owned(), [0; 32]),
+            client,
+            Slots::new(1),
+            Pacer::new(&limits, &[]),
+        );
         let causes = [Cause::Outage, Cause::Outage, Cause::QuotaSpent, Cause::QuotaSpent, Cause::Outage];
         assert_eq!(causes.map(|cause| account.stop(cause)), [true, false, true, false, true]);
         assert_eq!(account.paused(), Some(Cause::Outage));

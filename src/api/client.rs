@@ -9,7 +9,7 @@ use std::{
     io::Read,
     net::IpAddr,
     path::{Path, PathBuf},
-    sync::Once,
+    sync::{Arc, Once},
     time::Duration,
 };
 
@@ -19,15 +19,19 @@ use reqwest::{
 };
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{
     body::{BeforeLast, BytesBody, FileBody, Head},
     fault::describe,
-    transfer::{Timeouts, run},
+    own_key::OwnKey,
+    sieve::Sieve,
+    transfer::{Keep, LIST_ANSWER_BYTES, SINGLE_ANSWER_BYTES, Timeouts, run},
 };
 use crate::{
     entry::{ImageType, ProfileId},
-    exchange::Exchange,
+    exchange::{Answer, Ending, Exchange},
+    extracted_data::ExtractedData,
     operation::Operation,
 };
 
@@ -118,7 +122,7 @@ pub struct DocumentRequest {
     /// The images' ids, as the API gave them.
     pub image_ids: Vec<String>,
     /// Passed on as it is.
-    pub extracted_data: Option<serde_json::Map<String, serde_json::Value>>,
+    pub extracted_data: Option<ExtractedData>,
 }
 
 #[derive(Serialize)]
@@ -127,7 +131,7 @@ struct WireDocument<'a> {
     document_type: &'a str,
     images: Vec<WireImage<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    extracted_data: Option<&'a serde_json::Map<String, serde_json::Value>>,
+    extracted_data: Option<&'a ExtractedData>,
 }
 
 #[derive(Serialize)]
@@ -146,6 +150,27 @@ impl DocumentRequest {
     }
 }
 
+/// Nearly all lists are shorter, or what is kept of them.
+const ORDINARY_LIST_BYTES: usize = 1024 * 1024;
+
+/// Of longer ones, the process holds one at a time: sixteen at once took 519 MB.
+static LARGE_LISTS: Semaphore = Semaphore::const_new(1);
+
+/// The right to hold a list of more than `ORDINARY_LIST_BYTES`; kept for as long as the list is.
+#[derive(Debug)]
+pub struct LargeList {
+    _permit: SemaphorePermit<'static>,
+}
+
+/// A list as it was answered, with the right to hold it where it is long.
+#[derive(Debug)]
+pub struct ListExchange {
+    /// The call.
+    pub exchange: Exchange,
+    /// The right to hold what it gave.
+    pub large: Option<LargeList>,
+}
+
 /// A client for one account. Clones share their connections.
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -153,6 +178,7 @@ pub struct Client {
     base_url: Url,
     timeouts: Timeouts,
     data_uri: bool,
+    own_key: Arc<OwnKey>,
 }
 
 impl Client {
@@ -199,7 +225,13 @@ impl Client {
             builder = builder.tls_certs_only([]);
         }
         let http = builder.build().map_err(|error| ClientError::Build(describe(&error.without_url())))?;
-        Ok(Self { http, base_url, timeouts, data_uri: settings.data_uri })
+        Ok(Self {
+            http,
+            base_url,
+            timeouts,
+            data_uri: settings.data_uri,
+            own_key: Arc::new(OwnKey::new(&settings.key)),
+        })
     }
 
     /// Uploads an image to a profile (guide: `POST /profiles/{id}/document_images`). Dropping the future stops it.
@@ -228,17 +260,30 @@ impl Client {
         let progress = body.progress();
         let path = ["profiles", profile.as_str(), "collected_data", "documents"];
         let request = self.request(Method::POST, &path).header(CONTENT_TYPE, "application/json").body(Body::wrap(body));
-        run(Operation::CreateDocument, request, Some(progress), self.timeouts).await
+        self.own_key.blank(
+            run(Operation::CreateDocument, request, Some(progress), Keep::All(SINGLE_ANSWER_BYTES), self.timeouts)
+                .await,
+        )
     }
 
     /// Reads a profile's documents (spec: `GET /profiles/{id}/collected_data`). Harmless to drop and to repeat.
-    pub async fn read_documents(&self, profile: &ProfileId) -> Exchange {
-        self.get(Operation::ReadDocuments, &["profiles", profile.as_str(), "collected_data"]).await
+    ///
+    /// A long list is asked for a second time, once no other one is held; `large` is the right to hold it, where the caller
+    /// has it already.
+    pub async fn read_documents(&self, profile: &ProfileId, large: Option<LargeList>) -> ListExchange {
+        self.list(Operation::ReadDocuments, &["profiles", profile.as_str(), "collected_data"], None, large).await
     }
 
-    /// Lists a profile's images (spec: `GET /profiles/{id}/document_images`). Harmless to drop and to repeat.
-    pub async fn list_images(&self, profile: &ProfileId) -> Exchange {
-        self.get(Operation::ListImages, &["profiles", profile.as_str(), "document_images"]).await
+    /// Reads those of a profile's documents that may have one of these IDs, or an image that has one. Of the others only a
+    /// digest of each ID is kept. What is kept may be long too; see [`Client::read_documents`].
+    pub async fn read_documents_about(&self, profile: &ProfileId, ids: &[String]) -> ListExchange {
+        self.list(Operation::ReadDocuments, &["profiles", profile.as_str(), "collected_data"], Some(ids), None).await
+    }
+
+    /// Lists a profile's images (spec: `GET /profiles/{id}/document_images`). Harmless to drop and to repeat. For long
+    /// lists, see [`Client::read_documents`].
+    pub async fn list_images(&self, profile: &ProfileId, large: Option<LargeList>) -> ListExchange {
+        self.list(Operation::ListImages, &["profiles", profile.as_str(), "document_images"], None, large).await
     }
 
     /// Asks whose key this is (spec: `GET /whoami`): the harmless probe of key and network.
@@ -251,11 +296,34 @@ impl Client {
         let body = body.before_last(upload.before_last);
         let progress = body.progress();
         let request = self.request(Method::POST, path).header(CONTENT_TYPE, "application/json").body(Body::wrap(body));
-        run(operation, request, Some(progress), self.timeouts).await
+        self.own_key.blank(run(operation, request, Some(progress), Keep::All(SINGLE_ANSWER_BYTES), self.timeouts).await)
+    }
+
+    async fn list(
+        &self,
+        operation: Operation,
+        path: &[&str],
+        about: Option<&[String]>,
+        mut large: Option<LargeList>,
+    ) -> ListExchange {
+        loop {
+            let most = if large.is_some() { LIST_ANSWER_BYTES } else { ORDINARY_LIST_BYTES };
+            let keep = about.map_or(Keep::All(most), |ids| Keep::Sifted(Sieve::new(ids, most)));
+            let exchange = run(operation, self.request(Method::GET, path), None, keep, self.timeouts).await;
+            let is_long = |answer: &Answer| answer.ending == Ending::TooLarge && (200..300).contains(&answer.status);
+            if large.is_none() && exchange.result.as_ref().is_ok_and(is_long) {
+                drop(exchange);
+                // It is never closed.
+                large = LARGE_LISTS.acquire().await.ok().map(|permit| LargeList { _permit: permit });
+                continue;
+            }
+            return ListExchange { exchange: self.own_key.blank(exchange), large };
+        }
     }
 
     async fn get(&self, operation: Operation, path: &[&str]) -> Exchange {
-        run(operation, self.request(Method::GET, path), None, self.timeouts).await
+        let keep = Keep::All(SINGLE_ANSWER_BYTES);
+        self.own_key.blank(run(operation, self.request(Method::GET, path), None, keep, self.timeouts).await)
     }
 
     fn request(&self, method: Method, path: &[&str]) -> RequestBuilder {

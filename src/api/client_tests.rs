@@ -182,16 +182,16 @@ async fn every_other_call_is_what_the_guide_says() {
     assert_eq!(served.await.unwrap(), (line, expected));
 
     let (client, served) = client_for().await;
-    document.extracted_data = json!({"number": "1"}).as_object().cloned();
+    document.extracted_data = ExtractedData::parse(r#"{"number": "1"}"#);
     client.create_document(&profile(), &document).await;
     assert_eq!(served.await.unwrap().1["extracted_data"], json!({"number": "1"}));
 
     let (client, served) = client_for().await;
-    client.read_documents(&profile()).await;
+    client.read_documents(&profile(), None).await;
     assert_eq!(served.await.unwrap().0, format!("get {profiles}/collected_data http/1.1"));
 
     let (client, served) = client_for().await;
-    client.list_images(&profile()).await;
+    client.list_images(&profile(), None).await;
     assert_eq!(served.await.unwrap().0, format!("get {profiles}/document_images http/1.1"));
 
     let (client, served) = client_for().await;
@@ -358,7 +358,7 @@ async fn an_answer_is_read_up_to_a_bound_and_its_status_is_kept() {
             }
         })
         .await;
-        let exchange = Client::new(&settings(&address)).unwrap().list_images(&profile()).await;
+        let exchange = Client::new(&settings(&address)).unwrap().list_images(&profile(), None).await.exchange;
         let answer = answer_of(&exchange);
         assert_eq!((answer.status, answer.ending), (503, ending));
         assert!(answer.body.len() <= 1024 * 1024);
@@ -377,6 +377,146 @@ async fn an_answer_that_does_not_end_is_left() {
         Client::new(&ClientSettings { response_timeout: Duration::from_millis(100), ..settings(&address) }).unwrap();
     let exchange = client.whoami().await;
     assert_eq!(answer_of(&exchange).ending, Ending::Silent);
+}
+
+#[tokio::test]
+async fn a_list_that_comes_byte_by_byte_is_left_as_early_as_one_that_does_not_come() {
+    let (address, served) = server(|mut peer| async move {
+        peer.head().await;
+        peer.write("HTTP/1.1 200 X\r\nContent-Length: 25\r\n\r\n").await;
+        // A server that is slow on purpose: the list is complete after five times as long as is waited.
+        for byte in r#"{"documents":           []"#.as_bytes().chunks(1).take(25) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            if peer.stream.write_all(byte).await.is_err() {
+                return true;
+            }
+        }
+        peer.more().await == 0
+    })
+    .await;
+    let response_timeout = Duration::from_millis(100);
+    let client = Client::new(&ClientSettings { response_timeout, ..settings(&address) }).unwrap();
+    let exchange = client.read_documents(&profile(), None).await.exchange;
+    assert_eq!(answer_of(&exchange).ending, Ending::Silent);
+    drop(client);
+    assert!(served.await.unwrap(), "the connection is closed");
+}
+
+#[tokio::test]
+async fn of_a_long_list_only_what_is_asked_for_is_kept() {
+    let id = |number: u64| format!("a2c4393a-e219-67a4-5ab4-{number:012x}");
+    let ours = id(999_999);
+    let (wanted, image) = (ours.clone(), ours.clone());
+    let (address, _served) = server(move |mut peer| async move {
+        peer.head().await;
+        let document = |image: &str| format!(r#"{{"id":"{}","images":[{{"id":"{image}"}}]}}"#, id(1));
+        let list: Vec<String> = (0..50_000).map(|number| document(&id(number))).chain([document(&image)]).collect();
+        peer.answer(200, &format!(r#"{{"documents":[{}]}}"#, list.join(","))).await;
+    })
+    .await;
+    let client = Client::new(&settings(&address)).unwrap();
+    let exchange = client.read_documents_about(&profile(), &[ours]).await.exchange;
+    let answer = answer_of(&exchange);
+    assert_eq!((answer.ending, answer.omitted.len()), (Ending::Whole, 50_000));
+    let kept: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!(kept["documents"].as_array().unwrap().len(), 1);
+    assert_eq!(kept["documents"][0]["images"][0]["id"], json!(wanted));
+}
+
+/// A server that answers each request with a list that has so many documents, of about 250 bytes, and our own in the middle.
+async fn serve_lists(documents: u64, ours: String) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}/4.0", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        loop {
+            let stream = listener.accept().await.unwrap().0;
+            let ours = ours.clone();
+            tokio::spawn(async move {
+                let mut peer = Peer { stream, read: Vec::new() };
+                peer.head().await;
+                peer.write("HTTP/1.1 200 X\r\nConnection: close\r\n\r\n{\"documents\":[").await;
+                for number in 0..documents {
+                    let image = if number == documents / 2 { ours.clone() } else { listed_id(number) };
+                    let document = format!(
+                        r#"{{"id":"{}","category":"{:C<100}","images":[{{"id":"{image}"}}]}}"#,
+                        listed_id(documents + number),
+                        ""
+                    );
+                    let comma = if number == 0 { "" } else { "," };
+                    if peer.stream.write_all(format!("{comma}{document}").as_bytes()).await.is_err() {
+                        return;
+                    }
+                }
+                // The client may have enough.
+                peer.stream.write_all(b"]}").await.ok();
+            });
+        }
+    });
+    address
+}
+
+fn listed_id(number: u64) -> String {
+    format!("a2c4393a-e219-67a4-5ab4-{number:012x}")
+}
+
+/// The bytes that sixteen readings of long lists keep at the same time.
+async fn kept_of_sixteen(documents: u64) -> usize {
+    let ours = "b2c4393a-e219-67a4-5ab4-000000000007".to_owned();
+    let client = Client::new(&settings(&serve_lists(documents, ours.clone()).await)).unwrap();
+    let read = |client: Client, ours: String| async move { client.read_documents_about(&profile(), &[ours]).await };
+    let reading: Vec<_> = (0..16).map(|_| tokio::spawn(read(client.clone(), ours.clone()))).collect();
+    let mut kept = 0;
+    for reading in reading {
+        let ListExchange { exchange, large } = reading.await.unwrap();
+        let answer = answer_of(&exchange);
+        assert_eq!(
+            (answer.ending, answer.omitted.len() as u64, large.is_some()),
+            (Ending::Whole, documents - 1, false)
+        );
+        assert!(String::from_utf8_lossy(&answer.body).contains(&ours));
+        kept += answer.body.capacity() + answer.omitted.capacity() * size_of::<u64>();
+    }
+    kept
+}
+
+/// Sixteen lists of 49 MB at once took 519 MB.
+#[tokio::test]
+async fn of_sixteen_long_lists_at_once_a_tenth_is_kept_at_most() {
+    let documents = 8000;
+    let kept = kept_of_sixteen(documents).await;
+    assert!(kept < 16 * 250 * 8000 / 10, "{kept}");
+}
+
+#[tokio::test]
+#[ignore = "takes minutes: sixteen lists of 49 MB"]
+async fn sixteen_lists_of_49_mb_at_once_fit_into_64_mib() {
+    kept_of_sixteen(200_000).await;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let peak: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(peak < 64 * 1024, "{peak} kB");
+}
+
+#[tokio::test]
+async fn lists_that_must_be_kept_are_held_one_at_a_time_where_they_are_long() {
+    let client = Client::new(&settings(&serve_lists(6000, String::new()).await)).unwrap();
+    let held = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let read = |client: Client, held: Arc<std::sync::atomic::AtomicUsize>| async move {
+        let ListExchange { exchange, large } = client.read_documents(&profile(), None).await;
+        assert!(answer_of(&exchange).body.len() > ORDINARY_LIST_BYTES && large.is_some());
+        assert_eq!(held.fetch_add(1, std::sync::atomic::Ordering::Relaxed), 0);
+        for _ in 0..50 {
+            tokio::task::yield_now().await;
+        }
+        held.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+        // Who has the right already reads on with it.
+        let again = client.read_documents(&profile(), large).await;
+        assert!(answer_of(&again.exchange).ending == Ending::Whole && again.large.is_some());
+    };
+    let reading: Vec<_> = (0..3).map(|_| tokio::spawn(read(client.clone(), Arc::clone(&held)))).collect();
+    for reading in reading {
+        reading.await.unwrap();
+    }
 }
 
 #[tokio::test]
@@ -442,14 +582,14 @@ async fn a_certificate_is_trusted_through_ca_file_alone() {
     let signed = rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
     let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let key = rustls::pki_types::PrivateKeyDer::try_from(signed.signing_key.serialize_der()).unwrap();
-    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
         .with_single_cert(vec![signed.cert.der().clone()], key)
         .unwrap();
-    let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
     for (trusted, pem) in [(true, signed.cert.pem()), (false, other.cert.pem())] {
         let acceptor = acceptor.clone();
         let (address, _served) = server(move |peer| async move {
@@ -513,7 +653,7 @@ async fn endless_timeouts_are_bounded_and_do_not_overflow() {
         response_timeout: Duration::MAX,
         ..settings(&address)
     };
-    assert_eq!(Client::new(&endless).unwrap().list_images(&profile()).await.status(), Some(200));
+    assert_eq!(Client::new(&endless).unwrap().list_images(&profile(), None).await.exchange.status(), Some(200));
 }
 
 #[test]

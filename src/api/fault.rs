@@ -2,7 +2,7 @@
 
 use std::{error::Error, io};
 
-use crate::exchange::Fault;
+use crate::{exchange::Fault, printable::escape};
 
 /// The longest description that is kept, in characters.
 const LONGEST_TEXT: usize = 300;
@@ -39,7 +39,7 @@ pub(super) fn describe(error: &(dyn Error + 'static)) -> String {
     if generic < texts.len() {
         texts.drain(..generic);
     }
-    texts.join(": ").chars().filter(|letter| !letter.is_control()).take(LONGEST_TEXT).collect()
+    escape(texts.join(": ").trim_end()).chars().take(LONGEST_TEXT).collect()
 }
 
 fn is_tls(error: &(dyn Error + 'static)) -> bool {

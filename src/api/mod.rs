@@ -9,8 +9,11 @@ pub mod client;
 mod fault;
 mod frames;
 pub mod limits;
+mod own_key;
+mod pages;
 pub mod progress;
+mod sieve;
 mod source;
 mod transfer;
 
-pub use client::{Client, ClientError, ClientSettings, DocumentRequest, UploadSource};
+pub use client::{Client, ClientError, ClientSettings, DocumentRequest, LargeList, ListExchange, UploadSource};

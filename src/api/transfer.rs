@@ -11,8 +11,9 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::{
     fault::classify,
-    limits,
+    limits, pages,
     progress::{BodyProgress, Failure, Sight},
+    sieve::Sieve,
 };
 use crate::{
     clock::Timestamp,
@@ -27,8 +28,17 @@ pub(super) const SINGLE_ANSWER_BYTES: usize = 1024 * 1024;
 /// The largest list: about 300,000 images.
 pub(super) const LIST_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 
-/// How much longer than any other answer a list may take to arrive, because it can be that much larger.
-const LIST_FACTOR: u32 = 10;
+/// What is kept of an answer's body.
+pub(super) enum Keep {
+    /// All of it; of a list, so many bytes at most.
+    All(usize),
+    /// Of a list, what passes the sieve.
+    Sifted(Sieve),
+}
+
+/// How fast an answer has to arrive, at least, beyond what every answer may take: so one that is sent byte by byte ends
+/// as early as one that is not sent, and the largest list has a quarter of an hour.
+const SLOWEST_BYTES_PER_SECOND: usize = 75_000;
 
 /// How long to wait for what.
 #[derive(Debug, Clone, Copy)]
@@ -63,6 +73,7 @@ pub(super) async fn run(
     operation: Operation,
     request: RequestBuilder,
     progress: Option<BodyProgress>,
+    keep: Keep,
     timeouts: Timeouts,
 ) -> Exchange {
     killpoint::before("call", operation.as_str());
@@ -75,7 +86,7 @@ pub(super) async fn run(
             if let Some(progress) = &stop.0 {
                 progress.hold();
             }
-            Ok(read(operation, response, timeouts).await)
+            Ok(read(operation, response, keep, timeouts).await)
         }
         Err(fault) => Err(fault),
     };
@@ -145,23 +156,74 @@ fn deadline(sight: Option<Sight>, begun: Instant, timeouts: Timeouts) -> (Instan
     }
 }
 
+/// An answer's body, as far as it came.
+enum Received {
+    All { body: Vec<u8>, most: usize },
+    Sifted(Sieve),
+}
+
+impl Received {
+    /// Returns whether it is still as large as an answer of its kind can be.
+    fn take(&mut self, bytes: &[u8]) -> bool {
+        match self {
+            Self::All { body, most } if body.len().saturating_add(bytes.len()) <= *most => {
+                body.extend_from_slice(bytes);
+                true
+            }
+            Self::All { .. } => false,
+            Self::Sifted(sieve) => sieve.feed(bytes).is_ok(),
+        }
+    }
+}
+
 /// Reads an answer's body, up to a bound in size and time.
-async fn read(operation: Operation, mut response: Response, timeouts: Timeouts) -> Answer {
+async fn read(operation: Operation, mut response: Response, keep: Keep, timeouts: Timeouts) -> Answer {
     let status = response.status();
-    let limits = limits::read(response.headers());
+    let (limits, pages) = (limits::read(response.headers()), pages::read(response.headers()));
     let list = operation.is_list() && status.is_success();
     let largest = if list { LIST_ANSWER_BYTES } else { SINGLE_ANSWER_BYTES };
-    let timeout = if list { timeouts.response.saturating_mul(LIST_FACTOR) } else { timeouts.response };
-    let deadline = Instant::now() + timeout;
-    let mut body = Vec::new();
+    let begun = Instant::now();
+    let mut received = match keep {
+        Keep::Sifted(sieve) if list => Received::Sifted(sieve),
+        Keep::All(most) if list => Received::All { body: Vec::new(), most },
+        _ => Received::All { body: Vec::new(), most: SINGLE_ANSWER_BYTES },
+    };
+    let mut bytes = 0_usize;
     let ending = loop {
-        match timeout_at(deadline, response.chunk()).await {
-            Ok(Ok(Some(chunk))) if body.len().saturating_add(chunk.len()) > largest => break Ending::TooLarge,
-            Ok(Ok(Some(chunk))) => body.extend_from_slice(&chunk),
+        match timeout_at(begun + time_for(bytes, timeouts.response), response.chunk()).await {
+            Ok(Ok(Some(chunk))) => {
+                bytes = bytes.saturating_add(chunk.len());
+                if bytes > largest || !received.take(&chunk) {
+                    break Ending::TooLarge;
+                }
+            }
             Ok(Ok(None)) => break Ending::Whole,
             Ok(Err(_)) => break Ending::Cut,
             Err(_) => break Ending::Silent,
         }
     };
-    Answer { status: status.as_u16(), limits, body, ending }
+    let (body, omitted) = match received {
+        Received::All { body, .. } => (body, Vec::new()),
+        Received::Sifted(sieve) => sieve.finish(),
+    };
+    Answer { status: status.as_u16(), limits, pages, body, omitted, ending }
+}
+
+/// How long an answer may take of which so many bytes have come.
+fn time_for(bytes: usize, response: Duration) -> Duration {
+    let seconds = u32::try_from(bytes / SLOWEST_BYTES_PER_SECOND).unwrap_or(u32::MAX);
+    response.saturating_add(Duration::from_secs(1).saturating_mul(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_answer_has_time_to_arrive_and_a_slow_one_has_not() {
+        let response = Duration::from_secs(90);
+        for (bytes, seconds) in [(0, 90), (90, 90), (150_000, 92), (LIST_ANSWER_BYTES, 984)] {
+            assert_eq!(time_for(bytes, response).as_secs(), seconds, "{bytes}");
+        }
+    }
 }

@@ -3,11 +3,14 @@
 //! Nothing is done by accident: without a job number or a filter the commands refuse. All is done before the first line
 //! is written, so that a reader who goes away does not stop it half-way. A daemon on the same database hears of it at once.
 
+use std::path::Path;
+
 use clap::ArgGroup;
 
 use super::{
     filter::FilterArgs,
     output::{self, Exit, Output, QueueContext, escape},
+    take_changed,
 };
 use crate::{
     clock::Timestamp,
@@ -44,6 +47,15 @@ pub struct RetryArgs {
     /// Every job that failed or waits
     #[arg(long)]
     pub all: bool,
+
+    /// Documents that the last `verify` found missing, of all jobs or of those that are named: each is read back, and sent
+    /// again if it is not there
+    #[arg(long, conflicts_with = "take_changed")]
+    pub missing: bool,
+
+    /// Of jobs that failed because a file has changed: examine it anew, show what it was and is, and send what it is
+    #[arg(long)]
+    pub take_changed: bool,
 }
 
 /// The arguments of `cancel`.
@@ -117,8 +129,42 @@ pub fn retry(args: &RetryArgs, context: &QueueContext) -> anyhow::Result<Exit> {
 }
 
 fn retry_on(args: &RetryArgs, context: &QueueContext, now: Timestamp, output: &mut Output<'_>) -> anyhow::Result<Exit> {
+    if args.take_changed {
+        let Targets { jobs, filter } = &args.targets;
+        if args.all || jobs.is_empty() || !filter.filter(now).is_empty() {
+            return Ok(output.refuse_usage("--take-changed is about single jobs: give their numbers, and no filter"));
+        }
+        return take_changed::retry(jobs, context, now, output);
+    }
+    if args.missing {
+        return send_missing(args, context, now, output);
+    }
     let asked = TargetedJobs { targets: &args.targets, all: args.all, states: &[JobState::Waiting, JobState::Failed] };
     act(&asked, &JobCommand::Retry, context, now, output)
+}
+
+/// Sends documents again that the last `verify` found missing.
+fn send_missing(
+    args: &RetryArgs,
+    context: &QueueContext,
+    now: Timestamp,
+    output: &mut Output<'_>,
+) -> anyhow::Result<Exit> {
+    let Targets { jobs, filter } = &args.targets;
+    let filter = filter.filter(now);
+    let ids = if !jobs.is_empty() && filter.is_empty() {
+        jobs.clone()
+    } else {
+        match Reader::open(&context.database) {
+            Err(error @ QueueError::Absent { .. }) => return Ok(output.refuse_usage(&error.to_string())),
+            reader => reader?.missing(&Filter { ids: jobs.clone(), ..filter })?,
+        }
+    };
+    if ids.is_empty() {
+        output.remark("the last `verify` found nothing missing that fits: nothing was done");
+        return Ok(Exit::Well);
+    }
+    command(&context.database, &ids, &JobCommand::SendMissing, now, output)
 }
 
 /// Stops jobs.
@@ -212,7 +258,18 @@ fn act(
         output.remark("no job fits: nothing was done");
         return Ok(Exit::Well);
     }
-    let queue = Queue::open_beside(&context.database, WhenStuck::Fail)?;
+    command(&context.database, &ids, wish, now, output)
+}
+
+/// Carries a command out for these jobs, and prints each answer.
+pub(super) fn command(
+    database: &Path,
+    ids: &[i64],
+    wish: &JobCommand,
+    now: Timestamp,
+    output: &mut Output<'_>,
+) -> anyhow::Result<Exit> {
+    let queue = Queue::open_beside(database, WhenStuck::Fail)?;
     let mut answers = Vec::with_capacity(ids.len());
     let mut broke = None;
     for some in ids.chunks(AT_ONCE) {
@@ -224,7 +281,7 @@ fn act(
             }
         }
     }
-    wake::notify(&context.database);
+    wake::notify(database);
     print_answers(&answers, output)?;
     match broke {
         Some(error) => Err(anyhow::Error::from(error).context(format!(

@@ -1,8 +1,12 @@
 //! `check`: everything that is wrong with manifests and their images, by the code that `run` and `import` use.
 //!
-//! Needs no network, no key, no database and no configuration, and changes nothing. Manifests are streamed: what is
-//! found is printed at once, and memory does not grow with entries or problems.
+//! Needs no network, no key, no database and no configuration, and changes nothing. Manifests are streamed, and memory
+//! does not grow with entries or problems.
 
+mod archives;
+mod causes;
+mod folders;
+mod online;
 mod references;
 mod report;
 
@@ -18,22 +22,33 @@ use indicatif::{HumanBytes, ProgressBar};
 use super::{
     Context, Exit,
     import::{Target, targets},
+    layout::InputPaths,
     start::Usage,
 };
 use crate::{
     config::{Config, ConfigError, DropConfig},
     entry::EntryKind,
     inbox::beneath::Root,
-    intake::examine::{ExaminedEntry, ManifestRules, Unready, examine_all, open},
+    intake::{
+        bad_entries::{BadEntries, all_or_nothing},
+        cross_check::CrossCheck,
+        examine::{ExaminedEntry, ManifestRules, Unready, examine_all, open, too_many_bad},
+        named_files::NamedFiles,
+    },
     nearest::nearest,
+    policy::OnInvalid,
     problem::Problem,
     queue::admission::Admission,
     relative_path,
+    service::IMPORT,
+    warning::RefusedWarnings,
 };
 
 use self::{
+    folders::FolderCounts,
+    online::{OnlineEnd, OnlineQuestions},
     references::{EntryPosition, ReferenceClaim, References},
-    report::{CheckTotals, Printer, Status, Subject},
+    report::{CheckTotals, Form, Printer, Status, Subject},
 };
 
 /// Say everything that is wrong with these manifests and their images.
@@ -43,29 +58,43 @@ use self::{
 #[derive(Debug, Args)]
 #[command(
     after_help = "With --json, standard output gets one line for each manifest, an object: {\"manifest\", \"problems\": \
-                  [{\"index\", \"line\", \"reference\", \"severity\", \"field\", \"path\", \"reason\", \"cure\"}, …], \
-                  \"status\": \"ok\" | \"problems\" | \"unusable\", \"entries\", \"invalid\", \"images\", \"files\", \
-                  \"bytes\", \"warnings\"}. What does not apply is left out of a problem. The sum goes to standard \
+                  [{\"index\", \"line\", \"reference\", \"severity\", \"kind\", \"code\", \"field\", \"path\", \
+                  \"reason\", \"cure\"}, …], \"status\": \"ok\" | \"problems\" | \"unusable\", \"entries\", \
+                  \"invalid\", \"images\", \"files\", \"bytes\", \"warnings\"}. What does not apply is left out of a \
+                  problem. \"causes\" has what is wrong by cause: \"reason\", \"cure\", \"count\" and the first three as \
+                  \"examples\". With --csv, each problem is a row: its manifest, then these fields. The sum goes to standard \
                   error.\n\nExit codes: 0 all good, warnings allowed; 1 something is wrong; 2 usage or configuration is \
                   wrong.\n\nExamples:\n  passfort-ingest check batch.manifest.csv\n  passfort-ingest check \
                   /srv/sftp/partner-a/incoming --drop partner-a\n  passfort-ingest check /archive --root /scans --json"
 )]
 pub struct CheckArgs {
-    /// Manifests, or folders that are searched for *.manifest.json, *.manifest.jsonl and *.manifest.csv.
-    #[arg(required = true, value_name = "PATH")]
-    paths: Vec<PathBuf>,
+    #[command(flatten)]
+    input: InputPaths,
 
-    /// The folder that paths in the manifests start from; else each manifest's own folder.
-    #[arg(long, value_name = "DIR")]
-    root: Option<PathBuf>,
-
-    /// Check by the rules of this configured drop: its limits, and its profiles.
+    /// Check by the rules of this configured drop: its limits, its profiles, and whether it takes all or nothing.
     #[arg(long, value_name = "NAME")]
     drop: Option<String>,
 
-    /// Print an object for each manifest, a line each.
+    /// Kinds of warnings that are errors, e.g. shared-image,unknown-type; `all` for every kind.
+    #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = refused_warnings)]
+    refuse_warnings: Vec<RefusedWarnings>,
+
+    /// Also ask the API, by reads that leave no trace: does the key work, does each profile exist, and does it have a
+    /// document of that category and type already. One call for each profile, at the account's pace.
     #[arg(long)]
+    online: bool,
+
+    /// Print what is wrong one by one, not by cause.
+    #[arg(long, conflicts_with_all = ["csv", "json"])]
+    all: bool,
+
+    /// Print an object for each manifest, a line each.
+    #[arg(long, conflicts_with = "csv")]
     json: bool,
+
+    /// Print what is wrong as CSV, a row each.
+    #[arg(long)]
+    csv: bool,
 }
 
 /// Runs the command.
@@ -77,19 +106,47 @@ pub fn run(args: &CheckArgs, context: &Context) -> anyhow::Result<Exit> {
     let config = configuration(context)?;
     let drop = asked(args.drop.as_deref(), &config)?;
     // Checksums are for the queue, and here is none.
-    let rules = ManifestRules::of(drop, config.api.max_image_bytes, 0);
-    let targets = targets(&args.paths, drop)?;
-    let image_root = match &args.root {
+    let rules = ManifestRules::of(drop, config.api.max_image_bytes, 0).refusing(&args.refuse_warnings);
+    let form = match (args.json, args.csv) {
+        (true, _) => Form::Json,
+        (false, true) => Form::Csv,
+        (false, false) if args.all => Form::All,
+        (false, false) => Form::Text,
+    };
+    if let Some(layout) = args.input.layout()? {
+        return match archives::run(args, &layout, &rules, form) {
+            // The reader closed the pipe; that everything is good can no longer be reported.
+            Err(error) if is_broken_pipe(&error) => Ok(Exit::Refused),
+            checked => checked,
+        };
+    }
+    let targets = targets(&args.input.paths, &config, drop, &[])?;
+    let image_root = match &args.input.root {
         Some(root) => {
             let place = |error: io::Error| Usage(format!("--root {}: {error}", root.display()));
-            Some(Root::open(root).map_err(place)?)
+            Some(root.canonicalize().and_then(|root| Root::open(&root)).map_err(place)?)
         }
         None => None,
     };
     let bar = if context.progress { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
-    let printer = Printer::new(io::BufWriter::new(io::stdout()), args.json, bar.clone());
-    let mut check =
-        Check { rules, image_root, references: References::default(), printer, bar, sum: CheckTotals::default() };
+    let printer = Printer::new(io::BufWriter::new(io::stdout()), form, bar.clone());
+    let mut check = Check {
+        rules,
+        image_root,
+        references: References::default(),
+        cross: CrossCheck::without_queue(),
+        names: NamedFiles::of(targets.len()),
+        folders: FolderCounts::default(),
+        questions: args.online.then(OnlineQuestions::default),
+        takes_all_or_nothing: drop.is_some_and(|drop| drop.on_invalid == OnInvalid::Reject),
+        printer,
+        bar,
+        sum: CheckTotals::default(),
+    };
+    match check.printer.head() {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(Exit::Refused),
+        written => written?,
+    }
     for (number, target) in targets.iter().enumerate() {
         match check.one(number, target, &targets) {
             Ok(()) => {}
@@ -98,22 +155,32 @@ pub fn run(args: &CheckArgs, context: &Context) -> anyhow::Result<Exit> {
             Err(error) => return Err(error),
         }
     }
+    check.folders.search(&args.input.paths, check.image_root.as_ref(), &config, drop)?;
+    let online = match check.ask_online(&config, args.drop.as_deref(), &targets) {
+        Err(error) if is_broken_pipe(&error) => return Ok(Exit::Refused),
+        asked => asked?,
+    };
     check.bar.finish_and_clear();
-    match check.end(args.json) {
+    match check.end(form, online.as_ref()) {
         Err(error) if is_broken_pipe(&error) => Ok(Exit::Refused),
         ended => ended,
     }
 }
 
+/// Reads one kind of `--refuse-warnings`.
+pub(super) fn refused_warnings(name: &str) -> Result<RefusedWarnings, String> {
+    RefusedWarnings::parse(name).map_err(|(reason, cure)| format!("{reason}; {cure}"))
+}
+
 /// The configuration, or the defaults where there is none and none was asked for.
-fn configuration(context: &Context) -> Result<Config, ConfigError> {
+pub(super) fn configuration(context: &Context) -> Result<Config, ConfigError> {
     match context.load() {
         Err(ConfigError::Missing { .. }) if context.config.is_none() => Ok(Config::defaults()),
         other => other,
     }
 }
 
-fn asked<'a>(name: Option<&str>, config: &'a Config) -> Result<Option<&'a DropConfig>, Usage> {
+pub(super) fn asked<'a>(name: Option<&str>, config: &'a Config) -> Result<Option<&'a DropConfig>, Usage> {
     let Some(name) = name else { return Ok(None) };
     let drop = config.drop_named(name).ok_or_else(|| {
         let known = config.drops.iter().map(|drop| drop.name.as_str());
@@ -131,6 +198,12 @@ struct Check<W: Write> {
     rules: ManifestRules,
     image_root: Option<Root>,
     references: References,
+    cross: CrossCheck,
+    names: NamedFiles,
+    folders: FolderCounts,
+    /// With `--online`.
+    questions: Option<OnlineQuestions>,
+    takes_all_or_nothing: bool,
     printer: Printer<W>,
     bar: ProgressBar,
     sum: CheckTotals,
@@ -142,7 +215,11 @@ impl<W: Write> Check<W> {
         let path = target.root.join(&target.manifest);
         self.printer.begin(&path)?;
         let mut sum = CheckTotals { manifests: 1, ..CheckTotals::default() };
+        self.names.begin(path.display().to_string());
         let unusable = self.examine(number, target, all, &mut sum)?;
+        if !unusable.is_empty() {
+            self.names.takes_no_files();
+        }
         for problem in &unusable {
             self.printer.problem(&Subject::default(), problem)?;
         }
@@ -173,21 +250,57 @@ impl<W: Write> Check<W> {
             Ok(opened) => opened,
             Err(error) => return Ok(vec![unready(&error, &target.manifest)]),
         };
-        let Self { rules, image_root, references, printer, bar, .. } = self;
+        let Self {
+            rules,
+            image_root,
+            references,
+            cross,
+            names,
+            folders,
+            questions,
+            takes_all_or_nothing,
+            printer,
+            bar,
+            ..
+        } = self;
+        cross.next_manifest(target.root.join(&target.manifest).display().to_string());
         let (images, folder) = match image_root {
             Some(root) => (&*root, ""),
             None => (&own, relative_path::parent(&target.manifest)),
         };
+        match too_many_bad(&opened, folder, rules, &|| false) {
+            Ok(None) => {}
+            Ok(Some(bad)) => return Ok(bad.refusal()),
+            Err(error) => return Ok(vec![unready(&error, &target.manifest)]),
+        }
         let mut failure = None;
-        let examined = examine_all(&opened, images, folder, rules, 0, &mut |found| {
-            let judged = judge(found, number, all, references, sum).and_then(|(subject, problems)| {
-                problems.iter().try_for_each(|problem| printer.problem(&subject, problem)).map_err(Into::into)
-            });
+        let mut bad = BadEntries::new(rules.max_invalid);
+        // Of entries that were good until another one was read.
+        let mut bad_later = 0;
+        let examined = examine_all(&opened, images, folder, rules, &*names, &mut |mut found| {
+            let judged = compare(&mut found, cross, rules, sum)
+                .and_then(|earlier| {
+                    folders.count(&found.admission, (images, folder))?;
+                    if let (Some(questions), Admission::Take { entry, .. }) = (&mut *questions, &found.admission) {
+                        questions.add(entry, number, found.line)?;
+                    }
+                    bad.count(&found.admission, found.line);
+                    bad_later += earlier.iter().filter(|(_, problem)| problem.is_error()).count() as u64;
+                    Ok((earlier, judge(found, number, all, references, sum)?))
+                })
+                .and_then(|(mut report, (subject, problems))| {
+                    report.extend(problems.into_iter().map(|problem| (subject.clone(), problem)));
+                    report
+                        .iter()
+                        .try_for_each(|(subject, problem)| printer.problem(subject, problem))
+                        .map_err(Into::into)
+                });
             if !bar.is_hidden() {
                 bar.set_message(format!("{}: {} entries, {}", target.manifest, sum.entries, HumanBytes(sum.bytes)));
                 bar.tick();
             }
             match judged {
+                Ok(()) if bad.are_too_many() => ControlFlow::Break(()),
                 Ok(()) => ControlFlow::Continue(()),
                 Err(error) => {
                     failure = Some(error);
@@ -202,22 +315,77 @@ impl<W: Write> Check<W> {
             Ok(examined) => examined,
             Err(error) => return Ok(vec![unready(&error, &target.manifest)]),
         };
+        if bad.are_too_many() {
+            return Ok(bad.refusal());
+        }
         for warning in &examined.warnings {
             sum.warnings += 1;
             printer.problem(&Subject::default(), warning)?;
         }
-        Ok(examined.unusable.unwrap_or_default())
+        let refused = bad.bad_ones() + bad_later;
+        match examined.unusable {
+            None if *takes_all_or_nothing && refused > 0 => Ok(vec![all_or_nothing(refused, examined.entries)]),
+            unusable => Ok(unusable.unwrap_or_default()),
+        }
     }
 
-    fn end(mut self, json: bool) -> anyhow::Result<Exit> {
-        if json {
+    /// Asks the API about the good entries, where that is wanted.
+    fn ask_online(
+        &mut self,
+        config: &Config,
+        drop: Option<&str>,
+        targets: &[Target],
+    ) -> anyhow::Result<Option<OnlineEnd>> {
+        let Some(questions) = self.questions.take() else { return Ok(None) };
+        let (printer, sum) = (&mut self.printer, &mut self.sum);
+        printer.begin_online()?;
+        let end = questions.ask(config, drop.unwrap_or(IMPORT), &mut |manifest, subject, problem| {
+            let path = targets.get(manifest).map(|target| target.root.join(&target.manifest)).unwrap_or_default();
+            if problem.is_error() {
+                sum.invalid += 1
+            } else {
+                sum.warnings += 1
+            }
+            printer.online(&path, &subject, &problem)
+        })?;
+        printer.end_online(end.profiles, end.ended.as_ref().map(ToString::to_string))?;
+        Ok(Some(end))
+    }
+
+    fn end(mut self, form: Form, online: Option<&OnlineEnd>) -> anyhow::Result<Exit> {
+        let folders = format!("{}{}", self.folders.in_words(), online.map(online::in_words).unwrap_or_default());
+        if matches!(form, Form::Json | Form::Csv) {
             let text = self.sum.to_string();
             tracing::info!("{text}");
+            folders.lines().for_each(|line| tracing::info!("{line}"));
         } else if self.sum.manifests > 0 {
-            self.printer.total(&self.sum)?;
+            self.printer.total(&self.sum, &folders)?;
         }
-        Ok(if self.sum.is_well() { Exit::Well } else { Exit::Refused })
+        let exit = if self.sum.is_well() { Exit::Well } else { Exit::Refused };
+        Ok(exit.max(online.map_or(Exit::Well, OnlineEnd::exit)))
     }
+}
+
+/// Adds what a comparison with other entries says of an entry; gives what it says of earlier ones.
+fn compare(
+    found: &mut ExaminedEntry,
+    cross: &mut CrossCheck,
+    rules: &ManifestRules,
+    sum: &mut CheckTotals,
+) -> anyhow::Result<Vec<(Subject, Problem)>> {
+    let Admission::Take { entry, files } = &found.admission else { return Ok(Vec::new()) };
+    let earlier = cross.remember(entry, files)?;
+    let warnings = cross.warnings(entry, files)?;
+    found.warn(warnings, &rules.refused);
+    let mut report = Vec::new();
+    for (index, problem) in earlier {
+        let (errors, warnings) = rules.refused.divide(vec![problem]);
+        sum.invalid += errors.len() as u64;
+        sum.warnings += warnings.len() as u64;
+        let subject = Subject { index: Some(index), ..Subject::default() };
+        report.extend(errors.into_iter().chain(warnings).map(|problem| (subject.clone(), problem)));
+    }
+    Ok(report)
 }
 
 /// Counts an entry, and collects its problems.
@@ -239,6 +407,10 @@ fn judge(
             }
             sum.bytes += files.iter().map(|file| file.bytes).sum::<u64>();
             (Subject { index: Some(entry.index), line, reference: entry.reference }, Some(claim), Vec::new())
+        }
+        // Only a queue knows what was created before.
+        Admission::Known { entry, .. } => {
+            (Subject { index: Some(entry.index), line, reference: entry.reference }, None, Vec::new())
         }
         Admission::Invalid { index, reference, problems, .. } => {
             let claim = reference.as_deref().map(ReferenceClaim::bad);
@@ -262,13 +434,15 @@ fn judge(
 }
 
 /// What to say of a manifest that cannot be read.
-fn unready(error: &Unready, path: &str) -> Problem {
+pub(super) fn unready(error: &Unready, path: &str) -> Problem {
     match error {
         Unready::Refused(refusal) => refusal.problem(path),
         Unready::Io(error) => {
             Problem::error(format!("it cannot be read: {error}"), "look at its folder, its disk or its mount")
                 .path(path)
         }
+        Unready::Layout(why) => Problem::error(why.clone(), "correct the layout or its lookup").path(path),
         Unready::Changed => Problem::error(error.to_string(), "check it again when it is whole").path(path),
+        Unready::Queue(error) => Problem::error(error.to_string(), "look at the queue's disk").path(path),
     }
 }

@@ -10,6 +10,7 @@ use toml::Value;
 use crate::{
     config::{Config, DropConfig, Watch, duration_text, size_text},
     policy::{AfterSuccess, LostFile, OnInvalid},
+    warning::RefusedWarnings,
 };
 
 /// The configuration as TOML, with every key; what is not set is written as a comment.
@@ -28,9 +29,12 @@ pub fn render(config: &Config) -> String {
     page.key("response_timeout", duration_text(api.response_timeout));
     page.key("data_uri", api.data_uri);
     page.key("max_image_bytes", size_text(api.max_image_bytes));
+    page.key("request_lives", duration_text(api.request_lives));
+    page.key("list_lag", duration_text(api.list_lag));
 
     page.header("[queue]");
     page.key("database", path(&config.queue.database));
+    page.key("network_file_system", config.queue.network_file_system);
 
     page.header("[workers]");
     page.key("max_in_flight", integer(config.workers.max_in_flight));
@@ -41,6 +45,7 @@ pub fn render(config: &Config) -> String {
     page.key("max", duration_text(config.retry.max));
     page.key("give_up_after", duration_text(config.retry.give_up_after));
     page.key("absent_after", duration_text(config.retry.absent_after));
+    page.key("recheck_after", duration_text(config.retry.recheck_after));
     page.key("lost_file", word(&LostFile::WORDS, config.retry.lost_file));
 
     let limits = &config.limits;
@@ -74,7 +79,9 @@ fn render_drop(page: &mut Page, drop: &DropConfig) {
     page.key("rescan_every", duration_text(drop.rescan_every));
     page.key("incomplete_after", duration_text(drop.incomplete_after));
     page.key("on_invalid", word(&OnInvalid::WORDS, drop.on_invalid));
+    page.key("max_invalid", integer(drop.max_invalid));
     page.key("after_success", word(&AfterSuccess::WORDS, drop.after_success));
+    page.key("work_dir", path(&drop.work_dir));
     page.key("done_dir", path(&drop.done_dir));
     page.key("failed_dir", path(&drop.failed_dir));
     page.key("receipts_dir", path(&drop.receipts_dir));
@@ -82,6 +89,8 @@ fn render_drop(page: &mut Page, drop: &DropConfig) {
     page.key("priority", drop.priority);
     page.option("api_key_file", drop.api_key_file.as_deref().map(path));
     page.option("base_url", drop.base_url.as_ref().map(ToString::to_string));
+    let refused = drop.refuse_warnings.names().into_iter().map(str::to_owned);
+    page.option("refuse_warnings", Some(list(refused)).filter(|_| drop.refuse_warnings != RefusedWarnings::default()));
     page.option("profiles", drop.profiles.as_ref().map(|profiles| list(profiles.iter().map(ToString::to_string))));
     page.key("max_manifest_bytes", size_text(drop.max_manifest_bytes));
     page.key("max_entries", integer(drop.max_entries));
@@ -93,6 +102,13 @@ fn render_drop(page: &mut Page, drop: &DropConfig) {
     page.key("max_path_bytes", size_text(drop.max_path_bytes as u64));
     page.key("receipt_mode", format!("{:04o}", drop.receipt_mode));
     page.option("receipt_group", drop.receipt_group.clone());
+    if let Some(layout) = &drop.layout {
+        page.header("[drop.layout]");
+        page.key("file", path(&layout.file));
+        page.key("lists", list(layout.lists.texts().iter().cloned()));
+        page.key("xlsx", layout.xlsx);
+        page.key("new_references", layout.new_references);
+    }
 }
 
 /// The text that grows.
@@ -171,8 +187,11 @@ mod tests {
             response_timeout = "1h"
             data_uri = true
             max_image_bytes = 12_345_678
+            request_lives = "50s"
+            list_lag = "5s"
             [queue]
             database = "/tmp/q.db"
+            network_file_system = true
             [workers]
             max_in_flight = 3
             memory_limit = "1GB"
@@ -181,6 +200,7 @@ mod tests {
             max = "1h30m"
             give_up_after = "7d"
             absent_after = "2m"
+            recheck_after = "30m"
             lost_file = "hold"
             [limits]
             documents_per_hour = 10
@@ -201,7 +221,9 @@ mod tests {
             rescan_every = "1h"
             incomplete_after = "30d"
             on_invalid = "reject"
+            max_invalid = 77
             after_success = "delete"
+            work_dir = "/srv/work"
             done_dir = "/srv/archive"
             failed_dir = "f/g"
             receipts_dir = "./r"

@@ -116,7 +116,7 @@ async fn show(args: &DemoArgs, home: &Path) -> anyhow::Result<Exit> {
     let on_settled: OnSettled =
         Arc::new(move |settled| collector.lock().unwrap_or_else(PoisonError::into_inner).push(settled.clone()));
     let mut service = Service::start(&config, queue, None, on_settled, CancellationToken::new()).await?;
-    service.watch(&config)?;
+    service.watch(&config).await?;
     // The worker watches already, so this is what it sees when a partner uploads.
     folder::write(&drop).with_context(|| format!("the drop {} cannot be filled", drop.display()))?;
     let settled = follow(&config, &service, &ended).await?;
@@ -135,6 +135,8 @@ fn configure(home: &Path, base_url: &str) -> anyhow::Result<Config> {
     config.api.base_url = Address::parse(base_url).map_err(anyhow::Error::msg)?;
     config.api.api_key_file = Some(key_file);
     config.queue.database = home.join("queue.db");
+    (config.api.request_lives, config.api.list_lag) = (Duration::from_secs(2), Duration::from_secs(1));
+    config.retry.absent_after = config.api.absence_bound();
     config.retry.initial = Duration::from_millis(200);
     let mut only = DropConfig::new("demo", drop);
     only.settle = Duration::from_millis(200);

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::{act, output::Exit};
 use crate::queue::{QueueError, Reader, control::Cause, views::progress::Left};
+use crate::{clock::Timestamp, config::Config, dispatch::is_open};
 
 /// How long a receipt or a move that fails is tried again before it is left for the next run.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(15);
@@ -130,6 +131,36 @@ impl StopCondition {
     }
 }
 
+/// What is left, with the readings that are due of documents that were sent a second time. Those that are not due are left
+/// for a later run.
+pub(super) fn with_due_rechecks(
+    mut left: Left,
+    reader: &Reader,
+    drops: &[&str],
+    config: &Config,
+    now: Timestamp,
+) -> Result<Left, QueueError> {
+    if left.paused || !is_open(&config.limits.windows, now) {
+        return Ok(left);
+    }
+    let pauses = reader.pauses()?;
+    let is_paused = |drop: &str| pauses.iter().any(|pause| pause.scope.strip_prefix("drop:") == Some(drop));
+    let drops: Vec<&str> = drops.iter().copied().filter(|drop| !is_paused(drop)).collect();
+    let rechecks = reader.rechecks_left(&drops, config.retry.recheck_after, now)?;
+    left.to_do += i64::try_from(rechecks.due).unwrap_or(i64::MAX);
+    Ok(left)
+}
+
+/// Says which documents a later run looks at once more, and when.
+pub(super) fn say_rechecks(reader: &Reader, drops: &[&str], config: &Config) -> Result<(), QueueError> {
+    let left = reader.rechecks_left(drops, config.retry.recheck_after, Timestamp::now())?;
+    if let Some(next) = left.next {
+        let documents = left.documents;
+        tracing::info!(documents, due = %next, "were sent a second time: the next run after `due` reads their profiles again");
+    }
+    Ok(())
+}
+
 /// Separates a database that cannot be used at present, with the reason, from errors that waiting does not cure.
 pub(super) fn usable<T>(
     read: Result<T, QueueError>,
@@ -173,7 +204,8 @@ fn give_up(reader: &Reader, drops: &[&str]) -> anyhow::Result<Exit> {
     let mut pauses = reader.pauses()?;
     pauses.retain(|pause| pause.cause != Cause::Operator);
     for pause in &pauses {
-        tracing::error!("{}", act::describe(pause));
+        let (account, cause) = (pause.scope.as_str(), pause.cause.as_str());
+        tracing::error!(account, cause, reason = act::describe(pause), "sending is stopped: see `status`");
     }
     if !pauses.is_empty() && pauses.iter().all(|pause| pause.cause == Cause::QuotaSpent) {
         tracing::error!(

@@ -42,7 +42,7 @@ pub enum ExportFormat {
     Jsonl,
 }
 
-const COLUMNS: [&str; 20] = [
+const COLUMNS: [&str; 22] = [
     "drop",
     "manifest",
     "index",
@@ -63,6 +63,8 @@ const COLUMNS: [&str; 20] = [
     "bytes",
     "ended_at",
     "error",
+    "source_file",
+    "source_row",
 ];
 
 /// Writes the crosswalk to standard output.
@@ -116,6 +118,8 @@ fn cells(row: Crossing) -> [Cow<'static, str>; COLUMNS.len()] {
         cell(row.bytes),
         cell(row.ended_at),
         cell(row.error),
+        cell(row.source_file),
+        cell(row.source_row),
     ]
     .map(Cow::Owned)
 }

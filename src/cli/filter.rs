@@ -53,7 +53,7 @@ pub enum Since {
 }
 
 impl Since {
-    fn moment(self, now: Timestamp) -> Timestamp {
+    pub(super) fn moment(self, now: Timestamp) -> Timestamp {
         match self {
             Self::Ago(ago) => Timestamp(now.0.saturating_sub(i64::try_from(ago.as_millis()).unwrap_or(i64::MAX))),
             Self::At(moment) => moment,
@@ -99,7 +99,7 @@ fn parse_profile(text: &str) -> Result<ProfileId, &'static str> {
     ProfileId::parse(text).ok_or("a profile is a UUID, e.g. a2c4393a-e219-67a4-5ab4-2186952e9038")
 }
 
-fn parse_since(text: &str) -> Result<Since, String> {
+pub(super) fn parse_since(text: &str) -> Result<Since, String> {
     // A bare number could be seconds or a year.
     let bare = text.trim().bytes().all(|byte| byte.is_ascii_digit());
     if let Some(ago) = parse_duration(text).ok().filter(|_| !bare) {

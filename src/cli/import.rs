@@ -14,14 +14,17 @@ use std::{
 use clap::Args;
 use tokio_util::sync::CancellationToken;
 
-pub(super) use self::targets::{Target, targets};
+pub(super) use self::targets::{Target, search_rules, targets};
 use self::{
     admission::{Importer, Intake},
     progress::{OwnBatches, ProgressDisplay},
 };
 use super::{
     Context, Exit,
-    drive::{OwnWork, RunStep, StopCondition, WorkSnapshot, conclude, usable},
+    check::refused_warnings,
+    drive::{OwnWork, RunStep, StopCondition, WorkSnapshot, conclude, say_rechecks, usable},
+    layout::InputPaths,
+    run::try_lock,
     start::{self, Usage},
 };
 use crate::{
@@ -29,9 +32,15 @@ use crate::{
     config::{Config, parse_duration},
     dispatch::is_open,
     inbox::beneath::Root,
-    queue::{Queue, QueueError, Reader, WhenStuck, lock::Lock, wake},
+    layout::{ArchiveLayout, ArchiveTarget},
+    queue::{
+        Queue, QueueError, Reader, WhenStuck,
+        lock::{Lock, OpenImport},
+        wake,
+    },
     receipt::Counts,
-    service::{IMPORT, OnSettled, Service},
+    service::{IMPORT, OnSettled, Service, ServiceError, account_of},
+    warning::RefusedWarnings,
 };
 
 /// Queue the manifests at these paths and work until they are settled.
@@ -42,30 +51,42 @@ use crate::{
 #[command(after_help = "Examples:\n  passfort-ingest import batch.manifest.csv --root /archive/scans\n  \
                         passfort-ingest import /archive/manifests --receipts-to /var/tmp/receipts")]
 pub struct ImportArgs {
-    /// Manifests, or folders that are searched for *.manifest.json, *.manifest.jsonl and *.manifest.csv.
-    #[arg(required = true, value_name = "PATH")]
-    paths: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(super) input: InputPaths,
 
-    /// The folder that paths in the manifests start from; else each manifest's own folder.
-    #[arg(long, value_name = "DIR")]
-    root: Option<PathBuf>,
+    /// With --layout: take the list although its references were made by another template before. What was created by
+    /// that is created a second time.
+    #[arg(long, requires = "layout")]
+    pub(super) new_references: bool,
 
     /// The name under which identities are kept: one reference is created once within it.
     #[arg(long, value_name = "NAME", default_value = IMPORT)]
-    drop: String,
+    pub(super) drop: String,
 
     /// Where receipts are written; else in a folder `receipts` beside each manifest, or in the folder that is imported.
     #[arg(long, value_name = "DIR")]
-    receipts_to: Option<PathBuf>,
+    pub(super) receipts_to: Option<PathBuf>,
 
     /// Move settled manifests and their files to DIR/done and DIR/failed; else nothing is moved.
     #[arg(long, value_name = "DIR")]
-    archive_to: Option<PathBuf>,
+    pub(super) archive_to: Option<PathBuf>,
+
+    /// Kinds of warnings that are errors, e.g. shared-image,unknown-type; `all` for every kind.
+    #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = refused_warnings)]
+    pub(super) refuse_warnings: Vec<RefusedWarnings>,
 
     /// Exit with 4 after this long without a call that worked while nothing else was to be done, and with 3
     /// after this long without a usable database.
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = parse_duration)]
-    give_up_after: Duration,
+    pub(super) give_up_after: Duration,
+}
+
+impl ImportArgs {
+    /// The folders that this import puts receipts and files into.
+    fn put_aside(&self) -> Vec<PathBuf> {
+        let archive = self.archive_to.iter().flat_map(|folder| [folder.join("done"), folder.join("failed")]);
+        archive.chain(self.receipts_to.clone()).filter_map(|folder| std::path::absolute(folder).ok()).collect()
+    }
 }
 
 /// The shortest interval between two reads of the progress.
@@ -81,28 +102,85 @@ const FEW_OPEN: usize = 8;
 /// Where a path, the configuration, the key or the database cannot be used, or the queue fails for good.
 pub fn run(args: &ImportArgs, context: &Context) -> anyhow::Result<Exit> {
     let config = context.load()?;
+    let targets = chosen(args, &config)?;
+    // A worker of another process does the work; should it end before, this one takes over.
+    let lock = try_lock(&config, "import")?;
+    let worked = start::block_on(work(args, &config, context, targets, lock.ok()))?;
+    // What was done is on disk, so a database that cannot be read now leaves work for the next start.
+    sum_up(&config.queue.database, &worked).map_err(|error| start::Interrupted::by(error).into())
+}
+
+/// The manifests that the arguments name; or the archives, with the layout that they are read by.
+///
+/// # Errors
+///
+/// Where an argument cannot be used.
+pub(super) fn chosen(args: &ImportArgs, config: &Config) -> anyhow::Result<(Vec<Target>, Option<ArchiveLayout>)> {
     if args.drop.is_empty() || args.drop.chars().any(char::is_control) {
         return Err(Usage("--drop must be a name".into()).into());
     }
-    let targets = targets(&args.paths, config.drop_named(&args.drop))?;
-    if let Some(root) = &args.root {
+    let layout = args.input.layout()?;
+    let targets = match &layout {
+        Some(layout) => archives(args, layout)?,
+        None => targets(&args.input.paths, config, config.drop_named(&args.drop), &args.put_aside())?,
+    };
+    if let (Some(root), None) = (&args.input.root, &layout) {
         Root::open(root).map_err(|error| Usage(format!("--root {}: {error}", root.display())))?;
     }
-    // A worker of another process does the work; should it end before, this one takes over.
-    let lock = Lock::take(&config.queue.database, "import")?;
-    start::block_on(work(args, &config, context, targets, lock.ok()))
+    Ok((targets, layout))
 }
 
-async fn work(
+/// The archives that the paths name, each tried by its first record.
+fn archives(args: &ImportArgs, layout: &ArchiveLayout) -> anyhow::Result<Vec<Target>> {
+    if args.archive_to.is_some() {
+        let why = "--archive-to moves manifests, and an archive that is read by a layout has none: leave it out";
+        return Err(Usage(why.into()).into());
+    }
+    let archive = |archive: anyhow::Result<(ArchiveTarget, Root)>| {
+        let (target, _) = archive?;
+        let name = target.root.file_name().map_or_else(|| "archive".into(), |name| name.to_string_lossy().into_owned());
+        let manifest = layout.list_of(&target).unwrap_or(name);
+        Ok(Target { root: target.root, manifest })
+    };
+    args.input.archives(layout).map(archive).collect()
+}
+
+/// What came of an import.
+pub(super) struct ImportEnd {
+    /// The batches, with their manifests.
+    pub(super) batches: Vec<(i64, PathBuf)>,
+    /// Manifests that could not be taken in.
+    pub(super) trouble: u64,
+    /// Whether another process did the work.
+    followed: bool,
+    pub(super) exit: Exit,
+}
+
+/// Takes the manifests in, and works until they are settled, or waits for the process that does.
+///
+/// # Errors
+///
+/// Where the key or the database cannot be used, or the queue fails for good.
+pub(super) async fn work(
     args: &ImportArgs,
     config: &Config,
     context: &Context,
-    targets: Vec<Target>,
+    (targets, layout): (Vec<Target>, Option<ArchiveLayout>),
     lock: Option<Lock>,
-) -> anyhow::Result<Exit> {
+) -> anyhow::Result<ImportEnd> {
     let stopped = start::signalled();
     let open = if lock.is_some() { Queue::open } else { Queue::open_beside };
     let queue = open(&config.queue.database, WhenStuck::Wait)?;
+    let importer = Importer::new(args, config, queue.seed(), layout);
+    importer.try_ground(&targets)?;
+    let (ours, account, works) = (queue.clone(), account_of(config, &args.drop), lock.is_some());
+    let marked = tokio::task::spawn_blocking(move || {
+        importer.check_references(&targets, &ours)?;
+        importer.mark_receipts(&targets, &ours, &account, works).map(|()| (importer, targets))
+    });
+    let (importer, targets) = marked.await??;
+    // Before anything of it, or of an earlier call, can be settled.
+    let reading = args.archive_to.is_some().then(|| OpenImport::begin(queue.path())).transpose()?;
     let stop = CancellationToken::new();
     let intake = Arc::new(Intake::default());
     let on_settled: OnSettled = {
@@ -114,7 +192,6 @@ async fn work(
 
     let taking_in = {
         let (intake, queue, token) = (Arc::clone(&intake), queue.clone(), stop.clone());
-        let importer = Importer::new(args, config, &queue);
         let work = worker.service.as_ref().map(|service| Arc::clone(&service.signals));
         tokio::task::spawn_blocking(move || {
             let notify = || match &work {
@@ -125,8 +202,12 @@ async fn work(
                 None => wake::notify(queue.path()),
             };
             importer.import(&targets, &queue, &intake, &|| token.is_cancelled(), &notify);
+            // Where it was stopped, the next call reads the rest, which may name files of what was read.
+            let reading = reading.filter(|_| token.is_cancelled());
+            notify();
             intake.finished.store(true, Ordering::Release);
             intake.news.notify_one();
+            reading
         })
     };
     let mut progress = ProgressDisplay::new(context.progress);
@@ -147,18 +228,25 @@ async fn work(
     stop.cancel();
     // Else a full disk would block the admission, and with it the end of this command.
     queue.give_up_when_stuck();
-    if let Err(defect) = taking_in.await {
+    let taken_in = taking_in.await;
+    if let Err(defect) = &taken_in {
         tracing::error!(%defect, "the taking in died of a defect");
     }
     let following = worker.service.is_none();
     let finished = worker.finish().await;
+    drop(taken_in);
     progress.end();
     if let Some(error) = failure.or(finished.err()) {
         // Any error but one of usage has interrupted the work.
         return Err(if error.is::<Usage>() { error } else { start::Interrupted::by(error).into() });
     }
-    // What was done is on disk, so a database that cannot be read now leaves work for the next start.
-    sum_up(&queue, &intake, exit, following).map_err(|error| start::Interrupted::by(error).into())
+    if let Err(error) =
+        Reader::open(&config.queue.database).and_then(|reader| say_rechecks(&reader, &[args.drop.as_str()], config))
+    {
+        tracing::warn!(%error, "the queue cannot be read for what is to be looked at once more");
+    }
+    let trouble = intake.trouble.load(Ordering::Relaxed);
+    Ok(ImportEnd { batches: intake.taken_in(), trouble, followed: following, exit })
 }
 
 /// The worker, which this process runs only while it holds the lock.
@@ -187,15 +275,22 @@ impl Worker {
                 ))
                 .into());
             }
-            let pid = holder.and_then(|holder| holder.pid);
-            tracing::info!(?pid, "another process works on this database: it does the work, this one follows");
+            let pid = holder.and_then(|holder| holder.pid).unwrap_or_default();
+            tracing::info!(pid, "another process works on this database: it does the work, this one follows");
             return Ok(());
         }
         let on_settled = Arc::clone(&self.on_settled);
         let mut only = config.clone();
         // Only what was asked for is worked on; what drops left in the queue is the daemon's.
         only.drops.retain(|drop| drop.name == args.drop);
-        self.service = Some(Service::start(&only, queue.clone(), Some(&args.drop), on_settled, stop.clone()).await?);
+        let started = Service::start(&only, queue.clone(), Some(&args.drop), on_settled, stop.clone()).await;
+        self.service = Some(started.map_err(|error| match error {
+            // Also where it takes over and work had begun.
+            refused @ (ServiceError::Queue(QueueError::Lineage { .. }) | ServiceError::AdoptionUnfinished) => {
+                Usage(refused.to_string()).into()
+            }
+            error => anyhow::Error::from(error),
+        })?);
         Ok(())
     }
 
@@ -209,7 +304,7 @@ impl Worker {
     ) -> anyhow::Result<()> {
         if let Some(lock) = &self.lock {
             lock.note("import", queue.trouble());
-        } else if let Ok(lock) = Lock::take(&config.queue.database, "import")? {
+        } else if let Ok(lock) = try_lock(config, "import")? {
             tracing::info!("the other process has ended: this one continues the work");
             self.lock = Some(lock);
             self.start(args, config, queue, stop).await?;
@@ -284,10 +379,11 @@ async fn follow(
 }
 
 /// Reports the result on standard error; returns the exit code.
-fn sum_up(queue: &Queue, intake: &Intake, exit: Exit, following: bool) -> anyhow::Result<Exit> {
-    let reader = Reader::open(queue.path())?;
+fn sum_up(database: &Path, ended: &ImportEnd) -> anyhow::Result<Exit> {
+    let reader = Reader::open(database)?;
     let (mut counts, mut receipts, mut rejected, mut left) = (Counts::default(), Vec::new(), 0_u64, 0);
-    for id in intake.batches() {
+    for (id, _) in &ended.batches {
+        let id = *id;
         let end = reader.batch_end(id)?;
         counts.sum(&end.counts);
         receipts.extend(end.receipt);
@@ -306,12 +402,11 @@ fn sum_up(queue: &Queue, intake: &Intake, exit: Exit, following: bool) -> anyhow
         unusable_manifests = rejected,
         left,
         receipts = folders(&receipts),
-        followed = following,
+        followed = ended.followed,
         "import ended"
     );
-    let trouble = intake.trouble.load(Ordering::Relaxed);
-    let bad = counts.failed + counts.invalid + counts.cancelled + rejected + trouble > 0;
-    Ok(if bad { exit.max(Exit::Refused) } else { exit })
+    let bad = counts.failed + counts.invalid + counts.cancelled + rejected + ended.trouble > 0;
+    Ok(if bad { ended.exit.max(Exit::Refused) } else { ended.exit })
 }
 
 /// The folders that receipts were written to.

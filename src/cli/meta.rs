@@ -43,6 +43,8 @@ pub struct SchemaArgs {
 pub enum Schema {
     /// The JSON manifest.
     Manifest,
+    /// Layouts, for editors of TOML.
+    Layout,
 }
 
 /// Writes the completions of a shell.
@@ -100,6 +102,7 @@ pub fn schema(args: &SchemaArgs) -> anyhow::Result<Exit> {
     output::on_streams(|output| {
         match args.what {
             Schema::Manifest => output.json(&crate::manifest::schema())?,
+            Schema::Layout => output.json(&crate::layout::schema())?,
         }
         Ok(Exit::Well)
     })

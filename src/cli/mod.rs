@@ -1,6 +1,8 @@
 //! The command line: one file a command.
 
 pub mod act;
+mod adopt;
+pub mod backup;
 pub mod check;
 pub mod config_show;
 pub mod demo;
@@ -9,14 +11,20 @@ pub mod export;
 pub mod filter;
 pub mod import;
 pub mod jobs;
+pub mod layout;
+mod log;
 pub mod meta;
 pub mod output;
+pub mod plan;
+pub mod rehearse;
 pub mod run;
 pub mod sandbox;
 pub mod show;
 mod start;
 pub mod status;
+mod take_changed;
 pub mod verify;
+mod verify_history;
 pub mod why;
 
 use std::{ffi::OsString, io::Write, path::PathBuf, process::ExitCode};
@@ -74,6 +82,10 @@ enum Command {
     Import(import::ImportArgs),
     /// Report everything that is wrong with these manifests and their images; sends nothing.
     Check(check::CheckArgs),
+    /// Say when these manifests would be done under the limits and windows, and which of them binds; sends nothing.
+    Plan(plan::PlanArgs),
+    /// Carry out the whole import against the built-in sandbox; sends nothing, and leaves nothing behind.
+    Rehearse(rehearse::RehearseArgs),
     /// Show the queue at a glance: jobs by drop and state, rate, what is stopped and why.
     Status(status::StatusArgs),
     /// List jobs.
@@ -94,12 +106,22 @@ enum Command {
     Resume(act::ResumeArgs),
     /// Print the crosswalk from what was asked to what was created.
     Export(export::ExportArgs),
-    /// Ask the API whether every created document still exists, and list images that no document uses.
+    /// After a loss or a restore of the database, rebuild what was created and find out what is doubtful.
+    Adopt(adopt::AdoptArgs),
+    /// Ask the API whether every created document still exists, and list what no job knows of.
     Verify(verify::VerifyArgs),
+    /// Write a consistent copy of the queue to a new file, also beside a working daemon.
+    Backup(backup::BackupArgs),
     /// Serve a stand-in for the API on loopback, with faults and limits that can be switched on.
     Sandbox(sandbox::SandboxArgs),
     /// See it work: the sandbox, a small drop with real images, and what becomes of them.
     Demo(demo::DemoArgs),
+    /// Propose a layout for an archive, or try one.
+    #[command(subcommand)]
+    Layout(layout::propose::LayoutCommand),
+    /// Write manifests.
+    #[command(subcommand)]
+    Manifest(layout::ManifestCommand),
     /// Inspect the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -153,9 +175,11 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return code.into();
         }
     };
-    // The log would only repeat what `demo` prints.
-    let quieter = i16::from(matches!(cli.command, Command::Demo(_)));
-    start::log(cli.log_format, i16::from(cli.verbose) - i16::from(cli.quiet) - quieter);
+    // The log would only repeat what these print.
+    let quieter = i16::from(matches!(cli.command, Command::Demo(_) | Command::Rehearse(_)));
+    // What others say is the answer to a person, and may name files.
+    let words = cli.verbose > 0 || !matches!(cli.command, Command::Run(_) | Command::Import(_));
+    log::start(cli.log_format, i16::from(cli.verbose) - i16::from(cli.quiet) - quieter, words);
     let progress =
         cli.quiet == 0 && cli.log_format == LogFormat::Text && std::io::IsTerminal::is_terminal(&std::io::stderr());
     let context = Context { config: cli.config, progress };
@@ -174,6 +198,8 @@ fn carry_out(command: Command, context: &Context) -> anyhow::Result<Exit> {
         Command::Run(args) => run::run(&args, context),
         Command::Import(args) => import::run(&args, context),
         Command::Check(args) => check::run(&args, context),
+        Command::Plan(args) => plan::run(&args, context),
+        Command::Rehearse(args) => rehearse::run(&args, context),
         Command::Status(args) => status::run(&args, &context.looking()?),
         Command::Jobs(args) => jobs::run(&args, &context.looking()?),
         Command::Show(args) => show::run(&args, &context.looking()?),
@@ -184,12 +210,17 @@ fn carry_out(command: Command, context: &Context) -> anyhow::Result<Exit> {
         Command::Pause(args) => act::pause(&args, &context.looking()?),
         Command::Resume(args) => act::resume(&args, &context.looking()?),
         Command::Export(args) => export::run(&args, &context.looking()?),
+        Command::Adopt(args) => adopt::run(&args, context),
         Command::Verify(args) => verify::run(&args, context),
+        Command::Backup(args) => backup::run(&args, &context.looking()?),
         Command::Sandbox(args) => start::block_on(async {
             sandbox::run(args, start::signalled()).await?;
             Ok(Exit::Well)
         }),
         Command::Demo(args) => demo::run(&args),
+        Command::Layout(layout::propose::LayoutCommand::Init(args)) => layout::propose::init(&args),
+        Command::Layout(layout::propose::LayoutCommand::Try(args)) => layout::propose::try_layout(&args),
+        Command::Manifest(layout::ManifestCommand::FromLayout(args)) => layout::from_layout(&args),
         Command::Config(ConfigCommand::Show) => say(&config_show::render(&context.load()?)),
         Command::Schema(args) => meta::schema(&args),
         Command::Completions(args) => meta::completions(&args, Cli::command()),

@@ -14,6 +14,7 @@ use comfy_table::{Table, presets};
 use serde::Serialize;
 
 use crate::config::Config;
+pub use crate::printable::escape;
 
 /// How a command ended. Where several apply, the largest is the one that counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -169,54 +170,10 @@ pub fn shorten(text: &str, characters: usize) -> String {
     text.chars().take(characters.saturating_sub(1)).chain(std::iter::once('…')).collect()
 }
 
-/// A text that is safe to show: control characters, and characters that change direction or cannot be seen, are written
-/// as escapes, so that a file's name can neither move the cursor nor pass for another.
-#[must_use]
-pub fn escape(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(is_hidden) {
-        return Cow::Borrowed(text);
-    }
-    let mut shown = String::with_capacity(text.len() + 16);
-    for letter in text.chars() {
-        match letter {
-            '\n' | '\r' | '\t' => shown.extend(letter.escape_default()),
-            hidden if is_hidden(hidden) => shown.extend(hidden.escape_unicode()),
-            plain => shown.push(plain),
-        }
-    }
-    Cow::Owned(shown)
-}
-
 /// The same for a text of several lines that are meant.
 #[must_use]
 pub fn escape_lines(text: &str) -> String {
     text.split('\n').map(escape).collect::<Vec<_>>().join("\n")
-}
-
-/// Unicode's categories Cc and Cf, the two separators of lines, and the fillers that look like nothing.
-fn is_hidden(letter: char) -> bool {
-    letter.is_control()
-        || matches!(
-            letter,
-            '\u{ad}'
-                | '\u{34f}'
-                | '\u{600}'..='\u{605}'
-                | '\u{61c}'
-                | '\u{6dd}'
-                | '\u{70f}'
-                | '\u{115f}'
-                | '\u{1160}'
-                | '\u{180e}'
-                | '\u{200b}'..='\u{200f}'
-                | '\u{2028}'..='\u{202e}'
-                | '\u{2060}'..='\u{206f}'
-                | '\u{3164}'
-                | '\u{feff}'
-                | '\u{ffa0}'
-                | '\u{fff9}'..='\u{fffb}'
-                | '\u{1d173}'..='\u{1d17a}'
-                | '\u{e0000}'..='\u{e007f}'
-        )
 }
 
 /// A row of CSV at a time, guarded against cells that a spreadsheet would take for formulas.
@@ -231,9 +188,14 @@ impl<'a> Csv<'a> {
     ///
     /// Those of writing.
     pub fn new(out: &'a mut dyn Write, header: &[&str]) -> io::Result<Self> {
-        let mut writer = csv::Writer::from_writer(out);
-        writer.write_record(header).map_err(csv_error)?;
-        Ok(Self { writer })
+        let mut csv = Self::without_header(out);
+        csv.writer.write_record(header).map_err(csv_error)?;
+        Ok(csv)
+    }
+
+    /// Continues below a header that was written before.
+    pub fn without_header(out: &'a mut dyn Write) -> Self {
+        Self { writer: csv::Writer::from_writer(out) }
     }
 
     /// Writes a row.

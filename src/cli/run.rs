@@ -1,6 +1,7 @@
 //! `run`: the daemon, and `run --once` for timers.
 
 use std::{
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -13,7 +14,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Context, Exit,
-    drive::{OwnWork, Remaining, RunStep, StopCondition, StopReason, WorkSnapshot, conclude, usable},
+    drive::{
+        OwnWork, Remaining, RunStep, StopCondition, StopReason, WorkSnapshot, conclude, say_rechecks, usable,
+        with_due_rechecks,
+    },
     start::{self, Usage},
 };
 use crate::{
@@ -22,8 +26,14 @@ use crate::{
     config::{Config, DropConfig, parse_duration},
     dispatch::is_open,
     durable, http,
-    intake::watch::DropStatus,
-    queue::{Queue, Reader, WhenStuck, lock::Lock, views::progress::Left},
+    inbox::ground,
+    intake::{lists, watch::DropStatus},
+    queue::{
+        Queue, QueueError, Reader, WhenStuck,
+        lock::{Holder, Lock},
+        refuse_network_file_system,
+        views::progress::Left,
+    },
     receipt::BatchStatus,
     service::{IMPORT, OnSettled, Service},
 };
@@ -63,13 +73,14 @@ pub fn run(args: &RunArgs, context: &Context) -> anyhow::Result<Exit> {
             Usage("no [[drop]] is configured, so there is nothing to watch: add one, or use `import`".into()).into()
         );
     }
+    lists::check(&config).map_err(Usage)?;
     let lock = lock(&config, "run")?;
     start::block_on(work(args, &config, &lock))
 }
 
 /// Takes the database's lock.
 pub(super) fn lock(config: &Config, command: &str) -> anyhow::Result<Lock> {
-    match Lock::take(&config.queue.database, command)? {
+    match try_lock(config, command)? {
         Ok(lock) => Ok(lock),
         Err(holder) => {
             let pid = holder.pid.map_or_else(String::new, |pid| format!(" (process {pid})"));
@@ -84,6 +95,14 @@ pub(super) fn lock(config: &Config, command: &str) -> anyhow::Result<Lock> {
     }
 }
 
+/// Takes the lock, or says who has it, where the configuration allows to work on the database's file system.
+pub(super) fn try_lock(config: &Config, command: &str) -> Result<Result<Lock, Holder>, QueueError> {
+    if !config.queue.network_file_system {
+        refuse_network_file_system(&config.queue.database)?;
+    }
+    Lock::take(&config.queue.database, command)
+}
+
 async fn work(args: &RunArgs, config: &Config, lock: &Lock) -> anyhow::Result<Exit> {
     // A process that reads that it is at work may stop it in the same instant.
     let stopped = start::signalled();
@@ -92,6 +111,7 @@ async fn work(args: &RunArgs, config: &Config, lock: &Lock) -> anyhow::Result<Ex
         None => None,
     };
     config.drops.iter().try_for_each(receipts_can_be_given)?;
+    each_its_folder(&config.drops)?;
     let queue = Queue::open(&config.queue.database, WhenStuck::Wait)?;
     config.drops.iter().for_each(|drop| queue.awaited().expect(&drop.name));
     let ours = queue.clone();
@@ -105,7 +125,7 @@ async fn work(args: &RunArgs, config: &Config, lock: &Lock) -> anyhow::Result<Ex
     });
     // Jobs that an import left or handed over are worked on as well.
     let mut service = Service::start(config, queue, Some(IMPORT), on_settled, stop.clone()).await?;
-    service.watch(config)?;
+    service.watch(config).await?;
     if !args.once {
         service.purge(config);
     }
@@ -143,16 +163,41 @@ async fn work(args: &RunArgs, config: &Config, lock: &Lock) -> anyhow::Result<Ex
         return Err(start::Interrupted::by(error).into());
     }
     if args.once {
+        let names: Vec<&str> = config.drops.iter().map(|drop| drop.name.as_str()).chain([IMPORT]).collect();
+        if let Err(error) =
+            Reader::open(&config.queue.database).and_then(|reader| say_rechecks(&reader, &names, config))
+        {
+            tracing::warn!(%error, "the queue cannot be read for what is to be looked at once more");
+        }
         let drops = config.drops.clone();
         let pass = move || purge::pass(&ours, &drops, Timestamp::now(), &|| false);
         if let Err(error) = tokio::task::spawn_blocking(pass).await? {
-            tracing::warn!(%error, "the done folders cannot be purged");
+            tracing::warn!(reason = %error, "the done folders cannot be purged");
         }
     }
     if args.once && unwell.load(Ordering::Relaxed) {
         exit = exit.max(Exit::Refused);
     }
     Ok(exit)
+}
+
+/// Refuses to begin where two drops are one folder, by a link or a bind mount: each would take the other's files. Warns of
+/// drops whose folder others can replace.
+fn each_its_folder(drops: &[DropConfig]) -> Result<(), Usage> {
+    let paths: Vec<&Path> = drops.iter().map(|drop| drop.path.as_path()).collect();
+    if let Some((one, other)) = ground::same_folder(&paths) {
+        return Err(Usage(format!(
+            "two drops watch one folder, which {} and {} lead to, by a link or a bind mount: give each drop a folder of its own",
+            one.display(),
+            other.display()
+        )));
+    }
+    for drop in drops {
+        if let Some(exposed) = ground::exposed_parent(&drop.path) {
+            tracing::warn!(drop = drop.name, "{exposed}");
+        }
+    }
+    Ok(())
 }
 
 /// Refuses to begin where the receipts of a drop could not be given to the group that is to read them.
@@ -200,7 +245,9 @@ async fn until_done(args: &RunArgs, config: &Config, service: &Service, lock: &L
         }
         // In this order: what a drop admitted before the first is counted by the second.
         let looked = service.looked();
-        let left = usable(reader.left(&drops), service.queue.trouble())?;
+        let left = reader.left(&drops);
+        let left = left.and_then(|left| with_due_rechecks(left, &reader, &drops, config, Timestamp::now()));
+        let left = usable(left, service.queue.trouble())?;
         let observed = left.as_ref().ok().map(|left| WorkSnapshot {
             own: Some(OwnWork {
                 left: *left,
@@ -231,8 +278,14 @@ fn observe(left: &Left, looked: &[Option<DropStatus>]) -> WorkSnapshot {
 /// Names what stays for the next run.
 fn say_what_is_kept(reader: &Reader, left: &Left, looked: &[Option<DropStatus>]) -> anyhow::Result<Exit> {
     for arrival in reader.arrivals(20)? {
-        let (drop, manifest) = (arrival.drop, arrival.manifest);
-        tracing::warn!(drop, manifest, reason = arrival.reason, "stays where it is, for the next time");
+        let (drop, manifest, number) = (arrival.drop, arrival.manifest, arrival.arrival);
+        tracing::warn!(
+            drop,
+            arrival = number,
+            manifest,
+            reason = arrival.reason,
+            "stays where it is, for the next time"
+        );
     }
     if left.held > 0 {
         tracing::warn!(jobs = left.held, "held until a person decides: see `jobs --state held` and `release`");

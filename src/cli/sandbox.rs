@@ -13,7 +13,9 @@ use anyhow::{Context, ensure};
 
 use crate::{
     entry::ProfileId,
-    sandbox::{self, FaultRule, FileReadMethod, IdOrder, LimitRule, ListShape, Options, Sandbox, parse_duration},
+    sandbox::{
+        self, FaultRule, FileReadMethod, IdOrder, ImageIds, LimitRule, ListShape, Options, Sandbox, parse_duration,
+    },
 };
 
 const FAULT_HELP: &str = "\
@@ -23,13 +25,22 @@ E.g. --fault create_document=lost,p=0.2 or --fault upload_image=status-before:50
 
 Operations: upload_image, upload_file, create_document, read_documents, list_images, read_file, whoami, any.
 Kinds that keep the call from taking effect: status-before:CODE, early:CODE, reset-body:BYTES, hang, throttle:SECONDS, \
-throttle-retry-after:SECONDS, errors200:CODE, html, bare:CODE (a status without a body), redirect:CODE.
+throttle-retry-after:SECONDS, errors200:CODE, html, bare:CODE (a status without a body), redirect:CODE, gateway:CODE (a page of HTML), \
+gateway-json:CODE (JSON without the API's errors), maintenance:SECONDS (503, a page, and Retry-After), quote-key (401 with \
+the key in its text), quote-person.
 Kinds where it takes effect all the same: status-after:CODE, lost, cut, garbled, slow:DURATION, \
 slow-body:BYTES_PER_SECOND, hang-after, html200, bare-after:CODE, redirect-after:CODE, interim:CODE (a status of 1xx goes \
 ahead of the answer), cut-status and cut-head (the answer breaks off in its first line, or in its headers), reset-after, \
-twice (the answer comes twice on its connection), length:+N or length:-N (its Content-Length is wrong by so much).
-A CODE of status-before, status-after, and early is an HTTP status, with the API's own code if wanted: 409 or 409/102.
-When: every=N, nth=N, first=N, times=N, p=0.2, profile=UUID.
+twice (the answer comes twice on its connection), length:+N or length:-N (its Content-Length is wrong by so much), \
+errors200-after:CODE (an error in a 200), errors-id:CODE (an error beside the id), interim-flood:COUNT, \
+drip:BYTES_PER_SECOND (of the answer).
+Kinds where it takes effect later: late:DURATION (the connection is closed at once), late:DURATION/CODE (the status is \
+answered at once, by the API with 500/501), late-hang:DURATION (never answered).
+Kinds for read_documents: stale:DURATION (the list as it was so long ago), list:SHAPE, with a SHAPE of page, page-next, \
+page-total, page-link, page-count, foreign, empty, null, renamed, wrapped, no-images, image-id, urn, no-dashes, upper-case, image-more, \
+image-less, unreadable.
+A CODE of status-before, status-after, early, and errors-id is an HTTP status, with the API's own code if wanted: 409 or 409/102.
+When: every=N, nth=N, first=N, times=N, p=0.2, for=DURATION (after the first call), profile=UUID.
 
 While it runs: curl --data-binary 'any=lost,p=0.1' http://127.0.0.1:PORT/_sandbox/faults";
 
@@ -103,6 +114,10 @@ pub struct SandboxArgs {
     #[arg(long, value_name = "STATUS", default_value_t = 200, value_parser = clap::value_parser!(u16).range(200..=201))]
     pub status_created: u16,
 
+    /// Which id an image gets whose content is known on its profile. E.g. --image-ids by-content
+    #[arg(long, value_name = "IDS", value_enum, default_value_t)]
+    pub image_ids: ImageIds,
+
     /// Where the id is in records. E.g. --id-order last
     #[arg(long, value_name = "ORDER", value_enum, default_value_t)]
     pub id_order: IdOrder,
@@ -133,6 +148,7 @@ impl SandboxArgs {
             list_shape: self.list_shape,
             created_status: self.status_created,
             id_order: self.id_order,
+            image_ids: self.image_ids,
             file_read_method: self.file_read_method,
             ..Options::default()
         }

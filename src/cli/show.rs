@@ -3,12 +3,14 @@
 use super::{
     act::describe,
     output::{self, Exit, Output, QueueContext, Rows, cell, escape},
+    why::numbered,
 };
 use crate::{
     clock::Timestamp,
     queue::{
         QueueError, Reader,
         control::Pause,
+        verified::DoubledDocument,
         views::jobs::{JobDetail, JobRow},
     },
     reason::reason,
@@ -16,11 +18,11 @@ use crate::{
 
 /// The arguments of `show`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "E.g.:\n  passfort-ingest show 17")]
+#[command(after_help = "E.g.:\n  passfort-ingest show 17\n  passfort-ingest show batch=3")]
 pub struct ShowArgs {
-    /// The job's number, as `jobs` lists it
-    #[arg(value_name = "JOB")]
-    pub job: i64,
+    /// The job's number, as `jobs` lists it; or `batch N`, or `arrival N`, as the log names manifests
+    #[arg(value_name = "JOB", num_args = 1..=2, required = true)]
+    pub job: Vec<String>,
 
     /// Write JSON
     #[arg(long)]
@@ -41,8 +43,12 @@ fn show(args: &ShowArgs, context: &QueueContext, now: Timestamp, output: &mut Ou
         Err(error @ QueueError::Absent { .. }) => return Ok(output.refuse_usage(&error.to_string())),
         reader => reader?,
     };
-    let Some(detail) = reader.job(args.job)? else {
-        return Ok(output.refuse_usage(&format!("there is no job {}; `jobs` lists those that there are", args.job)));
+    let asked = args.job.join("=");
+    let Ok(job) = asked.trim_start_matches("job=").parse::<i64>() else {
+        return manifest(&reader, &asked, args.json, now, output);
+    };
+    let Some(detail) = reader.job(job)? else {
+        return Ok(output.refuse_usage(&format!("there is no job {job}; `jobs` lists those that there are")));
     };
     if args.json {
         let mut value = serde_json::to_value(&detail)?;
@@ -52,6 +58,23 @@ fn show(args: &ShowArgs, context: &QueueContext, now: Timestamp, output: &mut Ou
         output.json(&value)?;
     } else {
         page(&detail, &reader.pauses()?, now, output)?;
+    }
+    Ok(Exit::Well)
+}
+
+/// A manifest by the number that the log gives it.
+fn manifest(reader: &Reader, asked: &str, json: bool, now: Timestamp, output: &mut Output<'_>) -> anyhow::Result<Exit> {
+    let known = numbered(reader, asked, now)?;
+    let batch = asked.strip_prefix("batch=").and_then(|number| number.parse().ok());
+    let batch = batch.map(|number| reader.batch(number)).transpose()?.flatten();
+    match (batch, known.as_slice()) {
+        (_, []) => {
+            let said = format!("there is no {}; ask as `show 17`, `show batch 3` or `show arrival 801`", escape(asked));
+            return Ok(output.refuse_usage(&said));
+        }
+        (Some(batch), _) if json => output.json(&batch)?,
+        (_, known) if json => output.json(&known)?,
+        (_, known) => known.iter().try_for_each(|finding| writeln!(output.out, "{}", escape(&finding.text)))?,
     }
     Ok(Exit::Well)
 }
@@ -77,6 +100,8 @@ fn page(detail: &JobDetail, pauses: &[Pause], now: Timestamp, output: &mut Outpu
     line("document type", &job.document_type)?;
     line("name", &cell(job.name.as_ref()))?;
     line(&format!("{} ID", job.kind), &cell(job.remote_id.as_ref()))?;
+    line("removed", &job.removed_at.map(|at| format!("on purpose, as a person said at {at}")).unwrap_or_default())?;
+    line("doubled", &detail.doubled.as_ref().map(doubled).unwrap_or_default())?;
     line("same as", &job.twin_of.map(|twin| format!("job {twin}")).unwrap_or_default())?;
     line("tries", &if job.attempts > 0 { format!("{} failed", job.attempts) } else { String::new() })?;
     line("taken in", &cell(job.created_at))?;
@@ -86,8 +111,22 @@ fn page(detail: &JobDetail, pauses: &[Pause], now: Timestamp, output: &mut Outpu
             problem.path.as_ref().or(problem.field.as_ref()).map(|place| format!("{place}: ")).unwrap_or_default();
         line("problem", &format!("{place}{}; {}", problem.reason, problem.cure))?;
     }
+    for warning in &detail.warnings {
+        let place =
+            warning.path.as_ref().or(warning.field.as_ref()).map(|place| format!("{place}: ")).unwrap_or_default();
+        line("warning", &format!("{}: {place}{}; {}", warning.kind.as_str(), warning.reason, warning.cure))?;
+    }
     uploads(detail, output)?;
     calls(detail, output)
+}
+
+/// What is known of further documents with the same images.
+fn doubled(doubled: &DoubledDocument) -> String {
+    let ids = doubled.document_ids.join(", ");
+    match doubled.resolved_at {
+        Some(since) => format!("no longer, at {since}; found at {}: {ids}", doubled.found_at),
+        None => format!("found at {}: {ids}; remove all but one in the portal, then run `verify`", doubled.found_at),
+    }
 }
 
 /// Whether a pause may keep this job from being sent; which account it uses, only the configuration knows.
@@ -153,7 +192,7 @@ mod tests {
     };
 
     fn shown(site: &Site, job: i64, json: bool) -> (Exit, String, String) {
-        capture(|output| show(&ShowArgs { job, json }, &site.context(), NOW, output))
+        capture(|output| show(&ShowArgs { job: vec![job.to_string()], json }, &site.context(), NOW, output))
     }
 
     #[test]
@@ -185,6 +224,24 @@ mod tests {
         assert_eq!(seen["uploads"][0]["remote_id"], "image-of-doc");
         assert_eq!(seen["calls"].as_array().unwrap().len(), 2);
         assert_eq!(seen["why"], "created as doc");
+    }
+
+    #[test]
+    fn the_numbers_of_the_log_are_understood() {
+        let site = Site::new();
+        site.admit("a.manifest.json", &["one"]);
+        let asked = |words: &[&str]| {
+            let job = words.iter().map(|&word| word.to_owned()).collect();
+            capture(|output| show(&ShowArgs { job, json: false }, &site.context(), NOW, output))
+        };
+        for words in [&["batch=1"][..], &["batch", "1"]] {
+            let (exit, out, _) = asked(words);
+            assert_eq!(exit, Exit::Well);
+            assert!(out.starts_with("batch 1: a.manifest.json in drop"), "{out}");
+        }
+        assert!(asked(&["job=1"]).1.starts_with("job            1"));
+        assert_eq!(asked(&["batch=9"]).0, Exit::Usage);
+        assert_eq!(asked(&["arrival", "9"]).0, Exit::Usage);
     }
 
     #[test]

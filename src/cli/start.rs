@@ -3,16 +3,23 @@
 use std::{future::Future, time::Duration};
 
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::{EnvFilter, fmt};
 
-use super::{LogFormat, output::Exit};
+use super::output::Exit;
 use crate::{config::ConfigError, queue::QueueError, service::ServiceError};
 
 /// The exit code of a command that could not be carried out.
 pub(super) fn exit_for(error: &anyhow::Error) -> Exit {
     let usage = error.chain().any(|cause| {
         cause.is::<ConfigError>()
-            || matches!(cause.downcast_ref(), Some(ServiceError::Config(_) | ServiceError::Client(_)))
+            || matches!(
+                cause.downcast_ref(),
+                Some(
+                    ServiceError::Config(_)
+                        | ServiceError::Client(_)
+                        | ServiceError::AdoptionUnfinished
+                        | ServiceError::Queue(QueueError::Lineage { .. })
+                )
+            )
             || matches!(
                 cause.downcast_ref(),
                 Some(
@@ -20,6 +27,9 @@ pub(super) fn exit_for(error: &anyhow::Error) -> Exit {
                         | QueueError::Newer { .. }
                         | QueueError::Older { .. }
                         | QueueError::Damaged { .. }
+                        | QueueError::Lineage { .. }
+                        | QueueError::Shared { .. }
+                        | QueueError::OtherName { .. }
                         | QueueError::Absent { .. }
                         | QueueError::Io { .. }
                         | QueueError::Pragma { .. }
@@ -27,7 +37,9 @@ pub(super) fn exit_for(error: &anyhow::Error) -> Exit {
             )
             || cause.is::<Usage>()
     });
-    if error.chain().any(|cause| cause.is::<Interrupted>()) {
+    if error.chain().any(|cause| matches!(cause.downcast_ref(), Some(ServiceError::AccountUnknown { .. }))) {
+        Exit::Unreachable
+    } else if error.chain().any(|cause| cause.is::<Interrupted>()) {
         Exit::WorkLeft
     } else if usage {
         Exit::Usage
@@ -52,25 +64,6 @@ impl Interrupted {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Usage(pub String);
-
-/// Starts logging to standard error. `$RUST_LOG` overrides the level.
-pub(super) fn log(format: LogFormat, loudness: i16) {
-    let level = match loudness {
-        ..=-2 => "error",
-        -1 => "warn",
-        0 => "info",
-        1 => "passfort_ingest=debug,info",
-        2.. => "passfort_ingest=trace,debug",
-    };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal).with_target(false);
-    // A second start, as in tests within one process, keeps the first.
-    match format {
-        LogFormat::Text => builder.try_init().ok(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init().ok(),
-    };
-}
 
 /// Runs a command's future. One thread makes all calls: for small documents that is faster than several, and what may
 /// block runs on threads of its own.

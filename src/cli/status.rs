@@ -9,6 +9,7 @@ use super::{
 use crate::{
     clock::Timestamp,
     job::JobState,
+    queue::drop_state::UnclaimedFiles,
     reason::in_words,
     status::{self, Daemon, QueueStatus},
 };
@@ -91,8 +92,21 @@ fn page(seen: &QueueStatus, output: &mut Output<'_>) -> anyhow::Result<()> {
         }
         None => writeln!(output.out, "nobody works on {}: start it with `run`", escape(&seen.database))?,
     }
+    if let Some(refused) = &seen.refused {
+        writeln!(output.out, "REFUSED: nothing is sent, {}: see `adopt`", escape(refused))?;
+    }
     for pause in &queue.pauses {
         writeln!(output.out, "PAUSED: {}", escape(&describe(pause)))?;
+    }
+    for bound in &queue.broken_bounds {
+        writeln!(output.out, "LATE: since {}, {}; {}", bound.since, escape(&bound.what), bound.cure)?;
+    }
+    for drop in &queue.drops {
+        let Some(fault) = &drop.ground else { continue };
+        let since =
+            drop.ground_since.map(|since| format!(", for {}", in_words(seen.at.since(since)))).unwrap_or_default();
+        let name = escape(&drop.drop);
+        writeln!(output.out, "BAD GROUND: nothing of drop {name} is taken in{since}: {}", escape(fault))?;
     }
     writeln!(output.out)?;
     table(seen, output)?;
@@ -128,6 +142,20 @@ fn page(seen: &QueueStatus, output: &mut Output<'_>) -> anyhow::Result<()> {
     if open(JobState::Held) > 0 {
         line("held", &format!("{} wait for a person: `jobs --state held`, then `release`", open(JobState::Held)))?;
     }
+    for doubled in queue.doubled.iter().take(NAMED_DOUBLES) {
+        let (job, ids) = (doubled.job, doubled.document_ids.join(", "));
+        line("doubled", &format!("job {job}: {ids}; remove all but one in the portal, then run `verify`"))?;
+    }
+    if queue.doubled.len() > NAMED_DOUBLES {
+        line("", &format!("and {} more documents", queue.doubled.len() - NAMED_DOUBLES))?;
+    }
+    if let Some(since) = queue.to_recheck_since {
+        let documents = queue.to_recheck;
+        line(
+            "sent twice",
+            &format!("{documents} documents since {since}: each profile is read again `[retry] recheck_after` later"),
+        )?;
+    }
     if queue.possible_leftovers > 0 {
         let count = queue.possible_leftovers;
         let seen = queue.verified.as_ref().map_or_else(
@@ -141,7 +169,7 @@ fn page(seen: &QueueStatus, output: &mut Output<'_>) -> anyhow::Result<()> {
     }
     if let Some(verified) = queue.verified.as_ref().filter(|verified| verified.amiss > 0) {
         let (amiss, at) = (verified.amiss, &verified.at);
-        line("verify", &format!("{amiss} documents were missing or changed at the `verify` of {at}"))?;
+        line("verify", &format!("{amiss} documents were missing, changed or doubled at the `verify` of {at}"))?;
     }
     if queue.possible_extra_files > 0 {
         line(
@@ -154,7 +182,30 @@ fn page(seen: &QueueStatus, output: &mut Output<'_>) -> anyhow::Result<()> {
             line("watching", &format!("{}: {watching}", drop.drop))?;
         }
     }
+    for drop in &queue.drops {
+        let Some(unclaimed) = &drop.unclaimed else { continue };
+        line("unclaimed", &format!("{}: {}", drop.drop, in_sentence(unclaimed)))?;
+    }
     troubles(seen, output)
+}
+
+/// Doubled documents that are named.
+const NAMED_DOUBLES: usize = 3;
+
+/// Files that belong to nothing, in a sentence.
+fn in_sentence(unclaimed: &UnclaimedFiles) -> String {
+    const SHOWN: usize = 3;
+    let shown = |paths: &[String]| paths.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    let UnclaimedFiles { files, oldest, examples, like_manifests, manifest_examples } = unclaimed;
+    let mut text =
+        format!("{files} files that no manifest names, the oldest since {}", oldest.as_deref().unwrap_or("?"));
+    if *like_manifests > 0 {
+        text.push_str(&format!("; {like_manifests} look like manifests, rename them: {}", shown(manifest_examples)));
+    }
+    if !examples.is_empty() {
+        text.push_str(&format!("; e.g. {}", shown(examples)));
+    }
+    text
 }
 
 fn table(seen: &QueueStatus, output: &mut Output<'_>) -> anyhow::Result<()> {
@@ -249,16 +300,33 @@ mod tests {
             manifest: "late\u{1b}.manifest.json".into(),
             file: test_support::a_file(),
             reason: "2 files are missing".into(),
+            seen: NOW,
             missing: vec!["x.png".into()],
+            looked: NOW,
+            in_use: Vec::new(),
+            replaced: Vec::new(),
         };
         site.queue.note_arrival(arrival, NOW).unwrap();
         site.queue.pause("drop:partner-a", Cause::Operator, None, NOW).unwrap();
+        let unclaimed = UnclaimedFiles {
+            files: 12,
+            oldest: Some("2026-11-20T08:00:00Z".into()),
+            examples: vec!["17/front\u{1b}.png".into()],
+            like_manifests: 1,
+            manifest_examples: vec!["batch_manifest.json".into()],
+        };
+        site.queue.note_unclaimed(DROP, &unclaimed).unwrap();
+        site.queue.note_ground(DROP, Some("/srv/a/done: read-only (mount it writable)".into()), NOW).unwrap();
         let batch = site.admit("empty.manifest.json", &[]);
         site.queue.batch_trouble(batch, "the folder of receipts is read-only".into()).unwrap();
         let out = status(site.queue.path(), false);
         for said in [
             "nobody works on",
             "PAUSED: drop partner-a is paused by a person",
+            "BAD GROUND: nothing of drop partner-a is taken in, for ",
+            ": /srv/a/done: read-only (mount it writable)",
+            "partner-a: 12 files that no manifest names, the oldest since 2026-11-20T08:00:00Z; \
+             1 look like manifests, rename them: batch_manifest.json; e.g. 17/front\\u{1b}.png",
             "6.0 a minute",
             "unknown: nobody works on it",
             "next retry        in 14 s",

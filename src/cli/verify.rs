@@ -1,6 +1,9 @@
-//! `verify`: asks the API whether every created document still exists with its images, and lists what no document uses.
+//! `verify`: asks the API whether every created document still exists with its images, and lists what no job knows of.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{HashSet, VecDeque},
+    time::Duration,
+};
 
 use clap::Args;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -10,16 +13,18 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Context,
+    Context, act,
     filter::FilterArgs,
     output::{self, Exit, Output, escape},
-    start,
+    start, verify_history,
 };
 use crate::{
     clock::Timestamp,
     config::{Config, parse_duration},
     queue::{
-        Queue, QueueError, Reader, WhenStuck,
+        AsyncReader, Queue, QueueError, Reader, WhenStuck,
+        control::JobCommand,
+        verified::CheckedDocuments,
         views::{Filter, created::Verified},
     },
     retry::RetryPolicy,
@@ -35,12 +40,28 @@ use crate::{
 #[command(
     after_help = "Reads only: two calls a profile. Every finding is a line as it is made, the sum comes last. Files are \
                   not checked, since the API has no list of them. E.g. what was created since yesterday:\n  \
-                  passfort-ingest verify --since 1d"
+                  passfort-ingest verify --since 1d\n\
+                  What is missing is sent again by `retry --missing`; what was removed on purpose is accepted:\n  \
+                  passfort-ingest verify --accept-missing 17 18"
 )]
 pub struct VerifyArgs {
     /// On the profiles of which jobs; else of all.
     #[command(flatten)]
     pub filter: FilterArgs,
+
+    /// Only so many profiles, chosen at random, e.g. --sample 100
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    pub sample: Option<u32>,
+
+    /// Asks nothing: these jobs' documents, which the last `verify` found missing, were removed on purpose; they are
+    /// `removed` in `export`, not sent by `retry --missing`, and no longer looked for
+    #[arg(long, value_name = "JOB", num_args = 1.., exclusive = true)]
+    pub accept_missing: Vec<i64>,
+
+    /// Asks nothing: of each document that was sent more than once, say whether the calls that the queue recorded prove
+    /// that it was absent by then, by the bound that is configured now
+    #[arg(long, conflicts_with_all = ["sample", "accept_missing"])]
+    pub history: bool,
 
     /// Do not list images that no document uses; they are counted all the same
     #[arg(long)]
@@ -74,9 +95,26 @@ fn verify(args: &VerifyArgs, config: &Config, bar: &ProgressBar, output: &mut Ou
         Err(error @ QueueError::Absent { .. }) => return Ok(output.refuse_usage(&error.to_string())),
         reader => reader?,
     };
+    if args.history {
+        return verify_history::check(&reader, config.retry.absent_after, args.json, output);
+    }
+    if !args.accept_missing.is_empty() {
+        drop(reader);
+        return act::command(
+            &config.queue.database,
+            &args.accept_missing,
+            &JobCommand::AcceptMissing,
+            Timestamp::now(),
+            output,
+        );
+    }
     let filter = args.filter.filter(Timestamp::now());
-    let everything = filter == Filter::default();
-    let (sum, ended) = start::block_on(async {
+    let everything = filter == Filter::default() && args.sample.is_none();
+    let mut notes = Notes {
+        queue: Queue::open_beside(&config.queue.database, WhenStuck::Fail).map_err(|error| error.to_string()),
+        noted: reader.noted_by_verify()?,
+    };
+    let Checked { sum, refused, ended } = start::block_on(async {
         let accounts = Accounts::new(config)?;
         let stop = CancellationToken::new();
         let (stopping, signalled) = (stop.clone(), start::signalled());
@@ -85,53 +123,64 @@ fn verify(args: &VerifyArgs, config: &Config, bar: &ProgressBar, output: &mut Ou
             stopping.cancel();
         });
         let (waits, waited_for) = mpsc::channel(1);
+        let known = reader.into_async();
         let asking = Asking {
-            queue: reader.into_async(),
+            queue: Some(known.clone()),
             retry: RetryPolicy {
                 initial: config.retry.initial,
                 max: config.retry.max.min(LONGEST_DELAY),
                 give_up_after: args.give_up_after,
             },
             stop,
+            list_lag: config.api.list_lag,
             waits,
         };
-        let checked =
-            check_all(&asking, &accounts, config.workers.max_in_flight, filter, waited_for, |news| match news {
-                News::Checked(checked) => {
-                    bar.inc(1);
-                    bar.set_message(format!("{} profiles", bar.position()));
-                    bar.suspend(|| print_checked(&checked, args, output))
-                }
-                News::Waits(why) => {
-                    let patience = args.give_up_after;
-                    let line = format!("waits, for {patience:?} at most in which no call works: {}", escape(&why));
-                    bar.suspend(|| output.remark(&line));
-                    Ok(())
-                }
-            })
-            .await;
+        let selection = Selection { filter, sample: args.sample, at_once: config.workers.max_in_flight };
+        let checked = check_all((&asking, &known), &accounts, selection, &mut notes, waited_for, |news| match news {
+            News::Checked(checked) => {
+                bar.inc(1);
+                bar.set_message(format!("{} profiles", bar.position()));
+                bar.suspend(|| print_checked(&checked, args, output))
+            }
+            News::Waits(why) => {
+                let patience = args.give_up_after;
+                let line = format!("waits, for {patience:?} at most in which no call works: {}", escape(&why));
+                bar.suspend(|| output.remark(&line));
+                Ok(())
+            }
+        })
+        .await;
         stopper.abort();
         checked
     })?;
     bar.finish_and_clear();
     conclude(&sum, ended.as_ref(), args.json, output)?;
+    let nothing = ended.is_none() && sum.profiles == 0;
+    if nothing {
+        output.remark(reached_nothing(&sum, refused));
+    }
     if everything && ended.is_none() && sum.unreadable_profiles == 0 {
         let verified = Verified {
             at: Timestamp::now().to_string(),
             profiles: sum.profiles,
-            amiss: sum.missing + sum.changed,
+            amiss: sum.missing + sum.changed + sum.doubled,
             leftover_images: sum.leftover_images,
         };
-        // `status` shows it; an operator without the right to write the queue has seen it here.
-        let noted = Queue::open_beside(&config.queue.database, WhenStuck::Fail)
-            .and_then(|queue| queue.note_verified(&verified));
-        if let Err(error) = noted {
-            output.remark(&format!("warning: `status` will not show this, since it cannot be written down: {error}"));
+        if let Ok(queue) = &notes.queue
+            && let Err(error) = queue.note_verified(&verified)
+        {
+            notes.queue = Err(error.to_string());
         }
+    }
+    // An operator without the right to write the queue has seen it here.
+    if let Err(error) = &notes.queue {
+        let what = "neither `status` nor `retry --missing` will know of this, since it cannot be written down";
+        output.remark(&format!("warning: {what}: {}", escape(error)));
     }
     Ok(match ended {
         Some(NoAnswer::Key(_) | NoAnswer::Unreachable(_)) => Exit::Unreachable,
         Some(NoAnswer::Limit(_) | NoAnswer::Stopped) => Exit::WorkLeft,
+        None if nothing && refused > 0 => Exit::Unreachable,
         None if sum.is_well() => Exit::Well,
         None => Exit::Refused,
     })
@@ -147,22 +196,80 @@ enum News {
     Waits(String),
 }
 
-/// Checks the profiles that match a filter, several at a time, and prints each; returns the sum, and why it ended early
-/// if it did.
-async fn check_all(
-    asking: &Asking,
-    accounts: &Accounts,
-    at_once: usize,
+/// What to say where no profile was read.
+const fn reached_nothing(sum: &VerifyTotals, refused: u64) -> &'static str {
+    if refused > 0 {
+        "error: the API gave no list of any profile, so nothing is known of any document; see what it says of each"
+    } else if sum.unreadable_profiles > 0 {
+        "nothing was checked: no profile could be asked for, see why"
+    } else {
+        "nothing was checked: the queue has created nothing that fits"
+    }
+}
+
+/// Which profiles to check, and how many at a time.
+struct Selection {
     filter: Filter,
+    sample: Option<u32>,
+    at_once: usize,
+}
+
+/// Where findings are written down.
+struct Notes {
+    /// Or why it cannot be written.
+    queue: Result<Queue, String>,
+    /// Jobs of which an earlier run has noted something.
+    noted: HashSet<i64>,
+}
+
+impl Notes {
+    /// Writes down what was found on a profile, where that is anything or there is something to take back.
+    async fn take(&mut self, checked: &CheckedProfile) {
+        let Ok(queue) = &self.queue else { return };
+        let of = |what: What| checked.findings.iter().filter(move |finding| finding.finding == what);
+        let documents = CheckedDocuments {
+            jobs: checked.jobs.clone(),
+            missing: of(What::Missing).filter_map(|finding| finding.job).collect(),
+            doubled: of(What::Doubled).filter_map(|finding| Some((finding.job?, finding.ids.clone()))).collect(),
+        };
+        let found = !documents.missing.is_empty() || !documents.doubled.is_empty();
+        if (found || documents.jobs.iter().any(|job| self.noted.contains(job)))
+            && let Err(error) = queue.note_checked(documents, Timestamp::now()).await
+        {
+            self.queue = Err(error.to_string());
+        }
+    }
+}
+
+/// What came of it.
+#[derive(Default)]
+struct Checked {
+    sum: VerifyTotals,
+    /// Profiles of which the API gave no list.
+    refused: u64,
+    /// Why it ended early, if it did.
+    ended: Option<NoAnswer>,
+}
+
+/// Checks the selected profiles, several at a time; each is written down, then printed.
+async fn check_all(
+    (asking, known): (&Asking, &AsyncReader),
+    accounts: &Accounts,
+    selection: Selection,
+    notes: &mut Notes,
     mut waits: mpsc::Receiver<String>,
     mut report: impl FnMut(News) -> std::io::Result<()>,
-) -> anyhow::Result<(VerifyTotals, Option<NoAnswer>)> {
-    let named = stream::try_unfold((VecDeque::new(), String::new()), |(mut page, after)| {
+) -> anyhow::Result<Checked> {
+    let Selection { filter, sample, at_once } = selection;
+    let first = match sample {
+        Some(many) => known.some_profiles(filter.clone(), many).await?,
+        None => Vec::new(),
+    };
+    let named = stream::try_unfold((VecDeque::from(first), String::new()), |(mut page, after)| {
         let filter = filter.clone();
         async move {
-            if page.is_empty() {
-                let after = after.clone();
-                let read = asking.queue.profiles(filter, after, PAGE);
+            if page.is_empty() && sample.is_none() {
+                let read = known.profiles(filter, after, PAGE);
                 page = VecDeque::from(read.await?);
             }
             Ok::<_, VerifyError>(page.pop_front().map(|profile| (profile.clone(), (page, profile))))
@@ -172,7 +279,7 @@ async fn check_all(
         .map_ok(|profile| async move { asking.check(|drop| accounts.of(drop), &profile).await })
         .try_buffer_unordered(at_once.max(1));
     let mut checks = std::pin::pin!(checks);
-    let mut sum = VerifyTotals::default();
+    let mut done = Checked::default();
     loop {
         let next = tokio::select! {
             biased;
@@ -188,16 +295,21 @@ async fn check_all(
             None => break,
             Some(Ok(checked)) => {
                 for part in checked {
-                    sum.add(&part.sum);
+                    done.sum.add(&part.sum);
+                    done.refused += u64::from(part.refused);
+                    notes.take(&part).await;
                     report(News::Checked(part))?;
                 }
             }
-            Some(Err(VerifyError::NoAnswer(ended))) => return Ok((sum, Some(ended))),
+            Some(Err(VerifyError::NoAnswer(ended))) => {
+                done.ended = Some(ended);
+                return Ok(done);
+            }
             Some(Err(VerifyError::Queue(error))) => return Err(error.into()),
         }
     }
-    let stopped = asking.stop.is_cancelled().then_some(NoAnswer::Stopped);
-    Ok((sum, stopped))
+    done.ended = asking.stop.is_cancelled().then_some(NoAnswer::Stopped);
+    Ok(done)
 }
 
 #[derive(Serialize)]
@@ -221,6 +333,8 @@ fn print_checked(checked: &CheckedProfile, args: &VerifyArgs, output: &mut Outpu
             What::Missing => "missing",
             What::Changed => "changed",
             What::Unreadable => "unreadable",
+            What::Doubled => "doubled",
+            What::UnknownDocument => "unknown document",
             What::UnusedImage => "unused image",
         };
         let named =
@@ -232,7 +346,7 @@ fn print_checked(checked: &CheckedProfile, args: &VerifyArgs, output: &mut Outpu
             named("reference", finding.reference.clone()),
             named("ID", finding.id.clone())
         );
-        writeln!(output.out, "{word:<13} {}: {}", escape(&subject), escape(&finding.detail))?;
+        writeln!(output.out, "{word:<16} {}: {}", escape(&subject), escape(&finding.detail))?;
     }
     Ok(())
 }
@@ -253,8 +367,17 @@ fn conclude(sum: &VerifyTotals, ended: Option<&NoAnswer>, json: bool, output: &m
         line("profiles", format!("{}{unreadable}", sum.profiles))?;
         line(
             "documents",
-            format!("{}: {} exist, {} missing, {} changed", sum.documents, sum.standing, sum.missing, sum.changed),
+            format!(
+                "{}: {} exist, {} missing, {} changed, {} doubled{}",
+                sum.documents,
+                sum.standing,
+                sum.missing,
+                sum.changed,
+                sum.doubled,
+                if sum.removed > 0 { format!(", {} removed on purpose", sum.removed) } else { String::new() }
+            ),
         )?;
+        line("unknown", format!("{} documents that no job knows of", sum.unknown_documents))?;
         line(
             "leftovers",
             format!("{} images, of {} answers that were lost", sum.leftover_images, sum.possible_leftovers),

@@ -3,7 +3,10 @@
 //! The queue is asked first, the disk only for what the queue does not know, and no file is read. A path may be
 //! absolute, relative, or only the end of one.
 
-use std::path::{Component, Path, PathBuf};
+use std::{
+    ffi::OsStr,
+    path::{Component, Path, PathBuf},
+};
 
 use serde::Serialize;
 
@@ -14,6 +17,7 @@ use super::{
 use crate::{
     clock::Timestamp,
     config::{DropConfig, duration_text},
+    manifest::near_name::is_near_name,
     problem::Problem,
     queue::{
         QueueError, Reader,
@@ -31,7 +35,8 @@ use crate::{
 #[command(after_help = "E.g.:\n  passfort-ingest why /srv/sftp/partner-a/incoming/batch-7.manifest.json\n  \
                         passfort-ingest why 17/front.jpg")]
 pub struct WhyArgs {
-    /// A manifest, an image, a file, or a receipt; the end of its path is enough
+    /// A manifest, an image, a file, or a receipt, by the end of its path; or a number of the log: `17`, `job=17`,
+    /// `batch=3`, `arrival=801`
     #[arg(value_name = "PATH")]
     pub path: String,
 
@@ -42,14 +47,14 @@ pub struct WhyArgs {
 
 /// One thing that is known.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-struct Explanation {
-    /// `waiting`, `manifest`, `file`, `refused` or `disk`: where the knowledge comes from.
+pub(super) struct Explanation {
+    /// `waiting`, `manifest`, `job`, `file`, `refused` or `disk`: where the knowledge comes from.
     about: &'static str,
     /// The job, where it is about one.
     #[serde(skip_serializing_if = "Option::is_none")]
     job: Option<i64>,
     /// The same for a person.
-    text: String,
+    pub(super) text: String,
 }
 
 impl Explanation {
@@ -114,7 +119,7 @@ fn in_queue(
     context: &QueueContext,
     now: Timestamp,
 ) -> Result<Vec<Explanation>, QueueError> {
-    let mut findings = Vec::new();
+    let mut findings = numbered(reader, given, now)?;
     for arrival in reader.arrivals(u32::MAX)? {
         findings.extend(waiting(&arrival, given, context, now));
     }
@@ -158,6 +163,41 @@ fn in_queue(
     Ok(findings)
 }
 
+/// What a number of the log stands for, as `17` or `batch=17`.
+pub(super) fn numbered(reader: &Reader, given: &str, now: Timestamp) -> Result<Vec<Explanation>, QueueError> {
+    let (kind, number) = given.split_once('=').unwrap_or(("", given));
+    let Ok(number) = number.parse::<i64>() else { return Ok(Vec::new()) };
+    let is = |wanted: &str| kind.is_empty() || kind == wanted;
+    let mut findings = Vec::new();
+    for arrival in
+        reader.arrivals(u32::MAX)?.iter().filter(|row| is("arrival") && i64::try_from(row.arrival) == Ok(number))
+    {
+        findings.push(not_taken(arrival, now));
+    }
+    if let Some(batch) = reader.batch(number)?.filter(|_| is("batch")) {
+        findings.push(Explanation::new("manifest", format!("batch {number}: {}", manifest(&batch))));
+    }
+    if let Some(detail) = reader.job(number)?.filter(|_| is("job")) {
+        let job = &detail.job;
+        let why = reason(&job.explanation(), now);
+        let text = format!(
+            "job {number}, entry {} of {} in drop {}, is {}: {why}",
+            job.index, job.manifest, job.drop, job.state
+        );
+        findings.push(Explanation { about: "job", job: Some(number), text });
+    }
+    Ok(findings)
+}
+
+/// Explains a manifest that is not taken in yet.
+fn not_taken(arrival: &ArrivalRow, now: Timestamp) -> Explanation {
+    let since = arrival.first_seen.map(|seen| in_words(now.since(seen))).unwrap_or_default();
+    let ArrivalRow { drop, manifest, reason, missing, .. } = arrival;
+    let named = missing.iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let named = if named.is_empty() { named } else { format!("; missing are: {named}") };
+    Explanation::new("waiting", format!("{manifest} in drop {drop} is not taken in yet, for {since}: {reason}{named}"))
+}
+
 fn line_of(problem: &Problem) -> String {
     let place = problem.path.as_ref().or(problem.field.as_ref()).map(|place| format!("{place}: ")).unwrap_or_default();
     format!("{place}{} ({})", problem.reason, problem.cure)
@@ -166,15 +206,13 @@ fn line_of(problem: &Problem) -> String {
 /// Explains a path that is a manifest not admitted yet, or a file that one waits for.
 fn waiting(arrival: &ArrivalRow, given: &str, context: &QueueContext, now: Timestamp) -> Option<Explanation> {
     let since = arrival.first_seen.map(|seen| in_words(now.since(seen))).unwrap_or_default();
-    let ArrivalRow { drop, manifest, reason, missing, .. } = arrival;
+    let ArrivalRow { drop, manifest, reason, missing, in_use, .. } = arrival;
     if is_meant(given, drop, Path::new(manifest), context) {
-        let named = missing.iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", ");
-        let named = if named.is_empty() { named } else { format!("; missing are: {named}") };
-        let text = format!("{manifest} in drop {drop} is not taken in yet, for {since}: {reason}{named}");
-        return Some(Explanation::new("waiting", text));
+        return Some(not_taken(arrival, now));
     }
     missing
         .iter()
+        .chain(in_use)
         .any(|file| is_meant(given, drop, &Path::new(manifest).with_file_name(file), context))
         .then(|| Explanation::new("waiting", format!("{manifest} in drop {drop} waits for it, for {since}: {reason}")))
 }
@@ -287,10 +325,17 @@ fn not_queued(drop: &DropConfig, path: &Path) -> String {
     if relative.to_str().is_none() {
         return "its name is not UTF-8, so no manifest can name it".to_owned();
     }
-    if !drop.manifests.matches(relative) {
+    let name = relative.file_name().and_then(OsStr::to_str).unwrap_or_default();
+    if !drop.is_manifest(relative) && is_near_name(name, |name| drop.is_manifest(relative.with_file_name(name))) {
+        return format!(
+            "it looks like a manifest and is none, so it is never read; rename it to fit `manifests`, which is {}",
+            drop.manifest_patterns().join(", ")
+        );
+    }
+    if !drop.is_manifest(relative) {
         return format!(
             "no manifest that was taken in names it, and it is none itself; `manifests` is {}",
-            drop.manifests.texts().join(", ")
+            drop.manifest_patterns().join(", ")
         );
     }
     let folders = relative.components().count().saturating_sub(1);

@@ -26,7 +26,11 @@ fn arrival(manifest: &str, missing: &[&str]) -> Arrival {
         manifest: manifest.into(),
         file: test_support::a_file(),
         reason: "a file is missing".into(),
+        seen: NOW,
         missing: missing.iter().map(|&path| path.into()).collect(),
+        looked: NOW,
+        in_use: Vec::new(),
+        replaced: Vec::new(),
     }
 }
 
@@ -49,6 +53,20 @@ fn a_waiting_manifest_and_the_file_it_waits_for_are_found() {
     for elsewhere in ["/other/sub/late.manifest.json", "/other/17/front.jpg"] {
         assert_eq!(ask(&site, elsewhere).0, Exit::Refused, "{elsewhere}");
     }
+}
+
+#[test]
+fn the_numbers_of_the_log_are_understood() {
+    let site = Site::new();
+    site.admit("a.manifest.json", &["one"]);
+    site.queue.note_arrival(arrival("late.manifest.json", &["front.jpg"]), NOW).unwrap();
+    let number = site.queue.arrival_number(DROP, "late.manifest.json");
+    assert!(ask(&site, &number.to_string()).1.starts_with("late.manifest.json in drop"));
+    assert!(ask(&site, &format!("arrival={number}")).1.contains("front.jpg"));
+    assert_eq!(ask(&site, &format!("batch={number}")).0, Exit::Refused);
+    let (_, both, _) = ask(&site, "1");
+    assert!(both.starts_with("batch 1: a.manifest.json") && both.contains("\njob 1, entry 0"), "{both}");
+    assert_eq!(ask(&site, "job=1").1.lines().count(), 1);
 }
 
 #[test]
@@ -108,13 +126,14 @@ fn what_is_only_on_disk_is_explained() {
     let site = Site::new();
     let drop = site.drop_path();
     fs::create_dir_all(drop.join("done")).unwrap();
-    for name in ["new.manifest.json", "plain.png", "x.part", "done/old.png"] {
+    for name in ["new.manifest.json", "plain.png", "x_manifest.json", "x.part", "done/old.png"] {
         fs::write(drop.join(name), "x").unwrap();
     }
     std::os::unix::fs::symlink("plain.png", drop.join("link.png")).unwrap();
     for (name, said) in [
         ("new.manifest.json", "a manifest that is not taken in yet"),
         ("plain.png", "no manifest that was taken in names it"),
+        ("x_manifest.json", "it looks like a manifest and is none"),
         ("x.part", "its name is ignored"),
         ("done/old.png", "the drop's own folders"),
         ("link.png", "no plain file"),

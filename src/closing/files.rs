@@ -1,11 +1,12 @@
 //! Moves the files of an ended batch to the archive.
 //!
-//! A file stays where another manifest still needs it. Where each file went is recorded when the batch is closed, for a
+//! What is in the batch's work folder goes there in any case. Of files in place, one stays where another manifest still needs
+//! it. Where each file went is recorded when the batch is closed, for a
 //! retry, the purge and `why`. The move is idempotent: after a crash in between, a file that is gone already is looked
 //! for where it was to go.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashSet},
     io::{self, Write},
     path::{Path, PathBuf},
 };
@@ -17,12 +18,14 @@ use crate::{
     inbox::{
         archive::{self, ArchiveError, Archived},
         beneath::{Refusal, Root},
+        take::{files_below, remove_empty_folders},
     },
     job::FileLocation,
     killpoint,
     policy::AfterSuccess,
     queue::{
         Queue, Reader,
+        awaited::NotNow,
         batch::EndedBatch,
         files::{Fingerprint, MovedFile, NamedFile},
     },
@@ -50,27 +53,52 @@ pub(super) fn archive(
     if target.is_none() && !(well && batch.policy.after_success == AfterSuccess::Delete) {
         return Ok(queue.batch_closed(batch.id, None, None, Vec::new())?);
     }
+    if batch.work.is_none() && batch.policy.after_success == AfterSuccess::Archive && queue.is_importing() {
+        return Err(ClosingError::NotNow(NotNow::Importing));
+    }
     let archive = target.map(|folder| folder.join(batch.finished_at.date()));
-    let mut mover = Mover { queue, reader, batch, archive: archive.as_deref(), roots: Vec::new(), moved: Vec::new() };
+    let home = Root::open(&batch.policy.root)
+        .map_err(|source| ClosingError::Folder { path: batch.policy.root.clone(), source })?;
+    let mut mover = Mover {
+        queue,
+        reader,
+        batch,
+        home: &home,
+        archive: archive.as_deref(),
+        roots: Vec::new(),
+        moved: Vec::new(),
+        put_away: HashSet::new(),
+    };
+    mover.work_folder_is_there()?;
     reader.files(batch.id, |files| mover.files(&files))?;
     mover.marker()?;
     let manifest = mover.manifest()?;
+    mover.rest()?;
     let moved = std::mem::take(&mut mover.moved);
-    let archive = archive.map(|archive| archive.to_string_lossy().into_owned());
-    Ok(queue.batch_closed(batch.id, archive, manifest, moved)?)
+    let archive = archive.as_ref().map(|archive| archive.to_string_lossy().into_owned());
+    queue.batch_closed(batch.id, archive, manifest, moved)?;
+    mover.remove_work_folder();
+    Ok(())
 }
 
 struct Mover<'a> {
     queue: &'a Queue,
     reader: &'a Reader,
     batch: &'a EndedBatch,
+    /// The drop.
+    home: &'a Root,
     /// The dated folder that files are moved into; `None` where they are removed.
     archive: Option<&'a Path>,
     /// Folders that were opened.
     roots: Vec<(PathBuf, Root)>,
     /// What has moved and is not recorded yet.
     moved: Vec<MovedFile>,
+    /// Files of the work folder that were moved last, by key: many entries may share one.
+    put_away: HashSet<i64>,
 }
+
+/// Files of which it is known that they were put away.
+const KNOWN: usize = 1 << 16;
 
 impl Mover<'_> {
     /// Opens a folder, or uses it again.
@@ -95,13 +123,23 @@ impl Mover<'_> {
         let batch = self.batch;
         let key = |file: &NamedFile| path_key(&batch.policy.image_root, &batch.policy.image_folder, &file.path);
         let keys = files.iter().map(key).collect::<Vec<_>>();
+        let is_own = |file: &NamedFile| batch.work.is_some() && file.moved_to.is_none();
         // In this order: what is being admitted meanwhile is either known here already or in the queue below.
-        let moving = self.queue.awaited().about_to_move(&batch.drop, &keys).map_err(ClosingError::NotNow)?;
+        let moving = if files.iter().all(is_own) {
+            None
+        } else {
+            Some(self.queue.awaited().about_to_move(&batch.drop, &keys).map_err(ClosingError::NotNow)?)
+        };
         let mut touched = BTreeSet::new();
         for (file, key) in files.iter().zip(keys) {
-            let is_named = (file.moved_to.is_none() && moving.is_named(key))
+            if is_own(file) {
+                self.own_file(file, key, &mut touched)?;
+                continue;
+            }
+            let is_awaited = moving.as_ref().is_some_and(|moving| moving.is_named(key));
+            let is_named = (file.moved_to.is_none() && is_awaited)
                 || self.reader.is_still_named(batch.id, key, file.moved_to.as_ref())?;
-            if !is_named {
+            if !is_named && !self.is_in_archive(file) {
                 self.file(file, key, &mut touched)?;
             }
         }
@@ -111,13 +149,81 @@ impl Mover<'_> {
             killpoint::after("move", "sync");
         }
         if self.moved.len() >= AT_ONCE {
-            self.queue.files_moved(std::mem::take(&mut self.moved))?;
+            self.queue.files_moved(self.batch.id, std::mem::take(&mut self.moved))?;
         }
         Ok(())
     }
 
+    /// Whether an earlier try, or another entry, has moved a file where it is to go.
+    fn is_in_archive(&self, file: &NamedFile) -> bool {
+        let place = file.moved_to.as_ref().map(|place| Path::new(&place.root).join(&place.path));
+        self.archive.is_some_and(|archive| place.is_some_and(|place| place.starts_with(archive)))
+    }
+
+    /// Archives or removes a file of the work folder, whatever it is by now.
+    fn own_file(&mut self, file: &NamedFile, key: i64, touched: &mut BTreeSet<PathBuf>) -> Result<(), ClosingError> {
+        let Some(work) = &self.batch.work else { return Ok(()) };
+        if self.put_away.contains(&key) {
+            return Ok(());
+        }
+        let own_path = join(&self.batch.policy.image_folder, &file.path);
+        let to = self.dispose_of_own(work, &own_path, touched)?;
+        let to = to.or_else(|| self.archive.and_then(|archive| self.gone_to(archive, &own_path, file)));
+        self.moved.extend(to.and_then(|to| self.moved(file, key, &to)));
+        if self.put_away.len() >= KNOWN {
+            self.put_away.clear();
+        }
+        self.put_away.insert(key);
+        Ok(())
+    }
+
+    fn dispose_of_own(
+        &mut self,
+        work: &FileLocation,
+        path: &str,
+        touched: &mut BTreeSet<PathBuf>,
+    ) -> Result<Option<PathBuf>, ClosingError> {
+        let (archive, home) = (self.archive, self.home);
+        let root = self.root(Path::new(&work.root))?;
+        dispose((root, home), &join(&work.path, path), None, archive, path, touched)
+    }
+
+    /// Fails where the work folder is gone as a whole: its files are somewhere else, and may come back.
+    fn work_folder_is_there(&mut self) -> Result<(), ClosingError> {
+        let Some(work) = &self.batch.work else { return Ok(()) };
+        let path = Path::new(&work.root).join(&work.path);
+        let root = self.root(Path::new(&work.root))?;
+        let found = root.open_parent(&join(&work.path, "x"));
+        found.map(drop).map_err(|refusal| ClosingError::Folder { path, source: io::Error::other(refusal) })
+    }
+
+    /// Archives what else is in the work folder: what no entry names, as of a manifest that was rejected.
+    fn rest(&mut self) -> Result<(), ClosingError> {
+        let Some(work) = &self.batch.work else { return Ok(()) };
+        let failed = self.batch.policy.failed_dir.as_ref().map(|folder| folder.join(self.batch.finished_at.date()));
+        let Some(archive) = self.archive.or(failed.as_deref()) else { return Ok(()) };
+        let home = self.home;
+        let root = self.root(Path::new(&work.root))?;
+        let mut touched = BTreeSet::new();
+        for path in files_below(root, &work.path).map_err(ArchiveError::Io)? {
+            dispose((root, home), &join(&work.path, &path), None, Some(archive), &path, &mut touched)?;
+        }
+        sync_all(touched)
+    }
+
+    /// Removes the work folder, which is empty; what somebody put into it stays.
+    fn remove_work_folder(&mut self) {
+        let Some(work) = &self.batch.work else { return };
+        let removed = self
+            .root(Path::new(&work.root))
+            .and_then(|root| remove_empty_folders(root, &work.path).map_err(|error| ArchiveError::Io(error).into()));
+        if !matches!(removed, Ok(true)) {
+            tracing::warn!(batch = self.batch.id, reason = ?removed.err(), "its folder in work_dir cannot be removed");
+        }
+    }
+
     fn file(&mut self, file: &NamedFile, key: i64, touched: &mut BTreeSet<PathBuf>) -> Result<(), ClosingError> {
-        let (batch, seed, archive) = (self.batch, self.queue.seed(), self.archive);
+        let (batch, seed, archive, home) = (self.batch, self.queue.seed(), self.archive, self.home);
         let own_path = join(&batch.policy.image_folder, &file.path);
         let (folder, path) = match &file.moved_to {
             Some(place) => (Path::new(&place.root), place.path.as_str()),
@@ -136,7 +242,7 @@ impl Mover<'_> {
             },
             None => None,
         };
-        if let Some(to) = dispose(root, path, expected.as_ref(), archive, &own_path, touched)? {
+        if let Some(to) = dispose((root, home), path, expected.as_ref(), archive, &own_path, touched)? {
             self.moved.extend(self.moved(file, key, &to));
         }
         Ok(())
@@ -171,24 +277,31 @@ impl Mover<'_> {
         let Some(marker) = &batch.policy.marker else { return Ok(()) };
         let path = format!("{}{marker}", batch.manifest);
         let mut touched = BTreeSet::new();
+        if let Some(work) = &batch.work {
+            self.dispose_of_own(work, &path, &mut touched)?;
+            return sync_all(touched);
+        }
+        let home = self.home;
         let root = self.root(&batch.policy.root)?;
         if is_for_the_next(root, &batch.manifest, file_identity::read(&batch.manifest_file).as_ref(), &path) {
             return Ok(());
         }
-        dispose(root, &path, None, archive, &path, &mut touched)?;
-        for folder in touched {
-            durable::sync_dir(&folder).map_err(ArchiveError::Io)?;
-        }
-        Ok(())
+        dispose((root, home), &path, None, archive, &path, &mut touched)?;
+        sync_all(touched)
     }
 
     /// Archives the manifest, if it is still the one that was admitted; returns where it is now.
     fn manifest(&mut self) -> Result<Option<FileLocation>, ClosingError> {
-        let (batch, archive) = (self.batch, self.archive);
-        let expected = file_identity::read(&batch.manifest_file);
-        let (folder, path) = match &batch.moved_to {
-            Some(place) => (Path::new(&place.root), place.path.as_str()),
-            None => (batch.policy.root.as_path(), batch.manifest.as_str()),
+        let (batch, archive, home) = (self.batch, self.archive, self.home);
+        let mut expected = file_identity::read(&batch.manifest_file);
+        let in_work = batch.work.as_ref().map(|work| (Path::new(&work.root), join(&work.path, &batch.manifest)));
+        let (folder, path) = match (&batch.moved_to, &in_work) {
+            (Some(place), _) => (Path::new(&place.root), place.path.as_str()),
+            (None, Some((root, path))) => {
+                expected = None;
+                (*root, path.as_str())
+            }
+            (None, None) => (batch.policy.root.as_path(), batch.manifest.as_str()),
         };
         let root = self.root(folder)?;
         let Some(archive) = archive else {
@@ -198,7 +311,7 @@ impl Mover<'_> {
             return Ok(None);
         };
         killpoint::before("move", "manifest");
-        let moved = archive::put(root, path, expected.as_ref(), archive, &batch.manifest)?;
+        let moved = archive::put(root, path, expected.as_ref(), home, archive, &batch.manifest)?;
         killpoint::after("move", "manifest");
         Ok(match moved {
             Archived::Moved { to } => batch.place_of(&to),
@@ -207,6 +320,10 @@ impl Mover<'_> {
             Archived::Replaced => batch.moved_to.clone(),
         })
     }
+}
+
+fn sync_all(folders: BTreeSet<PathBuf>) -> Result<(), ClosingError> {
+    folders.iter().try_for_each(|folder| Ok(durable::sync_dir(folder).map_err(ArchiveError::Io)?))
 }
 
 /// Whether a marker was set for another manifest that took the settled one's place: one that came after it.
@@ -274,7 +391,7 @@ impl Write for Checksum {
 /// What may not be touched, a link or a pipe that somebody put under the name, stays: its entry has been refused for it,
 /// and it must not keep the others from being settled.
 fn dispose(
-    root: &Root,
+    (root, home): (&Root, &Root),
     path: &str,
     expected: Option<&FileIdentity>,
     archive: Option<&Path>,
@@ -285,7 +402,7 @@ fn dispose(
     killpoint::before(step, "file");
     let moved = match archive {
         None => archive::remove(root, path, expected).map(|_| None),
-        Some(archive) => archive::put_unsynced(root, path, expected, archive, target).map(Some),
+        Some(archive) => archive::put_unsynced(root, path, expected, home, archive, target).map(Some),
     };
     killpoint::after(step, "file");
     match moved {

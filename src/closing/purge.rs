@@ -69,13 +69,13 @@ pub fn pass(
                     queue.purged(batch.id, now)?;
                     purged.manifests += 1;
                     purged.files += files;
-                    tracing::info!(drop = drop.name, manifest = batch.manifest, files, "purged");
+                    tracing::info!(drop = drop.name, batch = batch.id, manifest = batch.manifest, files, "purged");
                 }
                 Ok(None) => {}
                 Err(ClosingError::Queue(error)) => return Err(error),
                 Err(error) => {
                     purged.troubled += 1;
-                    tracing::warn!(drop = drop.name, manifest = batch.manifest, %error, "cannot be purged yet");
+                    tracing::warn!(drop = drop.name, batch = batch.id, manifest = batch.manifest, reason = %error, "cannot be purged yet");
                 }
             }
         }

@@ -12,6 +12,7 @@ use super::{Address, Globs};
 use crate::{
     entry::ProfileId,
     policy::{AfterSuccess, OnInvalid},
+    warning::RefusedWarnings,
 };
 
 /// A watched folder with a name and a policy.
@@ -23,6 +24,8 @@ pub struct DropConfig {
     pub path: PathBuf,
     /// Which files are manifests.
     pub manifests: Globs,
+    /// How the partner's own lists are read: `[drop.layout]`.
+    pub layout: Option<DropLayout>,
     /// Whether folders below it are scanned for manifests.
     pub recursive: bool,
     /// How long a file must not have changed to count as complete.
@@ -39,9 +42,13 @@ pub struct DropConfig {
     pub incomplete_after: Duration,
     /// What happens to the good entries of a manifest that has bad ones.
     pub on_invalid: OnInvalid,
+    /// More bad entries than this, and more than half of those read: the manifest is refused as a whole.
+    pub max_invalid: u64,
     /// What happens to the files of a manifest when all is well.
     pub after_success: AfterSuccess,
-    /// Where they go then; as configured, see [`DropConfig::done_folder`].
+    /// Where taken files are until they are settled; as configured, see [`DropConfig::work_folder`].
+    pub work_dir: PathBuf,
+    /// Where files go when all is well; as configured, see [`DropConfig::done_folder`].
     pub done_dir: PathBuf,
     /// Where they go where something failed; as configured, see [`DropConfig::failed_folder`].
     pub failed_dir: PathBuf,
@@ -57,6 +64,8 @@ pub struct DropConfig {
     pub base_url: Option<Address>,
     /// The only profiles that this drop may write to; absent: any.
     pub profiles: Option<Vec<ProfileId>>,
+    /// Which kinds of warnings are errors.
+    pub refuse_warnings: RefusedWarnings,
     /// The largest manifest that is read, in bytes.
     pub max_manifest_bytes: u64,
     /// The most entries that one manifest may have.
@@ -82,8 +91,43 @@ pub struct DropConfig {
 impl DropConfig {
     /// Which files are manifests unless configured.
     pub const DEFAULT_MANIFESTS: [&'static str; 3] = ["*.manifest.json", "*.manifest.jsonl", "*.manifest.csv"];
-    /// Which files are ignored unless configured: the names under which common upload tools write incomplete files.
-    pub const DEFAULT_IGNORE: [&'static str; 5] = ["*.part", "*.filepart", "*.tmp", "*.partial", ".*"];
+    /// Which files and folders are ignored unless configured: the names under which common upload tools write incomplete
+    /// files, and what servers, operating systems and office programs put beside files without being asked.
+    pub const DEFAULT_IGNORE: &'static [&'static str] = &[
+        "*.part",
+        "*.filepart",
+        "*.tmp",
+        "*.partial",
+        ".*",
+        // Recycle bins, snapshots and index folders of NAS systems and Windows. What is in a bin was withdrawn.
+        "#recycle",
+        "#snapshot",
+        "~snapshot",
+        "@eaDir",
+        "@tmp",
+        "@Recycle",
+        "@Recently-Snapshot",
+        "@__thumb",
+        "$RECYCLE.BIN",
+        "RECYCLER",
+        "System Volume Information",
+        "lost+found",
+        "Network Trash Folder",
+        "Temporary Items",
+        // Lock files of Office and LibreOffice hold the user's name and no rows.
+        "~$*",
+        ".~lock.*#",
+        "__MACOSX",
+        "Thumbs.db",
+        "ehthumbs.db",
+        "desktop.ini",
+    ];
+
+    /// How many bad entries a manifest may have that is not refused as a whole, unless configured.
+    pub const DEFAULT_MAX_INVALID: u64 = 10_000;
+
+    /// Where taken files are until they are settled, unless configured.
+    pub const DEFAULT_WORK_DIR: &'static str = ".passfort-ingest";
 
     /// A drop of this name and folder, with the default of everything else.
     #[must_use]
@@ -93,15 +137,18 @@ impl DropConfig {
             name: name.into(),
             path: path.into(),
             manifests: compiled(&Self::DEFAULT_MANIFESTS),
+            layout: None,
             recursive: true,
             settle: Duration::from_secs(2),
             done_marker: None,
-            ignore: compiled(&Self::DEFAULT_IGNORE),
+            ignore: compiled(Self::DEFAULT_IGNORE),
             watch: Watch::Auto,
             rescan_every: Duration::from_secs(60),
             incomplete_after: Duration::from_secs(24 * 3600),
             on_invalid: OnInvalid::Skip,
+            max_invalid: Self::DEFAULT_MAX_INVALID,
             after_success: AfterSuccess::Archive,
+            work_dir: PathBuf::from(Self::DEFAULT_WORK_DIR),
             done_dir: PathBuf::from("done"),
             failed_dir: PathBuf::from("failed"),
             receipts_dir: PathBuf::from("receipts"),
@@ -110,6 +157,7 @@ impl DropConfig {
             api_key_file: None,
             base_url: None,
             profiles: None,
+            refuse_warnings: RefusedWarnings::default(),
             max_manifest_bytes: 1_000_000_000,
             max_entries: 10_000_000,
             max_rows: 20_000_000,
@@ -121,6 +169,32 @@ impl DropConfig {
             receipt_mode: 0o640,
             receipt_group: None,
         }
+    }
+
+    /// Whether this file, relative to the drop, is read by the drop's layout. What is named like a manifest is one.
+    #[must_use]
+    pub fn is_list(&self, path: impl AsRef<Path>) -> bool {
+        let path = path.as_ref();
+        self.layout.as_ref().is_some_and(|layout| layout.lists.matches(path)) && !self.manifests.matches(path)
+    }
+
+    /// Whether this file, relative to the drop, is a manifest, or a list that is read as one.
+    #[must_use]
+    pub fn is_manifest(&self, path: impl AsRef<Path>) -> bool {
+        self.manifests.matches(path.as_ref()) || self.is_list(path)
+    }
+
+    /// The patterns of manifests and lists, as they are written.
+    #[must_use]
+    pub fn manifest_patterns(&self) -> Vec<&str> {
+        let lists = self.layout.iter().flat_map(|layout| layout.lists.texts());
+        self.manifests.texts().iter().chain(lists).map(String::as_str).collect()
+    }
+
+    /// Where taken files are until they are settled, as an absolute path.
+    #[must_use]
+    pub fn work_folder(&self) -> PathBuf {
+        self.path.join(&self.work_dir)
     }
 
     /// Where files go when all is well, as an absolute path.
@@ -141,10 +215,16 @@ impl DropConfig {
         self.path.join(&self.receipts_dir)
     }
 
-    /// Whether this absolute path is, or is inside, one of the drop's own three folders, which are never scanned.
+    /// The drop's own folders, which are never scanned, as absolute paths.
+    #[must_use]
+    pub fn own_folders(&self) -> [PathBuf; 4] {
+        [self.work_folder(), self.done_folder(), self.failed_folder(), self.receipts_folder()]
+    }
+
+    /// Whether this absolute path is, or is inside, one of the drop's own folders.
     #[must_use]
     pub fn is_own(&self, path: &Path) -> bool {
-        [self.done_folder(), self.failed_folder(), self.receipts_folder()].iter().any(|own| path.starts_with(own))
+        self.own_folders().iter().any(|own| path.starts_with(own))
     }
 
     /// Whether the drop may write to this profile.
@@ -152,6 +232,19 @@ impl DropConfig {
     pub fn allows(&self, profile: &ProfileId) -> bool {
         self.profiles.as_ref().is_none_or(|allowed| allowed.contains(profile))
     }
+}
+
+/// How a partner's own lists are read: `[drop.layout]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DropLayout {
+    /// The operator's layout, an absolute path outside every drop.
+    pub file: PathBuf,
+    /// Which files are lists.
+    pub lists: Globs,
+    /// Whether a layout that reads `xlsx` is accepted.
+    pub xlsx: bool,
+    /// Whether a list is taken although its references were made by another template before.
+    pub new_references: bool,
 }
 
 /// How changes in a drop are noticed.
@@ -182,10 +275,37 @@ mod tests {
     }
 
     #[test]
+    fn what_others_put_beside_files_is_ignored() {
+        let ignore = DropConfig::new("a", "/srv/a").ignore;
+        for name in [
+            "#recycle",
+            "@eaDir",
+            ".snapshot",
+            "#snapshot",
+            "$Recycle.Bin",
+            "System Volume Information",
+            ".Trash-1000",
+            "@tmp",
+            "__MACOSX",
+            "lost+found",
+            "THUMBS.DB",
+            "in/~$batch.manifest.csv",
+            "in/.~lock.batch.manifest.csv#",
+        ] {
+            assert!(ignore.matches(name), "{name}");
+        }
+        for name in ["recycle", "in/batch.manifest.csv", "tmp", "front.png", "~front.png"] {
+            assert!(!ignore.matches(name), "{name}");
+        }
+    }
+
+    #[test]
     fn own_folders_are_inside_the_drop_unless_absolute() {
         let mut drop = DropConfig::new("a", "/srv/a");
         drop.failed_dir = PathBuf::from("/srv/elsewhere");
         assert_eq!(drop.done_folder(), Path::new("/srv/a/done"));
+        assert_eq!(drop.work_folder(), Path::new("/srv/a/.passfort-ingest"));
+        assert!(drop.is_own(Path::new("/srv/a/.passfort-ingest/1-2/x.jpg")));
         assert_eq!(drop.failed_folder(), Path::new("/srv/elsewhere"));
         assert!(drop.is_own(Path::new("/srv/a/receipts/x.json")));
         assert!(drop.is_own(Path::new("/srv/elsewhere/x.jpg")));

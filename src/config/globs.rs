@@ -1,7 +1,7 @@
 //! Lists of file name patterns, compiled, with their texts.
 //!
 //! A pattern without a slash is about a name in any folder, one with a slash about the complete path relative to the
-//! drop; `*` and `?` never match a slash. Whether a folder that a pattern ignores is entered is the scanner's decision.
+//! drop; `*` and `?` never match a slash, and letter case does not count. Whether a folder that a pattern ignores is entered is the scanner's decision.
 
 use std::path::Path;
 
@@ -42,6 +42,7 @@ impl Globs {
             };
             let glob = GlobBuilder::new(&anchored)
                 .literal_separator(true)
+                .case_insensitive(true)
                 .build()
                 .map_err(|fault| refused(&format!("it is not a pattern: {}", fault.kind())))?;
             builder.add(glob);
@@ -94,7 +95,7 @@ mod tests {
         assert!(globs.matches("deep/.hidden"));
         assert!(!globs.matches("deep/.hidden/scan.jpg"), "whether to enter is asked for the folder itself");
         assert!(!globs.matches("a.manifest.json.part"));
-        assert!(!globs.matches("A.MANIFEST.JSON"));
+        assert!(globs.matches("A.MANIFEST.JSON"), "shares and scanners change the letter case");
     }
 
     #[test]

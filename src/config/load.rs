@@ -12,7 +12,8 @@ use std::{
 };
 
 use super::{
-    Api, Config, ConfigError, DropConfig, Http, LimitSettings, QueueSettings, RetrySettings, Watch, Window, Workers,
+    Api, Config, ConfigError, DropConfig, DropLayout, Http, LimitSettings, QueueSettings, RetrySettings, Watch, Window,
+    Workers,
     finding::{ConfigFinding, Origin},
     reader::{Section, SettingReader, ValueFault, text, tidy_path, wrong_kind},
     tree::{self, MAX_DROPS, Node, PREFIX, Table, Value},
@@ -23,6 +24,7 @@ use crate::{
     entry::{ProfileId, RelativePath},
     manifest,
     policy::{AfterSuccess, LostFile, OnInvalid},
+    warning::RefusedWarnings,
 };
 
 /// The default path of the configuration.
@@ -36,6 +38,9 @@ const MAX_WINDOWS: usize = 100;
 
 /// Bounds of waits for the network: below, nothing would ever succeed; above, nothing would ever be noticed.
 const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
+
+/// Bounds of the bound on lost answers; above, a document in doubt would never be sent again.
+const BOUNDS: RangeInclusive<Duration> = Duration::ZERO..=DAY;
 
 /// Bounds of `max_nesting`: below, no document could have an image; above, the reader of JSON itself gives up.
 const NESTING: RangeInclusive<i64> =
@@ -116,11 +121,13 @@ fn config(reader: &mut SettingReader, root: Table) -> Config {
     let drops = drop_tables(&mut top);
     top.finish();
 
+    let api = read_api(Section::new(reader, "[api]", "api", api.unwrap_or_default()));
+    let absent_after = api.absence_bound();
     let mut config = Config {
-        api: read_api(Section::new(reader, "[api]", "api", api.unwrap_or_default())),
+        api,
         queue: read_queue(Section::new(reader, "[queue]", "queue", queue.unwrap_or_default())),
         workers: read_workers(Section::new(reader, "[workers]", "workers", workers.unwrap_or_default())),
-        retry: read_retry(Section::new(reader, "[retry]", "retry", retry.unwrap_or_default())),
+        retry: read_retry(Section::new(reader, "[retry]", "retry", retry.unwrap_or_default()), absent_after),
         limits: read_limits(Section::new(reader, "[limits]", "limits", limits.unwrap_or_default())),
         http: http.and_then(|table| read_http(Section::new(reader, "[http]", "http", table))),
         drops: Vec::new(),
@@ -130,7 +137,7 @@ fn config(reader: &mut SettingReader, root: Table) -> Config {
     for (at, (table, origin)) in drops.into_iter().enumerate() {
         let place = format!("drop[{at}]");
         reader.place(&place, origin);
-        if let Some(drop) = read_drop(Section::new(reader, "[[drop]]", place.clone(), table)) {
+        if let Some(drop) = read_drop_with_layout(reader, &place, table) {
             config.drops.push(drop);
             places.push(place);
         }
@@ -184,13 +191,19 @@ fn read_api(mut section: Section<'_>) -> Api {
         response_timeout: section.duration("response_timeout", TIMEOUTS).unwrap_or(default.response_timeout),
         data_uri: section.flag("data_uri", default.data_uri),
         max_image_bytes: section.size("max_image_bytes", 1..=4 << 30).unwrap_or(default.max_image_bytes),
+        request_lives: section.duration("request_lives", BOUNDS).unwrap_or(default.request_lives),
+        list_lag: section.duration("list_lag", BOUNDS).unwrap_or(default.list_lag),
     };
     section.finish();
     api
 }
 
 fn read_queue(mut section: Section<'_>) -> QueueSettings {
-    let queue = QueueSettings { database: section.path("database").unwrap_or(QueueSettings::default().database) };
+    let default = QueueSettings::default();
+    let queue = QueueSettings {
+        database: section.path("database").unwrap_or(default.database),
+        network_file_system: section.flag("network_file_system", default.network_file_system),
+    };
     section.finish();
     queue
 }
@@ -206,7 +219,7 @@ fn read_workers(mut section: Section<'_>) -> Workers {
     workers
 }
 
-fn read_retry(mut section: Section<'_>) -> RetrySettings {
+fn read_retry(mut section: Section<'_>, absent_after: Duration) -> RetrySettings {
     let default = RetrySettings::default();
     let shortest = Duration::from_millis(10);
     let retry = RetrySettings {
@@ -216,8 +229,9 @@ fn read_retry(mut section: Section<'_>) -> RetrySettings {
             .duration("give_up_after", Duration::from_secs(1)..=YEAR)
             .unwrap_or(default.give_up_after),
         absent_after: section
-            .duration("absent_after", Duration::from_millis(100)..=DAY)
-            .unwrap_or(default.absent_after),
+            .duration("absent_after", Duration::ZERO..=Duration::from_secs(2 * DAY.as_secs()))
+            .unwrap_or(absent_after),
+        recheck_after: section.duration("recheck_after", Duration::ZERO..=DAY).unwrap_or(default.recheck_after),
         lost_file: section.word("lost_file", &LostFile::WORDS, default.lost_file),
     };
     section.finish();
@@ -264,6 +278,40 @@ fn read_http(mut section: Section<'_>) -> Option<Http> {
     Some(listen.map_or_else(Http::default, |listen| Http { listen }))
 }
 
+/// Reads a drop; its layout is a table of its own.
+fn read_drop_with_layout(reader: &mut SettingReader, place: &str, drop: Table) -> Option<DropConfig> {
+    let mut section = Section::new(reader, "[[drop]]", place, drop);
+    let layout = section.take("layout");
+    let drop = read_drop(section);
+    let place = format!("{place}.layout");
+    let layout = match layout {
+        None => None,
+        Some(Node { value: Value::Table(table), .. }) => {
+            Some(read_layout(Section::new(reader, "[drop.layout]", place, table))?)
+        }
+        Some(Node { value, .. }) => {
+            let (reason, cure) = wrong_kind(&value, "a section [drop.layout] with keys below it");
+            reader.finding(&place, reason, cure);
+            return None;
+        }
+    };
+    Some(DropConfig { layout, ..drop? })
+}
+
+fn read_layout(mut section: Section<'_>) -> Option<DropLayout> {
+    let file = section.path("file");
+    let lists = section.globs("lists");
+    let (xlsx, new_references) = (section.flag("xlsx", false), section.flag("new_references", false));
+    section.require("file", "name the layout, e.g. file = \"/etc/passfort-ingest/partner-a.layout.toml\"");
+    section.require("lists", "say which files are lists, e.g. lists = [\"*.csv\"]");
+    if lists.as_ref().is_some_and(|lists| lists.texts().is_empty()) {
+        let cure = "name at least one pattern, e.g. \"*.csv\"".to_owned();
+        section.finding("lists", ("the list is empty, so nothing would be read by the layout".to_owned(), cure));
+    }
+    section.finish();
+    Some(DropLayout { file: file?, lists: lists?, xlsx, new_references })
+}
+
 fn read_drop(mut section: Section<'_>) -> Option<DropConfig> {
     let name = section.get("name", |node| drop_name(text(node)?));
     let path = section.path("path");
@@ -272,6 +320,7 @@ fn read_drop(mut section: Section<'_>) -> Option<DropConfig> {
         name: String::new(),
         path: PathBuf::new(),
         manifests: section.globs("manifests").unwrap_or(default.manifests),
+        layout: None,
         recursive: section.flag("recursive", default.recursive),
         settle: section.duration("settle", Duration::ZERO..=DAY).unwrap_or(default.settle),
         done_marker: section.get("done_marker", |node| done_marker(text(node)?)).flatten(),
@@ -282,7 +331,9 @@ fn read_drop(mut section: Section<'_>) -> Option<DropConfig> {
             .duration("incomplete_after", Duration::from_secs(1)..=YEAR)
             .unwrap_or(default.incomplete_after),
         on_invalid: section.word("on_invalid", &OnInvalid::WORDS, default.on_invalid),
+        max_invalid: section.count("max_invalid", 0..=i64::MAX).unwrap_or(default.max_invalid),
         after_success: section.word("after_success", &AfterSuccess::WORDS, default.after_success),
+        work_dir: own_dir(&mut section, "work_dir").unwrap_or(default.work_dir),
         done_dir: own_dir(&mut section, "done_dir").unwrap_or(default.done_dir),
         failed_dir: own_dir(&mut section, "failed_dir").unwrap_or(default.failed_dir),
         receipts_dir: own_dir(&mut section, "receipts_dir").unwrap_or(default.receipts_dir),
@@ -291,6 +342,7 @@ fn read_drop(mut section: Section<'_>) -> Option<DropConfig> {
         api_key_file: section.path("api_key_file"),
         base_url: section.address("base_url"),
         profiles: profiles(&mut section),
+        refuse_warnings: refuse_warnings(&mut section),
         max_manifest_bytes: section.size("max_manifest_bytes", 1..=1 << 40).unwrap_or(default.max_manifest_bytes),
         max_entries: section.count("max_entries", 1..=1_000_000_000).unwrap_or(default.max_entries),
         max_rows: section.count("max_rows", 1..=1_000_000_000).unwrap_or(default.max_rows),
@@ -350,6 +402,12 @@ fn done_marker(marker: String) -> Result<Option<String>, ValueFault> {
     Ok(Some(marker).filter(|marker| !marker.is_empty()))
 }
 
+/// A list of kinds, or the word `all` alone.
+fn refuse_warnings(section: &mut Section<'_>) -> RefusedWarnings {
+    let kinds = section.list_or_one("refuse_warnings", RefusedWarnings::parse).unwrap_or_default();
+    kinds.iter().fold(RefusedWarnings::default(), |all, kind| all.and(kind))
+}
+
 fn profiles(section: &mut Section<'_>) -> Option<Vec<ProfileId>> {
     let profiles = section.list("profiles", |text| {
         ProfileId::parse(text)
@@ -389,7 +447,7 @@ fn group(group: String) -> Result<String, ValueFault> {
 #[cfg(test)]
 pub(super) fn every_key() -> Vec<(&'static str, &'static str)> {
     let mut reader = SettingReader::default();
-    let text = "[http]\n[[drop]]\nname = \"a\"\npath = \"/a\"\n";
+    let text = "[http]\n[[drop]]\nname = \"a\"\npath = \"/a\"\n[drop.layout]\n";
     config(&mut reader, tree::parse(text).unwrap_or_default());
     reader.known
 }

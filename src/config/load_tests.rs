@@ -107,6 +107,16 @@ fn all_faults_are_named_at_once() {
 }
 
 #[test]
+fn a_document_in_doubt_is_waited_for_as_long_as_the_bound_says() {
+    let absent_after = |text| read_with(text, &[]).unwrap().retry.absent_after.as_secs();
+    assert_eq!(absent_after(""), 70);
+    assert_eq!(absent_after("[api]\nrequest_lives = \"2m\"\nlist_lag = 5"), 125);
+    assert_eq!(absent_after("[retry]\nabsent_after = \"70s\""), 70);
+    refused("[retry]\nabsent_after = \"69s\"", &["absent_after", "api.request_lives + api.list_lag", "1m10s"]);
+    refused("[api]\nlist_lag = \"2m\"\n[retry]\nabsent_after = \"70s\"", &["which is 3m:"]);
+}
+
+#[test]
 fn values_that_would_spin_or_stop_everything_are_refused() {
     for text in [
         "[workers]\nmax_in_flight = 0",
@@ -199,6 +209,8 @@ fn folders_for_what_is_done_disturb_nothing() {
         "done_dir = \"/srv/a\"",
         "done_dir = \"/srv\"",
         "failed_dir = \"done\"",
+        "work_dir = \"done/work\"",
+        "work_dir = \".\"",
         "receipts_dir = \"done/receipts\"",
     ] {
         assert_eq!(complaints(&drop(rest)).len(), 1, "{rest}");

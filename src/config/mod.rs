@@ -22,12 +22,12 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 pub(crate) use self::load::from_text;
 pub use self::{
     address::Address,
-    drop::{DropConfig, Watch},
+    drop::{DropConfig, DropLayout, Watch},
     finding::ConfigError,
     globs::Globs,
     key::api_key,
     load::{environment, load},
-    units::{duration_text, parse_duration, size_text},
+    units::{duration_text, parse_duration, parse_size, size_text},
     windows::Window,
 };
 
@@ -89,11 +89,21 @@ pub struct Api {
     pub data_uri: bool,
     /// The largest image or file that is sent, in bytes before Base64. No public source names the API's own limit.
     pub max_image_bytes: u64,
+    /// The longest that a request lives at the API after the worker has lost it. The API times out at 60 s (help).
+    pub request_lives: Duration,
+    /// The longest that a created document stays out of the lists. No public source names one.
+    pub list_lag: Duration,
 }
 
 impl Api {
     /// The address in the vendor's guide.
     pub const DEFAULT_BASE_URL: &'static str = "https://api.passfort.com/4.0";
+
+    /// The bound on a lost answer: the longest time from the end of a call until what it created is in the lists.
+    #[must_use]
+    pub const fn absence_bound(&self) -> Duration {
+        self.request_lives.saturating_add(self.list_lag)
+    }
 }
 
 impl Default for Api {
@@ -109,6 +119,8 @@ impl Default for Api {
             response_timeout: Duration::from_secs(90),
             data_uri: false,
             max_image_bytes: 50_000_000,
+            request_lives: Duration::from_secs(60),
+            list_lag: Duration::from_secs(10),
         }
     }
 }
@@ -118,11 +130,13 @@ impl Default for Api {
 pub struct QueueSettings {
     /// The SQLite database, an absolute path on a local disk.
     pub database: PathBuf,
+    /// Whether it may be on a network file system all the same.
+    pub network_file_system: bool,
 }
 
 impl Default for QueueSettings {
     fn default() -> Self {
-        Self { database: PathBuf::from("/var/lib/passfort-ingest/queue.db") }
+        Self { database: PathBuf::from("/var/lib/passfort-ingest/queue.db"), network_file_system: false }
     }
 }
 
@@ -150,9 +164,11 @@ pub struct RetrySettings {
     pub max: Duration,
     /// How long a job is tried, not counting waits for a quota, a pause or a missing file.
     pub give_up_after: Duration,
-    /// How long after it was sent a document whose answer was lost may still appear; then it is certainly absent and is
-    /// sent again. Where some answer came, a sixth of it is enough. The API gives a request up after 60 s (help).
+    /// How long after the end of its call a document whose answer was lost may still appear: at least
+    /// [`Api::absence_bound`], which is the default.
     pub absent_after: Duration,
+    /// How long after the end of a job whose document was sent a second time its profile is read once more.
+    pub recheck_after: Duration,
     /// What happens to a file whose upload was handed over but never answered.
     pub lost_file: LostFile,
 }
@@ -163,7 +179,8 @@ impl Default for RetrySettings {
             initial: Duration::from_secs(1),
             max: Duration::from_secs(15 * 60),
             give_up_after: Duration::from_secs(72 * 3600),
-            absent_after: Duration::from_secs(60),
+            absent_after: Api::default().absence_bound(),
+            recheck_after: Duration::from_secs(15 * 60),
             lost_file: LostFile::Send,
         }
     }
@@ -229,13 +246,20 @@ mod tests {
         assert_eq!(config.drops.len(), 1);
         assert_eq!(config.limits.windows.len(), 2);
         assert_eq!(config.http, Some(Http::default()));
+        let default = DropConfig::new("partner-a", "/");
+        assert_eq!((&config.drops[0].ignore, &config.drops[0].manifests), (&default.ignore, &default.manifests));
+        assert!(config.drops[0].is_list("day/list.csv") && !config.drops[0].is_list("a.manifest.csv"));
     }
 
     #[test]
     fn the_shipped_file_names_every_key() {
         let mut root = tree::parse(&uncommented()).unwrap();
         if let Some(tree::Value::Array(drops)) = root.remove("drop").map(|node| node.value) {
-            root.insert("drop".to_owned(), drops.into_iter().next().unwrap());
+            let drop = drops.into_iter().next().unwrap();
+            if let tree::Value::Table(drop) = &drop.value {
+                root.insert("drop.layout".to_owned(), drop["layout"].clone());
+            }
+            root.insert("drop".to_owned(), drop);
         }
         for (header, key) in load::every_key() {
             let section = header.trim_matches(['[', ']']);

@@ -276,10 +276,29 @@ impl<'r> Section<'r> {
         key: &'static str,
         parse: impl Fn(&str) -> Result<T, ValueFault>,
     ) -> Option<Vec<T>> {
+        self.items(key, false, parse)
+    }
+
+    /// The same, where the file too may hold one string instead of a list of one.
+    pub(super) fn list_or_one<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl Fn(&str) -> Result<T, ValueFault>,
+    ) -> Option<Vec<T>> {
+        self.items(key, true, parse)
+    }
+
+    fn items<T>(
+        &mut self,
+        key: &'static str,
+        one: bool,
+        parse: impl Fn(&str) -> Result<T, ValueFault>,
+    ) -> Option<Vec<T>> {
         let node = self.take(key)?;
         let items = match node {
             Node { value: Value::Array(items), .. } => items,
             alone @ Node { value: Value::Text(_), raw: Some(_), .. } => vec![alone],
+            alone @ Node { value: Value::Text(_), .. } if one => vec![alone],
             Node { value: other, .. } => {
                 self.finding(key, wrong_kind(&other, "a list of strings such as [\"a\", \"b\"]"));
                 return None;

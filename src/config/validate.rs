@@ -16,6 +16,17 @@ pub(super) fn check(config: &Config, places: &[String], reader: &mut SettingRead
             "make retry.initial shorter or retry.max longer",
         );
     }
+    let bound = config.api.absence_bound();
+    if config.retry.absent_after < bound {
+        reader.finding(
+            "retry.absent_after",
+            format!(
+                "it is shorter than api.request_lives + api.list_lag, which is {}: a document could be created twice",
+                duration_text(bound)
+            ),
+            format!("leave it out, or write at least \"{}\"", duration_text(bound)),
+        );
+    }
     for (drop, place) in config.drops.iter().zip(places) {
         if let Some(base_url) = &drop.base_url {
             exposed(base_url, &format!("{place}.base_url"), config, reader);
@@ -30,7 +41,10 @@ pub(super) fn check(config: &Config, places: &[String], reader: &mut SettingRead
                     .iter()
                     .zip(places)
                     .map(|(owner, place)| (format!("{place}.api_key_file"), owner.api_key_file.as_ref())),
-            );
+            )
+            .chain(config.drops.iter().zip(places).map(|(owner, place)| {
+                (format!("{place}.layout.file"), owner.layout.as_ref().map(|layout| &layout.file))
+            }));
         for (key, path) in private {
             if path.is_some_and(|path| path.starts_with(&drop.path)) {
                 reader.finding(
@@ -59,10 +73,11 @@ fn exposed(address: &Address, key: &str, config: &Config, reader: &mut SettingRe
     }
 }
 
-/// The three folders of one drop: each its own, and none of them the drop itself.
+/// The folders of one drop: each its own, and none of them the drop itself.
 fn own_folders(drop: &DropConfig, place: &str, reader: &mut SettingReader) {
     let takes_all = |folder: &Path| drop.path.starts_with(folder);
     let folders = [
+        ("work_dir", drop.work_folder()),
         ("done_dir", drop.done_folder()),
         ("failed_dir", drop.failed_folder()),
         ("receipts_dir", drop.receipts_folder()),
@@ -82,7 +97,7 @@ fn own_folders(drop: &DropConfig, place: &str, reader: &mut SettingReader) {
                 reader.finding(
                     &key,
                     format!("it is the same folder as {other}, or one contains the other"),
-                    "give done, failed and receipts a folder each",
+                    "give work, done, failed and receipts a folder each",
                 );
             }
         }
@@ -113,13 +128,13 @@ fn pair(first: &DropConfig, second: &DropConfig, place: &str, reader: &mut Setti
         );
     }
     for (drop, other) in [(first, second), (second, first)] {
-        for folder in [drop.done_folder(), drop.failed_folder(), drop.receipts_folder()] {
+        for folder in drop.own_folders() {
             let scanned_there = folder.starts_with(&other.path) && !other.is_own(&folder);
             if scanned_there && !folder.starts_with(&drop.path) {
                 reader.finding(
                     &path_key,
                     format!("files that the drop {} puts aside would land in the drop {}", drop.name, other.name),
-                    "choose other done, failed and receipts folders",
+                    "choose other work, done, failed and receipts folders",
                 );
             }
         }

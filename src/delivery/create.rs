@@ -4,6 +4,7 @@ use super::{Delivery, judge::attempt_of};
 use crate::{
     account::Account,
     api::DocumentRequest,
+    extracted_data::ExtractedData,
     jitter::jitter,
     job::{Creation, Job},
     operation::Operation,
@@ -36,27 +37,22 @@ impl Delivery {
             category: job.category.clone(),
             document_type: job.document_type.clone(),
             image_ids: job.image_ids().unwrap_or_default(),
-            extracted_data: job.extracted_data.as_deref().and_then(|text| serde_json::from_str(text).ok()),
+            extracted_data: job.extracted_data.as_deref().and_then(ExtractedData::parse),
         };
-        // The intent may be older by however long the job waited for its turn; the time in which a lost document may
-        // still appear begins here.
-        (job.sent_at, job.clock_ms) = (Some(self.clock.now().0), self.clock.moved_ms());
         let exchange = account.client.create_document(&job.profile_id, &request).await;
         let now = self.clock.now();
         let outcome = outcome(&exchange, now);
-        self.learn(account, slot, &exchange, &outcome).await?;
+        self.learn(account, slot, &exchange, &outcome, &job.profile_id).await?;
         let attempt = attempt_of(&exchange, &outcome, None);
         if let Outcome::Done(Reply::Document { id }) = &outcome {
             let (created, evidence) =
                 (End::Created { remote_id: id.clone() }, Evidence { attempts: vec![attempt], ..Evidence::default() });
             return self.queue.end_try(job.id, created, evidence, now).await;
         }
-        if let Outcome::Lost(_) = &outcome {
+        if let Outcome::Lost(_) | Outcome::Unattributed(_) = &outcome {
             job.creation = Creation::Unknown;
-            // A gateway that gave up says nothing of what happens behind it, and 408 or any 5xx may come from one,
-            // unless it has an error of the API's own.
-            let said = outcome.reason().is_some_and(|reason| reason.code.is_some());
-            job.loss_answered = said || exchange.status().is_some_and(|status| status < 500 && status != 408);
+            // The time in which it may still appear begins where the call has ended, whatever the answer was.
+            (job.sent_at, job.clock_ms) = (Some(now.0), self.clock.moved_ms());
         } else {
             // Every other outcome says that nothing was created.
             job.creation = Creation::None;

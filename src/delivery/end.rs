@@ -14,6 +14,7 @@ use crate::{
     clock::Timestamp,
     jitter::jitter,
     job::{Creation, Job, WaitReason},
+    operation::Operation,
     outcome::PauseCause,
     queue::{
         QueueError,
@@ -21,19 +22,75 @@ use crate::{
         control::Cause,
         in_doubt::Slot,
     },
-    verdict::{Trial, Verdict},
+    verdict::{AccountEvidence, Trial, Unattributed, Verdict},
 };
 
 impl Delivery {
     /// Carries out the most severe of several verdicts.
     pub(super) async fn act(&self, account: &Account, job: &Job, mut failed: Vec<Failed>) -> Result<(), QueueError> {
+        if job.creation != Creation::Unknown {
+            for failure in &mut failed {
+                self.end_if_refused_for_good(account, job, failure).await?;
+            }
+        }
         let in_doubt: Vec<Slot> = failed.iter_mut().filter_map(|failure| failure.in_doubt.take()).collect();
         self.record(account, job, failed).await?;
         in_doubt.into_iter().for_each(Slot::settle);
         Ok(())
     }
 
+    /// Refuses an entry of which one request was refused again and again without the API's own words, while the account
+    /// works. A document of which it is not known whether it exists is read back first.
+    async fn end_if_refused_for_good(
+        &self,
+        account: &Account,
+        job: &Job,
+        failure: &mut Failed,
+    ) -> Result<(), QueueError> {
+        let Some(attempt) = failure.attempt.as_ref().filter(|attempt| attempt.outcome == UNATTRIBUTED) else {
+            return Ok(());
+        };
+        let now = self.clock.now();
+        let call = (attempt.operation, attempt.position);
+        let (times, since) = self.queue.in_a_row(job.id, call, UNATTRIBUTED, job.attempts).await?;
+        let refusals = Unattributed {
+            times: times.saturating_add(1),
+            lasting: since.map_or(Duration::ZERO, |since| now.since(since)),
+        };
+        if self.is_final(account, job, refusals).await {
+            failure.verdict = refusals.refuse(attempt.operation, attempt.detail.as_deref().unwrap_or_default());
+            if let Some(upload) = job.uploads.iter().find(|upload| Some(upload.position) == attempt.position) {
+                failure.name(upload, job.kind);
+            }
+        }
+        Ok(())
+    }
+
+    /// The same of the creation of a document that was read back and is certainly absent.
+    pub(super) async fn refused_creation(&self, account: &Account, job: &Job) -> Result<Option<Verdict>, QueueError> {
+        let call = Operation::CreateDocument.as_str();
+        let (times, since) = self.queue.in_a_row(job.id, (call, None), UNATTRIBUTED, job.attempts).await?;
+        let lasting = since.map_or(Duration::ZERO, |since| self.clock.now().since(since));
+        let refusals = Unattributed { times, lasting };
+        let is_final = self.is_final(account, job, refusals).await;
+        Ok(is_final.then(|| refusals.refuse(call, "the document does not exist")))
+    }
+
+    async fn is_final(&self, account: &Account, job: &Job, refusals: Unattributed) -> bool {
+        let others_work = account.others_work(&job.profile_id, refusals.lasting);
+        let evidence = AccountEvidence { others_work, key_works: false };
+        if refusals.is_final(evidence) {
+            return true;
+        }
+        refusals.is_long()
+            && refusals.is_final(AccountEvidence { key_works: self.ask_for_key(account).await, ..evidence })
+    }
+
     async fn record(&self, account: &Account, job: &Job, failed: Vec<Failed>) -> Result<(), QueueError> {
+        let refused = failed.iter().filter_map(|failure| failure.refused.clone()).reduce(|mut one, other| {
+            one.images.extend(other.images);
+            one
+        });
         let lost: Vec<u32> = failed.iter().filter_map(|failure| failure.lost).collect();
         let (verdicts, attempts): (Vec<_>, Vec<_>) =
             failed.into_iter().map(|failure| (failure.verdict, failure.attempt)).unzip();
@@ -48,9 +105,13 @@ impl Delivery {
         };
         self.telemetry.judged(&verdict, &attempts);
         match &verdict {
-            Verdict::Refuse { reason, .. } => tracing::warn!(job = job.id, reason, "refused"),
+            Verdict::Refuse { reason, problem } => {
+                let (answer, code) = (numbers(&attempts), problem.code.as_deref());
+                tracing::warn!(job = job.id, answer, code, reason, "refused: see `show`");
+            }
             Verdict::Hold { reason } => {
-                tracing::error!(job = job.id, reason, "held until a person decides: see `show` and `release`");
+                let answer = numbers(&attempts);
+                tracing::error!(job = job.id, answer, reason, "held until a person decides: see `show` and `release`");
             }
             Verdict::PauseAccount { .. } => {}
             Verdict::Wait { waits, delay, reason, .. } => {
@@ -62,7 +123,7 @@ impl Delivery {
         }
         let now = self.clock.now();
         let (end, pause) = end_of(verdict, job, now);
-        self.queue.end_try(job.id, end, Evidence { lost, attempts }, now).await?;
+        self.queue.end_try(job.id, end, Evidence { lost, attempts, refused }, now).await?;
         match pause {
             Some((cause, reason)) => self.pause(account, cause, &reason).await,
             None => Ok(()),
@@ -90,7 +151,8 @@ impl Delivery {
 
     /// Puts a job off between two calls.
     pub(super) async fn later(&self, job: &Job, wait: Duration, reason: &str) -> Result<(), QueueError> {
-        let now = self.clock.now();
+        // The account may work again sooner than the limit says.
+        let (now, wait) = (self.clock.now(), wait.min(self.judge.longest_wait()));
         let put_off = PutOff {
             creation: unsent(job),
             ..put_off(job, WaitReason::Quota, reason.to_owned(), now.after(wait), trial_of(job))
@@ -109,6 +171,15 @@ impl Delivery {
         self.queue.end_try(job.id, End::Cancelled, Evidence::default(), self.clock.now()).await
     }
 }
+
+/// The latest answer's numbers, as `HTTP 422, code 201`: the log has no words of the API's.
+fn numbers(attempts: &[Attempt]) -> Option<&str> {
+    let detail = attempts.last()?.detail.as_deref()?;
+    detail.split_once(": ").map(|(numbers, _)| numbers).filter(|numbers| numbers.starts_with("HTTP "))
+}
+
+/// The outcome of a call that was refused without the API's own error body, as attempts record it.
+const UNATTRIBUTED: &str = "unattributed";
 
 const NO_ROOM: &str = "a limit of the API or of the configuration leaves no room before then";
 
@@ -142,7 +213,6 @@ fn put_off(job: &Job, waits: WaitReason, reason: String, due: Timestamp, trial: 
         creation: job.creation,
         sent_at: job.sent_at,
         clock_ms: job.clock_ms,
-        loss_answered: job.loss_answered,
     }
 }
 

@@ -3,24 +3,19 @@
 
 use std::time::Duration;
 
-use super::files::{CHANGED, Recheck};
+use super::files::CHANGED;
 use crate::{
+    absence::AbsenceBounds,
     clock::Timestamp,
     entry::EntryKind,
     exchange::Exchange,
     inbox::beneath::Refusal,
     job::{Creation, Job, Upload, WaitReason},
-    outcome::{Outcome, PauseCause, StandingDocument},
+    outcome::{Outcome, PauseCause, Reason, answered_id},
     problem::Problem,
-    queue::{admission::CheckedFile, attempt::Attempt, in_doubt::Slot},
+    queue::{attempt::Attempt, equals::RefusedContent, in_doubt::Slot},
     verdict::{RetryBounds, Trial, Verdict, forbidden, judge, wait_for_file},
 };
-
-/// How often a file that somebody has open for writing is checked.
-const WRITER_INTERVAL: Duration = Duration::from_secs(2);
-
-/// Delay before a job continues whose files were checked again.
-const RECHECKED_DELAY: Duration = Duration::from_millis(50);
 
 /// A call that did not work, with what it means.
 pub(super) struct Failed {
@@ -29,11 +24,24 @@ pub(super) struct Failed {
     pub(super) lost: Option<u32>,
     /// Of an upload whose answer was lost: its slot in the log of uploads in doubt.
     pub(super) in_doubt: Option<Slot>,
+    /// What the API refused for good, whoever asks for it.
+    pub(super) refused: Option<RefusedContent>,
 }
 
 impl Failed {
+    /// A call of which no more is known.
+    pub(super) const fn of(verdict: Verdict, attempt: Attempt) -> Self {
+        Self { verdict, attempt: Some(attempt), lost: None, in_doubt: None, refused: None }
+    }
+
     /// Adds to the problem, if it is one, which of the job's files it is about.
     pub(super) fn about(mut self, upload: &Upload, kind: EntryKind) -> Self {
+        self.name(upload, kind);
+        self
+    }
+
+    /// The same in place.
+    pub(super) fn name(&mut self, upload: &Upload, kind: EntryKind) {
         if let Verdict::Refuse { problem, .. } = &mut self.verdict {
             problem.path.get_or_insert_with(|| upload.path.clone());
             problem.field.get_or_insert_with(|| match kind {
@@ -41,15 +49,7 @@ impl Failed {
                 EntryKind::File => "path".to_owned(),
             });
         }
-        self
     }
-}
-
-/// A file that was checked again, and the call that found that it must be, if it was a call.
-pub(super) struct Rechecked {
-    pub(super) position: u32,
-    pub(super) file: CheckedFile,
-    pub(super) failed: Failed,
 }
 
 /// Judges by the settings of the process and of each job.
@@ -62,8 +62,15 @@ impl Judge {
         Self { bounds }
     }
 
+    /// The longest that a job waits before it looks again.
+    pub(super) const fn longest_wait(&self) -> Duration {
+        self.bounds.retry.max
+    }
+
     fn bounds(&self, job: &Job) -> RetryBounds {
-        RetryBounds { file: job.file_patience, ..self.bounds }
+        // A file that was taken is there, or its folder is gone as a whole and may come back at any time.
+        let file = if job.work.is_some() { Duration::MAX } else { job.file_patience };
+        RetryBounds { file, ..self.bounds }
     }
 
     /// A call that did not work.
@@ -83,11 +90,19 @@ impl Judge {
             let reason = format!("{}: the answer is not one to this call", operation.as_str());
             Verdict::Hold { reason }
         });
+        let refused = match outcome {
+            Outcome::Refused(reason) if operation.is_creating() => {
+                let images = attempt.position.filter(|_| is_about_bytes(reason));
+                Some(RefusedContent { images: images.into_iter().collect() })
+            }
+            _ => None,
+        };
         Failed {
             verdict,
             attempt: Some(attempt),
             lost: matches!(outcome, Outcome::Lost(_)).then_some(0),
             in_doubt: None,
+            refused,
         }
     }
 
@@ -116,61 +131,47 @@ impl Judge {
         }
     }
 
-    /// A file that could not be opened.
+    /// A file that could not be opened: it has changed, or it cannot be read for a reason that may pass.
     pub(super) fn unopened(&self, refusal: &Refusal, job: &Job, upload: &Upload, jitter: f64) -> Failed {
-        let problem = refusal.problem(&upload.path);
         match refusal {
-            Refusal::Unsafe(_) => refused(problem, None, job, upload),
-            Refusal::Missing | Refusal::Io(_) => self.wait_for(problem, None, job, upload, jitter),
+            Refusal::Unsafe(CHANGED) => self.changed(CHANGED, None, job, upload),
+            Refusal::Unsafe(now) => self.changed(&format!("{CHANGED}, and now {now}"), None, job, upload),
+            // Looked for once more: it may be on its way to the archive with another manifest, and found there.
+            Refusal::Missing if job.file_ms > 0 || job.work.is_some() => {
+                self.changed("the file is gone since its manifest was taken in", None, job, upload)
+            }
+            Refusal::Missing | Refusal::Io(_) => {
+                self.wait_for(refusal.problem(&upload.path), None, job, upload, jitter)
+            }
         }
     }
 
-    /// A file that was not as it was checked, and was checked again.
-    pub(super) fn rechecked(
-        &self,
-        found: Recheck,
-        job: &Job,
-        upload: &Upload,
-        attempt: Option<Attempt>,
-        jitter: f64,
-    ) -> Result<Rechecked, Box<Failed>> {
-        let waits = |delay: Duration, reason: String, attempt| {
-            let verdict = Verdict::Wait { waits: WaitReason::File, delay, reason, trial: trial_of(job) };
-            Failed { verdict, attempt, lost: None, in_doubt: None }
+    /// A file that is not the one that was taken: an end, since what is there now may be meant for another entry.
+    #[expect(clippy::unused_self, reason = "every verdict is the judge's")]
+    pub(super) fn changed(&self, reason: &str, attempt: Option<Attempt>, job: &Job, upload: &Upload) -> Failed {
+        let in_place = upload.moved_to.is_none() && job.work.is_none();
+        let problem = if in_place {
+            Problem::error(
+                reason,
+                format!(
+                    "put the file back as it was and use `retry {id}`; or, if what is there now is meant, \
+                     `retry {id} --take-changed`",
+                    id = job.id
+                ),
+            )
+            .code("file-changed")
+        } else {
+            // In a folder of ours, where no sender changes anything.
+            Problem::error(reason, "drop the entry again, with its files").code("taken-file-changed")
         };
-        let failed = match found {
-            Recheck::NotYet(problem) => self.wait_for(problem, attempt, job, upload, jitter),
-            // However long that takes: a file that is sent while somebody still writes to it is of no use to either
-            // side.
-            Recheck::BeingWritten => {
-                let reason = format!("{}: the file is still open for writing", upload.path);
-                waits(WRITER_INTERVAL, reason, attempt)
-            }
-            Recheck::Bad(problem) => {
-                let reason = format!("{CHANGED}, and now: {}", problem.reason);
-                refused(Problem { reason, ..problem }, attempt, job, upload)
-            }
-            Recheck::Good(_) if trial_of(job).file >= job.file_patience => {
-                let problem = Problem::error("the file keeps changing", "drop it once it is as it shall be, and retry");
-                refused(problem, attempt, job, upload)
-            }
-            Recheck::Good(file) => {
-                let reason = format!(
-                    "{}: the file has changed since its manifest was taken in, and was checked again",
-                    upload.path
-                );
-                let failed = waits(RECHECKED_DELAY, reason, attempt);
-                return Ok(Rechecked { position: upload.position, file, failed });
-            }
-        };
-        Err(Box::new(failed))
+        refused(problem.path(&upload.path), attempt, job, upload)
     }
 
     /// Waits for a file until its time is over.
     fn wait_for(&self, problem: Problem, attempt: Option<Attempt>, job: &Job, upload: &Upload, jitter: f64) -> Failed {
         let reason = format!("{}: {}", upload.path, problem.reason);
         match wait_for_file(&reason, trial_of(job), Duration::ZERO, &self.bounds(job), jitter) {
-            Some(verdict) => Failed { verdict, attempt, lost: None, in_doubt: None },
+            Some(verdict) => Failed { verdict, attempt, lost: None, in_doubt: None, refused: None },
             None => {
                 let reason = format!("waited for in vain; the last: {}", problem.reason);
                 refused(Problem { reason, ..problem }, attempt, job, upload)
@@ -178,67 +179,49 @@ impl Judge {
         }
     }
 
-    /// What the list of a profile's documents says of the job's, whose answer was lost. `asked` is when the list was asked
-    /// for, and `moved_ms` by how much the clock had been moved by then.
-    pub(super) fn read_back<'a>(
+    /// When a document whose answer was lost is certainly absent.
+    pub(super) const fn absence(&self) -> &AbsenceBounds {
+        &self.bounds.absence
+    }
+
+    /// Another look at the profile's list later: once the bound has passed at the latest, of which `passed` is over, and
+    /// after a doubtful one within the longest wait between two tries.
+    pub(super) fn look_again(
         &self,
-        documents: &'a [StandingDocument],
         job: &Job,
-        (asked, moved_ms): (Timestamp, i64),
+        doubt: Option<&str>,
+        passed: Option<Duration>,
         took: Duration,
         jitter: f64,
-    ) -> ReadBack<'a> {
-        if let Some(id) = find(documents, &job.image_ids().unwrap_or_default()) {
-            return ReadBack::Created(id);
-        }
-        let sent = job.sent_at.map_or(asked, Timestamp);
-        let absent_after = self.bounds.certainly_absent_after(job.loss_answered);
-        // Where the clock was moved meanwhile, the queue knows the time of sending by the new one: it is asked for next time.
-        let waited = if moved_ms == job.clock_ms { asked.since(sent) } else { Duration::ZERO };
-        if waited >= absent_after {
-            return ReadBack::Absent;
-        }
+    ) -> Verdict {
+        let RetryBounds { retry, absence, .. } = &self.bounds;
         let trial = trial_of(job);
         let attempts = trial.attempts.saturating_add(1);
-        let delay = self.bounds.retry.delay(attempts, Duration::ZERO, None, jitter).unwrap_or(absent_after);
-        let delay = delay.min(absent_after.saturating_sub(waited)).max(Duration::from_millis(50));
+        let delay = retry.delay(attempts, Duration::ZERO, None, jitter).unwrap_or(retry.max).min(retry.max);
+        let left = absence.absent_after.saturating_sub(passed.unwrap_or_default());
+        let delay = match doubt {
+            Some(_) => delay,
+            None if left.is_zero() => delay.min(absence.list_lag.max(retry.initial)),
+            None => delay.min(left),
+        };
+        let delay = delay.max(Duration::from_millis(50));
         let tried = trial.tried.saturating_add(took).saturating_add(delay);
-        let reason = "the answer to its creation was lost, and it is not among the profile's documents yet".to_owned();
-        ReadBack::NotYet(Verdict::Wait {
-            waits: WaitReason::ReadBack,
-            delay,
-            reason,
-            trial: Trial { attempts, tried, ..trial },
-        })
+        let reason = match doubt {
+            Some(doubt) => format!("the answer to its creation was lost, and whether it exists is in doubt: {doubt}"),
+            None => "the answer to its creation was lost, and it is not among the profile's documents yet".to_owned(),
+        };
+        Verdict::Wait { waits: WaitReason::ReadBack, delay, reason, trial: Trial { attempts, tried, ..trial } }
     }
-}
-
-/// The result of reading back a document whose answer was lost.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum ReadBack<'a> {
-    /// It exists, under this ID.
-    Created(&'a str),
-    /// It certainly does not exist.
-    Absent,
-    /// It may still appear.
-    NotYet(Verdict),
 }
 
 fn refused(problem: Problem, attempt: Option<Attempt>, job: &Job, upload: &Upload) -> Failed {
     let verdict = Verdict::Refuse { reason: format!("{}: {}", upload.path, problem.reason), problem };
-    Failed { verdict, attempt, lost: None, in_doubt: None }.about(upload, job.kind)
+    Failed { verdict, attempt, lost: None, in_doubt: None, refused: None }.about(upload, job.kind)
 }
 
-/// The document that has exactly these images, in any order and letter case.
-fn find<'a>(documents: &'a [StandingDocument], images: &[String]) -> Option<&'a str> {
-    let sorted = |ids: &[String]| {
-        let mut ids: Vec<String> = ids.iter().map(|id| id.to_ascii_lowercase()).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        ids
-    };
-    let ours = sorted(images);
-    documents.iter().find(|document| sorted(&document.image_ids) == ours).map(|document| document.id.as_str())
+/// Whether an upload would be refused on any profile: not for what it is sent to.
+fn is_about_bytes(refusal: &Reason) -> bool {
+    matches!(refusal.status, Some(200..=299 | 400 | 413 | 415 | 422))
 }
 
 pub(super) const fn trial_of(job: &Job) -> Trial {
@@ -262,6 +245,8 @@ pub(super) fn attempt_of(exchange: &Exchange, outcome: &Outcome, position: Optio
         }),
         took_ms: u64::try_from(exchange.took.as_millis()).unwrap_or(u64::MAX),
         sent_bytes: exchange.sent_bytes,
+        remote_id: answered_id(exchange),
+        proof: None,
     }
 }
 

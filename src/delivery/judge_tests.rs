@@ -3,13 +3,12 @@
 use super::*;
 use crate::{
     entry::{ProfileId, Sha256},
-    job::Declared,
+    job::{Declared, FileLocation},
     policy::LostFile,
     retry::RetryPolicy,
 };
 
 const SENT: Timestamp = Timestamp(1_000_000);
-const ABSENT_AFTER: Duration = Duration::from_secs(60);
 const FILE_PATIENCE: Duration = Duration::from_secs(3600);
 
 fn judge() -> Judge {
@@ -18,7 +17,12 @@ fn judge() -> Judge {
         max: Duration::from_secs(300),
         give_up_after: Duration::from_secs(600),
     };
-    Judge::new(RetryBounds { retry, absent_after: ABSENT_AFTER, lost_file: LostFile::Hold, file: Duration::ZERO })
+    let absence = AbsenceBounds {
+        absent_after: Duration::from_secs(70),
+        request_lives: Duration::from_secs(60),
+        list_lag: Duration::from_secs(10),
+    };
+    Judge::new(RetryBounds { retry, absence, lost_file: LostFile::Hold, file: Duration::ZERO })
 }
 
 fn upload() -> Upload {
@@ -33,6 +37,7 @@ fn upload() -> Upload {
         remote_id: Some("image".into()),
         lost: 0,
         moved_to: None,
+        changed_from: None,
     }
 }
 
@@ -50,16 +55,16 @@ pub(in crate::delivery) fn job(change: impl FnOnce(&mut Job)) -> Job {
         name: None,
         uploads: vec![upload()],
         image_root: String::new(),
+        work: None,
         image_folder: String::new(),
         file_patience: FILE_PATIENCE,
-        settle: Duration::ZERO,
         clock_ms: 0,
         creation: Creation::Unknown,
         sent_at: Some(SENT.0),
-        loss_answered: false,
         attempts: 0,
         tried_ms: 0,
         file_ms: 0,
+        refused_before: None,
     };
     change(&mut job);
     job
@@ -76,33 +81,22 @@ fn text(verdict: &Verdict) -> String {
 }
 
 #[test]
-fn a_document_whose_answer_was_lost_is_absent_only_once_it_can_no_longer_appear() {
-    let ours = [existing("ours", &["image"])];
-    let others = [existing("other", &["another"])];
-    let lost = || job(|_| {});
-    let answered = || job(|job| job.loss_answered = true);
-    // What is listed, the job, seconds after it was sent, and by how much the clock was moved.
-    for (what, listed, job, seconds, moved_ms, expected) in [
-        ("listed", &ours, lost(), 0, 0, "created"),
-        ("listed late", &ours, lost(), 9999, 0, "created"),
-        ("just sent", &others, lost(), 0, 0, "ReadBack in 1000 ms"),
-        ("may still appear", &others, lost(), 59, 0, "ReadBack in 1000 ms"),
-        ("nearly certain", &others, job(|job| job.attempts = 9), 59, 0, "ReadBack in 1000 ms"),
-        ("certainly absent", &others, lost(), 60, 0, "absent"),
-        ("the API had answered", &others, answered(), 9, 0, "ReadBack in 1000 ms"),
-        ("the API had answered, and time has passed", &others, answered(), 10, 0, "absent"),
-        ("the clock was moved meanwhile", &others, lost(), 3600, 7200, "ReadBack in 1000 ms"),
+fn a_document_in_doubt_is_looked_for_until_the_bound_has_passed_and_then_at_most_so_far_apart() {
+    let looks = |attempts, doubt, passed: Option<u64>| {
+        let job = job(|job| job.attempts = attempts);
+        text(&judge().look_again(&job, doubt, passed.map(Duration::from_secs), Duration::ZERO, 1.0))
+    };
+    // Failed tries, a doubt, and how much of the bound has passed.
+    for (what, attempts, doubt, passed, expected) in [
+        ("just sent", 0, None, Some(0), "ReadBack in 1000 ms"),
+        ("later", 3, None, Some(20), "ReadBack in 8000 ms"),
+        ("nearly certain", 9, None, Some(69), "ReadBack in 1000 ms"),
+        ("the clock was moved", 9, None, None, "ReadBack in 70000 ms"),
+        ("what is missing may lag", 9, None, Some(70), "ReadBack in 10000 ms"),
+        ("doubtful", 6, Some("odd"), Some(70), "ReadBack in 64000 ms"),
+        ("doubtful for long", 20, Some("odd"), Some(7000), "ReadBack in 300000 ms"),
     ] {
-        let asked = (SENT.after(Duration::from_secs(seconds)), moved_ms);
-        let found = match judge().read_back(listed, &job, asked, Duration::ZERO, 1.0) {
-            ReadBack::Created(id) => {
-                assert_eq!(id, "ours");
-                "created".into()
-            }
-            ReadBack::Absent => "absent".into(),
-            ReadBack::NotYet(verdict) => text(&verdict),
-        };
-        assert_eq!(found, expected, "{what}");
+        assert_eq!(looks(attempts, doubt, passed), expected, "{what}");
     }
 }
 
@@ -119,50 +113,38 @@ fn a_key_that_is_refused_for_a_profile_only_stops_nobody_else() {
 }
 
 #[test]
-fn a_file_that_is_not_as_it_was_checked_is_waited_for_until_its_time_is_over() {
-    let problem = || Problem::error("truncated", "send it again");
-    let good = || CheckedFile { bytes: 2, sha256: Sha256([1; 32]), checksum: 1, seen: None };
-    let fresh = || job(|_| {});
+fn a_file_that_has_changed_is_an_end_and_one_that_cannot_be_read_is_waited_for() {
+    let away = || Refusal::Io(std::io::Error::other("bad disk"));
+    let looked_before = || job(|job| job.file_ms = 1000);
     let late = || job(|job| job.file_ms = 3_600_000);
-    for (what, found, job, expected) in [
-        ("not yet", Recheck::NotYet(problem()), fresh(), "File in 1000 ms"),
-        ("never", Recheck::NotYet(problem()), late(), "refuse"),
-        ("open for writing", Recheck::BeingWritten, fresh(), "File in 2000 ms"),
-        ("open for writing for long", Recheck::BeingWritten, late(), "File in 2000 ms"),
-        ("bad", Recheck::Bad(problem()), fresh(), "refuse"),
-        ("good", Recheck::Good(good()), fresh(), "rechecked, File in 50 ms"),
-        ("changes for ever", Recheck::Good(good()), late(), "refuse"),
+    for (what, refusal, job, expected) in [
+        ("cannot be read", away(), job(|_| {}), "File in 1000 ms"),
+        ("could not be read for long", away(), late(), "refuse"),
+        ("gone just now", Refusal::Missing, job(|_| {}), "File in 1000 ms"),
+        ("gone", Refusal::Missing, looked_before(), "refuse: file-changed"),
+        ("another size", Refusal::Unsafe(CHANGED), job(|_| {}), "refuse: file-changed"),
+        ("a link", Refusal::Unsafe("it is a link"), job(|_| {}), "refuse: file-changed"),
     ] {
-        let judged = match judge().rechecked(found, &job, &upload(), None, 1.0) {
-            Ok(rechecked) => format!("rechecked, {}", text(&rechecked.failed.verdict)),
-            Err(failed) => text(&failed.verdict),
+        let verdict = judge().unopened(&refusal, &job, &upload(), 1.0).verdict;
+        let code = match &verdict {
+            Verdict::Refuse { problem, .. } => problem.code.as_ref().map(|code| format!(": {code}")),
+            _ => None,
         };
-        assert_eq!(judged, expected, "{what}");
+        assert_eq!(text(&verdict) + &code.unwrap_or_default(), expected, "{what}");
     }
 }
 
 #[test]
-fn a_file_that_cannot_be_opened_is_waited_for_unless_it_is_unsafe() {
-    let judged = |refusal: Refusal| judge().unopened(&refusal, &job(|_| {}), &upload(), 1.0).verdict;
-    assert_eq!(text(&judged(Refusal::Missing)), "File in 1000 ms");
-    assert_eq!(text(&judged(Refusal::Io(std::io::Error::other("bad disk")))), "File in 1000 ms");
-    let Verdict::Refuse { problem, .. } = judged(Refusal::Unsafe("it is a link")) else { panic!("it is unsafe") };
-    assert_eq!((problem.path.as_deref(), problem.field.as_deref()), (Some("a.pdf"), Some("images[0].path")));
-}
-
-fn existing(id: &str, images: &[&str]) -> StandingDocument {
-    StandingDocument {
-        id: id.into(),
-        category: String::new(),
-        document_type: String::new(),
-        image_ids: images.iter().map(|&image| image.into()).collect(),
-    }
-}
-
-#[test]
-fn only_a_document_with_exactly_our_images_is_ours() {
-    let documents = [existing("more", &["a", "b", "c"]), existing("less", &["a"]), existing("ours", &["B", "a"])];
-    assert_eq!(find(&documents, &["a".into(), "b".into()]), Some("ours"));
-    assert_eq!(find(&documents, &["a".into(), "d".into()]), None);
-    assert_eq!(find(&[], &["a".into()]), None);
+fn a_file_that_has_changed_is_named_with_where_it_was_kept() {
+    let judged = |upload: &Upload| match judge().changed(CHANGED, None, &job(|_| {}), upload).verdict {
+        Verdict::Refuse { problem, .. } => problem,
+        other => panic!("{other:?}"),
+    };
+    let in_place = judged(&upload());
+    assert_eq!((in_place.path.as_deref(), in_place.field.as_deref()), (Some("a.pdf"), Some("images[0].path")));
+    assert_eq!(in_place.code.as_deref(), Some("file-changed"));
+    assert!(in_place.cure.contains("`retry 1 --take-changed`"), "{}", in_place.cure);
+    let place = FileLocation { root: "/work".into(), path: "a.pdf".into() };
+    let taken = judged(&Upload { moved_to: Some(place), ..upload() });
+    assert_eq!(taken.code.as_deref(), Some("taken-file-changed"));
 }

@@ -5,6 +5,7 @@ use tokio::time::Instant;
 use super::Delivery;
 use crate::{
     account::{Account, CallSlot},
+    entry::ProfileId,
     exchange::Exchange,
     outcome::{Outcome, PauseCause, outcome},
     queue::{QueueError, control::Cause},
@@ -20,7 +21,9 @@ impl Delivery {
         (slot, in_flight): (CallSlot<'_>, InFlightGuard),
         exchange: &Exchange,
         outcome: &Outcome,
+        profile: &ProfileId,
     ) -> Result<(), QueueError> {
+        account.note_profile(profile, outcome);
         self.telemetry.called(exchange, outcome);
         drop(in_flight);
         let doubt = matches!(outcome, Outcome::Paused { cause: PauseCause::KeyRefused, .. }).then(|| account.doubt());
@@ -55,7 +58,7 @@ impl Delivery {
         account.key_works_since(Instant::now(), || self.ask_for_key(account)).await
     }
 
-    async fn ask_for_key(&self, account: &Account) -> bool {
+    pub(super) async fn ask_for_key(&self, account: &Account) -> bool {
         let exchange = account.client.whoami().await;
         let answer = outcome(&exchange, self.clock.now());
         self.telemetry.called(&exchange, &answer);

@@ -142,8 +142,28 @@ fn open(roots: &Roots, folder: &Path, path: &str) -> (Result<OpenedFile, Refusal
     let known = roots.change(folder, |place| place.quick);
     // Asked once for each folder; one that turns slow later is asked again.
     let quick = known || delivers_events(folder).is_ok_and(|delivers| delivers == EventSupport::Yes);
-    let opened = roots.root(folder).map_err(Refusal::Io).and_then(|root| root.open_file(path));
+    let look = || roots.root(folder).map_err(Refusal::Io).and_then(|root| root.open_file(path));
+    let opened = match look() {
+        // Another folder may be there since the path was checked.
+        Err(Refusal::Missing) => {
+            roots.change(folder, |place| place.root = None);
+            look()
+        }
+        opened => opened,
+    };
+    let opened = match opened {
+        // More likely than that all of its files were removed.
+        Err(Refusal::Missing) if is_empty(folder) => Err(Refusal::Io(io::Error::new(
+            io::ErrorKind::NotFound,
+            format!("{} is empty, as a mount point is whose mount is gone", folder.display()),
+        ))),
+        opened => opened,
+    };
     (opened, quick)
+}
+
+fn is_empty(folder: &Path) -> bool {
+    std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
 }
 
 #[cfg(test)]

@@ -10,14 +10,13 @@ use futures_util::future::join_all;
 use super::{
     Delivery,
     files::CHANGED,
-    judge::{Failed, Rechecked, attempt_of},
+    judge::{Failed, attempt_of},
     profiles::Turn,
 };
 use crate::{
     account::{Account, SendBlocked},
     api::UploadSource,
     entry::EntryKind,
-    inbox::beneath::Refusal,
     jitter::jitter,
     job::{Creation, Job, Upload},
     operation::Operation,
@@ -26,6 +25,7 @@ use crate::{
         QueueError,
         in_doubt::{InDoubtEntry, Slot},
     },
+    relative_path,
 };
 
 /// The result of one upload.
@@ -39,8 +39,6 @@ pub(super) enum Uploaded {
     /// Of a file: the job has ended.
     Ended,
     Failed(Box<Failed>),
-    /// Nothing was sent of it, or not its end: the file has changed, and this is what it is now.
-    Changed(Box<Rechecked>),
     Blocked(SendBlocked),
     Stopped,
 }
@@ -68,7 +66,7 @@ impl Delivery {
         let results = join_all(uploads).await;
         *turn = last.turn.into_inner().unwrap_or_else(PoisonError::into_inner);
 
-        let (mut failed, mut rechecked, mut not_now) = (Vec::new(), Vec::new(), None);
+        let (mut failed, mut not_now) = (Vec::new(), None);
         let (mut stopped, mut cancelled, mut complete) = (false, false, false);
         for result in results {
             match result? {
@@ -81,7 +79,6 @@ impl Delivery {
                 }
                 Uploaded::Ended => return Ok(false),
                 Uploaded::Failed(failure) => failed.push(*failure),
-                Uploaded::Changed(changed) => rechecked.push(*changed),
                 Uploaded::Blocked(why) => not_now = Some(why),
                 Uploaded::Stopped => stopped = true,
             }
@@ -91,13 +88,7 @@ impl Delivery {
             (job.sent_at, job.clock_ms) = (Some(self.clock.now().0), self.clock.moved_ms());
         }
         if !failed.is_empty() {
-            // What has changed is found again at the next try.
-            failed.extend(rechecked.into_iter().map(|changed| changed.failed));
             self.act(account, job, failed).await?;
-            return Ok(false);
-        }
-        if !rechecked.is_empty() {
-            self.accept_rechecked(account, job, rechecked).await?;
             return Ok(false);
         }
         if cancelled {
@@ -141,14 +132,15 @@ impl Delivery {
                 in_doubt.discard();
                 // Not while it keeps a place from other calls.
                 drop(slot);
-                return Ok(match refusal {
-                    Refusal::Unsafe(CHANGED) => self.changed(job, upload, None).await,
-                    refusal => Uploaded::Failed(Box::new(self.judge.unopened(&refusal, job, upload, jitter()))),
-                });
+                return Ok(Uploaded::Failed(Box::new(self.judge.unopened(&refusal, job, upload, jitter()))));
             }
         };
         let exchange = match operation {
-            Operation::UploadFile => account.client.upload_file(&job.profile_id, job.name.as_deref(), sending).await,
+            Operation::UploadFile => {
+                // Without a name, the portal shows "Untitled", without a type.
+                let name = job.name.as_deref().unwrap_or_else(|| relative_path::name(&upload.path));
+                account.client.upload_file(&job.profile_id, Some(name), sending).await
+            }
             _ => account.client.upload_image(&job.profile_id, upload.image_type, sending).await,
         };
         let now = self.clock.now();
@@ -161,7 +153,7 @@ impl Delivery {
                 None
             }
         };
-        self.learn(account, slot, &exchange, &outcome).await?;
+        self.learn(account, slot, &exchange, &outcome, &job.profile_id).await?;
         let attempt = attempt_of(&exchange, &outcome, Some(upload.position));
         match &outcome {
             Outcome::Done(Reply::Image { id }) => {
@@ -186,7 +178,9 @@ impl Delivery {
                 in_doubt.into_iter().for_each(Slot::settle);
                 Ok(Uploaded::Ended)
             }
-            Outcome::SourceChanged(_) => Ok(self.changed(job, upload, Some(attempt)).await),
+            Outcome::SourceChanged(_) => {
+                Ok(Uploaded::Failed(Box::new(self.judge.changed(CHANGED, Some(attempt), job, upload))))
+            }
             other => {
                 let mut failed = self.judge.call(job, other, &exchange, attempt, now, jitter());
                 failed.lost = failed.lost.map(|_| upload.position);

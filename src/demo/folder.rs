@@ -123,10 +123,14 @@ mod tests {
     use super::*;
     use crate::{
         inbox::beneath::Root,
-        intake::examine::{ManifestRules, examine_all, open},
+        intake::{
+            context::NoContext,
+            examine::{ManifestRules, examine_all, open},
+        },
         manifest,
         queue::admission::Admission,
         sandbox::FaultRule,
+        warning::RefusedWarnings,
     };
 
     #[test]
@@ -135,11 +139,19 @@ mod tests {
         write(folder.path()).unwrap();
         let root = Root::open(folder.path()).unwrap();
         let limits = manifest::ManifestBounds::default();
-        let rules = ManifestRules { limits, max_image_bytes: 50_000_000, profiles: None, seed: 0 };
+        let rules = ManifestRules {
+            limits,
+            max_image_bytes: 50_000_000,
+            profiles: None,
+            max_invalid: 0,
+            seed: 0,
+            refused: RefusedWarnings::default(),
+            work_dir: None,
+        };
         let (mut documents, mut files, mut images, mut bad) = (0, 0, 0, Vec::new());
         for name in MANIFESTS {
             let opened = open(&root, name, u64::MAX).unwrap();
-            let examined = examine_all(&opened, &root, "", &rules, 0, &mut |found| {
+            let examined = examine_all(&opened, &root, "", &rules, &NoContext, &mut |found| {
                 assert_eq!(found.warnings, []);
                 match found.admission {
                     Admission::Take { entry, .. } => match entry.kind() {
@@ -149,6 +161,7 @@ mod tests {
                         }
                         crate::entry::EntryKind::File => files += 1,
                     },
+                    Admission::Known { .. } => panic!("nothing was created before"),
                     Admission::Invalid { reference, .. } => bad.push(reference.unwrap()),
                 }
                 ControlFlow::Continue(())

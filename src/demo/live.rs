@@ -170,6 +170,7 @@ mod tests {
             problems: Vec::new(),
             created_at: None,
             ended_at: None,
+            removed_at: None,
         };
         let upload = UploadRow {
             path: "front.png".into(),
@@ -188,7 +189,15 @@ mod tests {
             took_ms: 1,
             sent_bytes: 1,
         });
-        JobDetail { calls: calls.collect(), job, root: String::new(), receipt: None, uploads: vec![upload] }
+        JobDetail {
+            calls: calls.collect(),
+            job,
+            root: String::new(),
+            receipt: None,
+            warnings: Vec::new(),
+            uploads: vec![upload],
+            doubled: None,
+        }
     }
 
     #[test]

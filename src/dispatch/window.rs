@@ -13,6 +13,15 @@ pub fn is_open(windows: &[Window], now: Timestamp) -> bool {
     windows.is_empty() || Window::contains(windows, local(now).datetime())
 }
 
+/// When it changes next whether sending is allowed; `None` where it does not.
+#[must_use]
+pub fn changes_after(windows: &[Window], moment: Timestamp) -> Option<Timestamp> {
+    if windows.is_empty() {
+        return None;
+    }
+    Window::next_change(windows, &local(moment)).map(|change| Timestamp(change.timestamp().as_millisecond()))
+}
+
 /// How long until sending is allowed, where it is not allowed now.
 pub(super) fn opens_in(windows: &[Window], now: Timestamp) -> Option<Duration> {
     if windows.is_empty() { None } else { opens_in_zone(windows, &local(now)) }

@@ -120,6 +120,11 @@ impl Folder {
         Ok(folder)
     }
 
+    /// A folder that is open already; `path` is for messages.
+    pub(crate) const fn of(fd: OwnedFd, path: PathBuf) -> Self {
+        Self { fd, path }
+    }
+
     /// The path with which it was opened.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -161,6 +166,45 @@ impl Folder {
         self.sync()?;
         killpoint::after("publish", "sync");
         Ok(path)
+    }
+
+    /// As [`Self::publish`], for what is no receipt: it has no places of its own in [`killpoint`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::publish`].
+    pub(crate) fn publish_quietly(
+        &self,
+        name: &str,
+        access: Access,
+        write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> io::Result<()> {
+        self.give_name(self.draft(name, access, write)?, name)
+    }
+
+    /// The same, of a file that `write` fills by its path; it is empty by then.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::publish`], and those of `write`.
+    pub(crate) fn publish_by_path<E: From<io::Error>>(
+        &self,
+        name: &str,
+        access: Access,
+        write: impl FnOnce(&Path) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let draft = self.draft(name, access, |_| Ok(()))?;
+        let path = self.path.join(&draft.name);
+        write(&path)?;
+        File::open(&path).and_then(|file| file.sync_all()).map_err(because("sync", &path))?;
+        Ok(self.give_name(draft, name)?)
+    }
+
+    fn give_name(&self, draft: Draft<'_>, name: &str) -> io::Result<()> {
+        rename_without_replacing(self.as_fd(), &draft.name, self.as_fd(), name)
+            .map_err(because("publish", &self.path.join(name)))?;
+        draft.keep();
+        self.sync()
     }
 
     /// Removes what [`Self::publish`] of this name left under temporary names when its process was killed.

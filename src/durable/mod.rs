@@ -8,8 +8,10 @@
 //! state, the new one, or a hidden `.….tmp` beside it, which no scan takes for a manifest.
 
 mod access;
+pub mod file_system;
 mod folder;
 mod names;
+mod probe;
 
 use std::{fmt, io, path::Path};
 
@@ -19,6 +21,8 @@ pub use self::{
     folder::Folder,
     names::{fit, numbered},
 };
+
+use crate::printable::escape;
 
 /// Brings the names in `dir` to disk.
 ///
@@ -37,14 +41,12 @@ pub(crate) fn because<E: Into<io::Error>>(operation: &'static str, path: &Path) 
     }
 }
 
-/// A path with its control characters escaped: names in a drop are chosen by strangers.
+/// A path that is safe to show: names in a drop are chosen by strangers.
 struct Printable<'a>(&'a Path);
 
 impl fmt::Display for Printable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.to_string_lossy().chars().try_for_each(|char| {
-            if char.is_control() { write!(f, "{}", char.escape_default()) } else { write!(f, "{char}") }
-        })
+        f.write_str(&escape(&self.0.to_string_lossy()))
     }
 }
 

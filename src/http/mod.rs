@@ -7,8 +7,9 @@
 //!
 //! - Only GET and HEAD are answered, and only to names that no other site can make a browser use: a page elsewhere that
 //!   points its own name at this address (DNS rebinding) reads nothing.
-//! - Clients cannot slow the worker down: connections are few, end by themselves, and carry one request each; at most
-//!   one at a time reads the database, on a thread of its own.
+//! - Clients cannot slow the worker down, nor silent ones the page: connections are few, end by themselves, make room
+//!   while their request has not come, and carry one request each; at most one at a time reads the database, on a
+//!   thread of its own.
 //! - The page puts texts into the document as texts only: names of files are hostile.
 
 mod guard;
@@ -174,7 +175,8 @@ async fn readyz(State(shared): State<Arc<HttpState>>) -> Response {
     if shared.stopping.load(Ordering::Relaxed) {
         return answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, "stopping\n");
     }
-    verdict(shared.vitals.trouble().or_else(|| shared.vitals.blocked()), "ready\n")
+    let vitals = &shared.vitals;
+    verdict(vitals.trouble().or_else(|| vitals.blocked()).or_else(|| vitals.bad_ground()), "ready\n")
 }
 
 fn verdict(trouble: Option<String>, well: &'static str) -> Response {

@@ -32,6 +32,13 @@ function inWords(seconds) {
 
 const scopeInWords = (scope) => (scope === "" ? "everything" : scope.replace(":", " "));
 
+function unclaimedInWords({ files, oldest, examples, like_manifests, manifest_examples }) {
+  const shown = (paths) => paths.slice(0, 3).join(", ");
+  return `${files} files that no manifest names, the oldest since ${oldest || "?"}`
+    + (like_manifests > 0 ? `; ${like_manifests} look like manifests, rename them: ${shown(manifest_examples)}` : "")
+    + (examples.length > 0 ? `; e.g. ${shown(examples)}` : "");
+}
+
 function row(name, jobs, manifests, className) {
   const made = element("tr", "", className);
   made.append(element("td", name));
@@ -57,7 +64,11 @@ function show(status) {
     : `nobody works on ${status.database}`;
   const stuck = worker && worker.trouble
     ? [`stuck: the database cannot be written, so all work waits: ${worker.trouble}`] : [];
-  byId("alarms").replaceChildren(...[...stuck, ...queue.pauses.map((pause) =>
+  const refused = status.refused === null ? [] : [`nothing is sent, ${status.refused}: see “adopt”`];
+  const ground = queue.drops.filter((drop) => drop.ground !== null).map((drop) =>
+    `bad ground: nothing of drop ${drop.drop} is taken in`
+      + (drop.ground_since === null ? "" : `, for ${since(drop.ground_since)}`) + `: ${drop.ground}`);
+  byId("alarms").replaceChildren(...[...stuck, ...refused, ...ground, ...queue.pauses.map((pause) =>
     `${scopeInWords(pause.scope)}: ${CAUSES[pause.cause] || pause.cause}, since ${pause.since}`
       + (pause.detail ? `: ${pause.detail}` : ""))].map((text) => element("p", text, "alarm")));
 
@@ -95,6 +106,13 @@ function show(status) {
   }
   if (queue.possible_extra_files > 0) {
     facts.push(["extra files", `possibly ${queue.possible_extra_files}: the answers to their uploads were lost`]);
+  }
+  for (const { job, document_ids } of queue.doubled.slice(0, 3)) {
+    facts.push(["doubled", `job ${job}: ${document_ids.join(", ")}; remove all but one in the portal, then run “verify”`]);
+  }
+  for (const drop of queue.drops) {
+    if (drop.watching !== null && drop.watching !== "events") facts.push(["watching", `${drop.drop}: ${drop.watching}`]);
+    if (drop.unclaimed !== null) facts.push(["unclaimed", `${drop.drop}: ${unclaimedInWords(drop.unclaimed)}`]);
   }
   byId("facts").replaceChildren(...facts.flatMap(([name, text]) => [element("dt", name), element("dd", text)]));
 

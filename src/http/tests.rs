@@ -43,7 +43,7 @@ impl Site {
         let queue = Queue::open(&config.queue.database, WhenStuck::Wait).unwrap();
         let mut service =
             Service::start(&config, queue, None, Arc::new(|_| {}), CancellationToken::new()).await.unwrap();
-        service.watch(&config).unwrap();
+        service.watch(&config).await.unwrap();
         let serving = bound.serve(service.vitals());
         Self { service, serving, address, _folder: folder }
     }
@@ -106,6 +106,26 @@ fn the_page_loads_nothing_from_elsewhere_and_makes_no_markup_of_texts() {
     assert!(SCRIPT.contains("textContent"));
 }
 
+/// Bad ground, and files that belong to nothing, were on the terminal alone.
+#[test]
+fn the_page_shows_whatever_of_the_status_a_person_must_see() {
+    for shown in [
+        "status.refused",
+        "worker.trouble",
+        "queue.pauses",
+        "drop.ground",
+        "drop.ground_since",
+        "drop.unclaimed",
+        "drop.watching",
+        "queue.doubled",
+        "queue.troubled",
+        "status.waiting_manifests",
+        "queue.last_error",
+    ] {
+        assert!(SCRIPT.contains(shown), "{shown}");
+    }
+}
+
 #[tokio::test]
 async fn only_reading_is_answered_and_only_to_names_of_this_machine() {
     let site = Site::new().await;
@@ -130,6 +150,21 @@ async fn a_service_that_was_asked_to_stop_is_alive_and_not_ready() {
     site.serving.stopping();
     assert_eq!(site.get("/healthz").await, (200, "stopping\n".into()));
     assert_eq!(site.get("/readyz").await, (503, "stopping\n".into()));
+}
+
+#[tokio::test]
+async fn silent_clients_keep_nobody_from_an_answer() {
+    let site = Site::new().await;
+    let mut silent = Vec::new();
+    for _ in 0..64 {
+        let mut client = TcpStream::connect(site.address).await.unwrap();
+        client.write_all(b"GET /healthz HTTP/1.1\r\nHost: ").await.unwrap();
+        silent.push(client);
+    }
+    assert_eq!(site.get("/healthz").await, (200, "well\n".into()));
+    // Answered in place of the oldest, and not because the time of all was over.
+    let kind = silent[63].try_read(&mut [0; 1]).unwrap_err().kind();
+    assert_eq!(kind, std::io::ErrorKind::WouldBlock);
 }
 
 #[tokio::test]

@@ -78,7 +78,7 @@ type Rename<'a> = &'a dyn Fn(BorrowedFd<'_>, &str, BorrowedFd<'_>, &str) -> Resu
 
 /// Moves the file `relative` of a drop to `target_dir/target_relative`, or to its next free number: `x.1.pdf`.
 ///
-/// Folders are made as needed, for owner and group only. With `expected`, only that very file is moved, in the state in
+/// Folders are made as needed, for owner and group only; no link is followed below the root or `home`, the drop. With `expected`, only that very file is moved, in the state in
 /// which it was checked.
 ///
 /// # Errors
@@ -88,10 +88,11 @@ pub fn put(
     root: &Root,
     relative: &str,
     expected: Option<&FileIdentity>,
+    home: &Root,
     target_dir: &Path,
     target_relative: &str,
 ) -> Result<Archived, ArchiveError> {
-    let archive = Archive { root, rename: &rename_without_replacing, sync: true };
+    let archive = Archive { root, home, rename: &rename_without_replacing, sync: true };
     archive.put(relative, expected, target_dir, target_relative)
 }
 
@@ -105,10 +106,11 @@ pub fn put_unsynced(
     root: &Root,
     relative: &str,
     expected: Option<&FileIdentity>,
+    home: &Root,
     target_dir: &Path,
     target_relative: &str,
 ) -> Result<Archived, ArchiveError> {
-    let archive = Archive { root, rename: &rename_without_replacing, sync: false };
+    let archive = Archive { root, home, rename: &rename_without_replacing, sync: false };
     archive.put(relative, expected, target_dir, target_relative)
 }
 
@@ -176,6 +178,8 @@ pub fn prune_empty(root: &Root, relative: &str, floor: &str) -> Result<u32, Arch
 
 struct Archive<'a> {
     root: &'a Root,
+    /// The drop, where that is not the root.
+    home: &'a Root,
     rename: Rename<'a>,
     sync: bool,
 }
@@ -196,7 +200,8 @@ impl Archive<'_> {
         let target = RelativePath::parse(target_relative)
             .map_err(|reason| ArchiveError::Unsafe { path: target_relative.to_owned(), reason })?;
         let (folders, name) = relative_path::split(target.as_str());
-        let target = folder_for(self.root, target_dir, Access::of_mode(0))?.child(folders)?;
+        let trusted = if target_dir.starts_with(self.root.path()) { self.root } else { self.home };
+        let target = folder_for(trusted, target_dir, Access::of_mode(0))?.child(folders)?;
 
         let mut taken = String::new();
         let renamed = target.take(name, |free| {
@@ -377,12 +382,17 @@ mod tests {
         }
 
         fn put(&self, relative: &str, expected: Option<&FileIdentity>) -> Result<Archived, ArchiveError> {
-            put(&self.root, relative, expected, &self.at("done"), &format!("2026-11-22/{relative}"))
+            put(&self.root, relative, expected, &self.root, &self.at("done"), &format!("2026-11-22/{relative}"))
         }
 
         fn archive_by(&self, relative: &str, target: &Path, rename: Rename<'_>) -> Result<Archived, ArchiveError> {
             let expected = self.identity(relative);
-            Archive { root: &self.root, rename, sync: true }.put(relative, Some(&expected), target, relative)
+            Archive { root: &self.root, home: &self.root, rename, sync: true }.put(
+                relative,
+                Some(&expected),
+                target,
+                relative,
+            )
         }
 
         fn moved(&self, relative: &str) -> Result<Archived, ArchiveError> {
@@ -474,7 +484,7 @@ mod tests {
         let place = Place::with(&["a.jpg"]);
         let Ok(shared) = tempfile::tempdir_in("/dev/shm") else { return };
         let target = shared.path().join("done");
-        let result = put(&place.root, "a.jpg", None, &target, "2026-11-22/a.jpg");
+        let result = put(&place.root, "a.jpg", None, &place.root, &target, "2026-11-22/a.jpg");
         same(result, Ok(Archived::Moved { to: target.join("2026-11-22/a.jpg") }));
         assert_eq!(names(&target.join("2026-11-22")), ["a.jpg"]);
         assert_eq!(fs::read(target.join("2026-11-22/a.jpg")).unwrap(), b"a.jpg");
@@ -511,13 +521,13 @@ mod tests {
         symlink(outside.at("c.jpg"), place.at("link.jpg")).unwrap();
         symlink(outside.drop.path(), place.at("done")).unwrap();
         for path in ["out/c.jpg", "link.jpg", "../x", "in"] {
-            let result = put(&place.root, path, None, &place.at("kept"), "x.jpg");
+            let result = put(&place.root, path, None, &place.root, &place.at("kept"), "x.jpg");
             assert!(matches!(result, Err(ArchiveError::Unsafe { .. })), "{path}: {result:?}");
             let result = remove(&place.root, path, None);
             assert!(matches!(result, Err(ArchiveError::Unsafe { .. })), "{path}: {result:?}");
         }
         assert!(place.put("a.jpg", None).is_err());
-        assert!(put(&place.root, "a.jpg", None, &place.at("kept"), "../a.jpg").is_err());
+        assert!(put(&place.root, "a.jpg", None, &place.root, &place.at("kept"), "../a.jpg").is_err());
         assert_eq!(names(outside.drop.path()), ["c.jpg"]);
         assert_eq!(place.read("a.jpg"), "a.jpg");
     }

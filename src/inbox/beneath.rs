@@ -17,8 +17,9 @@ use rustix::{
     io::Errno,
 };
 
-use super::{file_system::FileSystem, mount};
+use super::mount;
 use crate::{
+    durable::file_system::FileSystem,
     entry::RelativePath,
     file_identity::{FileIdentity, Present},
     problem::Problem,
@@ -164,6 +165,12 @@ impl Root {
         self.present(*now).is_as(then)
     }
 
+    /// Whether a file below it keeps its number.
+    #[must_use]
+    pub const fn keeps_numbers(&self) -> bool {
+        self.numbers_last
+    }
+
     /// The present identity of a file below it, to compare with a recorded one.
     #[must_use]
     pub const fn present(&self, now: FileIdentity) -> Present {
@@ -178,6 +185,29 @@ impl Root {
     pub fn open_file(&self, relative: &str) -> Result<OpenedFile, Refusal> {
         let path = checked(relative)?;
         self.admit(self.descend(path.as_str(), OPEN_FILE)?)
+    }
+
+    /// The names in a folder below it that are UTF-8; empty for the root itself.
+    ///
+    /// # Errors
+    ///
+    /// Where the folder cannot be read, or has more names than `most`.
+    pub(crate) fn names_in(&self, folder: &str, most: usize) -> Result<Vec<String>, Refusal> {
+        let failed = |error: Errno| Refusal::Io(error.into());
+        let fd = match folder {
+            "" => rustix::fs::openat(&self.fd, ".", OPEN_FOLDER, Mode::empty()).map_err(failed)?,
+            folder => self.descend(checked(folder)?.as_str(), OPEN_FOLDER)?,
+        };
+        let mut names = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&fd).map_err(failed)? {
+            if names.len() >= most {
+                return Err(Refusal::Io(io::ErrorKind::FileTooLarge.into()));
+            }
+            let entry = entry.map_err(failed)?;
+            names
+                .extend(entry.file_name().to_str().ok().filter(|name| !matches!(*name, "." | "..")).map(str::to_owned));
+        }
+        Ok(names)
     }
 
     /// Opens the folder that holds the file `relative`; gives the file's name too.

@@ -10,16 +10,13 @@ use rustix::fs::Advice;
 use sha2::Digest;
 use xxhash_rust::xxh3::Xxh3;
 
-pub use super::file_type::FileType;
-use super::{
-    beneath::OpenedFile,
-    file_type::{self, HEAD_BYTES},
-    whole::StructureWalk,
-};
+use super::beneath::OpenedFile;
 use crate::{
     entry::{Sha256, Source},
+    file_format::{self, FileType, Flaw, FormatWalk, HEAD_BYTES, Inspected},
     file_identity::FileIdentity,
     problem::Problem,
+    warning_kind::WarningKind,
 };
 
 /// Large enough that the system calls no longer count, small enough for a processor's cache.
@@ -48,7 +45,7 @@ pub struct ExaminedFile {
     /// The file and its state, before and after the reading.
     pub identity: FileIdentity,
     /// What shows that the end of the file is missing; whether that matters is the caller's decision.
-    pub truncated: Option<&'static str>,
+    pub truncated: Option<String>,
 }
 
 /// Why a file could not be taken.
@@ -95,7 +92,7 @@ pub fn examine(
         let filled = fill(opened, buffer, 0)?;
         let head = buffer.get(..filled.min(HEAD_BYTES)).unwrap_or_default();
         if !head.is_empty() {
-            problems.extend(wrong_type(head, source, purpose));
+            problems.extend(wrong_type(FileType::of(head), head, source, purpose));
         }
         unchanged(opened)?;
         problems.extend(not_whole);
@@ -107,15 +104,6 @@ pub fn examine(
     let read = read_through(opened, seed, buffer)?;
     unchanged(opened)?;
 
-    if FileType::may_begin(&read.head) {
-        let problem = Problem::error("truncated: there is only the beginning of a file", SEND_AGAIN);
-        return Err(Examining::Held(about(vec![problem], source)));
-    }
-    if !read.head.is_empty() && read.head.iter().all(|byte| *byte == 0) {
-        let reason =
-            "truncated: the file begins with zero bytes, as a transfer leaves them that reserves its place first";
-        return Err(Examining::Held(about(vec![Problem::error(reason, SEND_AGAIN)], source)));
-    }
     if let Some(declared) = source.declared_sha256
         && declared != read.sha256
     {
@@ -126,7 +114,14 @@ pub fn examine(
         let problem = Problem::error(reason, "send the file again in full, or correct 'sha256' in the manifest");
         return Err(Examining::Held(about(vec![problem.field("sha256")], source)));
     }
-    problems.extend(wrong_type(&read.head, source, purpose));
+    // What is as its sender declares it is what is meant.
+    let is_declared = source.declared_sha256.is_some();
+    if !is_declared {
+        beginning_only(&read.head, source)?;
+    }
+    let Inspected { file_type, flaws } = read.inspected;
+    problems.extend(wrong_type(file_type, &read.head, source, purpose));
+    let truncated = judge(&flaws, purpose, is_declared, &mut problems);
     if problems.iter().any(Problem::is_error) {
         return Err(bad(problems, source));
     }
@@ -134,9 +129,9 @@ pub fn examine(
         bytes: identity.bytes,
         sha256: read.sha256,
         checksum: read.checksum,
-        file_type: FileType::of(&read.head),
+        file_type,
         identity,
-        truncated: read.missing,
+        truncated,
     };
     Ok((examined, about(problems, source)))
 }
@@ -145,25 +140,20 @@ struct ReadThrough {
     sha256: Sha256,
     checksum: u64,
     head: Vec<u8>,
-    missing: Option<&'static str>,
+    inspected: Inspected,
 }
 
 /// Reads exactly the bytes that the file had at opening.
 fn read_through(opened: &OpenedFile, seed: u64, buffer: &mut [u8]) -> Result<ReadThrough, Examining> {
     let mut sha256 = sha2::Sha256::new();
     let mut checksum = Xxh3::with_seed(seed);
-    let mut head = Vec::new();
-    let mut walk = StructureWalk::new(None);
+    let mut inspection = FormatWalk::default();
     let mut at = 0_u64;
     loop {
         let filled = fill(opened, buffer, at)?;
         let chunk = buffer.get(..filled).unwrap_or_default();
         if chunk.is_empty() {
             break;
-        }
-        if at == 0 {
-            head.extend(chunk.iter().take(HEAD_BYTES));
-            walk = StructureWalk::new(FileType::of(&head));
         }
         at = at.saturating_add(u64::try_from(filled).unwrap_or(u64::MAX));
         if at > opened.identity.bytes {
@@ -172,13 +162,14 @@ fn read_through(opened: &OpenedFile, seed: u64, buffer: &mut [u8]) -> Result<Rea
         }
         Digest::update(&mut sha256, chunk);
         checksum.update(chunk);
-        walk.feed(chunk);
+        inspection.feed(chunk);
     }
     if at != opened.identity.bytes {
         return Err(Examining::Changed);
     }
-    let missing = walk.missing(at, &mut |buffer, at| fill(opened, buffer, at))?;
-    Ok(ReadThrough { sha256: Sha256(sha256.finalize().into()), checksum: checksum.digest(), head, missing })
+    let head = inspection.head().to_vec();
+    let inspected = inspection.finish(at, &mut |buffer, at| fill(opened, buffer, at))?;
+    Ok(ReadThrough { sha256: Sha256(sha256.finalize().into()), checksum: checksum.digest(), head, inspected })
 }
 
 /// Fills the buffer from this place in the file, as far as the file goes.
@@ -237,10 +228,53 @@ fn other_size(bytes: u64, source: &Source) -> Vec<Problem> {
     problems
 }
 
-fn wrong_type(head: &[u8], source: &Source, purpose: Purpose) -> Option<Problem> {
+/// Whether there is no more of it than the beginning of some file.
+fn beginning_only(head: &[u8], source: &Source) -> Result<(), Examining> {
+    let reason = if file_format::may_begin(head) {
+        "truncated: there is only the beginning of a file"
+    } else if !head.is_empty() && head.iter().all(|byte| *byte == 0) {
+        "truncated: the file begins with zero bytes, as a transfer leaves them that reserves its place first"
+    } else {
+        return Ok(());
+    };
+    Err(Examining::Held(about(vec![Problem::error(reason, SEND_AGAIN)], source)))
+}
+
+/// Adds what flaws mean for a file, and gives why it is truncated, if so.
+fn judge(flaws: &[Flaw], purpose: Purpose, is_declared: bool, problems: &mut Vec<Problem>) -> Option<String> {
+    let damage: Vec<_> =
+        flaws.iter().filter_map(|flaw| if let Flaw::Damaged(why) = flaw { Some(*why) } else { None }).collect();
+    let damaged = |reason: String, cure: &str| Problem::warning_of(WarningKind::DamagedImage, reason, cure);
+    for flaw in flaws {
+        match flaw {
+            Flaw::Truncated(why) if is_declared => problems.push(damaged(
+                format!("{why}; it is taken, since its SHA-256 is as declared"),
+                "look whether it opens, and send it again in full if not",
+            )),
+            // It is waited for, and what else is wrong with it has come of that.
+            Flaw::Truncated(why) => return Some([&[*why], damage.as_slice()].concat().join("; ")),
+            Flaw::Empty(why) => problems.push(match purpose {
+                Purpose::Image => Problem::error(*why, "scan it again, or name the right file"),
+                Purpose::File => damaged((*why).to_owned(), "make sure that it is the right file"),
+            }),
+            Flaw::Damaged(why) => {
+                problems
+                    .push(damaged((*why).to_owned(), "look whether it opens; if not, send it again, in binary mode"));
+            }
+            Flaw::Protected(why) => problems.push(Problem::warning_of(
+                WarningKind::ProtectedPdf,
+                *why,
+                "send it without protection, or make sure that its reviewers can open it",
+            )),
+        }
+    }
+    None
+}
+
+fn wrong_type(is: Option<FileType>, head: &[u8], source: &Source, purpose: Purpose) -> Option<Problem> {
     let path = source.path.as_str();
-    let Some(is) = FileType::of(head) else {
-        let looks = file_type::looks_like(head).unwrap_or("nothing that is known");
+    let Some(is) = is else {
+        let looks = file_format::looks_like(head).unwrap_or("nothing that is known");
         let reason = format!("the content is none of {}; it looks like {looks}", FileType::ACCEPTED);
         return Some(match purpose {
             Purpose::Image => Problem::error(reason, "convert it to one of these types, or name the right file"),
@@ -248,7 +282,7 @@ fn wrong_type(head: &[u8], source: &Source, purpose: Purpose) -> Option<Problem>
         });
     };
     let promised = FileType::promised_by(path);
-    let contradicts = promised.map_or_else(|| file_type::promises_something_else(path), |promised| promised != is);
+    let contradicts = promised.map_or_else(|| file_format::promises_something_else(path), |promised| promised != is);
     contradicts.then(|| {
         Problem::warning(
             format!("the content is {}, which the file's extension contradicts", is.name()),
@@ -284,8 +318,8 @@ mod tests {
 
     use tempfile::TempDir;
 
-    use super::{super::file_type::samples, *};
-    use crate::{entry::RelativePath, inbox::beneath::Root, problem::Severity};
+    use super::*;
+    use crate::{entry::RelativePath, file_format::samples, inbox::beneath::Root, problem::Severity};
 
     const LIMIT: u64 = 50_000_000;
 
@@ -346,7 +380,7 @@ mod tests {
         let mut content = samples::JPEG[..samples::JPEG.len() - 2].to_vec();
         content.extend((0..=250).cycle().take(BUFFER_BYTES * 2 + 12_345));
         let cut = look("front.jpg", &content, Purpose::Image).unwrap().0;
-        assert_eq!(cut.truncated, Some("the JPEG has no end mark"));
+        assert_eq!(cut.truncated, Some("the JPEG has no end mark".to_owned()));
         content.extend([0xFF, 0xD9]);
         let whole = look("front.jpg", &content, Purpose::Image).unwrap().0;
         assert_eq!(whole.truncated, None);

@@ -12,7 +12,7 @@
 
 use std::{fs::File, io, os::fd::AsRawFd};
 
-use super::file_system::FileSystem;
+use crate::durable::file_system::FileSystem;
 
 /// The kernel's answer about a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

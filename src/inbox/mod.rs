@@ -7,12 +7,11 @@ pub mod beneath;
 
 pub mod archive;
 pub mod examine;
-pub mod file_system;
-pub mod file_type;
+pub mod ground;
 pub mod lease;
 mod mount;
+pub mod near;
 pub mod scan;
-mod tiff;
+pub mod take;
 pub mod watch;
-pub mod whole;
 pub mod writers;

@@ -8,6 +8,7 @@
 use std::{
     collections::HashSet,
     ffi::CStr,
+    fs::File,
     io,
     ops::ControlFlow,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
@@ -21,7 +22,13 @@ use rustix::{
 };
 
 use super::beneath::Root;
-use crate::{entry::RelativePath, file_identity::FileIdentity, problem::Problem, relative_path::join};
+use crate::{
+    entry::RelativePath,
+    file_identity::FileIdentity,
+    printable::{escape, is_hidden},
+    problem::Problem,
+    relative_path::{self, join},
+};
 
 /// How many problems are listed; further ones are only counted.
 const MAX_PROBLEMS: usize = 100;
@@ -44,7 +51,7 @@ pub struct ScanRules {
 }
 
 /// Patterns as the configuration means them: matched with a file's name or, where the pattern has a `/`, with its path
-/// relative to the drop. No `*` reaches over a `/`; `**` does.
+/// relative to the drop, without regard to the letter case. No `*` reaches over a `/`; `**` does.
 ///
 /// # Errors
 ///
@@ -52,7 +59,7 @@ pub struct ScanRules {
 pub fn globs<'a>(patterns: impl IntoIterator<Item = &'a str>) -> Result<GlobSet, globset::Error> {
     let mut set = GlobSetBuilder::new();
     for pattern in patterns {
-        set.add(GlobBuilder::new(pattern).literal_separator(true).build()?);
+        set.add(GlobBuilder::new(pattern).literal_separator(true).case_insensitive(true).build()?);
     }
     set.build()
 }
@@ -64,6 +71,40 @@ pub struct FoundManifest {
     pub path: String,
     /// What it was when it was seen. Compare this between scans to know whether it has settled.
     pub identity: FileIdentity,
+}
+
+/// A regular file in the drop that is neither ignored nor a manifest that can be read.
+#[derive(Debug, Clone, Copy)]
+pub struct OtherFile<'a> {
+    /// Its path, relative to the drop; escaped where it is unnameable.
+    pub path: &'a str,
+    /// Why a file with a manifest's name is none: its path cannot be written into a manifest, a receipt or a log.
+    pub unnameable: Option<&'static str>,
+    folder: BorrowedFd<'a>,
+    name: &'a CStr,
+}
+
+impl OtherFile<'_> {
+    /// The last part of its path.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        relative_path::name(self.path)
+    }
+
+    /// What it is now; `None` where it is gone.
+    #[must_use]
+    pub fn identity(&self) -> Option<FileIdentity> {
+        let stat = rustix::fs::statat(self.folder, self.name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        Some(FileIdentity::of(&stat))
+    }
+
+    /// Opens it, which an unnameable file cannot be by its path; `None` where it is gone, or no regular file any more.
+    #[must_use]
+    pub fn open(&self) -> Option<File> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+        let file = File::from(rustix::fs::openat(self.folder, self.name, flags, Mode::empty()).ok()?);
+        file.metadata().ok()?.is_file().then_some(file)
+    }
 }
 
 /// What a scan saw.
@@ -106,6 +147,20 @@ pub fn scan(
     rules: &ScanRules,
     each: &mut dyn FnMut(FoundManifest) -> ControlFlow<()>,
 ) -> io::Result<ScanReport> {
+    scan_all(root, rules, each, &mut |_| {})
+}
+
+/// The same, and shows each other file to `other`.
+///
+/// # Errors
+///
+/// As [`scan`].
+pub fn scan_all(
+    root: &Root,
+    rules: &ScanRules,
+    each: &mut dyn FnMut(FoundManifest) -> ControlFlow<()>,
+    other: &mut dyn FnMut(OtherFile<'_>),
+) -> io::Result<ScanReport> {
     let skip = rules
         .skip_dirs
         .iter()
@@ -135,6 +190,10 @@ pub fn scan(
                 let Some(level) = levels.last() else { break };
                 match scan.look(level, depth, entry.file_name(), entry.file_type()) {
                     FolderStep::On => {}
+                    FolderStep::Show(path, unnameable) => {
+                        let (folder, name) = (level.fd.as_fd(), entry.file_name());
+                        other(OtherFile { path: &path, unnameable, folder, name });
+                    }
                     FolderStep::Into(below) => levels.push(below),
                     FolderStep::Hand(found) => {
                         scan.report.manifests += 1;
@@ -176,6 +235,8 @@ impl Level {
 enum FolderStep {
     On,
     Into(Level),
+    /// The path, and why it is unnameable.
+    Show(String, Option<&'static str>),
     Hand(FoundManifest),
 }
 
@@ -195,9 +256,16 @@ impl Scan<'_> {
             let shown = join(&level.path, &raw_name.to_bytes().escape_ascii().to_string());
             self.report.add(
                 Problem::warning("the name is not UTF-8, so nothing can refer to it", "send it under another name")
-                    .path(escaped(&shown)),
+                    .path(escape(&shown).into_owned()),
             );
-            return FolderStep::On;
+            let (lossy, path) = (raw_name.to_string_lossy(), join(&level.path, &safe(raw_name.to_bytes())));
+            let manifest = matches(&self.rules.manifests, &lossy, &join(&level.path, &lossy))
+                && !matches(&self.rules.ignore, &lossy, &join(&level.path, &lossy));
+            return if manifest && kind == FileType::RegularFile {
+                FolderStep::Show(safe(path.as_bytes()), Some("its name is not UTF-8"))
+            } else {
+                FolderStep::On
+            };
         };
         let path = join(&level.path, name);
         if matches(&self.rules.ignore, name, &path) {
@@ -215,6 +283,8 @@ impl Scan<'_> {
             if self.rules.recursive { self.enter(level, depth, raw_name, path) } else { FolderStep::On }
         } else if matches(&self.rules.manifests, name, &path) {
             self.manifest(level, raw_name, path, kind)
+        } else if kind == FileType::RegularFile {
+            FolderStep::Show(path, None)
         } else {
             FolderStep::On
         }
@@ -226,7 +296,7 @@ impl Scan<'_> {
         }
         if let Some(problem) = self.beyond(depth, &path) {
             self.report.complete = false;
-            self.report.add(problem.path(escaped(&path)));
+            self.report.add(problem.path(escape(&path).into_owned()));
             return FolderStep::On;
         }
         let below = match Level::open(level.fd.as_fd(), name, path.clone()) {
@@ -258,21 +328,22 @@ impl Scan<'_> {
             let what = if kind == FileType::Symlink { "a symbolic link" } else { "no regular file" };
             self.report.add(
                 Problem::warning(format!("the manifest is {what}, so it is not read"), "send the file itself")
-                    .path(escaped(&path)),
+                    .path(escape(&path).into_owned()),
             );
             return FolderStep::On;
         }
         if path.len() > self.rules.max_path_bytes {
             self.report.complete = false;
-            self.report.add(too_long("the manifest's path", self.rules.max_path_bytes).path(escaped(&path)));
+            self.report
+                .add(too_long("the manifest's path", self.rules.max_path_bytes).path(escape(&path).into_owned()));
             return FolderStep::On;
         }
         if let Err(reason) = RelativePath::parse(&path) {
             self.report.add(
                 Problem::warning(format!("the manifest cannot be read: {reason}"), "send it under another name")
-                    .path(escaped(&path)),
+                    .path(escape(&path).into_owned()),
             );
-            return FolderStep::On;
+            return FolderStep::Show(safe(path.as_bytes()), Some(reason));
         }
         match rustix::fs::statat(&level.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
             // It became something else meanwhile; the next scan will say what.
@@ -297,7 +368,7 @@ impl Scan<'_> {
                 format!("it cannot be looked into: {}", io::Error::from(error)),
                 "let the service's user read and enter the folder",
             )
-            .path(escaped(path)),
+            .path(escape(path).into_owned()),
         );
     }
 }
@@ -307,20 +378,28 @@ fn too_long(what: &str, max_path_bytes: usize) -> Problem {
     Problem::warning(format!("{what} is longer than {max_path_bytes} bytes, so it is not read"), cure)
 }
 
-fn matches(set: &GlobSet, name: &str, path: &str) -> bool {
+/// Whether a pattern matches this file or folder, by its name or by its path.
+#[must_use]
+pub fn matches(set: &GlobSet, name: &str, path: &str) -> bool {
     set.is_match(name) || set.is_match(path)
 }
 
-/// A path for people: names are untrusted, and a control character can rewrite a terminal.
-fn escaped(path: &str) -> String {
-    path.chars().fold(String::new(), |mut text, char| {
-        if char.is_control() {
-            text.extend(char.escape_default())
-        } else {
-            text.push(char)
+/// A path that can be a file's on every system: what is not UTF-8 or cannot be seen is written as `%1B`.
+fn safe(path: &[u8]) -> String {
+    let percent =
+        |text: &mut String, bytes: &[u8]| bytes.iter().for_each(|byte| text.push_str(&format!("%{byte:02X}")));
+    let mut text = String::new();
+    for chunk in path.utf8_chunks() {
+        for char in chunk.valid().chars() {
+            if is_hidden(char) {
+                percent(&mut text, char.encode_utf8(&mut [0; 4]).as_bytes());
+            } else {
+                text.push(char);
+            }
         }
-        text
-    })
+        percent(&mut text, chunk.invalid());
+    }
+    text
 }
 
 #[cfg(test)]

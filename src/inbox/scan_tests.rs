@@ -96,6 +96,7 @@ fn patterns_match_names_or_with_a_slash_paths() {
     assert_eq!(with("batch/*.json"), ["batch/x.json"]);
     assert_eq!(with("batch/**/*.json"), ["batch/old/y.json", "batch/x.json"]);
     assert_eq!(with("{x,z}.json"), ["batch/x.json", "other/z.json"]);
+    assert_eq!(with("BATCH/X.*"), ["batch/x.json"], "letter case does not count");
     assert!(globs(["a{"]).is_err());
 }
 
@@ -209,4 +210,42 @@ fn a_root_that_was_removed_is_not_an_empty_one() {
     assert!(scan(&root, &rules(), &mut |_| ControlFlow::Continue(())).is_err());
     fs::create_dir(root.path()).unwrap();
     assert!(scan(&root, &rules(), &mut |_| ControlFlow::Continue(())).is_err());
+}
+
+#[test]
+fn an_unnameable_manifest_is_shown_under_a_safe_path_and_can_be_read() {
+    let place = place(&["a\u{1b}/b\n\u{9b}.manifest.json", "c\u{7}.png"]);
+    fs::write(place.path().join(OsStr::from_bytes(b"\xFF%.MANIFEST.csv")), "row").unwrap();
+    let mut shown = Vec::new();
+    let root = Root::open(place.path()).unwrap();
+    scan_all(&root, &rules(), &mut |_| panic!("it is no manifest"), &mut |other| {
+        if other.unnameable.is_some() {
+            let text = io::read_to_string(other.open().unwrap()).unwrap();
+            shown.push((other.path.to_owned(), text));
+        }
+    })
+    .unwrap();
+    shown.sort();
+    let expected = [("%FF%.MANIFEST.csv", "row"), ("a%1B/b%0A%C2%9B.manifest.json", "{}")];
+    assert_eq!(shown, expected.map(|(path, text)| (path.to_owned(), text.to_owned())));
+}
+
+#[test]
+fn other_files_are_shown_and_ignored_ones_are_not() {
+    let place = place(&["a.manifest.json", "in/front.jpg", "in/b.PART", "B.csv", "#recycle/c.csv"]);
+    let ignore = globs(["*.part", "#recycle"]).unwrap();
+    let (mut manifests, mut others) = (Vec::new(), Vec::new());
+    let mut each = |found: FoundManifest| {
+        manifests.push(found.path);
+        ControlFlow::Continue(())
+    };
+    let root = Root::open(place.path()).unwrap();
+    scan_all(&root, &ScanRules { ignore, ..rules() }, &mut each, &mut |other| {
+        assert_eq!(other.identity().unwrap(), root.open_file(other.path).unwrap().identity);
+        others.push((other.path.to_owned(), other.name().to_owned()));
+    })
+    .unwrap();
+    others.sort();
+    assert_eq!(manifests, ["a.manifest.json"]);
+    assert_eq!(others, [("B.csv".into(), "B.csv".into()), ("in/front.jpg".into(), "front.jpg".into())]);
 }

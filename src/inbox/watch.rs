@@ -19,8 +19,8 @@ use notify::{
     event::{AccessKind, AccessMode},
 };
 
-pub use super::file_system::EventSupport;
-use super::file_system::FileSystem;
+pub use crate::durable::file_system::EventSupport;
+use crate::durable::file_system::FileSystem;
 
 /// Why a folder cannot be watched. It can still be polled.
 #[derive(Debug, thiserror::Error)]

@@ -5,29 +5,40 @@ use std::{
     fs::File,
     io::{self, Read, Seek, SeekFrom},
     ops::ControlFlow,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use sha2::Digest as _;
 
+use super::{
+    bad_entries::BadEntries,
+    context::{EntryContext, FileRight, WantedFile},
+};
 use crate::{
+    claims::NameClaim,
     clock::Timestamp,
     config::DropConfig,
-    entry::{Entry, EntryKind, ProfileId, RelativePath, Sha256, Source},
+    entry::{Entry, EntryKind, EntrySource, ProfileId, RelativePath, Sha256, Source},
     file_identity::FileIdentity,
     inbox::{
-        beneath::{Refusal, Root},
+        beneath::{OpenedFile, Refusal, Root},
         examine::{Examining, Purpose, examine},
         lease::{self, LeaseState},
-        writers::Writers,
+        near::NearNames,
     },
-    manifest::{self, Format, ReadError, Reading},
+    lookalike,
+    manifest::{self, Format, ManifestSummary, ReadError, Reading},
     problem::Problem,
     queue::{
+        QueueError,
         admission::{Admission, CheckedFile},
+        created_before::CreatedEntry,
+        layouts::LayoutUse,
         scratch::TemporaryStore,
     },
     relative_path::join,
+    warning::{EntryWarning, RefusedWarnings, Warning},
+    warning_kind::WarningKind,
 };
 
 /// The rules that a manifest is checked by.
@@ -39,8 +50,14 @@ pub struct ManifestRules {
     pub max_image_bytes: u64,
     /// The only profiles that may be written to; `None` for any.
     pub profiles: Option<HashSet<ProfileId>>,
+    /// More bad entries than this, and more than half of those read: the manifest is refused as a whole.
+    pub max_invalid: u64,
     /// The seed of the checksums.
     pub seed: u64,
+    /// Which warnings are errors.
+    pub refused: RefusedWarnings,
+    /// The folder of taken files, where it is inside the drop: nothing in it is a manifest's to name.
+    pub work_dir: Option<PathBuf>,
 }
 
 impl ManifestRules {
@@ -57,9 +74,28 @@ impl ManifestRules {
             max_nesting: drop.max_nesting,
             max_path_bytes: drop.max_path_bytes,
             folder_bytes: 0,
+            refuse_row_limit: drop.refuse_warnings.contain(WarningKind::RowLimit),
         });
         let profiles = drop.and_then(|drop| drop.profiles.as_ref()).map(|allowed| allowed.iter().cloned().collect());
-        Self { limits, max_image_bytes, profiles, seed }
+        let max_invalid = drop.map_or(DropConfig::DEFAULT_MAX_INVALID, |drop| drop.max_invalid);
+        let refused = drop.map(|drop| drop.refuse_warnings.clone()).unwrap_or_default();
+        let work_dir = drop.and_then(|drop| Some(drop.work_folder().strip_prefix(&drop.path).ok()?.to_owned()));
+        Self { limits, max_image_bytes, profiles, max_invalid, seed, refused, work_dir }
+    }
+
+    /// The same, where these kinds of warnings are errors too.
+    #[must_use]
+    pub fn refusing(mut self, more: &[RefusedWarnings]) -> Self {
+        self.refused = more.iter().fold(self.refused, RefusedWarnings::and);
+        self.limits.refuse_row_limit = self.refused.contain(WarningKind::RowLimit);
+        self
+    }
+}
+
+impl ManifestRules {
+    /// Whether a path leads into the folder of taken files.
+    pub(super) fn is_taken(&self, path: &str) -> bool {
+        self.work_dir.as_ref().is_some_and(|work| Path::new(path).starts_with(work))
     }
 }
 
@@ -70,7 +106,52 @@ pub struct OpenedManifest {
     /// What it was when it was opened.
     pub identity: FileIdentity,
     pub sha256: Sha256,
+    /// The layout that it is read by, where it is a list.
+    pub layout: Option<LayoutUse>,
     format: Format,
+    /// What a layout made of it, and how long that is.
+    made: Option<(File, u64)>,
+    /// Why it cannot be read by its layout.
+    unusable: Option<Problem>,
+}
+
+impl OpenedManifest {
+    pub(super) const fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// The same, where it is a list of which a layout made these lines.
+    pub(super) fn made_by(self, layout: LayoutUse, lines: File) -> io::Result<Self> {
+        let bytes = lines.metadata()?.len();
+        Ok(Self { layout: Some(layout), format: Format::Staged, made: Some((lines, bytes)), ..self })
+    }
+
+    /// The same, where it is a list that its layout does not fit.
+    pub(super) fn unusable(self, why: Problem) -> Self {
+        Self { unusable: Some(why), ..self }
+    }
+
+    /// Hands every entry to `each`.
+    pub(super) fn read(
+        &self,
+        limits: &manifest::ManifestBounds,
+        each: &mut dyn FnMut(Reading) -> ControlFlow<()>,
+    ) -> Result<ManifestSummary, ReadError> {
+        let nothing_of_it =
+            || Problem::error("the layout makes no entry of it", "`layout try` shows what becomes of its rows");
+        let is_blank = matches!(self.made, Some((_, 0)));
+        if let Some(why) = self.unusable.clone().or_else(|| is_blank.then(nothing_of_it)) {
+            // Some programs make a file first and fill it later.
+            let refuse = if self.identity.bytes == 0 { ReadError::Cut } else { ReadError::Unusable };
+            return Err(refuse(vec![why]));
+        }
+        let mut limits = limits.clone();
+        if self.made.is_some() {
+            // The bound is that of the list.
+            limits.max_bytes = u64::MAX;
+        }
+        manifest::read(Whole::of(self), self.format, &limits, &mut TemporaryStore::default(), each)
+    }
 }
 
 /// Why a manifest cannot be worked on now.
@@ -85,6 +166,12 @@ pub enum Unready {
     /// It changed while it was read.
     #[error("the manifest changed while it was read")]
     Changed,
+    /// The layout that it is read by, or a lookup of it, cannot be used now.
+    #[error("{0}")]
+    Layout(String),
+    /// What the queue knows of its entries cannot be read.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
 }
 
 /// Opens a manifest and takes its digest.
@@ -117,20 +204,37 @@ pub fn open(root: &Root, path: &str, max_bytes: u64) -> Result<OpenedManifest, U
         identity: opened.identity,
         sha256: Sha256(digest.finalize().into()),
         file: opened.file,
+        layout: None,
+        made: None,
+        unusable: None,
     })
+}
+
+/// What a layout made of an archive, in place of a manifest that was opened: its `identity` and digest are those of the
+/// archive's own list, where it has one.
+///
+/// # Errors
+///
+/// The system's, where the file cannot be read.
+pub(crate) fn staged(file: File, sha256: Sha256) -> io::Result<OpenedManifest> {
+    let identity = FileIdentity::now(&file)?;
+    Ok(OpenedManifest { file, identity, sha256, layout: None, format: Format::Staged, made: None, unusable: None })
 }
 
 /// A manifest's content, whose end must not come early: a truncated manifest would be taken for one that its sender
 /// wrote so. Network file systems may know a file's size before its content.
-struct Whole<'a> {
+pub(super) struct Whole<'a> {
     file: &'a File,
     bytes: u64,
     at: u64,
 }
 
 impl<'a> Whole<'a> {
-    fn of(opened: &'a OpenedManifest) -> Self {
-        Self { file: &opened.file, bytes: opened.identity.bytes, at: 0 }
+    pub(super) fn of(opened: &'a OpenedManifest) -> Self {
+        match &opened.made {
+            Some((lines, bytes)) => Self { file: lines, bytes: *bytes, at: 0 },
+            None => Self { file: &opened.file, bytes: opened.identity.bytes, at: 0 },
+        }
     }
 }
 
@@ -152,87 +256,6 @@ impl Seek for Whole<'_> {
     }
 }
 
-/// Whether a manifest and its files are there, and for how long they have not changed.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Stillness {
-    /// How many files are not there.
-    pub missing: u64,
-    /// The first of them, as the manifest writes them.
-    pub first_missing: Vec<String>,
-    /// Changes whenever any of the files does.
-    pub signature: u64,
-    /// When the last of them changed, in nanoseconds since 1970, by the file's change time (ctime). Senders can set a
-    /// file's modification time, but not this one.
-    pub last_change_ns: i64,
-    /// The first that somebody has open for writing, and who.
-    pub being_written: Option<(String, String)>,
-}
-
-/// How many missing files are named.
-const NAMED: usize = 20;
-
-/// Checks whether every file that a manifest names is there, when each last changed, and who still writes to one.
-///
-/// `name` is called with every file, by its path within `images`, before it is opened.
-///
-/// # Errors
-///
-/// [`Unready::Io`] where the manifest cannot be read. A manifest that is unusable misses nothing.
-pub fn stillness(
-    opened: &OpenedManifest,
-    images: &Root,
-    (folder, manifest): (&str, &str),
-    rules: &ManifestRules,
-    mut writers: Option<&mut Writers>,
-    name: &mut dyn FnMut(&str),
-) -> Result<Stillness, Unready> {
-    let mut still = Stillness::default();
-    let mut signature = xxhash_rust::xxh3::Xxh3::new();
-    let mut see = |still: &mut Stillness, file: &File, identity: &FileIdentity, path: &str| {
-        if still.being_written.is_none()
-            && let Some(who) = writers.as_mut().and_then(|writers| writers.of(file, identity))
-        {
-            still.being_written = Some((path.to_owned(), who));
-        }
-        for number in [identity.dev, identity.ino, identity.bytes, identity.ctime_ns.cast_unsigned()] {
-            signature.update(&number.to_le_bytes());
-        }
-        still.last_change_ns = still.last_change_ns.max(identity.ctime_ns);
-    };
-    see(&mut still, &opened.file, &opened.identity, manifest);
-    let read = manifest::read(
-        Whole::of(opened),
-        opened.format,
-        &rules.limits.within(folder),
-        &mut TemporaryStore::default(),
-        &mut |reading| {
-            if let Reading::Entry { entry, .. } = reading {
-                for source in entry.sources() {
-                    let path = join(folder, source.path.as_str());
-                    name(&path);
-                    match images.open_file(&path) {
-                        Ok(found) => see(&mut still, &found.file, &found.identity, source.path.as_str()),
-                        Err(Refusal::Missing) => {
-                            still.missing += 1;
-                            if still.first_missing.len() < NAMED {
-                                still.first_missing.push(source.path.to_string());
-                            }
-                        }
-                        // Reported by the examination, with its cure.
-                        Err(Refusal::Unsafe(_) | Refusal::Io(_)) => {}
-                    }
-                }
-            }
-            ControlFlow::Continue(())
-        },
-    );
-    still.signature = signature.digest();
-    match read {
-        Ok(_) | Err(ReadError::Unusable(_) | ReadError::Cut(_) | ReadError::Stopped) => Ok(still),
-        Err(ReadError::Io(error)) => Err(Unready::Io(error)),
-    }
-}
-
 /// One entry with everything that was found out about it.
 #[derive(Debug, Clone)]
 pub struct ExaminedEntry {
@@ -242,8 +265,55 @@ pub struct ExaminedEntry {
     pub warnings: Vec<Problem>,
     /// Where it begins in the manifest, from 1.
     pub line: Option<u64>,
+    /// The record of an archive that a layout made it of.
+    pub source: Option<EntrySource>,
     /// Whether it should be examined again rather than admitted as it is.
     pub held: Option<HoldReason>,
+    /// Its files that are there.
+    pub files: Vec<FoundFile>,
+}
+
+/// A file of an entry that was found.
+#[derive(Debug, Clone)]
+pub struct FoundFile {
+    /// Its path in the folder that it was looked for in.
+    pub path: String,
+    pub identity: FileIdentity,
+    /// The checksum of its content, where it is good.
+    pub checksum: Option<u64>,
+    /// It is not there in full, so its sender may not be done with it.
+    pub incomplete: bool,
+}
+
+impl ExaminedEntry {
+    /// Adds warnings; where one of them is refused, the entry is invalid.
+    pub(crate) fn warn(&mut self, warnings: Vec<Problem>, refused: &RefusedWarnings) {
+        let (errors, warnings) = refused.divide(warnings);
+        self.warnings.extend(warnings);
+        if errors.is_empty() {
+            return;
+        }
+        match &mut self.admission {
+            Admission::Invalid { problems, .. } => problems.extend(errors),
+            Admission::Take { entry, .. } | Admission::Known { entry, .. } => {
+                self.admission = invalid(entry.clone(), errors, &[]);
+            }
+        }
+    }
+
+    /// Its place among the entries.
+    pub(crate) const fn index(&self) -> u64 {
+        match &self.admission {
+            Admission::Take { entry, .. } | Admission::Known { entry, .. } => entry.index,
+            Admission::Invalid { index, .. } => *index,
+        }
+    }
+
+    /// What is kept of its warnings.
+    pub(crate) fn kept_warnings(&self) -> impl Iterator<Item = EntryWarning> {
+        let index = self.index();
+        self.warnings.iter().filter_map(Warning::of).map(move |warning| EntryWarning { index, warning })
+    }
 }
 
 /// Why something should be examined again, with what is wrong with it now.
@@ -255,6 +325,8 @@ pub enum HoldReason {
     BeingWritten(Problem),
     /// The system could not read it; that may pass by itself.
     Unreadable(Problem),
+    /// It serves another manifest that waits.
+    InUse(Problem),
 }
 
 impl HoldReason {
@@ -262,7 +334,10 @@ impl HoldReason {
     #[must_use]
     pub const fn problem(&self) -> &Problem {
         match self {
-            Self::NotWhole(problem) | Self::BeingWritten(problem) | Self::Unreadable(problem) => problem,
+            Self::NotWhole(problem)
+            | Self::BeingWritten(problem)
+            | Self::Unreadable(problem)
+            | Self::InUse(problem) => problem,
         }
     }
 }
@@ -280,7 +355,32 @@ pub struct ExaminedManifest {
     pub cut: Option<Problem>,
 }
 
-/// Reads a manifest and all files that it names. `skip` entries at its beginning are passed over unread.
+/// Reads a manifest without its files. Where too many of its entries are bad, returns why, and how many were read.
+///
+/// # Errors
+///
+/// [`Unready::Io`] where the manifest cannot be read. What makes it unusable is left to [`examine_all`].
+pub(crate) fn too_many_bad(
+    opened: &OpenedManifest,
+    folder: &str,
+    rules: &ManifestRules,
+    stopped: &dyn Fn() -> bool,
+) -> Result<Option<BadEntries>, Unready> {
+    let mut bad = BadEntries::new(rules.max_invalid);
+    let read = opened.read(&rules.limits.within(folder), &mut |reading| {
+        let too_many = match &reading {
+            Reading::Entry { .. } => bad.good(),
+            Reading::Invalid { problems, line, .. } => bad.bad(problems, *line),
+        };
+        if too_many || stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    match read {
+        Err(ReadError::Io(error)) => Err(Unready::Io(error)),
+        _ => Ok(bad.are_too_many().then_some(bad)),
+    }
+}
+
+/// Reads a manifest and all files that are its own.
 ///
 /// # Errors
 ///
@@ -290,31 +390,51 @@ pub fn examine_all(
     images: &Root,
     folder: &str,
     rules: &ManifestRules,
-    skip: u64,
+    context: &dyn EntryContext,
     each: &mut dyn FnMut(ExaminedEntry) -> ControlFlow<()>,
 ) -> Result<ExaminedManifest, Unready> {
-    let mut buffer = Vec::new();
+    examine_within(opened, images, folder, rules, (context, 0), each)
+}
+
+/// The same; `skip` entries at its beginning are passed over unread.
+///
+/// # Errors
+///
+/// As [`examine_all`].
+pub(super) fn examine_within(
+    opened: &OpenedManifest,
+    images: &Root,
+    folder: &str,
+    rules: &ManifestRules,
+    (context, skip): (&dyn EntryContext, u64),
+    each: &mut dyn FnMut(ExaminedEntry) -> ControlFlow<()>,
+) -> Result<ExaminedManifest, Unready> {
+    let near = NearNames::below(images);
+    let mut examination = Examination { images, near, folder, rules, context, buffer: Vec::new() };
+    let mut failure = None;
     let mut last = None;
-    let read = manifest::read(
-        Whole::of(opened),
-        opened.format,
-        &rules.limits.within(folder),
-        &mut TemporaryStore::default(),
-        &mut |reading| {
-            if let Reading::Invalid { problems, .. } = &reading {
-                last = problems.first().cloned();
+    let read = opened.read(&rules.limits.within(folder), &mut |reading| {
+        if let Reading::Invalid { problems, .. } = &reading {
+            last = problems.first().cloned();
+        }
+        let index = match &reading {
+            Reading::Entry { entry, .. } => entry.index,
+            Reading::Invalid { index, .. } => *index,
+        };
+        if index < skip {
+            return ControlFlow::Continue(());
+        }
+        match examination.found(reading) {
+            Ok(found) => each(found),
+            Err(error) => {
+                failure = Some(error);
+                ControlFlow::Break(())
             }
-            let index = match &reading {
-                Reading::Entry { entry, .. } => entry.index,
-                Reading::Invalid { index, .. } => *index,
-            };
-            if index < skip {
-                ControlFlow::Continue(())
-            } else {
-                each(found(reading, images, folder, rules, &mut buffer))
-            }
-        },
-    );
+        }
+    });
+    if let Some(error) = failure {
+        return Err(error.into());
+    }
     let now = FileIdentity::now(&opened.file)?;
     if !now.same_content(&opened.identity) {
         return Err(Unready::Changed);
@@ -340,52 +460,134 @@ fn truncated(problem: Problem) -> Problem {
     Problem { reason: format!("truncated: {}", problem.reason), ..problem }
 }
 
-fn found(reading: Reading, images: &Root, folder: &str, rules: &ManifestRules, buffer: &mut Vec<u8>) -> ExaminedEntry {
-    let (entry, mut warnings, line) = match reading {
-        Reading::Invalid { index, line, kind, reference, profile_id, paths, problems } => {
-            let (problems, warnings) = problems.into_iter().partition(Problem::is_error);
-            let admission = Admission::Invalid { index, kind, reference, profile_id, problems, paths };
-            return ExaminedEntry { admission, warnings, line, held: None };
-        }
-        Reading::Entry { entry, warnings, line } => (entry, warnings, line),
-    };
-    let mut errors = Vec::new();
-    let mut held = None;
-    if rules.profiles.as_ref().is_some_and(|allowed| !allowed.contains(&entry.profile_id)) {
-        errors.push(
-            Problem::error(
-                "this drop may not write to this profile",
-                "correct the profile, or add it to the drop's `profiles` in the configuration",
-            )
-            .field("profile_id"),
-        );
-    }
-    let mut files = Vec::new();
-    let purpose = match entry.kind() {
-        EntryKind::Document => Purpose::Image,
-        EntryKind::File => Purpose::File,
-    };
-    for (position, source) in entry.sources().enumerate() {
-        match look_at(images, folder, source, purpose, rules, buffer) {
-            Ok((file, more, not_whole)) => {
-                files.push(file);
-                held = held.or(not_whole);
-                warnings.extend(more.into_iter().map(|problem| place(problem, purpose, position)));
-            }
-            Err(wrong) => {
-                let (problems, may_pass) = *wrong;
-                held = held.or(may_pass);
-                errors.extend(problems.into_iter().map(|problem| place(problem, purpose, position)));
-            }
-        }
-    }
-    let admission = if errors.is_empty() { Admission::Take { entry, files } } else { invalid(entry, errors) };
-    ExaminedEntry { admission, warnings, line, held }
+/// The examination of one manifest's entries.
+struct Examination<'a> {
+    images: &'a Root,
+    near: NearNames<'a>,
+    folder: &'a str,
+    rules: &'a ManifestRules,
+    context: &'a dyn EntryContext,
+    buffer: Vec<u8>,
 }
 
-fn invalid(entry: Entry, problems: Vec<Problem>) -> Admission {
+/// What became of the files of an entry.
+#[derive(Default)]
+struct FilesFound {
+    /// In order; `None` for those that are not there, or not its own.
+    files: Vec<Option<CheckedFile>>,
+    /// Those that are there and its own.
+    found: Vec<FoundFile>,
+    warnings: Vec<Problem>,
+    errors: Vec<Problem>,
+    held: Option<HoldReason>,
+    /// Whether there are errors of files that are there.
+    bad: bool,
+    /// The files that serve other manifests, which they are left to.
+    others: Vec<String>,
+}
+
+impl Examination<'_> {
+    fn found(&mut self, reading: Reading) -> Result<ExaminedEntry, QueueError> {
+        let (entry, mut warnings, line, source) = match reading {
+            Reading::Invalid { index, line, kind, reference, profile_id, paths, problems, source } => {
+                let (mut problems, warnings): (Vec<_>, Vec<_>) = problems.into_iter().partition(Problem::is_error);
+                let (refused, warnings) = self.rules.refused.divide(warnings);
+                problems.extend(refused);
+                let admission = Admission::Invalid { index, kind, reference, profile_id, problems, paths };
+                return Ok(ExaminedEntry { admission, warnings, line, source, held: None, files: Vec::new() });
+            }
+            Reading::Entry { entry, warnings, line, source } => (entry, warnings, line, source),
+        };
+        let mut errors = Vec::new();
+        if self.rules.profiles.as_ref().is_some_and(|allowed| !allowed.contains(&entry.profile_id)) {
+            errors.push(
+                Problem::error(
+                    "this drop may not write to this profile",
+                    "correct the profile, or add it to the drop's `profiles` in the configuration",
+                )
+                .field("profile_id"),
+            );
+        }
+        let contested = self.contested(&entry);
+        let mut created = if contested.is_empty() { None } else { self.created(&entry)? };
+        let found = self.files(&entry, created.as_ref().map(|_| contested.as_slice()))?;
+        if created.is_none() && !found.bad && found.files.iter().any(Option::is_none) {
+            created = self.created(&entry)?;
+        }
+        warnings.extend(found.warnings);
+        let (refused, warnings) = self.rules.refused.divide(warnings);
+        errors.extend(refused);
+        if errors.is_empty() && !found.bad && created.is_some() && found.files.iter().any(Option::is_none) {
+            let held = found.held.filter(|held| matches!(held, HoldReason::BeingWritten(_)));
+            let admission = Admission::Known { entry, files: found.files };
+            return Ok(ExaminedEntry { admission, warnings, line, source, held, files: found.found });
+        }
+        errors.extend(found.errors);
+        let files: Option<Vec<CheckedFile>> = found.files.into_iter().collect();
+        let admission = match files.filter(|_| errors.is_empty()) {
+            Some(files) => Admission::Take { entry, files },
+            None => invalid(entry, errors, &found.others),
+        };
+        Ok(ExaminedEntry { admission, warnings, line, source, held: found.held, files: found.found })
+    }
+
+    /// What was created under the entry's reference, if it asks for nothing else.
+    fn created(&self, entry: &Entry) -> Result<Option<CreatedEntry>, QueueError> {
+        let Some(reference) = &entry.reference else { return Ok(None) };
+        Ok(self.context.created(reference)?.filter(|created| created.settles(entry)))
+    }
+
+    /// Which of its files other waiting manifests name, by position; nothing without a reference.
+    fn contested(&self, entry: &Entry) -> Vec<usize> {
+        let sources = entry.reference.iter().flat_map(|_| entry.sources().enumerate());
+        sources
+            .filter(|(_, source)| self.context.is_contested(&join(self.folder, source.path.as_str())))
+            .map(|(position, _)| position)
+            .collect()
+    }
+
+    /// Examines the files of an entry, except those at the positions in `left`, which are left to others.
+    fn files(&mut self, entry: &Entry, left: Option<&[usize]>) -> Result<FilesFound, QueueError> {
+        let mut found = FilesFound::default();
+        let purpose = match entry.kind() {
+            EntryKind::Document => Purpose::Image,
+            EntryKind::File => Purpose::File,
+        };
+        for (position, source) in entry.sources().enumerate() {
+            if left.is_some_and(|left| left.contains(&position)) {
+                found.files.push(None);
+                continue;
+            }
+            let path = join(self.folder, source.path.as_str());
+            let claim = NameClaim::of(entry.profile_id.as_str(), source.declared_sha256.is_some());
+            let wanted = WantedFile { path: &path, written: source.path.as_str(), claim };
+            let out = (&mut self.buffer, &mut found.found);
+            match look_at((self.images, &self.near), source, purpose, self.rules, (self.context, &wanted), out)? {
+                Ok((file, more, not_whole)) => {
+                    found.files.push(Some(file));
+                    found.held = found.held.or(not_whole);
+                    found.warnings.extend(more.into_iter().map(|problem| place(problem, purpose, position)));
+                }
+                Err(wrong) => {
+                    let UnusableFile { problems, held, why } = *wrong;
+                    found.files.push(None);
+                    found.held = found.held.or(held);
+                    found.bad |= why == WhyUnusable::Bad;
+                    if why == WhyUnusable::NotMine {
+                        found.others.push(source.path.to_string());
+                    }
+                    found.errors.extend(problems.into_iter().map(|problem| place(problem, purpose, position)));
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// `others`: the files that it names and that are not put away with it.
+fn invalid(entry: Entry, problems: Vec<Problem>, others: &[String]) -> Admission {
     Admission::Invalid {
-        paths: entry.sources().map(|source| source.path.to_string()).collect(),
+        paths: entry.sources().map(|source| source.path.to_string()).filter(|path| !others.contains(path)).collect(),
         index: entry.index,
         kind: entry.kind(),
         reference: entry.reference,
@@ -405,29 +607,154 @@ fn place(mut problem: Problem, purpose: Purpose, position: usize) -> Problem {
     problem
 }
 
-/// A file with its warnings, or what is wrong; and whether it should be examined again.
-type FileExamination = Result<(CheckedFile, Vec<Problem>, Option<HoldReason>), Box<(Vec<Problem>, Option<HoldReason>)>>;
+/// A file that cannot be used.
+struct UnusableFile {
+    problems: Vec<Problem>,
+    /// Whether it should be examined again.
+    held: Option<HoldReason>,
+    why: WhyUnusable,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum WhyUnusable {
+    Missing,
+    /// It serves another manifest.
+    NotMine,
+    Bad,
+}
+
+impl UnusableFile {
+    fn bad(problems: Vec<Problem>, held: Option<HoldReason>) -> Box<Self> {
+        Box::new(Self { problems, held, why: WhyUnusable::Bad })
+    }
+
+    fn not_mine(held: HoldReason) -> Box<Self> {
+        Box::new(Self { problems: vec![held.problem().clone()], held: Some(held), why: WhyUnusable::NotMine })
+    }
+
+    /// It is being written at this moment.
+    fn changing(source: &Source) -> Box<Self> {
+        let problem =
+            Problem::error("the file is still being written", "wait until it is whole").path(source.path.as_str());
+        Self::bad(vec![problem.clone()], Some(HoldReason::Unreadable(problem)))
+    }
+}
+
+/// A file with its warnings, and whether it should be examined again; or why it cannot be used.
+type FileExamination = Result<(CheckedFile, Vec<Problem>, Option<HoldReason>), Box<UnusableFile>>;
 
 fn look_at(
-    images: &Root,
-    folder: &str,
+    (images, near): (&Root, &NearNames<'_>),
     source: &Source,
     purpose: Purpose,
     rules: &ManifestRules,
-    buffer: &mut Vec<u8>,
+    (context, wanted): (&dyn EntryContext, &WantedFile<'_>),
+    out: (&mut Vec<u8>, &mut Vec<FoundFile>),
+) -> Result<FileExamination, QueueError> {
+    if rules.is_taken(wanted.path) {
+        let cure = "name files that lie in the drop itself";
+        let problem = Problem::error("the path leads into the folder of taken files", cure).path(source.path.as_str());
+        return Ok(Err(UnusableFile::bad(vec![problem], None)));
+    }
+    let mut opened = match images.open_file(wanted.path) {
+        Ok(opened) => opened,
+        Err(refusal) => {
+            let mut problem = refusal.problem(source.path.as_str());
+            if matches!(refusal, Refusal::Missing) {
+                problem = problem.code(NO_SUCH_FILE);
+            }
+            return Ok(Err(match refusal {
+                Refusal::Io(_) => UnusableFile::bad(vec![problem.clone()], Some(HoldReason::Unreadable(problem))),
+                // It was there when its manifest was found to be complete, so it may come back.
+                Refusal::Missing => {
+                    let problem = match context.taken_by_another(wanted, images)? {
+                        Some(taken) => taken,
+                        None => match left_behind(source, purpose, rules, context.left_behind(wanted)) {
+                            Some(left) => return Ok(Err(left)),
+                            None => near_problem(near, wanted.path, source.path.as_str()).unwrap_or(problem),
+                        },
+                    };
+                    let held = Some(HoldReason::NotWhole(problem.clone()));
+                    Box::new(UnusableFile { problems: vec![problem], held, why: WhyUnusable::Missing })
+                }
+                Refusal::Unsafe(_) => UnusableFile::bad(vec![problem], None),
+            }));
+        }
+    };
+    match context.right_to(wanted, &opened.identity, images)? {
+        FileRight::Yes => {}
+        FileRight::Changed => return Ok(Err(UnusableFile::changing(source))),
+        FileRight::InUse(problem) => return Ok(Err(UnusableFile::not_mine(HoldReason::InUse(problem)))),
+        FileRight::Spent(problem) => return Ok(Err(UnusableFile::not_mine(HoldReason::NotWhole(problem)))),
+    }
+    Ok(examined((&mut opened, wanted.path), source, purpose, rules, out))
+}
+
+/// The code of a file that is not there.
+pub(crate) const NO_SUCH_FILE: &str = "no-such-file";
+
+/// The code of a file that is not there while one of a near name is.
+pub(crate) const NEAR_NAME: &str = "near-name";
+
+/// The problem with a file that is not there, where one of a near name is.
+fn near_problem(near: &NearNames<'_>, path: &str, written: &str) -> Option<Problem> {
+    let there = near_name(near, path, written)?;
+    let reason = format!("there is no {}, but {} is there", spelt(written, &there), spelt(&there, written));
+    let cure = "write the path as the file's name is, or rename the file";
+    Some(Problem::error(reason, cure).path(written).code(NEAR_NAME))
+}
+
+/// The name of a near file, as the manifest would write it.
+pub(super) fn near_name(near: &NearNames<'_>, path: &str, written: &str) -> Option<String> {
+    let folder = path.strip_suffix(written)?.trim_end_matches('/');
+    let there = near.find(folder, written)?;
+    Some(there.strip_prefix(folder)?.trim_start_matches('/').to_owned())
+}
+
+/// A name as it is, unless it looks just like the other one, or has something at an end that cannot be seen.
+pub(super) fn spelt(name: &str, other: &str) -> String {
+    if lookalike::fold(name) == lookalike::fold(other) && !name.eq_ignore_ascii_case(other) {
+        lookalike::spelt(name)
+    } else {
+        name.to_owned()
+    }
+}
+
+/// Why a file is not with its manifest that stayed in the drop when the others were taken, if one is there.
+fn left_behind(
+    source: &Source,
+    purpose: Purpose,
+    rules: &ManifestRules,
+    place: Option<(&Root, &str)>,
+) -> Option<Box<UnusableFile>> {
+    let (drop, path) = place?;
+    let mut opened = drop.open_file(path).ok()?;
+    let too_late = || {
+        let cure = "drop it again with its entry, once it is there in full";
+        let problem = Problem::error("the file was not complete when its manifest was taken", cure);
+        UnusableFile::bad(vec![problem.path(source.path.as_str())], None)
+    };
+    let found = examined((&mut opened, path), source, purpose, rules, (&mut Vec::new(), &mut Vec::new()));
+    Some(found.err().unwrap_or_else(too_late))
+}
+
+fn examined(
+    (opened, path): (&mut OpenedFile, &str),
+    source: &Source,
+    purpose: Purpose,
+    rules: &ManifestRules,
+    (buffer, found): (&mut Vec<u8>, &mut Vec<FoundFile>),
 ) -> FileExamination {
-    let path = join(folder, source.path.as_str());
-    let mut opened = images.open_file(&path).map_err(|refusal| {
-        let problem = refusal.problem(source.path.as_str());
-        let held = match refusal {
-            Refusal::Io(_) => Some(HoldReason::Unreadable(problem.clone())),
-            // It was there when its manifest was found to be complete, so it may come back.
-            Refusal::Missing => Some(HoldReason::NotWhole(problem.clone())),
-            Refusal::Unsafe(_) => None,
-        };
-        Box::new((vec![problem], held))
-    })?;
-    let examined = examine(&mut opened, source, purpose, rules.max_image_bytes, rules.seed, buffer);
+    let examined = examine(opened, source, purpose, rules.max_image_bytes, rules.seed, buffer);
+    let (identity, checksum) = match &examined {
+        Ok((examined, _)) => (examined.identity, Some(examined.checksum)),
+        Err(_) => (opened.identity, None),
+    };
+    let incomplete = match &examined {
+        Ok((examined, _)) => examined.truncated.is_some() && purpose == Purpose::Image,
+        Err(failed) => !matches!(failed, Examining::Bad(_)),
+    };
+    found.push(FoundFile { path: path.to_owned(), identity, checksum: checksum.filter(|_| !incomplete), incomplete });
     // Asked again: a large manifest takes minutes to read, and a writer that opened it meanwhile may not have written
     // yet.
     let being_written = (lease::ask(&opened.file) == LeaseState::Writer).then(|| {
@@ -447,7 +774,7 @@ fn look_at(
                 // A file entry may be of any type, so it is waited for, but not refused; an image must be complete to
                 // be of use.
                 if purpose == Purpose::Image {
-                    return Err(Box::new((vec![problem], held)));
+                    return Err(UnusableFile::bad(vec![problem], held));
                 }
                 warnings.push(Problem::warning(problem.reason, problem.cure).path(source.path.as_str()));
             }
@@ -460,22 +787,18 @@ fn look_at(
             Ok((file, warnings, held))
         }
         Err(Examining::Bad(problems)) => {
-            Err(Box::new((problems.into_iter().filter(Problem::is_error).collect(), None)))
+            Err(UnusableFile::bad(problems.into_iter().filter(Problem::is_error).collect(), None))
         }
         Err(Examining::Held(problems)) => {
             let held = problems.first().cloned().map(HoldReason::NotWhole);
-            Err(Box::new((problems, held)))
+            Err(UnusableFile::bad(problems, held))
         }
-        Err(Examining::Changed) => {
-            let problem =
-                Problem::error("the file is still being written", "wait until it is whole").path(source.path.as_str());
-            Err(Box::new((vec![problem.clone()], Some(HoldReason::Unreadable(problem)))))
-        }
+        Err(Examining::Changed) => Err(UnusableFile::changing(source)),
         Err(Examining::Io(error)) => {
             let problem =
                 Problem::error(format!("the file cannot be read: {error}"), "look at the folder's disk or mount")
                     .path(source.path.as_str());
-            Err(Box::new((vec![problem.clone()], Some(HoldReason::Unreadable(problem)))))
+            Err(UnusableFile::bad(vec![problem.clone()], Some(HoldReason::Unreadable(problem))))
         }
     }
 }
@@ -497,26 +820,4 @@ pub fn split(path: &Path) -> io::Result<(&Path, &str)> {
     let name = name.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not a file name that can be used"))?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     Ok((folder, name))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_manifest_whose_content_ends_before_its_size_is_not_taken_for_a_shorter_one() {
-        let folder = tempfile::tempdir().unwrap();
-        let line = "{\"profile_id\":\"a2c4393a-e219-67a4-5ab4-2186952e9038\",\"path\":\"a.pdf\"}\n";
-        std::fs::write(folder.path().join("a.manifest.jsonl"), line.repeat(2)).unwrap();
-        let root = Root::open(folder.path()).unwrap();
-        let mut opened = open(&root, "a.manifest.jsonl", u64::MAX).unwrap();
-        let rules = ManifestRules::of(None, 1 << 20, 0);
-        let look =
-            |opened: &OpenedManifest| stillness(opened, &root, ("", "a.manifest.jsonl"), &rules, None, &mut |_| {});
-        assert_eq!(look(&opened).unwrap().missing, 2);
-        // As a network mount may show it: the size is that of three lines, the third has not come.
-        opened.identity.bytes = 3 * line.len() as u64;
-        let error = look(&opened).unwrap_err();
-        assert!(error.to_string().contains("ends after"), "{error}");
-    }
 }

@@ -7,10 +7,24 @@
 //! Everything here blocks, and runs on threads of its own.
 
 pub mod admit;
+pub(crate) mod bad_entries;
+pub mod context;
+pub(crate) mod cross_check;
 pub mod examine;
+pub(crate) mod ground;
+pub(crate) mod import_context;
+pub mod lists;
+pub(crate) mod named_files;
+pub mod orphans;
+mod spill_map;
 mod step;
 #[cfg(test)]
 mod step_tests;
+pub(crate) mod stillness;
+pub(crate) mod survey;
+pub mod take;
+mod unclaimed;
+mod unnameable;
 pub mod watch;
 #[cfg(test)]
 mod watch_tests;

@@ -9,8 +9,13 @@ use crate::{
     clock::Timestamp,
     file_identity::Present,
     inbox::beneath::Refusal,
-    intake::examine::{HoldReason, Stillness, Unready},
+    intake::{
+        context::NAME_IN_USE,
+        examine::{HoldReason, Unready, spelt},
+        stillness::{NAMED, Stillness},
+    },
     problem::Problem,
+    queue::awaited::{Before, FirstSeen},
 };
 
 /// The backoff before something that failed is tried again, at most.
@@ -28,6 +33,8 @@ pub(super) enum ManifestPhase {
     Incomplete,
     /// It, or a file that it names, cannot be read now.
     Unreadable,
+    /// Its files cannot be moved into the work folder.
+    Blocked,
     /// It is in the queue.
     Queued,
     /// It was settled and stays where it is; as long as it does not change, it is left alone.
@@ -43,6 +50,14 @@ pub(super) struct TrackedManifest {
     pub(super) phase: ManifestPhase,
     /// It is not examined before this.
     pub(super) not_before: Instant,
+    /// When it was first seen, which decides whose a file is that others name too.
+    pub(super) seen: FirstSeen,
+    /// Whether its names are noted.
+    pub(super) is_read: bool,
+    /// Whether its done marker was missing when it was last looked for.
+    pub(super) lacks_marker: bool,
+    /// What an earlier process noted of it, until it is read.
+    pub(super) before: Option<EarlierLook>,
     /// In which scan it was last there.
     pub(super) scan: u64,
     /// A digest of the identities of everything that it names; changes as long as somebody writes.
@@ -51,9 +66,44 @@ pub(super) struct TrackedManifest {
     unchanged_since: Instant,
     /// How often it was examined without success.
     tries: u32,
+    /// How often its files could not be moved into the work folder.
+    pub(super) refused_takings: u32,
     /// What is incomplete, and the [`TrackedManifest::files`] for which that was found: reading it again is of use once
     /// they change.
     truncated: Option<(u64, Problem)>,
+}
+
+/// By how much a change time may be earlier than the change: the kernel dates changes by its ticks.
+const CTIME_LAG_MS: i64 = 20;
+
+/// What an earlier process knew of the files of a manifest that waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct EarlierLook {
+    pub(super) at: Timestamp,
+    /// The files that were not there.
+    pub(super) missing: Vec<String>,
+    /// The first of those that served other manifests, or nobody.
+    pub(super) in_use: Vec<String>,
+    /// The first of those that were replaced while several manifests waited for them.
+    pub(super) replaced: Vec<String>,
+}
+
+impl EarlierLook {
+    /// What it says of a file. `own_clock`: whether the file system's clock is this machine's.
+    pub(super) fn of(&self, file: &str, own_clock: bool) -> Before {
+        if self.missing.iter().any(|missing| missing == file) {
+            return Before::Absent;
+        }
+        // A process forgot that a file had been replaced, and the next one sent it to the first who had waited.
+        if self.replaced.iter().any(|replaced| replaced == file) {
+            return Before::Replaced { looked_ns: own_clock.then(|| self.at.0.saturating_mul(1_000_000)) };
+        }
+        let was_in_doubt = self.in_use.len() >= NAMED || self.in_use.iter().any(|in_use| in_use == file);
+        // Of many that were missing not all are known; that one of the others was replaced cannot be ruled out.
+        let certain = self.at.0.saturating_sub(CTIME_LAG_MS).saturating_mul(1_000_000);
+        let looked_ns = (own_clock && !was_in_doubt).then_some(certain);
+        Before::There { looked_ns }
+    }
 }
 
 /// The drop's settings that decide.
@@ -111,14 +161,46 @@ pub(super) struct Wait {
     pub(super) reason: String,
     /// The files that it is about.
     pub(super) files: Vec<String>,
+    /// Those that serve other manifests.
+    pub(super) in_use: Vec<String>,
+    /// Those that were replaced while several manifests waited for them.
+    pub(super) replaced: Vec<String>,
     /// However long that takes.
     pub(super) forever: bool,
 }
 
+impl Wait {
+    /// A wait, however long, until files can be put away.
+    pub(super) fn for_ground(reason: &str) -> Self {
+        Self {
+            phase: ManifestPhase::Incomplete,
+            reason: reason.to_owned(),
+            files: Vec::new(),
+            in_use: Vec::new(),
+            replaced: Vec::new(),
+            forever: true,
+        }
+    }
+}
+
 impl TrackedManifest {
     /// A manifest that is new or has changed: its quiet period starts now.
-    pub(super) const fn new(file: Present, phase: ManifestPhase, scan: u64, now: Instant) -> Self {
-        Self { file, phase, not_before: now, scan, files: 0, unchanged_since: now, tries: 0, truncated: None }
+    pub(super) const fn new(file: Present, phase: ManifestPhase, seen: FirstSeen, now: Instant) -> Self {
+        Self {
+            file,
+            phase,
+            not_before: now,
+            seen,
+            is_read: false,
+            lacks_marker: false,
+            before: None,
+            scan: seen.scan,
+            files: 0,
+            unchanged_since: now,
+            tries: 0,
+            refused_takings: 0,
+            truncated: None,
+        }
     }
 
     /// Whether the queue has it, so that nothing is to be done here.
@@ -143,6 +225,11 @@ impl TrackedManifest {
                 self.unchanged_since = now;
                 self.settle_for(settings.settle, now)
             }
+            Inspection::Unready(Unready::Layout(why)) => forever(
+                ManifestPhase::Unreadable,
+                format!("the list cannot be read by the drop's layout now: {why}"),
+                &[],
+            ),
             Inspection::Unready(error) => {
                 forever(ManifestPhase::Unreadable, format!("the manifest cannot be read: {error}"), &[])
             }
@@ -153,7 +240,7 @@ impl TrackedManifest {
                 // Where the system is to blame, reading it again may help although nothing has changed.
                 self.truncated = match held {
                     HoldReason::NotWhole(problem) => Some((*files, problem.clone())),
-                    HoldReason::BeingWritten(_) | HoldReason::Unreadable(_) => None,
+                    HoldReason::BeingWritten(_) | HoldReason::Unreadable(_) | HoldReason::InUse(_) => None,
                 };
                 if given_up { Step::Admit } else { hold(held) }
             }
@@ -168,11 +255,13 @@ impl TrackedManifest {
         settings: SettleSettings,
         now: Instant,
     ) -> Step {
-        if stillness.missing > 0 && !given_up {
+        if (stillness.missing > 0 || stillness.in_use > 0) && !given_up {
             return Step::Wait(Wait {
                 phase: ManifestPhase::Incomplete,
                 reason: missing_reason(stillness),
                 files: stillness.first_missing.clone(),
+                in_use: stillness.first_in_use.iter().filter_map(|problem| problem.path.clone()).collect(),
+                replaced: stillness.first_replaced.clone(),
                 forever: false,
             });
         }
@@ -230,29 +319,51 @@ impl TrackedManifest {
 }
 
 fn forever(phase: ManifestPhase, reason: String, files: &[String]) -> Step {
-    Step::Wait(Wait { phase, reason, files: files.to_vec(), forever: true })
+    Step::Wait(Wait { phase, reason, files: files.to_vec(), in_use: Vec::new(), replaced: Vec::new(), forever: true })
 }
 
 fn hold(held: &HoldReason) -> Step {
     let (phase, problem) = match held {
-        HoldReason::NotWhole(problem) | HoldReason::BeingWritten(problem) => (ManifestPhase::Incomplete, problem),
+        HoldReason::NotWhole(problem) | HoldReason::BeingWritten(problem) | HoldReason::InUse(problem) => {
+            (ManifestPhase::Incomplete, problem)
+        }
         HoldReason::Unreadable(problem) => (ManifestPhase::Unreadable, problem),
     };
+    let in_use = problem.code.as_deref() == Some(NAME_IN_USE);
     let reason = match &problem.path {
+        Some(_) if in_use => in_use_reason(problem),
         Some(file) => format!("{file}: {}", problem.reason),
         None => format!("the manifest is {}", problem.reason),
     };
     // A file that is taken while somebody still writes to it is of no use to either side.
     let forever = matches!(held, HoldReason::BeingWritten(_));
-    Step::Wait(Wait { phase, reason, files: problem.path.iter().cloned().collect(), forever })
+    let (in_use, files) = problem.path.iter().cloned().partition(|_| in_use);
+    Step::Wait(Wait { phase, reason, files, in_use, replaced: Vec::new(), forever })
+}
+
+fn in_use_reason(problem: &Problem) -> String {
+    let reason = problem.reason.strip_prefix("the file ").unwrap_or(&problem.reason);
+    format!("{} {reason}; {}", problem.path.as_deref().unwrap_or_default(), problem.cure)
 }
 
 fn missing_reason(stillness: &Stillness) -> String {
     let first = stillness.first_missing.first().map_or("", String::as_str);
-    match stillness.missing {
-        1 => format!("it waits for {first}"),
-        more => format!("it waits for {more} files, the first is {first}"),
-    }
+    let missing = match stillness.missing {
+        0 => None,
+        1 => Some(format!("it waits for {first}")),
+        more => Some(format!("it waits for {more} files, the first is {first}")),
+    };
+    let taken = stillness.first_taken_by.as_ref();
+    let missing = missing.map(|text| match taken {
+        Some(by) => format!("{text}, which went with {by}: send it again"),
+        None => text,
+    });
+    let near = stillness.near.as_ref().map(|(written, there)| {
+        format!("there is no {}, but {} is there", spelt(written, there), spelt(there, written))
+    });
+    let in_use = stillness.first_in_use.first().map(in_use_reason);
+    let others = (stillness.in_use > 1).then(|| format!("{} such", stillness.in_use));
+    missing.into_iter().chain(near).chain(in_use).chain(others).collect::<Vec<_>>().join("; ")
 }
 
 /// How long ago a file changed by its change time (ctime), where that counts: its clock must be this machine's, and the

@@ -3,17 +3,27 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    examine::{HoldReason, Stillness, Unready},
-    step::{Inspection, ManifestPhase, SettleSettings, Step, TrackedManifest, Wait, unchanged_for},
+    context::NAME_IN_USE,
+    examine::{HoldReason, Unready},
+    step::{EarlierLook, Inspection, ManifestPhase, SettleSettings, Step, TrackedManifest, Wait, unchanged_for},
+    stillness::Stillness,
 };
-use crate::{clock::Timestamp, inbox::beneath::Refusal, problem::Problem, queue::test_support::a_file};
+use crate::{
+    clock::Timestamp,
+    inbox::beneath::Refusal,
+    problem::Problem,
+    queue::{
+        awaited::{Before, FirstSeen},
+        test_support::a_file,
+    },
+};
 
 const SETTLE: Duration = Duration::from_secs(10);
 const SETTINGS: SettleSettings = SettleSettings { settle: SETTLE, has_marker: false };
 const WITH_MARKER: SettleSettings = SettleSettings { has_marker: true, ..SETTINGS };
 
 fn seen(now: Instant) -> TrackedManifest {
-    TrackedManifest::new(a_file(), ManifestPhase::Settling, 1, now)
+    TrackedManifest::new(a_file(), ManifestPhase::Settling, FirstSeen { scan: 1, ..FirstSeen::default() }, now)
 }
 
 fn files(change: impl FnOnce(&mut Stillness)) -> Inspection {
@@ -24,6 +34,14 @@ fn files(change: impl FnOnce(&mut Stillness)) -> Inspection {
 
 fn missing(stillness: &mut Stillness) {
     (stillness.missing, stillness.first_missing) = (2, vec!["a.png".into(), "b.png".into()]);
+}
+
+fn in_use() -> Problem {
+    Problem::error("the file is in use by another manifest", "declare it").path("b.png").code(NAME_IN_USE)
+}
+
+fn another_ones(stillness: &mut Stillness) {
+    (stillness.in_use, stillness.first_in_use) = (1, vec![in_use()]);
 }
 
 fn written(stillness: &mut Stillness) {
@@ -43,8 +61,9 @@ fn text(step: &Step) -> String {
     match step {
         Step::Settle => "settle".into(),
         Step::Admit => "admit".into(),
-        Step::Wait(Wait { phase, reason, files, forever }) => {
-            format!("{phase:?}: {reason} {files:?}{}", if *forever { " forever" } else { "" })
+        Step::Wait(Wait { phase, reason, files, in_use, replaced: _, forever }) => {
+            let in_use = if in_use.is_empty() { String::new() } else { format!(" in use: {in_use:?}") };
+            format!("{phase:?}: {reason} {files:?}{in_use}{}", if *forever { " forever" } else { "" })
         }
     }
 }
@@ -57,6 +76,7 @@ fn each_observation_has_its_step() {
     let open = "Incomplete: a.png is still open for writing, by scp [\"a.png\"] forever";
     let bad_disk = "Unreadable: the manifest cannot be read: bad disk [] forever";
     let truncated = "Incomplete: a.png: truncated [\"a.png\"]";
+    let another_one = "Incomplete: b.png is in use by another manifest; declare it [] in use: [\"b.png\"]";
     let cases = [
         ("complete", files(|_| {}), "admit", "admit"),
         (
@@ -69,6 +89,17 @@ fn each_observation_has_its_step() {
         ("changed", Inspection::Unready(Unready::Changed), "settle", "settle"),
         ("unreadable", unreadable(), bad_disk, bad_disk),
         ("missing", files(missing), two_missing, "admit"),
+        ("in use", files(another_ones), another_one, "admit"),
+        (
+            "missing and in use",
+            files(|still| {
+                another_ones(still);
+                (still.missing, still.first_missing) = (1, vec!["a.png".into()]);
+            }),
+            "Incomplete: it waits for a.png; b.png is in use by another manifest; declare it [\"a.png\"] in use: [\"b.png\"]",
+            "admit",
+        ),
+        ("held, in use", held(HoldReason::InUse(in_use())), another_one, "admit"),
         ("open for writing", files(written), open, open),
         ("held, truncated", held(HoldReason::NotWhole(problem())), truncated, "admit"),
         (
@@ -172,4 +203,22 @@ fn the_file_systems_clock_counts_only_where_it_is_ours_and_was_not_moved() {
         let found = unchanged_for(at(60), own_clock, moved_to.map(at), at(100), at(system_now));
         assert_eq!(found, expected, "{what}");
     }
+}
+
+#[test]
+fn what_an_earlier_process_saw_of_a_file_is_what_it_did_not_miss() {
+    let look = EarlierLook {
+        at: Timestamp(27),
+        missing: vec!["late.png".into()],
+        in_use: vec!["front.png".into()],
+        replaced: vec!["other.png".into()],
+    };
+    assert_eq!(look.of("late.png", true), Before::Absent);
+    assert_eq!(look.of("there.png", true), Before::There { looked_ns: Some(7_000_000) });
+    assert_eq!(look.of("there.png", false), Before::There { looked_ns: None }, "another machine's clock");
+    assert_eq!(look.of("front.png", true), Before::There { looked_ns: None }, "nobody knew whose it was");
+    assert_eq!(look.of("other.png", true), Before::Replaced { looked_ns: Some(27_000_000) });
+    let many = (0..20).map(|number| format!("{number}.png")).collect();
+    let look = EarlierLook { in_use: many, ..look };
+    assert_eq!(look.of("there.png", true), Before::There { looked_ns: None }, "not all of them were noted");
 }

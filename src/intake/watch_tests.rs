@@ -4,6 +4,7 @@ use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
 use super::{
     admit::{AdmitError, Policy, admit},
+    context::NoContext,
     examine::{self, HoldReason, ManifestRules},
     watch::DropScanner,
 };
@@ -11,7 +12,8 @@ use crate::{
     clock::{Clock, Timestamp},
     closing,
     config::DropConfig,
-    inbox::{beneath::Root, file_type::samples},
+    file_format::samples,
+    inbox::beneath::Root,
     policy::{AfterSuccess, OnInvalid},
     queue::{
         Queue, Reader, WhenStuck,
@@ -79,6 +81,8 @@ impl Place {
             detail: None,
             took_ms: 1,
             sent_bytes: 1,
+            remote_id: None,
+            proof: None,
         };
         runtime.block_on(async {
             for job in self.queue.claim(1, 100).await.unwrap() {
@@ -93,7 +97,7 @@ impl Place {
     /// Settles whatever has ended; returns how many manifests that were.
     fn settle_all(&self) -> usize {
         let reader = Reader::open(self.queue.path()).unwrap();
-        let ended = self.queue.to_settle(0, 100).unwrap();
+        let ended = self.queue.to_settle(1, 0, 100).unwrap();
         ended.iter().for_each(|batch| drop(closing::settle(&self.queue, &reader, batch).unwrap()));
         ended.len()
     }
@@ -115,6 +119,36 @@ fn how_long_a_manifest_has_waited_is_not_forgotten_by_looks_in_between() {
     fs::remove_file(place.at("a.manifest.json")).unwrap();
     assert_eq!(inbox.scan(2).unwrap().waiting, 0);
     assert_eq!(first_seen(), None, "what its sender took back is forgotten");
+}
+
+/// A manifest's old name counted as another one that needs its files: they were copied, and stayed in the drop.
+#[test]
+fn a_manifest_that_was_renamed_takes_its_files_with_it() {
+    let place = Place::new(|_| {});
+    place.put_manifest("a.manifest.json", "a.png");
+    let mut inbox = place.drop();
+    assert_eq!(inbox.scan(0).unwrap().waiting, 1);
+    fs::remove_file(place.at("a.manifest.json")).unwrap();
+    place.put_manifest("b.manifest.json", "a.png");
+    fs::write(place.at("a.png"), samples::PNG).unwrap();
+    assert_eq!(inbox.scan(1).unwrap().taken, 1);
+    assert!(!place.at("a.png").exists(), "it was taken with its manifest");
+}
+
+/// The time without its marker counted as waiting for files, so that what came a day later was refused at once.
+#[test]
+fn a_manifest_waits_for_files_from_when_its_marker_is_there() {
+    let place = Place::new(|config| config.done_marker = Some(".done".into()));
+    place.put_manifest("a.manifest.json", "missing.png");
+    for is_restarted in [false, true] {
+        let mut inbox = place.drop();
+        assert_eq!(inbox.scan(0).unwrap().waiting, 1);
+        place.change("UPDATE arrival SET first_seen = 1, checked_at = 1");
+        fs::write(place.at("a.manifest.json.done"), "").unwrap();
+        let looked = if is_restarted { place.drop().scan(0) } else { inbox.scan(1) };
+        assert_eq!(looked.map(|looked| (looked.waiting, looked.taken)).unwrap(), (1, 0), "{is_restarted}");
+        fs::remove_file(place.at("a.manifest.json.done")).unwrap();
+    }
 }
 
 /// What a restart of the machine, or a new mount, makes of a kept identity: the device has another number.
@@ -181,7 +215,7 @@ fn a_file_that_goes_while_its_manifest_is_taken_in_is_waited_for() {
         let mut opened = examine::open(&root, "a.manifest.json", 1 << 20).unwrap();
         let plan = inbox.plan("a.manifest.json", &opened);
         let policy = Policy { on_invalid: OnInvalid::Skip, wait_for_files };
-        admit(&place.queue, plan, &mut opened, &root, &rules, policy, &|| false)
+        admit(&place.queue, plan, &mut opened, &root, (&rules, &NoContext), policy, &|| false)
     };
     assert!(matches!(take(true), Err(AdmitError::Later(held)) if held.problem().path.as_deref() == Some("gone.png")));
     assert_eq!(place.value("SELECT max(id) FROM batch"), None);
@@ -199,7 +233,7 @@ fn an_image_that_is_opened_for_writing_after_it_was_found_complete_is_waited_for
         let mut opened = examine::open(&root, "a.manifest.json", 1 << 20).unwrap();
         let plan = place.drop().plan("a.manifest.json", &opened);
         let policy = Policy { on_invalid: OnInvalid::Skip, wait_for_files };
-        admit(&place.queue, plan, &mut opened, &root, &rules, policy, &|| false)
+        admit(&place.queue, plan, &mut opened, &root, (&rules, &NoContext), policy, &|| false)
     };
     let writer = fs::File::options().append(true).open(place.at("a.png")).unwrap();
     match take(true) {
@@ -257,7 +291,7 @@ fn a_file_that_came_after_the_check_is_neither_deleted_nor_moved() {
         place.create_all();
         // The next scan comes under the same name while the first one's manifest is not settled yet.
         let next = [samples::PNG, b"next"].concat();
-        fs::remove_file(place.at("a.png")).unwrap();
+        assert!(!place.at("a.png").exists(), "it was taken");
         fs::write(place.at("a.png"), &next).unwrap();
         assert_eq!(place.settle_all(), 2);
         assert_eq!(fs::read(place.at("a.png")).unwrap(), next, "{after:?}");

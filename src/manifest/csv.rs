@@ -5,11 +5,11 @@
 //! become an entry is in `group`.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     io::{BufRead, BufReader, Read, Seek},
 };
 
-use crate::problem::Problem;
+use crate::{problem::Problem, warning_kind::WarningKind};
 
 use super::{
     ManifestBounds, ReadError, Scratch, Sink, Text, divide_or_raise,
@@ -24,13 +24,15 @@ mod header;
 mod line_starts;
 mod row;
 mod staging;
+mod unpadded;
 
 use self::{
     group::Group,
-    header::CsvHeader,
+    header::{CsvHeader, Separator},
     line_starts::{LineStarts, LineTracker},
-    row::Row,
+    row::{Row, RowFault},
     staging::Staging,
+    unpadded::Unpadded,
 };
 
 /// What the CSV reader takes from the input at once, in bytes; the bound on a row is as exact as this.
@@ -43,19 +45,21 @@ pub(super) fn read<R: Read + Seek>(
     scratch: &mut dyn Scratch,
     sink: &mut Sink<'_>,
 ) -> Result<(), ReadError> {
-    let delimiter = header::delimiter(&first_line(text.rewind()?)?);
+    let separator = header::separator(&first_line(text.rewind()?)?);
     let mut staging = Staging::new(scratch);
-    let empty_rows = stage(text.rewind()?, delimiter, limits, &mut staging)?;
+    let (rows, warnings) = stage(text.rewind()?, separator, limits, &mut staging)?;
     if staging.groups() == 0 {
         return Err(ReadError::unusable(no_entries()));
     }
-    if empty_rows > 0 {
-        let reason = format!("{empty_rows} rows have only empty cells and were passed over");
-        sink.summary.warnings.push(Problem::warning(reason, "remove them"));
+    let cut_off = at_row_limit(rows);
+    if let Some(warning) = cut_off.clone().filter(|_| limits.refuse_row_limit) {
+        return Err(ReadError::unusable(warning.refused()));
     }
+    sink.summary.warnings.extend(warnings);
     let mut index = 0_u64;
+    let has_references = staging.has_references();
     let mut give = |group: Group| {
-        let reading = group.close(index, limits);
+        let reading = group.close(index, has_references, limits);
         index = index.saturating_add(1);
         if sink.give(reading).is_break() { Err(ReadError::Stopped) } else { Ok(()) }
     };
@@ -72,7 +76,10 @@ pub(super) fn read<R: Read + Seek>(
         }
         Ok(())
     })?;
-    open.map_or(Ok(()), give)
+    open.map_or(Ok(()), |mut last| {
+        cut_off.into_iter().for_each(|warning| last.warn(warning));
+        give(last)
+    })
 }
 
 /// The beginning of the text, up to the end of its first line that is not blank.
@@ -88,23 +95,29 @@ fn first_line<R: Read>(input: R) -> Result<Vec<u8>, ReadError> {
     }
 }
 
-/// Puts every row into the store; gives the number of rows that are empty.
+/// Puts every row into the store; gives the number of rows, and warnings about the list itself.
 fn stage<R: Read>(
     input: R,
-    delimiter: u8,
+    separator: Separator,
     limits: &ManifestBounds,
     staging: &mut Staging<'_>,
-) -> Result<u64, ReadError> {
-    let meter = Meter::new(limits.max_bytes);
+) -> Result<(u64, Vec<Problem>), ReadError> {
+    let (whole, meter) = (Meter::new(limits.max_bytes), Meter::new(u64::MAX));
     let starts = RefCell::new(LineStarts::default());
+    let padding = Cell::new(0);
+    let unpadded = Unpadded::new(Metered::new(input, &whole), &padding);
     let mut reader = ::csv::ReaderBuilder::new()
-        .delimiter(delimiter)
+        .delimiter(separator.byte)
         .has_headers(false)
         .flexible(true)
         .buffer_capacity(BUFFER_BYTES)
-        .from_reader(LineTracker::new(Metered::new(input, &meter), &starts));
+        .from_reader(LineTracker::new(Metered::new(unpadded, &meter), &starts));
     let mut record = ::csv::ByteRecord::new();
+    let mut before_header = separator.is_declared;
     let mut header: Option<CsvHeader> = None;
+    let mut warnings = Vec::new();
+    // A row that may be cut if it is the last one.
+    let mut short: Option<Row> = None;
     let (mut rows, mut empty_rows) = (0_u64, 0_u64);
     loop {
         let at = reader.position().byte();
@@ -113,17 +126,34 @@ fn stage<R: Read>(
         let outcome = reader.read_byte_record(&mut record);
         let line = starts.borrow_mut().first_from(at);
         let more = outcome.map_err(|error| match error.into_kind() {
-            ::csv::ErrorKind::Io(error) => read_failure(error, &meter, limits, || too_long(line, limits)),
+            ::csv::ErrorKind::Io(error) => {
+                let meter = if whole.tripped().is_some() { &whole } else { &meter };
+                read_failure(error, meter, limits, || too_long(line, limits))
+            }
             _ => ReadError::unusable(Problem::error(format!("the row at line {line} is not CSV"), "mend the row")),
         })?;
+        if let (Some(mut row), Some(header)) = (short.take(), &header) {
+            if more || starts.borrow().ends_with_line_end() {
+                row.allow_last_cell_missing(header);
+            }
+            staging.add(&row)?;
+        }
         if !more {
             break;
         }
         if record.as_slice().len() > limits.max_line_bytes {
             return Err(ReadError::unusable(too_long(line, limits)));
         }
+        if std::mem::take(&mut before_header) {
+            continue;
+        }
+        let is_empty = record.iter().all(|cell| cell.trim_ascii().is_empty());
         let Some(header) = &header else {
-            header = Some(CsvHeader::read(&record)?);
+            if !is_empty {
+                let (read, found) = CsvHeader::read(&record, line)?;
+                header = Some(read);
+                warnings.extend(found);
+            }
             continue;
         };
         rows = rows.saturating_add(1);
@@ -131,11 +161,16 @@ fn stage<R: Read>(
             let reason = format!("the manifest has more than {} rows", limits.max_rows);
             return Err(ReadError::unusable(Problem::error(reason, divide_or_raise("max_rows"))));
         }
-        if record.iter().all(|cell| cell.trim_ascii().is_empty()) {
+        if is_empty {
             empty_rows = empty_rows.saturating_add(1);
             continue;
         }
-        staging.add(&Row::read(&record, header, line))?;
+        let row = Row::read(&record, header, line);
+        if matches!(row.fault, Some(RowFault::Cells { .. })) {
+            short = Some(row);
+        } else {
+            staging.add(&row)?;
+        }
         if staging.groups() > limits.max_entries {
             return Err(ReadError::unusable(too_many_entries(limits)));
         }
@@ -144,7 +179,29 @@ fn stage<R: Read>(
         let cure = format!("write a header row, for example {}", header::EXAMPLE);
         return Err(ReadError::unusable(Problem::error("the manifest is empty", cure)));
     }
-    Ok(empty_rows)
+    if empty_rows > 0 {
+        let reason = format!("{empty_rows} rows have only empty cells and were passed over");
+        warnings.push(Problem::warning(reason, "remove them"));
+    }
+    if padding.get() > 0 {
+        let bytes = padding.get();
+        let reason =
+            format!("the list ends with {bytes} bytes that are no text (zero bytes, or 0x1A); they were passed over");
+        warnings.push(Problem::warning(reason, "see whether its last rows are complete"));
+    }
+    Ok((rows, warnings))
+}
+
+/// How many rows a sheet has, the header among them: what is more is cut off without a word.
+const SHEET_ROWS: [u64; 2] = [65_536, 1_048_576];
+
+/// The warning about a list that ends exactly where a spreadsheet does.
+fn at_row_limit(rows: u64) -> Option<Problem> {
+    let row = Some(rows.saturating_add(1)).filter(|with_header| SHEET_ROWS.contains(with_header))?;
+    let reason = format!("the list ends exactly where a spreadsheet does, at row {row}");
+    let cure =
+        "see whether rows were cut off when it was opened or saved; if so, export it again without a spreadsheet";
+    Some(Problem::warning_of(WarningKind::RowLimit, reason, cure))
 }
 
 fn too_long(line: u64, limits: &ManifestBounds) -> Problem {

@@ -299,3 +299,133 @@ fn the_caller_can_stop_the_reading() {
         assert!(matches!(outcome, Err(ReadError::Stopped)) && given == most);
     }
 }
+
+/// The entries of a list, and what is said of the list itself.
+fn read_with_warnings(text: impl AsRef<[u8]>) -> (Vec<Entry>, Vec<String>) {
+    let (readings, summary) = read_all(CSV, text).unwrap();
+    let entries = readings.into_iter().map(|reading| match reading {
+        Reading::Entry { entry, .. } => entry,
+        other => panic!("{other:?}"),
+    });
+    (entries.collect(), summary.warnings.into_iter().map(|warning| warning.reason).collect())
+}
+
+#[test]
+fn a_line_that_declares_the_separator_is_passed_over() {
+    for (line, separator) in [("sep=;", ";"), ("SEP=,", ","), ("\"sep=|\"", "|"), ("sep=\t", "\t")] {
+        // A header of one column with commas in it would be taken for the other separator.
+        let header = ["profile_id", "path", "\"a,b;c|d\""].join(separator);
+        let text = format!("\u{feff}{line}\r\n{header}\r\n{}\r\n", [PROFILE, "a.png", "x"].join(separator));
+        let (readings, _) = read_all(CSV, &text).unwrap();
+        assert_eq!((readings.len(), line_of(&readings[0])), (1, 3), "{text:?}");
+    }
+}
+
+#[test]
+fn bars_separate_columns_too() {
+    let text = format!("profile_id|category|document_type|path\n{PROFILE}|SUPPORTING|TAX|a,b.png\n");
+    assert_eq!(paths(&entries(CSV, text)[0]), ["a,b.png"]);
+}
+
+#[test]
+fn empty_columns_and_cells_at_the_end_make_no_difference() {
+    let text = format!("profile_id,path,name,,,\n{PROFILE},a,n,,,\n{PROFILE},b,n\n{PROFILE},c,n, ,,,,\n,,,,,\n");
+    let (entries, warnings) = read_with_warnings(text.replace("b,n\n", "b,n,,\n"));
+    assert_eq!(entries.iter().flat_map(paths).collect::<Vec<_>>(), ["a", "b", "c"]);
+    assert_eq!(
+        warnings,
+        [
+            "3 columns have no name and are passed over, the first is column 4",
+            "1 rows have only empty cells and were passed over"
+        ]
+    );
+    let (readings, _) = read_all(CSV, format!("profile_id,path,\n{PROFILE},a,x\n")).unwrap();
+    assert!(invalid(&readings[0]).contains("the row at line 2 has \"x\" in column 3, which has no name"));
+}
+
+#[test]
+fn a_last_empty_cell_may_be_missing_unless_the_list_may_be_cut() {
+    let rows = format!("profile_id,path,name\n{PROFILE},a\n{PROFILE},b,n\n{PROFILE},c");
+    assert_eq!(read_all(CSV, format!("{rows}\r\n")).unwrap().1.invalid, 0);
+    let (readings, summary) = read_all(CSV, rows).unwrap();
+    assert_eq!(summary.invalid, 1);
+    assert!(invalid(&readings[2]).contains("the row at line 4 has 2 cells, but the header has 3"));
+}
+
+#[test]
+fn columns_for_people_are_passed_over_and_slips_are_not() {
+    let list = |column: &str| format!("profile_id,path,{column}\n{PROFILE},a,x\n");
+    let (entries, warnings) = read_with_warnings(list("comment"));
+    assert_eq!((entries.len(), warnings), (1, vec!["the column \"comment\" is not known and is passed over".into()]));
+    for own in ["code", "Reason", "cure"] {
+        assert_eq!(read_with_warnings(list(own)).1, Vec::<String>::new(), "{own}");
+    }
+    for slip in ["profileid", "refrence", "sha-256", "doc_type", "image type"] {
+        assert!(unusable(CSV, list(slip)).contains("is not known | if "), "{slip}");
+    }
+    // A column that is passed over may have bytes that are no text.
+    let mut bytes = list("comment").into_bytes();
+    bytes.extend(format!("{PROFILE},b,\"").into_bytes());
+    bytes.extend(b"M\xFCller\"\n");
+    assert_eq!(read_with_warnings(bytes).0.len(), 2);
+}
+
+#[test]
+fn a_list_without_a_header_has_one_error() {
+    let reported = unusable(CSV, format!("{PROFILE},a,PROOF_OF_IDENTITY,PASSPORT,a.png,FRONT\n").repeat(2));
+    assert!(reported.contains("the header row is missing: line 1 has values") && reported.lines().count() == 1);
+}
+
+#[test]
+fn filling_bytes_at_the_end_are_passed_over_and_holes_are_not() {
+    let list = csv(&["P,a,IDP,a.png,,,,"]);
+    for padding in ["\0".repeat(512), "\x1A".to_owned(), format!("\x1A{}", "\0".repeat(100_000))] {
+        let (entries, warnings) = read_with_warnings(format!("{list}{padding}"));
+        assert_eq!(entries.len(), 1);
+        assert!(warnings[0].starts_with(&format!("the list ends with {} bytes", padding.len())), "{warnings:?}");
+    }
+    let (readings, summary) = read_all(CSV, format!("{}{}", list.trim_end(), "\0".repeat(512))).unwrap();
+    assert_eq!(summary.invalid, 1);
+    assert!(invalid(&readings[0]).contains("the row at line 2 has zero bytes"), "{readings:?}");
+    let (readings, _) =
+        read_all(CSV, format!("{list}{}\n{}", "\0".repeat(512), list.split_once('\n').unwrap().1)).unwrap();
+    assert!(invalid(&readings[1]).contains("line 3"), "{readings:?}");
+}
+
+#[test]
+fn other_encodings_are_named_with_how_to_save_the_list() {
+    let text = csv(&["P,a,IDP,a.png,,,,"]);
+    let wide = |bytes: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(bytes).collect::<Vec<_>>();
+    for bytes in [wide(u16::to_le_bytes), wide(u16::to_be_bytes)] {
+        let reported = unusable(CSV, bytes);
+        assert!(reported.contains("UTF-16") && reported.contains("UTF-8") && reported.lines().count() == 1);
+    }
+    let mut latin = text.into_bytes();
+    latin.extend(format!("{PROFILE},b,PROOF_OF_IDENTITY,PASSPORT,M").into_bytes());
+    latin.extend(b"\xFCller.png,,,,\n");
+    let (readings, _) = read_all(CSV, latin).unwrap();
+    let wanted = "column path of the row at line 3 is not UTF-8 text: as Windows-1252 it reads \"M\u{fc}ller.png\"";
+    assert!(invalid(&readings[1]).contains(wanted), "{readings:?}");
+}
+
+#[test]
+fn absolute_paths_of_windows_are_refused() {
+    for path in ["C:\\Scans\\17\\front.png", "d:/scans/a.png", "\\\\server\\scans\\a.png"] {
+        let (readings, _) = read_all(CSV, format!("profile_id,path\n{PROFILE},{path}\n")).unwrap();
+        assert!(invalid(&readings[0]).contains("the path is absolute, of Windows"), "{path}");
+    }
+}
+
+#[test]
+fn a_list_that_ends_where_a_spreadsheet_does_is_named() {
+    let row = format!("{PROFILE},a\n");
+    for (rows, expected) in [(65_534, false), (65_535, true), (65_536, false)] {
+        let text = format!("profile_id,path\n{}", row.repeat(rows));
+        let (readings, _) = read_all(CSV, &text).unwrap();
+        let Some(Reading::Entry { warnings, .. }) = readings.last() else { panic!() };
+        let is_named = warnings.iter().any(|warning| warning.kind == Some(WarningKind::RowLimit));
+        assert_eq!(is_named, expected, "{rows}");
+        let limits = ManifestBounds { refuse_row_limit: true, ..ManifestBounds::default() };
+        assert_eq!(read_within(CSV, text, &limits).is_err(), expected, "{rows}");
+    }
+}

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use crate::{
     entry::{ImageSource, ImageType, ProfileId, RelativePath, Sha256},
     problem::Problem,
+    warning_kind::WarningKind,
 };
 
 use super::{
@@ -31,9 +32,32 @@ pub(super) fn profile_id(text: &str, field: &str) -> Result<ProfileId, Problem> 
     })
 }
 
-/// Reads a `reference`.
-pub(super) fn reference(text: String, field: &str) -> Result<String, Problem> {
-    short_text(text, field, MAX_REFERENCE_CHARS)
+/// Reads a `reference`; one that a spreadsheet has changed comes with a warning, since several may have become the same.
+pub(super) fn reference(text: String, field: &str, findings: &mut Findings) -> Result<String, Problem> {
+    let text = short_text(text, field, MAX_REFERENCE_CHARS)?;
+    if is_changed_by_spreadsheet(&text) {
+        let reason = format!("a spreadsheet seems to have changed the reference {}", quote(&text));
+        let cure = "format the column as text, fill the references in again, and export the list again";
+        findings.add(Problem::warning_of(WarningKind::SpreadsheetReference, reason, cure).field(field));
+    }
+    Ok(text)
+}
+
+/// `1.23457E+14`, `="00017"`, `#REF!`, `########`, and quotes that a word processor has made of plain ones.
+fn is_changed_by_spreadsheet(text: &str) -> bool {
+    let is_error = text.len() > 1 && text.starts_with('#') && (text.ends_with(['!', '?']) || text == "#N/A");
+    let is_too_narrow = text.len() > 1 && text.bytes().all(|byte| byte == b'#');
+    let is_digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let is_scientific = text.split_once(['E', 'e']).is_some_and(|(mantissa, exponent)| {
+        let mantissa = mantissa.trim_start_matches(['+', '-']);
+        let (whole, fraction) = mantissa.split_once(['.', ',']).unwrap_or((mantissa, "0"));
+        whole.len() == 1
+            && is_digits(whole)
+            && is_digits(fraction)
+            && exponent.strip_prefix(['+', '-']).is_some_and(is_digits)
+    });
+    let is_quoted = text.starts_with(['\u{201c}', '\u{201d}', '\u{201e}']) && text.ends_with(['\u{201c}', '\u{201d}']);
+    text.starts_with('=') || is_quoted || is_error || is_too_narrow || is_scientific
 }
 
 /// Reads a file's `name`.
@@ -87,7 +111,9 @@ pub(super) fn word(
             || "check the spelling; nothing known is near it".to_owned(),
             |near| format!("if {near} is meant, write that"),
         );
-        findings.add(Problem::warning(format!("{} is not among the known values", quote(&text)), cure).field(field));
+        let kind = if field == "category" { WarningKind::UnknownCategory } else { WarningKind::UnknownType };
+        let reason = format!("{} is not among the known values", quote(&text));
+        findings.add(Problem::warning_of(kind, reason, cure).field(field));
     }
     Ok(text)
 }
@@ -166,6 +192,17 @@ fn last_part(field: &str) -> &str {
     field.rsplit('.').next().unwrap_or(field)
 }
 
+/// Warns of a document that has a back and no front.
+pub(super) fn warn_of_sides(images: &[ImageSource], findings: &mut Findings) {
+    let has = |side| images.iter().position(|image| image.image_type == Some(side));
+    let (Some(back), None) = (has(ImageType::Back), has(ImageType::Front)) else { return };
+    let reason = "the document has a back and no front";
+    let cure = "add the front, or correct the image's type";
+    findings.add(
+        Problem::warning_of(WarningKind::BackWithoutFront, reason, cure).field(format!("images[{back}].image_type")),
+    );
+}
+
 /// Warns of a file that one document names more than once.
 pub(super) fn warn_of_repeats(images: &[ImageSource], findings: &mut Findings) {
     let mut seen = HashSet::new();
@@ -208,9 +245,9 @@ mod tests {
 
     #[test]
     fn references_and_names_are_short_and_plain() {
-        assert!(reference("ä".repeat(512), "reference").is_ok());
+        assert!(reference("ä".repeat(512), "reference", &mut Findings::default()).is_ok());
         for bad in ["".to_owned(), "ä".repeat(513), "a\0b".to_owned(), "a\nb".to_owned()] {
-            assert!(reference(bad, "reference").is_err());
+            assert!(reference(bad, "reference", &mut Findings::default()).is_err());
         }
         assert!(name("PEP Declaration Form.pdf".into(), "name").is_ok());
         assert!(name("x".repeat(255), "name").is_ok());
@@ -224,6 +261,32 @@ mod tests {
         assert_eq!(image_type("FACE", "image_type"), Ok(ImageType::Face));
         assert_eq!(image_type("front", "image_type").unwrap_err().cure, "write FRONT");
         assert!(image_type("SELFIE", "image_type").unwrap_err().cure.contains("BACK"));
+    }
+
+    #[test]
+    fn references_that_a_spreadsheet_has_changed_are_named() {
+        let warned = |text: &str| {
+            let mut findings = Findings::default();
+            reference(text.to_owned(), "reference", &mut findings).unwrap();
+            findings.into_problems().iter().any(|problem| problem.kind == Some(WarningKind::SpreadsheetReference))
+        };
+        for changed in [
+            "1.23457E+14",
+            "1,23457E+14",
+            "-1E-05",
+            "=\"00017\"",
+            "=A1",
+            "#REF!",
+            "#NAME?",
+            "#N/A",
+            "####",
+            "\u{201c}a\u{201d}",
+        ] {
+            assert!(warned(changed), "{changed}");
+        }
+        for sound in ["123457000000000", "1E4", "12E+4", "E+14", "1.E+1", "CASE+1", "#17", "#", "a=b", "1.2", "1e+x"] {
+            assert!(!warned(sound), "{sound}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use crate::{
     entry::{Content, Entry, EntryKind, ProfileId, RelativePath},
     problem::{Problem, Severity},
+    warning_kind::WarningKind,
 };
 
 use super::Reading;
@@ -36,6 +37,8 @@ pub(super) struct Label {
     pub(super) reference: Option<String>,
     pub(super) profile_id: Option<ProfileId>,
     pub(super) replace: bool,
+    /// Whether any entry of the manifest has a reference.
+    pub(super) others_have_references: bool,
 }
 
 impl Findings {
@@ -94,12 +97,22 @@ impl Findings {
 
     /// The entry, if there is content and nothing stops it; otherwise what is wrong with it.
     pub(super) fn conclude(mut self, label: Label, content: Option<Content>) -> Reading {
-        let Label { index, line, kind, reference, profile_id, replace } = label;
+        let Label { index, line, kind, reference, profile_id, replace, others_have_references } = label;
+        if others_have_references && reference.is_none() && !self.names("reference") {
+            let reason = "the entry has no reference, but others of the manifest have one";
+            let cure = "give it the sender's own key, by which a later delivery of it is known";
+            self.add(Problem::warning_of(WarningKind::MissingReference, reason, cure).field("reference"));
+        }
+        if replace && reference.is_none() && !self.names("reference") {
+            let cure = "give the entry the reference of the one that it replaces, or leave replace out";
+            self.add(Problem::error("replace is true, but the entry has no reference", cure).field("replace"));
+        }
         match (content, profile_id) {
             (Some(content), Some(profile_id)) if !self.is_fatal() => Reading::Entry {
                 entry: Entry { index, profile_id, reference, replace, content },
                 warnings: self.into_problems(),
                 line,
+                source: None,
             },
             (_, profile_id) => Reading::Invalid {
                 index,
@@ -109,6 +122,7 @@ impl Findings {
                 profile_id: profile_id.map(|id| id.as_str().to_owned()),
                 paths: std::mem::take(&mut self.paths),
                 problems: self.into_problems(),
+                source: None,
             },
         }
     }

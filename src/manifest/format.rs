@@ -1,7 +1,7 @@
 //! Which format a manifest has.
 //!
 //! The file's name decides, because a sender chooses it; only without a known ending do the first bytes. What no
-//! manifest can be, a spreadsheet or UTF-16 text, is reported here with its cure, before a parser fails on it.
+//! manifest can be, as a spreadsheet or UTF-16 text, is reported here with its cure, before a parser fails on it.
 
 use std::{
     fmt::Display,
@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::problem::Problem;
 
-use super::ReadError;
+use super::{ReadError, findings::quote};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
@@ -25,6 +25,9 @@ pub enum Format {
     JsonLines,
     /// One image or file a row, after a header row.
     Csv,
+    /// What a layout made of an archive: one entry a line, or why there is none, with where it comes from. Only this
+    /// program writes it.
+    Staged,
 }
 
 impl Format {
@@ -61,24 +64,55 @@ impl Format {
     }
 }
 
-/// Where the text begins, after a byte order mark.
+/// Where the text begins: after its byte order mark, of which a file that was joined or saved twice has several.
 pub(super) fn start_of_text<R: Read + Seek>(input: &mut R) -> Result<u64, ReadError> {
-    input.seek(SeekFrom::Start(0)).map_err(ReadError::Io)?;
-    let mut head = Vec::with_capacity(4);
-    Read::by_ref(input).take(4).read_to_end(&mut head).map_err(ReadError::Io)?;
-    let cure = "save it as UTF-8; in a spreadsheet, choose \"CSV UTF-8\"";
-    if head.starts_with(b"\xFF\xFE") || head.starts_with(b"\xFE\xFF") {
-        return Err(ReadError::unusable(Problem::error("the manifest is UTF-16 text", cure)));
-    }
-    if head.starts_with(b"PK\x03\x04") {
-        return Err(ReadError::unusable(Problem::error("the manifest is a spreadsheet or a ZIP archive", cure)));
-    }
-    Ok(if head.starts_with(BYTE_ORDER_MARK) { 3 } else { 0 })
+    let mut start = 0_u64;
+    let head = loop {
+        input.seek(SeekFrom::Start(start)).map_err(ReadError::Io)?;
+        let mut head = Vec::with_capacity(8);
+        Read::by_ref(input).take(8).read_to_end(&mut head).map_err(ReadError::Io)?;
+        if !head.starts_with(BYTE_ORDER_MARK) {
+            break head;
+        }
+        start = start.saturating_add(3);
+    };
+    let what = match head.as_slice() {
+        // Text of our formats begins with characters of ASCII, which have a zero byte in UTF-16.
+        [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] | [1..=0xFF, 0, 1..=0xFF, 0, ..] | [0, 1..=0xFF, 0, 1..=0xFF, ..] => {
+            "UTF-16 text"
+        }
+        [b'P', b'K', 3, 4, ..] | [0xD0, 0xCF, 0x11, 0xE0, ..] => "a spreadsheet or a ZIP archive",
+        [0x1F, 0x8B, ..] => "compressed",
+        _ => return Ok(start),
+    };
+    Err(ReadError::unusable(Problem::error(format!("the manifest is {what}"), SAVE_AS_UTF8)))
 }
 
-/// The problem with text that is not UTF-8.
-pub(super) fn not_utf8(what: impl Display) -> Problem {
-    Problem::error(format!("{what} is not UTF-8 text"), "save the manifest as UTF-8; in a spreadsheet, \"CSV UTF-8\"")
+const SAVE_AS_UTF8: &str = "save it as UTF-8; in a spreadsheet, choose \"CSV UTF-8\"";
+
+/// The problem with text that is not UTF-8; `bytes` are shown as they read in Windows-1252, the usual other encoding.
+pub(super) fn not_utf8(what: impl Display, bytes: &[u8]) -> Problem {
+    let wrong = str::from_utf8(bytes).err().map_or(0, |error| error.valid_up_to());
+    let around = bytes.get(wrong.saturating_sub(20)..bytes.len().min(wrong.saturating_add(20))).unwrap_or_default();
+    let read = windows_1252(around).map(|text| format!(": as Windows-1252 it reads {}", quote(&text)));
+    Problem::error(format!("{what} is not UTF-8 text{}", read.unwrap_or_default()), SAVE_AS_UTF8)
+}
+
+/// Text in Windows-1252, unless it has one of the five bytes that mean nothing there.
+fn windows_1252(bytes: &[u8]) -> Option<String> {
+    const FROM_80: [u16; 32] = [
+        0x20AC, 0, 0x201A, 0x0192, 0x201E, 0x2026, 0x2020, 0x2021, 0x02C6, 0x2030, 0x0160, 0x2039, 0x0152, 0, 0x017D,
+        0, 0, 0x2018, 0x2019, 0x201C, 0x201D, 0x2022, 0x2013, 0x2014, 0x02DC, 0x2122, 0x0161, 0x203A, 0x0153, 0,
+        0x017E, 0x0178,
+    ];
+    let read = |byte: &u8| match byte {
+        0x80..0xA0 => {
+            let code = FROM_80.get(usize::from(byte.wrapping_sub(0x80))).copied().filter(|code| *code > 0)?;
+            char::from_u32(u32::from(code))
+        }
+        other => Some(char::from(*other)),
+    };
+    bytes.iter().map(read).collect()
 }
 
 #[cfg(test)]
@@ -116,11 +150,32 @@ mod tests {
 
     #[test]
     fn what_cannot_be_a_manifest_is_refused_with_how_to_save_it() {
-        for head in [&b"\xFF\xFEp\0a\0"[..], b"\xFE\xFF\0p", b"PK\x03\x04xx"] {
+        for head in [
+            &b"\xFF\xFEp\0a\0"[..],
+            b"\xFE\xFF\0p",
+            b"p\0a\0t\0",
+            b"\0p\0a\0t",
+            b"{\0\n\0",
+            b"PK\x03\x04xx",
+            b"\xD0\xCF\x11\xE0\xA1\xB1\x1A\xE1",
+            b"\x1F\x8B\x08",
+        ] {
             let Err(ReadError::Unusable(problems)) = start_of_text(&mut io::Cursor::new(head)) else { panic!() };
             assert!(problems[0].cure.contains("UTF-8"));
         }
         assert_eq!(start_of_text(&mut io::Cursor::new(b"\xEF\xBB\xBF{")).unwrap(), 3);
+        assert_eq!(start_of_text(&mut io::Cursor::new("\u{feff}\u{feff}p")).unwrap(), 6);
         assert_eq!(start_of_text(&mut io::Cursor::new(b"")).unwrap(), 0);
+    }
+
+    #[test]
+    fn text_of_western_windows_is_shown_as_it_was_meant() {
+        assert_eq!(
+            windows_1252(b"M\xFCller \x80 \x93a\x94").as_deref(),
+            Some("M\u{fc}ller \u{20ac} \u{201c}a\u{201d}")
+        );
+        assert_eq!(windows_1252(b"\x81"), None);
+        let problem = not_utf8("the row", b"M\xFCller.png");
+        assert_eq!(problem.reason, "the row is not UTF-8 text: as Windows-1252 it reads \"M\u{fc}ller.png\"");
     }
 }

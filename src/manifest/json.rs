@@ -59,7 +59,11 @@ pub(super) fn read<R: Read + Seek>(
     limits: &ManifestBounds,
     sink: &mut Sink<'_>,
 ) -> Result<(), ReadError> {
-    let (top, findings) = walk(text.rewind()?, limits, &mut |_| ControlFlow::Continue(()))?;
+    let mut has_references = false;
+    let (top, findings) = walk(text.rewind()?, limits, &mut |element| {
+        has_references |= element.parsed.value.get("reference").is_some_and(Value::is_string);
+        ControlFlow::Continue(())
+    })?;
     let documents = top.documents.unwrap_or(0);
     let files_first = top.files_first;
     let profile_id = check(top, findings)?;
@@ -83,6 +87,7 @@ pub(super) fn read<R: Read + Seek>(
                 line: Some(element.line),
                 kind: Some(element.kind),
                 profile_id: profile_id.as_ref(),
+                others_have_references: has_references,
                 limits,
             };
             sink.give(object::entry(element.parsed, &place))

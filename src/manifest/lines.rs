@@ -3,7 +3,10 @@
 //! A line that is wrong spoils no other. Blank lines count for nothing. A first pass finds what makes the manifest
 //! unusable; it only searches for line ends. No line is buffered beyond its limit.
 
-use std::io::{self, BufRead, BufReader, Read, Seek};
+use std::{
+    borrow::Cow,
+    io::{self, BufRead, BufReader, Read, Seek},
+};
 
 use crate::{entry::EntryKind, problem::Problem};
 
@@ -15,7 +18,9 @@ use super::{
     meter::{Meter, Metered},
     no_entries,
     object::{self, Place},
-    read_failure, too_many_entries,
+    read_failure,
+    staged::{StagedInvalid, StagedLine},
+    too_many_entries,
     value::{ParsedValue, cure},
 };
 
@@ -23,20 +28,27 @@ use super::{
 pub(super) fn read<R: Read + Seek>(
     text: &mut Text<R>,
     limits: &ManifestBounds,
+    staged: bool,
     sink: &mut Sink<'_>,
 ) -> Result<(), ReadError> {
-    check(text.rewind()?, limits)?;
+    let has_references = check(text.rewind()?, limits, staged)?;
     let mut index = 0_u64;
     each_line(text.rewind()?, limits, &mut |line| {
-        let (reading, cut) = entry(&line, index, limits);
+        let (reading, cut) = if staged {
+            (staged_entry(&line, index, has_references, limits), false)
+        } else {
+            entry(&line, index, has_references, limits)
+        };
         sink.summary.cut = cut;
         index = index.saturating_add(1);
         if sink.give(reading).is_break() { Err(ReadError::Stopped) } else { Ok(()) }
     })
 }
 
-fn check<R: Read>(input: R, limits: &ManifestBounds) -> Result<(), ReadError> {
+/// Finds what makes the manifest unusable; says whether any entry has a reference.
+fn check<R: Read>(input: R, limits: &ManifestBounds, staged: bool) -> Result<bool, ReadError> {
     let mut count = 0_u64;
+    let mut has_references = false;
     each_line(input, limits, &mut |line| {
         count = count.saturating_add(1);
         if count > limits.max_entries {
@@ -47,13 +59,58 @@ fn check<R: Read>(input: R, limits: &ManifestBounds) -> Result<(), ReadError> {
             let cure = "write one entry a line, or, if the file is one JSON object, let its name end with .json";
             return Err(ReadError::unusable(Problem::error(reason, cure)));
         }
+        has_references = has_references || has_reference(&line, staged);
         Ok(())
     })?;
-    if count == 0 { Err(ReadError::unusable(no_entries())) } else { Ok(()) }
+    if count == 0 { Err(ReadError::unusable(no_entries())) } else { Ok(has_references) }
+}
+
+/// Whether the entry on this line has a reference; only the first one of a manifest is looked for, so few lines are parsed.
+fn has_reference(line: &TextLine<'_>, staged: bool) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Reference<'a> {
+        #[serde(borrow)]
+        reference: Option<Cow<'a, str>>,
+    }
+    if line.too_long || memchr::memmem::find(line.bytes, b"reference").is_none() {
+        return false;
+    }
+    let bytes = match serde_json::from_slice::<StagedLine<'_>>(line.bytes) {
+        Ok(StagedLine { entry: Some(entry), .. }) if staged => entry.get().as_bytes(),
+        _ => line.bytes,
+    };
+    serde_json::from_slice::<Reference<'_>>(bytes).is_ok_and(|read| read.reference.is_some())
+}
+
+/// What a layout's line comes to: an entry that is checked as any other, or why there is none.
+fn staged_entry(line: &TextLine<'_>, index: u64, has_references: bool, limits: &ManifestBounds) -> Reading {
+    let read = if line.too_long { None } else { serde_json::from_slice::<StagedLine<'_>>(line.bytes).ok() };
+    match read {
+        Some(StagedLine { source: own, invalid: Some(invalid), .. }) => {
+            let StagedInvalid { kind, reference, profile_id, paths, problems } = invalid;
+            let line = own.row;
+            Reading::Invalid { index, line, kind, reference, profile_id, paths, problems, source: Some(own) }
+        }
+        Some(StagedLine { source: own, entry: Some(inner), .. }) => {
+            let bytes = inner.get().as_bytes();
+            let (mut reading, _) = entry(
+                &TextLine { number: own.row.unwrap_or(line.number), bytes, ..*line },
+                index,
+                has_references,
+                limits,
+            );
+            let (Reading::Entry { source, line, .. } | Reading::Invalid { source, line, .. }) = &mut reading;
+            *line = own.row;
+            *source = Some(own);
+            reading
+        }
+        // Only what is too long for an entry can be no line.
+        _ => entry(line, index, has_references, limits).0,
+    }
 }
 
 /// What a line comes to, and whether it breaks off.
-fn entry(line: &TextLine<'_>, index: u64, limits: &ManifestBounds) -> (Reading, bool) {
+fn entry(line: &TextLine<'_>, index: u64, has_references: bool, limits: &ManifestBounds) -> (Reading, bool) {
     let (problem, cut) = if line.too_long {
         let reason = format!("the line is longer than {} bytes", limits.max_line_bytes);
         let cure = "make the entry smaller, or divide it; images are named by their paths; or raise max_line_bytes of the drop";
@@ -61,7 +118,14 @@ fn entry(line: &TextLine<'_>, index: u64, limits: &ManifestBounds) -> (Reading, 
     } else {
         match parse(line.bytes, limits) {
             Ok(parsed) => {
-                let place = Place { index, line: Some(line.number), kind: None, profile_id: None, limits };
+                let place = Place {
+                    index,
+                    line: Some(line.number),
+                    kind: None,
+                    profile_id: None,
+                    others_have_references: has_references,
+                    limits,
+                };
                 return (object::entry(parsed, &place), false);
             }
             Err((problem, at_end)) => (problem, at_end && !line.ended),
@@ -72,13 +136,21 @@ fn entry(line: &TextLine<'_>, index: u64, limits: &ManifestBounds) -> (Reading, 
     // What cannot be parsed may still show what it was to be.
     let is_document = line.bytes.windows(8).any(|part| part == b"\"images\"");
     let kind = if is_document { EntryKind::Document } else { EntryKind::File };
-    let label = Label { index, line: Some(line.number), kind, reference: None, profile_id: None, replace: false };
+    let label = Label {
+        index,
+        line: Some(line.number),
+        kind,
+        reference: None,
+        profile_id: None,
+        replace: false,
+        others_have_references: false,
+    };
     (findings.conclude(label, None), cut)
 }
 
 /// Reads a line; with the problem comes whether the text ended too early.
 fn parse(line: &[u8], limits: &ManifestBounds) -> Result<ParsedValue, (Problem, bool)> {
-    let text = str::from_utf8(line).map_err(|error| (not_utf8("the line"), error.error_len().is_none()))?;
+    let text = str::from_utf8(line).map_err(|error| (not_utf8("the line", line), error.error_len().is_none()))?;
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let read = ParsedValue::read(&mut deserializer, limits.max_nesting);
     read.and_then(|parsed| deserializer.end().map(|()| parsed)).map_err(|error| {

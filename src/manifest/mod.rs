@@ -13,21 +13,24 @@ use std::{
 };
 
 use crate::{
-    entry::{Entry, EntryKind},
+    entry::{Entry, EntryKind, EntrySource},
     problem::Problem,
 };
 
 mod csv;
 mod fields;
+mod filled;
 mod findings;
 mod format;
 mod json;
 pub mod known;
 mod lines;
 mod meter;
+pub mod near_name;
 mod object;
 mod schema;
 mod scratch;
+pub mod staged;
 mod value;
 
 pub use self::{
@@ -36,7 +39,10 @@ pub use self::{
     scratch::{Scratch, Visit},
 };
 
-use self::meter::{Meter, Tripped};
+use self::{
+    filled::FilledReader,
+    meter::{Meter, Tripped},
+};
 
 /// How much of a manifest is read at most.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +65,8 @@ pub struct ManifestBounds {
     pub max_path_bytes: usize,
     /// What of `max_path_bytes` is taken by the manifest's own folder; see [`ManifestBounds::within`].
     pub folder_bytes: usize,
+    /// Whether a list that ends exactly where a spreadsheet does is refused as a whole: its last rows may be missing.
+    pub refuse_row_limit: bool,
 }
 
 impl ManifestBounds {
@@ -88,6 +96,7 @@ impl Default for ManifestBounds {
             max_nesting: 32,
             max_path_bytes: 1024,
             folder_bytes: 0,
+            refuse_row_limit: false,
         }
     }
 }
@@ -103,6 +112,8 @@ pub enum Reading {
         warnings: Vec<Problem>,
         /// The line on which it begins, from 1.
         line: Option<u64>,
+        /// The record of an archive that a layout made it of.
+        source: Option<EntrySource>,
     },
     /// An entry that cannot be taken; the others continue.
     Invalid {
@@ -120,6 +131,8 @@ pub enum Reading {
         paths: Vec<String>,
         /// What is wrong: at least one error, perhaps warnings too.
         problems: Vec<Problem>,
+        /// The record of an archive that a layout made it of.
+        source: Option<EntrySource>,
     },
 }
 
@@ -174,18 +187,20 @@ pub struct ManifestSummary {
 /// temporary, [`ReadError::Stopped`] is what `each` asked for. After any of them, entries that were handed over must be
 /// discarded.
 pub fn read<R: Read + Seek>(
-    mut input: R,
+    input: R,
     format: Format,
     limits: &ManifestBounds,
     scratch: &mut dyn Scratch,
     each: &mut dyn FnMut(Reading) -> ControlFlow<()>,
 ) -> Result<ManifestSummary, ReadError> {
+    let mut input = FilledReader(input);
     let start = format::start_of_text(&mut input)?;
     let mut text = Text { input, start };
     let mut sink = Sink { each, summary: ManifestSummary::default() };
     let read = match format {
         Format::Json => json::read(&mut text, limits, &mut sink),
-        Format::JsonLines => lines::read(&mut text, limits, &mut sink),
+        Format::JsonLines => lines::read(&mut text, limits, false, &mut sink),
+        Format::Staged => lines::read(&mut text, limits, true, &mut sink),
         Format::Csv => csv::read(&mut text, limits, scratch, &mut sink),
     };
     match read {
@@ -196,15 +211,15 @@ pub fn read<R: Read + Seek>(
     }
 }
 
-/// The input without its byte order mark; every pass begins with [`Text::rewind`].
+/// The input without its byte order marks; every pass begins with [`Text::rewind`].
 #[derive(Debug)]
 struct Text<R> {
-    input: R,
+    input: FilledReader<R>,
     start: u64,
 }
 
 impl<R: Read + Seek> Text<R> {
-    fn rewind(&mut self) -> Result<&mut R, ReadError> {
+    fn rewind(&mut self) -> Result<&mut FilledReader<R>, ReadError> {
         self.input.seek(SeekFrom::Start(self.start)).map_err(ReadError::Io)?;
         Ok(&mut self.input)
     }

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     entry::{Content, EntryKind, ImageSource, ProfileId, Source},
+    extracted_data::ExtractedData,
     nearest::nearest,
     problem::Problem,
 };
@@ -38,6 +39,8 @@ pub(super) struct Place<'a> {
     pub(super) kind: Option<EntryKind>,
     /// The profile of entries that name none.
     pub(super) profile_id: Option<&'a ProfileId>,
+    /// Whether any entry of the manifest has a reference.
+    pub(super) others_have_references: bool,
     pub(super) limits: &'a ManifestBounds,
 }
 
@@ -55,6 +58,7 @@ pub(super) fn entry(parsed: ParsedValue, place: &Place<'_>) -> Reading {
         reference: None,
         profile_id: place.profile_id.cloned(),
         replace: false,
+        others_have_references: place.others_have_references,
     };
     let map = match parsed.value {
         Value::Object(map) => map,
@@ -78,21 +82,23 @@ pub(super) fn entry(parsed: ParsedValue, place: &Place<'_>) -> Reading {
         };
         object.findings.add(fields::missing("profile_id", cure));
     }
-    label.reference =
-        object.text("reference").and_then(|text| object.findings.take(fields::reference(text, "reference")));
+    label.reference = object.text("reference").and_then(|text| {
+        let checked = fields::reference(text, "reference", object.findings);
+        object.findings.take(checked)
+    });
     label.replace = object.flag("replace");
     let content = match label.kind {
-        EntryKind::Document => document(object),
+        EntryKind::Document => document(object, parsed.extracted_data),
         EntryKind::File => file(object),
     };
     findings.conclude(label, content)
 }
 
-fn document(mut object: Object<'_>) -> Option<Content> {
+fn document(mut object: Object<'_>, extracted_data: Option<Box<str>>) -> Option<Content> {
     let limits = object.limits;
     let category = object.word("category", &known::CATEGORIES);
     let document_type = object.word("document_type", &known::DOCUMENT_TYPES);
-    let extracted_data = object.extracted_data();
+    let extracted_data = object.extracted_data(extracted_data);
     let images = match object.map.remove("images") {
         Some(Value::Array(items)) if items.is_empty() => {
             let problem = Problem::error("the document has no images", "name at least one image, or remove the entry");
@@ -120,6 +126,7 @@ fn document(mut object: Object<'_>) -> Option<Content> {
     };
     if let Some(images) = &images {
         fields::warn_of_repeats(images, object.findings);
+        fields::warn_of_sides(images, object.findings);
     }
     object.refuse_the_rest("a document", &DOCUMENT_FIELDS);
     Some(Content::Document { category: category?, document_type: document_type?, extracted_data, images: images? })
@@ -235,14 +242,13 @@ impl Object<'_> {
         None
     }
 
-    fn extracted_data(&mut self) -> Option<Map<String, Value>> {
+    fn extracted_data(&mut self, text: Option<Box<str>>) -> Option<ExtractedData> {
         match self.map.remove("extracted_data")? {
             Value::Null => None,
-            Value::Object(data) => {
-                // The text of a value that came from at most one entry's bytes is of the same order.
-                let bytes = serde_json::to_vec(&data).map_or(usize::MAX, |text| text.len());
-                if bytes <= MAX_EXTRACTED_BYTES {
-                    return Some(data);
+            Value::Object(_) => {
+                let text = text?;
+                if text.len() <= MAX_EXTRACTED_BYTES {
+                    return ExtractedData::parse(text);
                 }
                 let reason = format!("extracted_data has more than {MAX_EXTRACTED_BYTES} bytes as JSON");
                 self.findings.add(Problem::error(reason, "leave out what is not needed").field("extracted_data"));

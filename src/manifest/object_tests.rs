@@ -4,14 +4,16 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::{entry::ImageType, manifest::Reading};
+use crate::{entry::ImageType, manifest::Reading, warning_kind::WarningKind};
 
 const PROFILE: &str = "a2c4393a-e219-67a4-5ab4-2186952e9038";
 
 fn read(value: Value, kind: Option<EntryKind>) -> Reading {
     let limits = ManifestBounds { max_images: 3, ..ManifestBounds::default() };
-    let place = Place { index: 7, line: Some(9), kind, profile_id: None, limits: &limits };
-    entry(ParsedValue { value, repeated: Vec::new() }, &place)
+    let place =
+        Place { index: 7, line: Some(9), kind, profile_id: None, others_have_references: false, limits: &limits };
+    let text = value.to_string();
+    entry(ParsedValue::read(&mut serde_json::Deserializer::from_str(&text), 32).unwrap(), &place)
 }
 
 fn document_with(field: &str, value: Value) -> Value {
@@ -46,13 +48,14 @@ fn a_document_with_all_its_fields_is_read() {
         "replace": true, "extracted_data": { "number": "X1" },
         "images": [{ "path": "./a//b.png", "image_type": "BACK", "sha256": "AB".repeat(32), "bytes": 12 }]
     });
-    let Reading::Entry { entry, warnings, line: Some(9) } = read(value, None) else { panic!() };
-    assert!(warnings.is_empty());
+    let Reading::Entry { entry, warnings, line: Some(9), .. } = read(value, None) else { panic!() };
+    let kinds: Vec<_> = warnings.iter().filter_map(|warning| warning.kind).collect();
+    assert_eq!(kinds, [WarningKind::BackWithoutFront]);
     assert_eq!(entry.profile_id.as_str(), PROFILE);
     assert_eq!((entry.index, entry.reference.as_deref(), entry.replace), (7, Some("r"), true));
     let Content::Document { category, document_type, extracted_data, images } = entry.content else { panic!() };
     assert_eq!((category.as_str(), document_type.as_str()), ("SUPPORTING", "TAX"));
-    assert_eq!(extracted_data.unwrap()["number"], "X1");
+    assert_eq!(extracted_data.unwrap().as_str(), r#"{"number":"X1"}"#);
     assert_eq!(images[0].source.path.as_str(), "a/b.png");
     assert_eq!(images[0].image_type, Some(ImageType::Back));
     assert_eq!(images[0].source.declared_bytes, Some(12));

@@ -29,7 +29,8 @@ pub fn schema() -> Value {
     });
     let replace = json!({
         "type": "boolean", "default": false,
-        "description": "Whether the entry may replace an earlier one that has the same reference and other content."
+        "description": "Whether the entry may replace an earlier one that has the same reference and other content; \
+                        only together with a reference."
     });
     let path = json!({
         "type": "string", "minLength": 1, "maxLength": defaults.max_path_bytes, "pattern": "^[^/].*$",
@@ -127,7 +128,7 @@ pub fn schema() -> Value {
                     "name": {
                         "type": "string", "minLength": 1, "maxLength": MAX_NAME_CHARS,
                         "pattern": "^[^/\\u0000-\\u001f\\u007f-\\u009f]*$",
-                        "description": "The name that the portal shows; the portal takes the type from its extension.",
+                        "description": "The name that the portal shows; the portal takes the type from its extension. Without it, the file's own.",
                         "examples": ["PEP Declaration Form.pdf"]
                     },
                     "sha256": sha256,

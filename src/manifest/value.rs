@@ -3,10 +3,10 @@
 //! `serde_json` alone would silently keep the last of them, and a document would be created with the wrong image. Size
 //! is bounded by the caller, depth and the number of values here.
 
-use std::fmt;
+use std::{collections::HashSet, fmt};
 
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Value};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value, value::RawValue};
 
 /// How many repeated fields one value remembers.
 const MOST_REPEATED: usize = 50;
@@ -18,10 +18,19 @@ pub(super) const MOST_VALUES: u32 = 50_000;
 /// How the reason begins where a value is nested too deeply.
 const TOO_DEEP: &str = "an entry is nested more than";
 
+/// How the reason begins where a text in `extracted_data` cannot be read.
+const BAD_TEXT: &str = "extracted_data has a text that cannot be read";
+
+/// The field whose text is kept as it is.
+const RAW: &str = "extracted_data";
+
 /// A value, and the names of the fields that appear more than once in one of its objects.
 #[derive(Debug)]
 pub(super) struct ParsedValue {
+    /// Its field `extracted_data` is there, but without what is within it.
     pub(super) value: Value,
+    /// The text of its field `extracted_data`.
+    pub(super) extracted_data: Option<Box<str>>,
     pub(super) repeated: Vec<String>,
 }
 
@@ -32,16 +41,19 @@ impl ParsedValue {
     ///
     /// Only what is no JSON, is nested too deeply, or has too many values within it.
     pub(super) fn read<'de, D: Deserializer<'de>>(deserializer: D, max_nesting: usize) -> Result<Self, D::Error> {
-        let mut state = BuildState { repeated: Vec::new(), left: MOST_VALUES, max_nesting };
+        let mut state = BuildState { repeated: Vec::new(), left: MOST_VALUES, max_nesting, raw: None };
         let value = Build { state: &mut state, nesting: 0 }.deserialize(deserializer)?;
-        Ok(Self { value, repeated: state.repeated })
+        Ok(Self { value, extracted_data: state.raw, repeated: state.repeated })
     }
 }
 
 /// What to do about a value that is JSON, and not to be held.
 pub(super) fn cure(error: &serde_json::Error) -> &'static str {
-    if error.to_string().starts_with(TOO_DEEP) {
+    let reason = error.to_string();
+    if reason.starts_with(TOO_DEEP) {
         "nest it less deeply, or raise max_nesting of the drop"
+    } else if reason.starts_with(BAD_TEXT) {
+        "mend the JSON at this place"
     } else {
         "make it smaller, or divide it"
     }
@@ -52,6 +64,7 @@ struct BuildState {
     /// How many values may still come.
     left: u32,
     max_nesting: usize,
+    raw: Option<Box<str>>,
 }
 
 struct Build<'a> {
@@ -70,16 +83,90 @@ impl Build<'_> {
             Err(E::custom(format_args!("{TOO_DEEP} {most} levels deep")))
         }
     }
+
+    fn count<E: Error>(&mut self) -> Result<(), E> {
+        match self.state.left.checked_sub(1) {
+            Some(left) => self.state.left = left,
+            None => return Err(E::custom(format_args!("an entry has more than {MOST_VALUES} values"))),
+        }
+        Ok(())
+    }
+
+    fn repeat(&mut self, name: &str) {
+        if self.state.repeated.len() < MOST_REPEATED {
+            self.state.repeated.push(name.to_owned());
+        }
+    }
+
+    /// Holds a text that is JSON to the same rules without taking it apart for good; gives a value of the same kind.
+    fn check<E: Error>(&mut self, text: &str) -> Result<Value, E> {
+        self.count()?;
+        // It was read as JSON, so only its texts may still be wrong, by half of a surrogate pair.
+        let failed = |error: serde_json::Error| E::custom(format_args!("{BAD_TEXT}: {}", plain(&error)));
+        match text.as_bytes().first() {
+            Some(b'{') => {
+                let nesting = self.enter()?;
+                let fields: Fields<'_> = serde_json::from_str(text).map_err(failed)?;
+                let mut seen = HashSet::new();
+                for (name, value) in &fields.0 {
+                    if !seen.insert(name) {
+                        self.repeat(name);
+                    }
+                    Build { state: &mut *self.state, nesting }.check::<E>(value.get())?;
+                }
+                Ok(Value::Object(Map::new()))
+            }
+            Some(b'[') => {
+                let nesting = self.enter()?;
+                for item in serde_json::from_str::<Vec<&RawValue>>(text).map_err(failed)? {
+                    Build { state: &mut *self.state, nesting }.check::<E>(item.get())?;
+                }
+                Ok(Value::Array(Vec::new()))
+            }
+            Some(b'"') => serde_json::from_str(text).map(Value::String).map_err(failed),
+            Some(b'n') => Ok(Value::Null),
+            Some(b't' | b'f') => Ok(Value::Bool(true)),
+            _ => Ok(Value::Number(0.into())),
+        }
+    }
+}
+
+/// What is wrong, without the place, which counts from the beginning of a part.
+fn plain(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    text.rsplit_once(" at line ").map_or(text.as_str(), |(reason, _)| reason).to_owned()
+}
+
+/// The fields of an object in their order, the repeated ones too.
+struct Fields<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de> Deserialize<'de> for Fields<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct InOrder;
+        impl<'de> Visitor<'de> for InOrder {
+            type Value = Fields<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
+                let mut fields = Vec::new();
+                while let Some(field) = map.next_entry()? {
+                    fields.push(field);
+                }
+                Ok(Fields(fields))
+            }
+        }
+        deserializer.deserialize_map(InOrder)
+    }
 }
 
 impl<'de> DeserializeSeed<'de> for Build<'_> {
     type Value = Value;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        match self.state.left.checked_sub(1) {
-            Some(left) => self.state.left = left,
-            None => return Err(D::Error::custom(format_args!("an entry has more than {MOST_VALUES} values"))),
-        }
+    fn deserialize<D: Deserializer<'de>>(mut self, deserializer: D) -> Result<Value, D::Error> {
+        self.count()?;
         deserializer.deserialize_any(self)
     }
 }
@@ -128,13 +215,20 @@ impl<'de> Visitor<'de> for Build<'_> {
         Ok(Value::Array(list))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Value, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(mut self, mut fields: A) -> Result<Value, A::Error> {
         let nesting = self.enter()?;
         let mut object = Map::new();
         while let Some(name) = fields.next_key::<String>()? {
-            let value = fields.next_value_seed(Build { state: &mut *self.state, nesting })?;
-            if object.contains_key(&name) && self.state.repeated.len() < MOST_REPEATED {
-                self.state.repeated.push(name.clone());
+            let value = if self.nesting == 0 && name == RAW {
+                let raw = Box::<str>::from(fields.next_value::<Box<RawValue>>()?);
+                let outline = Build { state: &mut *self.state, nesting }.check(&raw)?;
+                self.state.raw = Some(raw);
+                outline
+            } else {
+                fields.next_value_seed(Build { state: &mut *self.state, nesting })?
+            };
+            if object.contains_key(&name) {
+                self.repeat(&name);
             }
             object.insert(name, value);
         }
@@ -183,6 +277,34 @@ mod tests {
         assert!(
             read(&list(MOST_VALUES + 1)).unwrap_err().to_string().starts_with("an entry has more than 50000 values")
         );
+    }
+
+    #[test]
+    fn extracted_data_is_kept_as_it_came_and_held_to_the_same_rules() {
+        let with = |data: &str| read(&format!("{{\"a\": 1, \"extracted_data\": {data} }}"));
+        let parsed = with("{ \"n\":1.10,\"far\": 1e999}").unwrap();
+        assert_eq!(parsed.extracted_data.as_deref(), Some("{ \"n\":1.10,\"far\": 1e999}"));
+        assert_eq!(with(r#"{"b": {"c": 1, "c": 2}, "d": [{"e": 1, "e": 2}]}"#).unwrap().repeated, ["c", "e"]);
+        for (data, is_kind) in
+            [("[]", Value::is_array as fn(&Value) -> bool), ("null", Value::is_null), ("3", Value::is_number)]
+        {
+            assert!(is_kind(&with(data).unwrap().value["extracted_data"]), "{data}");
+        }
+        let nested = |levels: usize| format!("{}0{}", "[".repeat(levels), "]".repeat(levels));
+        assert!(with(&nested(99)).is_ok());
+        for (data, reason, cure_of) in [
+            (nested(100), "an entry is nested more than 100 levels deep", "max_nesting"),
+            (nested(100_000), "an entry is nested more than 100 levels deep", "max_nesting"),
+            (format!("[{}0]", "0,".repeat(MOST_VALUES as usize)), "an entry has more than 50000 values", "divide"),
+            (r#"{"a": ["\ud800"]}"#.to_owned(), "extracted_data has a text that cannot be read", "mend"),
+        ] {
+            let error = with(&data).unwrap_err();
+            assert!(error.to_string().starts_with(reason), "{error}");
+            assert!(cure(&error).contains(cure_of), "{error}");
+        }
+        // Only at the top of an entry, and only text that is JSON.
+        assert_eq!(read(r#"{"x": {"extracted_data": {}}}"#).unwrap().extracted_data, None);
+        assert!(with("{\"a\": 01}").is_err() && with("{\"a\" 1}").is_err());
     }
 
     proptest! {

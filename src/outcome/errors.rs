@@ -6,12 +6,16 @@
 use serde_json::Value;
 
 use super::Reply;
+use crate::printable::escape;
 
 /// The longest message that is kept, in characters.
 const LONGEST_MESSAGE: usize = 300;
 
 /// The longest run of letters without a space that is quoted: longer ones are not words, but perhaps a file's content.
 const LONGEST_WORD: usize = 100;
+
+/// Fields at the top of an answer that a gateway gives in the API's place.
+pub(super) const FOREIGN_FIELDS: [&str; 5] = ["error", "message", "detail", "status", "code"];
 
 /// What an answer's body is.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,6 +25,8 @@ pub(super) enum Parsed {
     Error(ApiError),
     /// An error that does not refuse, beside an id: something may have been created all the same.
     Doubtful(ApiError),
+    /// What went wrong, in words that are not the API's own.
+    Foreign(ApiError),
     /// Neither.
     Unreadable,
 }
@@ -63,13 +69,14 @@ impl ApiError {
 /// Reads the body of an answer whose status is not a success.
 pub(super) fn read(body: &[u8]) -> Parsed {
     let Ok(Value::Object(answer)) = serde_json::from_slice(without_bom(body)) else { return Parsed::Unreadable };
-    if let Some(error) = answer.get("errors").and_then(worst) {
-        return Parsed::Error(error);
+    let errors = answer.get("errors");
+    if let Some(error) = errors.and_then(worst) {
+        return if errors.is_some_and(is_own) { Parsed::Error(error) } else { Parsed::Foreign(error) };
     }
     // Gateways have words of their own; their codes are not the API's.
     let message = ["message", "error", "detail", "title"].into_iter().find_map(|field| answer.get(field)?.as_str());
     match message {
-        Some(message) => Parsed::Error(ApiError { code: None, message: Some(message.to_owned()) }),
+        Some(message) => Parsed::Foreign(ApiError { code: None, message: Some(message.to_owned()) }),
         None => Parsed::Unreadable,
     }
 }
@@ -90,6 +97,18 @@ pub(super) fn worst(errors: &Value) -> Option<ApiError> {
         })),
         Value::String(text) if text.is_empty() => None,
         Value::Bool(true) | Value::Number(_) | Value::String(_) => Some(one(errors)),
+    }
+}
+
+/// Whether `errors` are the API's own: objects with a code or a message (guide: the section on errors). Gateways write
+/// bare texts there.
+fn is_own(errors: &Value) -> bool {
+    match errors {
+        Value::Array(list) => list.iter().any(is_own),
+        Value::Object(fields) => {
+            fields.contains_key("code") || fields.contains_key("message") || fields.values().any(is_own)
+        }
+        _ => false,
     }
 }
 
@@ -131,25 +150,13 @@ pub(super) fn bounded(text: &str) -> String {
             clean.push_str("[text without spaces left out] ");
             continue;
         }
-        for letter in word.chars() {
-            if is_unprintable(letter) {
-                clean.extend(letter.escape_unicode());
-            } else {
-                clean.push(letter);
-            }
-        }
+        clean.push_str(&escape(word));
     }
     let clean = clean.trim_end();
     if clean.chars().count() <= LONGEST_MESSAGE {
         return clean.to_owned();
     }
     clean.chars().take(LONGEST_MESSAGE - 1).chain(['…']).collect()
-}
-
-/// Control characters, and those that turn the direction of text on a terminal.
-fn is_unprintable(letter: char) -> bool {
-    letter.is_control()
-        || matches!(letter, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 pub(super) fn without_bom(body: &[u8]) -> &[u8] {
@@ -205,7 +212,7 @@ mod tests {
 
     #[test]
     fn messages_are_bounded_and_printable() {
-        assert_eq!(bounded("a\nb\u{1b}[31m\u{202e}"), "a\\u{a}b\\u{1b}[31m\\u{202e}");
+        assert_eq!(bounded("a\nb\u{1b}[31m\u{202e}"), "a\\nb\\u{1b}[31m\\u{202e}");
         assert_eq!(bounded(&"word ".repeat(1000)).chars().count(), LONGEST_MESSAGE);
         let leaked = format!("cannot decode {} here", "iVBORw0K".repeat(100));
         assert_eq!(bounded(&leaked), "cannot decode [text without spaces left out] here");
@@ -214,9 +221,28 @@ mod tests {
     }
 
     #[test]
+    fn only_objects_with_a_code_or_a_message_are_the_apis_own() {
+        for (errors, own) in [
+            (json!([{"code": 201}]), true),
+            (json!([{"message": "m"}]), true),
+            (json!({"code": 999, "message": "m"}), true),
+            (json!({"images": [{"code": 101}]}), true),
+            (json!(["m"]), false),
+            (json!("m"), false),
+            (json!(404), false),
+            (json!({"images": ["missing"]}), false),
+            (json!([null]), false),
+        ] {
+            let read = read(json!({ "errors": errors }).to_string().as_bytes());
+            assert_eq!(matches!(read, Parsed::Error(_)), own, "{errors}: {read:?}");
+            assert_eq!(matches!(read, Parsed::Foreign(_)), !own, "{errors}: {read:?}");
+        }
+    }
+
+    #[test]
     fn a_gateways_words_are_quoted_without_a_code() {
         for body in [r#"{"message":"m","code":203}"#, r#"{"error":"m"}"#, "\u{feff}{\"detail\":\"m\",\"errors\":[]}"] {
-            assert_eq!(Some(read(body.as_bytes())), error(None, "m").map(Parsed::Error), "{body}");
+            assert_eq!(Some(read(body.as_bytes())), error(None, "m").map(Parsed::Foreign), "{body}");
         }
         for body in ["", "<html>", "[]", "{}", "null", "{\"error\":{}}", "\u{0}"] {
             assert_eq!(read(body.as_bytes()), Parsed::Unreadable, "{body}");

@@ -5,6 +5,7 @@
 //! creating call gets [`Outcome::TryAgain`] only where it is certain that nothing was created; [`Outcome::Lost`] only
 //! of a creating call; and a list that is not understood is never taken for an empty one.
 
+mod documents;
 mod errors;
 mod reply;
 #[cfg(test)]
@@ -12,6 +13,7 @@ mod tests;
 
 use std::time::Duration;
 
+pub use documents::{DocumentList, ListDoubt, StandingDocument, id_digest, normal_id};
 use errors::{ApiError, Class, Parsed};
 
 use crate::{
@@ -39,7 +41,7 @@ pub enum Reply {
         id: String,
     },
     /// The profile's documents.
-    Documents(Vec<StandingDocument>),
+    Documents(DocumentList),
     /// The ids of the profile's images.
     Images(Vec<String>),
     /// Whose key it is.
@@ -48,20 +50,9 @@ pub enum Reply {
         auditee: Option<String>,
         /// The name of its institution.
         institution: Option<String>,
+        /// The ID of its institution.
+        institution_id: Option<String>,
     },
-}
-
-/// A document that exists on a profile.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StandingDocument {
-    /// As the API gave it.
-    pub id: String,
-    /// For example `PROOF_OF_IDENTITY`; empty where the API gives none.
-    pub category: String,
-    /// For example `PASSPORT`; empty where the API gives none.
-    pub document_type: String,
-    /// The ids of its images, in the API's order.
-    pub image_ids: Vec<String>,
 }
 
 /// Why a call did not work, in the API's words where it has any.
@@ -107,6 +98,9 @@ pub enum Outcome {
     },
     /// It did not work, and certainly nothing was created.
     TryAgain(Reason),
+    /// A refusal without the API's own error body: a gateway may have said it, so it says nothing about the entry, nor
+    /// whether anything was created.
+    Unattributed(Reason),
     /// It may have worked: read back, or send again and count what may be left over.
     Lost(Reason),
     /// The file is not the one that was checked; nothing was created.
@@ -125,6 +119,7 @@ impl Outcome {
             Self::Throttled { .. } => "throttled",
             Self::Paused { .. } => "paused",
             Self::TryAgain(_) => "try_again",
+            Self::Unattributed(_) => "unattributed",
             Self::Lost(_) => "lost",
             Self::SourceChanged(_) => "source_changed",
             Self::SourceUnreadable(_) => "source_unreadable",
@@ -140,6 +135,7 @@ impl Outcome {
             | Self::Throttled { reason, .. }
             | Self::Paused { reason, .. }
             | Self::TryAgain(reason)
+            | Self::Unattributed(reason)
             | Self::Lost(reason)
             | Self::SourceChanged(reason)
             | Self::SourceUnreadable(reason) => Some(reason),
@@ -177,24 +173,58 @@ fn unanswered(exchange: &Exchange, reason: Reason) -> Outcome {
     }
 }
 
+/// The status of an answer that is a part of the whole (RFC 9110, section 15.3.7).
+const PARTIAL_CONTENT: u16 = 206;
+
 /// A call whose answer's head came.
 fn answered(exchange: &Exchange, answer: &Answer, now: Timestamp) -> Outcome {
     let operation = exchange.operation;
     let parsed = match answer.ending {
-        Ending::Whole if is_success(answer.status) => reply::read(operation, &answer.body),
+        Ending::Whole if is_success(answer.status) => match reply::read(operation, answer) {
+            Parsed::Reply(Reply::Documents(mut list)) if answer.status == PARTIAL_CONTENT => {
+                list.doubts.push(ListDoubt::MorePages);
+                Parsed::Reply(Reply::Documents(list))
+            }
+            parsed => parsed,
+        },
         Ending::Whole => errors::read(&answer.body),
         Ending::Cut | Ending::Silent | Ending::TooLarge => Parsed::Unreadable,
     };
-    match parsed {
+    let outcome = match parsed {
         Parsed::Reply(reply) if !operation.is_creating() || exchange.handed_over => Outcome::Done(reply),
         Parsed::Reply(_) => {
             let message = "the API said that it worked before it had the whole request";
             Outcome::Lost(Reason { status: Some(answer.status), code: None, message: message.to_owned() })
         }
         Parsed::Error(error) => by_error(exchange, answer, error, now),
-        Parsed::Doubtful(error) => by_status(exchange, answer, quoted(answer, error), now),
-        Parsed::Unreadable => by_status(exchange, answer, unreadable(answer), now),
+        Parsed::Doubtful(error) | Parsed::Foreign(error) => {
+            by_status(exchange, answer, quoted(answer, error), Speaker::Anyone, now)
+        }
+        Parsed::Unreadable => by_status(exchange, answer, unreadable(answer), Speaker::Anyone, now),
+    };
+    match outcome {
+        // Whatever else it says: a refusal with the ID of a document refuses nothing for certain.
+        Outcome::Refused(reason)
+        | Outcome::TryAgain(reason)
+        | Outcome::Unattributed(reason)
+        | Outcome::Paused { reason, .. }
+        | Outcome::Throttled { reason, .. }
+            if operation == Operation::CreateDocument && answered_id(exchange).is_some() =>
+        {
+            Outcome::Lost(reason)
+        }
+        outcome => outcome,
     }
+}
+
+/// The ID of what was created, by whatever answer to a creating call, also beside an error or where the rest is cut off.
+///
+/// Gateways number their errors too: of an answer that is no success, only a UUID beside `errors` counts.
+#[must_use]
+pub fn answered_id(exchange: &Exchange) -> Option<String> {
+    let answer = exchange.result.as_ref().ok().filter(|_| exchange.operation.is_creating())?;
+    let (id, has_errors) = reply::first_id(&answer.body)?;
+    (is_success(answer.status) || has_errors && id.len() >= 32 && normal_id(&id).len() == 32).then_some(id)
 }
 
 /// An answer that says what went wrong: its code counts more than its status.
@@ -207,16 +237,29 @@ fn by_error(exchange: &Exchange, answer: &Answer, error: ApiError, now: Timestam
         (Class::Quota, _) => Outcome::Paused { cause: PauseCause::QuotaSpent, reason },
         (_, 429) => throttled(answer, reason, now),
         (Class::Refused, _) => Outcome::Refused(reason),
+        // Once, 15 documents came of one job whose every answer was such an error, and the document was created each time.
+        (Class::Transient | Class::Unknown, 200..=299) if exchange.operation == Operation::CreateDocument => {
+            Outcome::Lost(reason)
+        }
         (Class::Transient, 500..) => unanswered(exchange, reason),
+        (Class::Transient, _) if exchange.operation == Operation::CreateDocument => unanswered(exchange, reason),
         (Class::Transient, _) => Outcome::TryAgain(reason),
-        // An answer that names an error says that it failed, whatever its code means.
         (Class::Unknown, 200..=299) => Outcome::TryAgain(reason),
-        (Class::Unknown, _) => by_status(exchange, answer, reason, now),
+        (Class::Unknown, _) => by_status(exchange, answer, reason, Speaker::Api, now),
     }
 }
 
+/// Who an answer comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Speaker {
+    /// It has an error of the API's own.
+    Api,
+    /// The API, or a gateway in its place.
+    Anyone,
+}
+
 /// An answer of which only the status says something.
-fn by_status(exchange: &Exchange, answer: &Answer, mut reason: Reason, now: Timestamp) -> Outcome {
+fn by_status(exchange: &Exchange, answer: &Answer, mut reason: Reason, speaker: Speaker, now: Timestamp) -> Outcome {
     match answer.status {
         // Lists and probes change nothing; what was to be created may be there, whether or not the body went out.
         200..=299 if exchange.operation.is_creating() => Outcome::Lost(reason),
@@ -236,7 +279,11 @@ fn by_status(exchange: &Exchange, answer: &Answer, mut reason: Reason, now: Time
         408 => unanswered(exchange, reason),
         425 => Outcome::TryAgain(reason),
         409 | 412 if exchange.operation == Operation::CreateDocument => Outcome::Lost(reason),
-        400..=499 => Outcome::Refused(reason),
+        // Whoever says so, it is about this request: it is too long, or of a type that is not taken.
+        413..=415 => Outcome::Refused(reason),
+        400..=499 if speaker == Speaker::Api => Outcome::Refused(reason),
+        // A gateway's page during a deploy once failed every entry for good.
+        400..=499 => Outcome::Unattributed(reason),
         _ => unanswered(exchange, reason),
     }
 }

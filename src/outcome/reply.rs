@@ -1,8 +1,7 @@
 //! Reads what an answer gives: an id, a list, or whose key it is.
 //!
 //! New fields, new values and another order are tolerated. Lists are read element by element, so that memory grows with
-//! what is kept of them and not with what they hold. Invariant: where an element might be what a caller searches but
-//! cannot be read, the complete answer counts as not understood.
+//! what is kept of them and not with what they hold. That of documents is read in `documents`.
 
 use std::fmt;
 
@@ -10,22 +9,21 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess
 use serde_json::Value;
 
 use super::{
-    Operation, Reply, StandingDocument,
-    errors::{ApiError, Class, Parsed, without_bom, worst},
+    Operation, Reply,
+    documents::{self, usable_id},
+    errors::{ApiError, Class, FOREIGN_FIELDS, Parsed, without_bom, worst},
 };
-
-/// The longest id that is taken; a UUID has 36 characters.
-const LONGEST_ID: usize = 100;
+use crate::exchange::Answer;
 
 /// Reads the body of an answer whose status is a success.
-pub(super) fn read(operation: Operation, body: &[u8]) -> Parsed {
-    let body = without_bom(body);
+pub(super) fn read(operation: Operation, answer: &Answer) -> Parsed {
+    let body = without_bom(&answer.body);
     match operation {
         Operation::UploadImage => single(body, |id| Reply::Image { id }),
         Operation::UploadFile => single(body, |id| Reply::File { id }),
         Operation::CreateDocument => single(body, |id| Reply::Document { id }),
         Operation::Whoami => whoami(body),
-        Operation::ReadDocuments => listed(list(body, &DOCUMENTS), Reply::Documents),
+        Operation::ReadDocuments => documents::read(body, &answer.omitted, answer.pages),
         Operation::ListImages => listed(list(body, &IMAGES), Reply::Images),
     }
 }
@@ -52,18 +50,18 @@ fn whoami(body: &[u8]) -> Parsed {
     let Some(object) = object(body) else { return Parsed::Unreadable };
     match object.get("errors").and_then(worst) {
         Some(error) => Parsed::Error(error),
+        // So a gateway speaks that answers in the API's place.
+        None if ["auditee_name", "institution"].iter().all(|field| !object.contains_key(*field))
+            && FOREIGN_FIELDS.iter().any(|field| object.contains_key(*field)) =>
+        {
+            Parsed::Unreadable
+        }
         None => Parsed::Reply(Reply::Whoami {
             auditee: text(object.get("auditee_name")),
             institution: text(object.get("institution").and_then(|institution| institution.get("name"))),
+            institution_id: text(object.get("institution").and_then(|institution| institution.get("id"))),
         }),
     }
-}
-
-/// An id as the API gave it: today a UUID in any letter case, but any short visible text without a slash will do.
-fn usable_id(value: &Value) -> Option<String> {
-    let id = value.as_str()?;
-    let usable = (1..=LONGEST_ID).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/');
-    usable.then(|| id.to_owned())
 }
 
 /// The id of an image, given as its record or as its id alone.
@@ -71,13 +69,37 @@ fn image_id(value: &Value) -> Option<String> {
     usable_id(value.get("id").unwrap_or(value))
 }
 
-/// How an element of a list is read.
-enum Element<T> {
-    Read(T),
-    /// It cannot be what a caller searches.
-    Skipped,
-    /// It might be what a caller searches.
-    Doubtful,
+/// The `id` at the top level of an answer, and whether `errors` is there too, as far as the body can be read.
+pub(super) fn first_id(body: &[u8]) -> Option<(String, bool)> {
+    let mut found = FirstId::default();
+    // What was read before the body breaks counts.
+    serde_json::Deserializer::from_slice(without_bom(body)).deserialize_map(&mut found).ok();
+    found.id.map(|id| (id, found.has_errors))
+}
+
+#[derive(Default)]
+struct FirstId {
+    id: Option<String>,
+    has_errors: bool,
+}
+
+impl<'de> Visitor<'de> for &mut FirstId {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key::<String>()? {
+            match key.as_str() {
+                "id" => self.id = usable_id(&map.next_value()?),
+                "errors" => self.has_errors = worst(&map.next_value()?).is_some(),
+                _ => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(())
+    }
 }
 
 /// How a list is read.
@@ -86,41 +108,11 @@ struct Shape<T> {
     field: &'static str,
     /// Whether the answer may be the bare list.
     bare: bool,
-    /// Whether an object without the field is an empty list.
-    optional: bool,
-    element: fn(&Value) -> Element<T>,
+    /// `None` for what cannot be what a caller searches.
+    element: fn(&Value) -> Option<T>,
 }
 
-const DOCUMENTS: Shape<StandingDocument> =
-    Shape { field: "documents", bare: false, optional: true, element: standing_document };
-
-const IMAGES: Shape<String> = Shape {
-    field: "document_images",
-    bare: true,
-    optional: false,
-    element: |value| image_id(value).map_or(Element::Skipped, Element::Read),
-};
-
-fn standing_document(value: &Value) -> Element<StandingDocument> {
-    let text = |field: &str| value.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let images = match value.get("images") {
-        None | Some(Value::Null) => &[][..],
-        Some(Value::Array(images)) => images,
-        Some(_) => return Element::Doubtful,
-    };
-    let image_ids: Vec<String> = images.iter().filter_map(image_id).collect();
-    match value.get("id").and_then(usable_id) {
-        Some(id) => Element::Read(StandingDocument {
-            id,
-            category: text("category"),
-            document_type: text("document_type"),
-            image_ids,
-        }),
-        // Our documents have images, so one without any is not ours.
-        None if image_ids.is_empty() => Element::Skipped,
-        None => Element::Doubtful,
-    }
-}
+const IMAGES: Shape<String> = Shape { field: "document_images", bare: true, element: image_id };
 
 /// A list with the error that the answer has instead of it, or beside it.
 struct List<T> {
@@ -155,7 +147,7 @@ impl<'de, T> Visitor<'de> for Top<'_, T> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<List<T>, A::Error> {
         let mut list = List { items: Vec::new(), error: None };
-        let (mut found, mut foreign) = (self.0.optional, false);
+        let (mut found, mut foreign) = (false, false);
         while let Some(key) = map.next_key::<String>()? {
             if key == self.0.field {
                 map.next_value_seed(Items { shape: self.0, items: &mut list.items })?;
@@ -164,7 +156,7 @@ impl<'de, T> Visitor<'de> for Top<'_, T> {
                 list.error = worst(&map.next_value()?);
             } else {
                 // So a gateway speaks that answers in the API's place.
-                foreign |= matches!(key.as_str(), "error" | "message" | "detail" | "status" | "code");
+                foreign |= FOREIGN_FIELDS.contains(&key.as_str());
                 map.next_value::<IgnoredAny>()?;
             }
         }
@@ -211,11 +203,7 @@ impl<'de, T> Visitor<'de> for Items<'_, T> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
         while let Some(value) = seq.next_element::<Value>()? {
-            match (self.shape.element)(&value) {
-                Element::Read(item) => self.items.push(item),
-                Element::Skipped => {}
-                Element::Doubtful => return Err(A::Error::custom("an element that cannot be read")),
-            }
+            self.items.extend((self.shape.element)(&value));
         }
         Ok(())
     }
@@ -226,74 +214,33 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::exchange::{Ending, LimitHeaders, PageHeaders};
 
-    fn documents(body: &Value) -> Option<Vec<StandingDocument>> {
-        match read(Operation::ReadDocuments, body.to_string().as_bytes()) {
-            Parsed::Reply(Reply::Documents(documents)) => Some(documents),
-            _ => None,
+    fn answer(body: &[u8]) -> Answer {
+        Answer {
+            status: 200,
+            limits: LimitHeaders::default(),
+            pages: PageHeaders::default(),
+            body: body.to_vec(),
+            omitted: Vec::new(),
+            ending: Ending::Whole,
         }
     }
 
     fn images(body: &Value) -> Option<Vec<String>> {
-        match read(Operation::ListImages, body.to_string().as_bytes()) {
+        match read(Operation::ListImages, &answer(body.to_string().as_bytes())) {
             Parsed::Reply(Reply::Images(images)) => Some(images),
             _ => None,
         }
     }
 
     #[test]
-    fn documents_are_read_with_their_images() {
-        let body = json!({"entity_type": "INDIVIDUAL", "documents": [
-            {"id": "d1", "category": "C", "document_type": "T", "images": [{"id": "i1", "x": 1}, {"id": "i2"}], "errors": [1]},
-            {"id": "D2", "images": ["i3"], "category": null},
-            {"id": "d3", "images": null},
-            {"images": []}, null, "d4",
-        ]});
-        let read = documents(&body).unwrap();
-        let ids = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>();
-        assert_eq!(read.len(), 3);
-        assert_eq!(
-            read[0],
-            StandingDocument {
-                id: "d1".to_owned(),
-                category: "C".to_owned(),
-                document_type: "T".to_owned(),
-                image_ids: ids(&["i1", "i2"]),
-            }
-        );
-        assert_eq!((read[1].id.as_str(), &read[1].image_ids), ("D2", &ids(&["i3"])));
-        assert!(read[2].image_ids.is_empty());
-    }
-
-    #[test]
-    fn a_profile_without_documents_has_an_empty_list() {
-        for body in [json!({}), json!({"documents": null}), json!({"documents": []}), json!({"entity_type": "COMPANY"})]
-        {
-            assert_eq!(documents(&body), Some(vec![]), "{body}");
-        }
-    }
-
-    #[test]
     fn what_is_not_understood_is_never_an_empty_list() {
-        for body in [
-            json!([]),
-            json!(null),
-            json!("documents"),
-            json!(5),
-            json!({"documents": {}}),
-            json!({"documents": "none"}),
-            json!({"documents": [{"images": [{"id": "i1"}]}]}),
-            json!({"documents": [{"id": "d1", "images": "i1"}]}),
-            json!({"message": "internal error"}),
-            json!({"status": 200}),
-        ] {
-            assert_eq!(documents(&body), None, "{body}");
-        }
         for body in [json!({}), json!(null), json!({"images": []}), json!({"document_images": 5})] {
             assert_eq!(images(&body), None, "{body}");
         }
         for cut in [r#"{"documents":[{"id":"d1""#, r#"{"documents":[]} more"#, "", "<html>"] {
-            assert_eq!(read(Operation::ReadDocuments, cut.as_bytes()), Parsed::Unreadable, "{cut}");
+            assert_eq!(read(Operation::ReadDocuments, &answer(cut.as_bytes())), Parsed::Unreadable, "{cut}");
         }
     }
 
@@ -304,16 +251,6 @@ mod tests {
         assert_eq!(images(&list), expected);
         assert_eq!(images(&json!({"document_images": list})), expected);
         assert_eq!(images(&json!([])), Some(vec![]));
-    }
-
-    #[test]
-    fn an_error_beside_a_list_counts() {
-        for body in
-            [r#"{"errors":[{"code":301}],"documents":[]}"#, r#"{"documents":[{"id":"d"}],"errors":{"code":301}}"#]
-        {
-            let error = ApiError { code: Some(301), message: None };
-            assert_eq!(read(Operation::ReadDocuments, body.as_bytes()), Parsed::Error(error), "{body}");
-        }
     }
 
     #[test]
@@ -338,18 +275,24 @@ mod tests {
     #[test]
     fn whoami_gives_what_it_has() {
         let body = br#"{"auditee_name":"Demo","institution":{"id":"1","name":"Bank"}}"#;
-        let expected = Reply::Whoami { auditee: Some("Demo".to_owned()), institution: Some("Bank".to_owned()) };
-        assert_eq!(read(Operation::Whoami, body), Parsed::Reply(expected));
-        let nothing = Reply::Whoami { auditee: None, institution: None };
-        assert_eq!(read(Operation::Whoami, b"{}"), Parsed::Reply(nothing));
-        assert_eq!(read(Operation::Whoami, b"<html>"), Parsed::Unreadable);
+        let expected = Reply::Whoami {
+            auditee: Some("Demo".to_owned()),
+            institution: Some("Bank".to_owned()),
+            institution_id: Some("1".to_owned()),
+        };
+        assert_eq!(read(Operation::Whoami, &answer(body)), Parsed::Reply(expected));
+        let nothing = Reply::Whoami { auditee: None, institution: None, institution_id: None };
+        assert_eq!(read(Operation::Whoami, &answer(b"{}")), Parsed::Reply(nothing));
+        for strange in [&b"<html>"[..], br#"{"message":"no Route matched"}"#, br#"{"status":"ok"}"#] {
+            assert_eq!(read(Operation::Whoami, &answer(strange)), Parsed::Unreadable);
+        }
     }
 
     #[test]
     fn deep_nesting_is_refused_and_does_not_overflow() {
         let body = format!("{{\"documents\":{}", "[".repeat(1_000_000));
-        assert_eq!(read(Operation::ReadDocuments, body.as_bytes()), Parsed::Unreadable);
+        assert_eq!(read(Operation::ReadDocuments, &answer(body.as_bytes())), Parsed::Unreadable);
         let body = format!("{{\"other\":{}", "[".repeat(1_000_000));
-        assert_eq!(read(Operation::ReadDocuments, body.as_bytes()), Parsed::Unreadable);
+        assert_eq!(read(Operation::ReadDocuments, &answer(body.as_bytes())), Parsed::Unreadable);
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::exchange::LimitHeaders;
+use crate::exchange::{LimitHeaders, PageHeaders};
 
 const NOW: Timestamp = Timestamp(1_795_378_500_000);
 
@@ -25,6 +25,7 @@ enum Kind {
     KeyRefused,
     QuotaSpent,
     TryAgain,
+    Unattributed,
     Lost,
     SourceChanged,
     SourceUnreadable,
@@ -38,6 +39,7 @@ fn kind(outcome: &Outcome) -> Kind {
         Outcome::Paused { cause: PauseCause::KeyRefused, .. } => Kind::KeyRefused,
         Outcome::Paused { cause: PauseCause::QuotaSpent, .. } => Kind::QuotaSpent,
         Outcome::TryAgain(_) => Kind::TryAgain,
+        Outcome::Unattributed(_) => Kind::Unattributed,
         Outcome::Lost(_) => Kind::Lost,
         Outcome::SourceChanged(_) => Kind::SourceChanged,
         Outcome::SourceUnreadable(_) => Kind::SourceUnreadable,
@@ -49,7 +51,14 @@ fn exchange(operation: Operation, handed_over: bool, result: Result<Answer, Faul
 }
 
 fn answer(status: u16, body: &str) -> Answer {
-    Answer { status, limits: LimitHeaders::default(), body: body.as_bytes().to_vec(), ending: Ending::Whole }
+    Answer {
+        status,
+        limits: LimitHeaders::default(),
+        body: body.as_bytes().to_vec(),
+        pages: PageHeaders::default(),
+        omitted: Vec::new(),
+        ending: Ending::Whole,
+    }
 }
 
 fn judged(operation: Operation, handed_over: bool, status: u16, body: &str) -> Outcome {
@@ -65,6 +74,14 @@ fn unknown(operation: Operation, handed_over: bool) -> Kind {
     if operation.is_creating() && handed_over { Kind::Lost } else { Kind::TryAgain }
 }
 
+/// What a status means beside an error of the API's own whose code is not known.
+fn of_own_status(operation: Operation, handed_over: bool, status: u16) -> Kind {
+    match of_status(operation, handed_over, status) {
+        Kind::Unattributed => Kind::Refused,
+        kind => kind,
+    }
+}
+
 /// What a status alone means, written apart from the code that is tested.
 fn of_status(operation: Operation, handed_over: bool, status: u16) -> Kind {
     match status {
@@ -74,9 +91,15 @@ fn of_status(operation: Operation, handed_over: bool, status: u16) -> Kind {
         401 | 403 => Kind::KeyRefused,
         429 => Kind::Throttled,
         409 | 412 if operation == Operation::CreateDocument => Kind::Lost,
-        400..=499 => Kind::Refused,
+        413..=415 => Kind::Refused,
+        400..=499 => Kind::Unattributed,
         _ => unknown(operation, handed_over),
     }
+}
+
+/// What an error that refuses nothing means within a success.
+fn in_success(operation: Operation) -> Kind {
+    if operation == Operation::CreateDocument { Kind::Lost } else { Kind::TryAgain }
 }
 
 fn every_case() -> impl Iterator<Item = (Operation, bool, u16)> {
@@ -87,12 +110,22 @@ fn every_case() -> impl Iterator<Item = (Operation, bool, u16)> {
 
 #[test]
 fn every_status_without_a_known_body() {
-    let bodies = ["", "<html><body>Bad Gateway</body></html>", "[{\"cut", r#"{"errors":[{"code":502}]}"#, "\0"];
+    let bodies = [
+        "",
+        "<html><body>Bad Gateway</body></html>",
+        "[{\"cut",
+        r#"{"errors":[{"code":502}]}"#,
+        "\0",
+        r#"{"message":"no Route matched with those values"}"#,
+        r#"{"errors":["not found"]}"#,
+    ];
     for (operation, handed_over, status) in every_case() {
         for body in bodies {
             let expected = match status {
-                // A success that names an error has failed, so nothing is lost.
-                200..=299 if body.contains("502") => Kind::TryAgain,
+                // A success that names an error has failed, but of a document that is not certain.
+                200..=299 if body.contains("502") || body.contains("not found") => in_success(operation),
+                200..=299 if body.contains("message") => continue,
+                _ if body.contains("502") => of_own_status(operation, handed_over, status),
                 _ => of_status(operation, handed_over, status),
             };
             let outcome = judged(operation, handed_over, status, body);
@@ -118,9 +151,15 @@ fn every_status_with_every_code() {
         assert_kind(&KEY_CODES, Kind::KeyRefused);
         assert_kind(&QUOTA_CODES, if status == 401 { Kind::KeyRefused } else { Kind::QuotaSpent });
         assert_kind(&REFUSING_CODES, unless(Kind::Refused));
-        let transient = if status >= 500 { unknown(operation, handed_over) } else { Kind::TryAgain };
+        let transient = match status {
+            ..300 => in_success(operation),
+            500.. => unknown(operation, handed_over),
+            _ if operation == Operation::CreateDocument => unknown(operation, handed_over),
+            _ => Kind::TryAgain,
+        };
         assert_kind(&TRANSIENT_CODES, unless(transient));
-        let by_status = if status < 300 { Kind::TryAgain } else { of_status(operation, handed_over, status) };
+        let by_status =
+            if status < 300 { in_success(operation) } else { of_own_status(operation, handed_over, status) };
         assert_kind(&UNKNOWN_CODES, by_status);
     }
 }
@@ -177,9 +216,9 @@ fn what_worked_gives_its_reply_under_any_success() {
         }
     }
     for (operation, body, expected) in [
-        (Operation::ReadDocuments, "{}", Reply::Documents(vec![])),
+        (Operation::ReadDocuments, r#"{"documents":[]}"#, Reply::Documents(DocumentList::default())),
         (Operation::ListImages, "[]", Reply::Images(vec![])),
-        (Operation::Whoami, "{}", Reply::Whoami { auditee: None, institution: None }),
+        (Operation::Whoami, "{}", Reply::Whoami { auditee: None, institution: None, institution_id: None }),
     ] {
         assert_eq!(judged(operation, true, 200, body), Outcome::Done(expected));
     }
@@ -209,7 +248,9 @@ fn errors_inside_a_success_count_in_either_shape() {
         for operation in Operation::ALL {
             let outcome = judged(operation, true, 200, &body.to_string());
             let reason = Reason { status: Some(200), code: Some(201), message: "m".to_owned() };
-            assert_eq!(outcome, Outcome::Refused(reason), "{operation:?} {body}");
+            let has_id = operation == Operation::CreateDocument && body.get("id").is_some();
+            let expected = if has_id { Outcome::Lost(reason) } else { Outcome::Refused(reason) };
+            assert_eq!(outcome, expected, "{operation:?} {body}");
         }
     }
 }
@@ -219,9 +260,34 @@ fn an_error_that_does_not_refuse_beside_an_id_is_lost() {
     for (code, expected) in [(301, Kind::Lost), (999, Kind::Lost), (201, Kind::Refused), (204, Kind::KeyRefused)] {
         let body = json!({"id": "x", "errors": [{"code": code}]}).to_string();
         for operation in CREATING {
+            let expected = if operation == Operation::CreateDocument { Kind::Lost } else { expected };
             assert_eq!(kind(&judged(operation, true, 200, &body)), expected, "{operation:?} {code}");
         }
     }
+}
+
+#[test]
+fn an_id_is_kept_of_whatever_answer_has_one() {
+    let id = "9A92b3c5-0f9a-4b1c-8a1e-2f6a2d9d7c11";
+    let of = |status, body: &str| {
+        answered_id(&exchange(Operation::CreateDocument, true, Ok(answer(status, body)))).unwrap_or_default()
+    };
+    for (status, body, expected) in [
+        (200, format!(r#"{{"id":"{id}"}}"#), id),
+        (200, format!(r#"{{"id":"{id}","category":"PRO"#), id),
+        (200, r#"{"id":"x","errors":[{"code":201}]}"#.to_owned(), "x"),
+        (400, format!(r#"{{"errors":[{{"code":201}}],"id":"{id}"}}"#), id),
+        (400, r#"{"errors":[{"code":201}],"id":"request-7"}"#.to_owned(), ""),
+        (429, format!(r#"{{"id":"{id}","message":"slow down"}}"#), ""),
+        (200, format!(r#"{{"document":{{"id":"{id}"}}}}"#), ""),
+        (200, "<html>".to_owned(), ""),
+    ] {
+        assert_eq!(of(status, &body), expected, "{status} {body}");
+    }
+    let refused = format!(r#"{{"errors":[{{"code":201}}],"id":"{id}"}}"#);
+    assert_eq!(kind(&judged(Operation::CreateDocument, true, 400, &refused)), Kind::Lost);
+    let read = exchange(Operation::ReadDocuments, true, Ok(answer(200, &format!(r#"{{"id":"{id}"}}"#))));
+    assert_eq!(answered_id(&read), None);
 }
 
 #[test]
@@ -237,7 +303,10 @@ fn a_throttled_call_says_how_long_to_wait() {
 #[test]
 fn reasons_say_what_happened() {
     let message = |outcome: &Outcome| match outcome {
-        Outcome::Refused(reason) | Outcome::TryAgain(reason) | Outcome::Lost(reason) => reason.message.clone(),
+        Outcome::Refused(reason)
+        | Outcome::Unattributed(reason)
+        | Outcome::TryAgain(reason)
+        | Outcome::Lost(reason) => reason.message.clone(),
         other => panic!("{other:?}"),
     };
     let of = |status, body: &str| message(&judged(Operation::UploadImage, true, status, body));

@@ -50,6 +50,8 @@ pub struct Pacer {
     quotas: Quotas,
     /// When the last postponed document call was asked to come back.
     last_return: Duration,
+    /// The longest wait that a failed call's answer is believed to mean.
+    longest_wait: Duration,
 }
 
 /// The API's limits: one for each kind of call.
@@ -104,6 +106,12 @@ const MAX_HOLD: Duration = Duration::from_secs(2);
 /// Postponed jobs come back within this time of each other.
 const MAX_SPREAD: Duration = Duration::from_secs(600);
 
+/// The longest wait after a failed call where no other is set.
+const DEFAULT_LONGEST_WAIT: Duration = Duration::from_secs(900);
+
+/// Where a failed call's answer asks for longer than is believed, another call tries after this.
+const LONGEST_DOUBTED_WAIT: Duration = Duration::from_secs(10);
+
 /// The shortest interval between two checks for room.
 const MIN_ROOM_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -132,7 +140,14 @@ impl Pacer {
             bytes: limits.bytes_per_second.map(|rate| TokenBucket::new(float(rate), float(rate) / 4.0)),
             quotas: Quotas::default(),
             last_return: Duration::ZERO,
+            longest_wait: DEFAULT_LONGEST_WAIT,
         }
+    }
+
+    /// The same with another longest wait after a failed call: `[retry] max`.
+    #[must_use]
+    pub const fn with_longest_wait(self, longest_wait: Duration) -> Self {
+        Self { longest_wait, ..self }
     }
 
     /// Reserves a place for a call with a body of `bytes`.
@@ -229,6 +244,18 @@ impl Pacer {
         now: Duration,
     ) {
         self.quotas.of(operation).on_refused(ticket, report, retry_after, now);
+    }
+
+    /// Learns from a call that failed for another reason than a limit, and whose answer asks to wait: calls of its kind do,
+    /// until one of them works. One maintenance page that asked for a day once put half of the jobs to sleep.
+    pub fn on_failed(&mut self, operation: Operation, asked: Duration, now: Duration) {
+        let wait = if asked <= self.longest_wait { asked } else { asked.min(LONGEST_DOUBTED_WAIT) };
+        self.quotas.of(operation).on_failed(wait, now);
+    }
+
+    /// Learns from a call that worked.
+    pub fn on_worked(&mut self, operation: Operation) {
+        self.quotas.of(operation).on_worked();
     }
 
     /// How many more jobs are worth claiming: none that could not create its document soon.
@@ -365,6 +392,26 @@ mod tests {
         assert!(matches!(pacer.reserve(Operation::CreateDocument, 1, 40 * SECOND), Reservation::Granted(SECOND, _)));
         assert_eq!(wait(pacer.reserve(Operation::UploadImage, 1, SECOND)), Duration::ZERO);
         assert_eq!(pacer.room(SECOND), Room { jobs: 0, again_in: 38 * SECOND });
+    }
+
+    #[test]
+    fn a_wait_after_a_failure_holds_for_its_kind_until_a_call_works() {
+        for (asked, held) in [(120, 120), (900, 900), (901, 10), (86_400, 10)] {
+            let mut pacer = Pacer::new(&ConfiguredLimits::default(), &[]);
+            pacer.on_failed(Operation::CreateDocument, asked * SECOND, SECOND);
+            assert_eq!(wait(pacer.reserve(Operation::CreateDocument, 1, SECOND)), held * SECOND, "{asked} s");
+            assert_eq!(wait(pacer.reserve(Operation::UploadImage, 1, SECOND)), Duration::ZERO, "another kind");
+            pacer.on_worked(Operation::CreateDocument);
+            assert_eq!(wait(pacer.reserve(Operation::CreateDocument, 1, SECOND)), Duration::ZERO, "one worked");
+        }
+        let mut pacer = Pacer::new(&ConfiguredLimits::default(), &[]).with_longest_wait(SECOND);
+        pacer.on_failed(Operation::CreateDocument, 3600 * SECOND, SECOND);
+        assert_eq!(wait(pacer.reserve(Operation::CreateDocument, 1, SECOND)), 10 * SECOND);
+        pacer.on_worked(Operation::CreateDocument);
+        refuse(&mut pacer, Some(86_400 * SECOND), SECOND);
+        pacer.on_worked(Operation::CreateDocument);
+        let limited = wait(pacer.reserve(Operation::CreateDocument, 1, SECOND));
+        assert_eq!(limited, 3600 * SECOND, "a limit is kept, but no longer than it can last");
     }
 
     #[test]

@@ -18,6 +18,9 @@ pub const SHORTEST_WAIT: Duration = Duration::from_millis(50);
 const DEFAULT_WAIT: Duration = Duration::from_secs(1);
 const MAX_DEFAULT_WAIT: Duration = Duration::from_secs(60);
 
+/// The published buckets are refilled within an hour: after that long one call tries, whatever a refusal asked for.
+const LONGEST_REFUSAL: Duration = Duration::from_secs(3600);
+
 /// Before the first answer, only this many calls go out, until this long after the first.
 const FIRST_CALLS: u32 = 2;
 const FIRST_ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -50,6 +53,8 @@ pub(super) struct Quota {
     tickets: u64,
     /// The API asked that no call go out before.
     not_before: Duration,
+    /// The same of a call that failed for another reason than a limit; any call that works ends this.
+    failed_until: Duration,
     refused_at: Option<Duration>,
     /// Refusals since a call last passed.
     refused_in_a_row: u32,
@@ -168,7 +173,17 @@ pub(super) struct RefusedCall {
 impl Quota {
     /// How much of the wait that the API asked for is left.
     pub(super) fn retry_after(&self, now: Duration) -> Duration {
-        self.not_before.saturating_sub(now)
+        self.not_before.max(self.failed_until).saturating_sub(now)
+    }
+
+    /// A call failed, though not by the limit, and its answer asks to wait.
+    pub(super) fn on_failed(&mut self, wait: Duration, now: Duration) {
+        self.failed_until = self.failed_until.max(now.saturating_add(wait));
+    }
+
+    /// A call worked, whatever others were asked to wait for.
+    pub(super) const fn on_worked(&mut self) {
+        self.failed_until = Duration::ZERO;
     }
 
     /// Whether a reserved call may still go out after its wait.
@@ -250,7 +265,7 @@ impl Quota {
         self.refused_in_a_row = self.refused_in_a_row.saturating_add(u32::from(is_first));
         let backoff = 2_u32.saturating_pow(self.refused_in_a_row.saturating_sub(1).min(5));
         let wait = match retry_after {
-            Some(retry_after) => retry_after.max(SHORTEST_WAIT * backoff),
+            Some(retry_after) => retry_after.min(LONGEST_REFUSAL).max(SHORTEST_WAIT * backoff),
             None => self.default_wait() * backoff,
         };
         self.not_before = self.not_before.max(now.saturating_add(wait));

@@ -11,16 +11,22 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::{
     Queue, QueueError,
     batch::{self, Plan},
-    identity::{DedupDecision, content_of, decide, key_of, own, owner},
+    content::{ContentDigests, ContentRule},
+    created_before::{self, KnownContent, declared},
+    identity::{DedupDecision, conflict, decide, key_of, own_entry, owner_of_entry},
+    layouts,
     rows::{drop_id, json, signed, text},
+    similar, warnings,
 };
 use crate::{
     clock::Timestamp,
-    entry::{Content, Entry, EntryKind, Sha256},
+    entry::{Content, Entry, EntryKind, EntrySource, Sha256},
+    extracted_data::ExtractedData,
     file_identity::FileIdentity,
     job::{Declared, JobState},
     problem::Problem,
     relative_path::path_key,
+    warning::EntryWarning,
 };
 
 /// What was found out about one file of an entry.
@@ -46,6 +52,13 @@ pub enum Admission {
         /// Its files, in the order of [`Entry::sources`].
         files: Vec<CheckedFile>,
     },
+    /// It was created before, and its files are not all there: what it declares decides whether it asks for the same.
+    Known {
+        /// The entry.
+        entry: Entry,
+        /// Its files that are there, in the order of [`Entry::sources`].
+        files: Vec<Option<CheckedFile>>,
+    },
     /// Not good: it is only reported.
     Invalid {
         /// Its place in the manifest.
@@ -69,6 +82,10 @@ pub struct BatchAdmission {
     plan: Arc<Plan>,
     /// Its number, and how many of its entries are in, once the first part is.
     begun: Option<(i64, u64)>,
+    /// Warnings about its entries, to be kept with the next part.
+    warnings: Arc<Vec<EntryWarning>>,
+    /// The records of an archive that its entries were made of, likewise.
+    sources: Arc<Vec<(u64, EntrySource)>>,
 }
 
 impl BatchAdmission {
@@ -100,22 +117,36 @@ impl BatchAdmission {
         })
     }
 
+    /// Notes warnings about entries, which the next part keeps.
+    pub(crate) fn warn(&mut self, warnings: impl IntoIterator<Item = EntryWarning>) {
+        Arc::make_mut(&mut self.warnings).extend(warnings);
+    }
+
+    /// Notes the records of an archive that entries were made of, which the next part keeps.
+    pub(crate) fn come_from(&mut self, sources: impl IntoIterator<Item = (u64, EntrySource)>) {
+        Arc::make_mut(&mut self.sources).extend(sources);
+    }
+
     /// Admits the next entries; the first part creates the batch.
     ///
     /// # Errors
     ///
     /// Those of the database.
     pub fn admit_part(&mut self, part: Vec<Admission>, now: Timestamp) -> Result<(), QueueError> {
-        let (plan, begun) = (Arc::clone(&self.plan), self.begun);
+        let (plan, begun, warnings) = (Arc::clone(&self.plan), self.begun, Arc::clone(&self.warnings));
+        let sources = Arc::clone(&self.sources);
         let begun = self.queue.run_blocking("admit_part", move |connection| {
             let (batch_id, admitted) = match begun {
                 Some(begun) => begun,
                 None => (batch::begin(connection, &plan, now)?, 0),
             };
-            take_in(connection, batch_id, &part, now)?;
+            take_in(connection, batch_id, &part, &warnings, now)?;
+            layouts::keep_sources(connection, batch_id, &sources)?;
             Ok((batch_id, admitted + part.len() as u64))
         })?;
         self.begun = Some(begun);
+        self.warnings = Arc::default();
+        self.sources = Arc::default();
         Ok(())
     }
 
@@ -142,10 +173,11 @@ impl BatchAdmission {
         problems: Option<Vec<Problem>>,
         now: Timestamp,
     ) -> Result<i64, QueueError> {
-        let plan = self.plan;
+        let (plan, warnings, sources) = (self.plan, self.warnings, self.sources);
         self.queue.run_blocking("admit_whole", move |connection| {
             let batch_id = batch::begin(connection, &plan, now)?;
-            take_in(connection, batch_id, &entries, now)?;
+            take_in(connection, batch_id, &entries, &warnings, now)?;
+            layouts::keep_sources(connection, batch_id, &sources)?;
             batch::seal(connection, batch_id, problems.as_deref(), now)?;
             Ok(batch_id)
         })
@@ -154,25 +186,43 @@ impl BatchAdmission {
 
 /// The batch of this manifest whose admission a crash interrupted, if there is one.
 fn half_taken(connection: &Connection, plan: &Plan) -> Result<Option<(i64, u64)>, QueueError> {
+    let taken = plan.taken.as_ref().map(|taken| taken.batch_id);
     Ok(connection
         .prepare_cached(
             "SELECT batch.id, admitted FROM batch JOIN drop_folder ON drop_folder.id = drop_id
-              WHERE name = ?1 AND manifest = ?2 AND manifest_sha256 = ?3 AND root = ?4 AND state = 'admitting'",
+              WHERE name = ?1 AND manifest = ?2 AND manifest_sha256 = ?3 AND root = ?4 AND state = 'admitting'
+                AND (work_root IS NULL OR batch.id = ?5)
+                AND (SELECT entries_sha256 FROM batch_layout WHERE batch_id = batch.id) IS ?6",
         )?
-        .query_row(params![plan.drop, plan.manifest, plan.manifest_sha256.0, text(&plan.policy.root)], |row| {
-            Ok((row.get(0)?, row.get::<_, i64>(1)?.try_into().unwrap_or(0)))
-        })
+        .query_row(
+            params![
+                plan.drop,
+                plan.manifest,
+                plan.manifest_sha256.0,
+                text(&plan.policy.root),
+                taken,
+                plan.layout.as_ref().map(|layout| layout.entries_sha256.0)
+            ],
+            |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.try_into().unwrap_or(0))),
+        )
         .optional()?)
 }
 
 /// Takes entries into a batch, in order.
-fn take_in(connection: &Connection, batch_id: i64, admissions: &[Admission], now: Timestamp) -> Result<(), QueueError> {
+fn take_in(
+    connection: &Connection,
+    batch_id: i64,
+    admissions: &[Admission],
+    warnings: &[EntryWarning],
+    now: Timestamp,
+) -> Result<(), QueueError> {
     let (drop_id, image_root, image_folder) = connection
         .prepare_cached("SELECT drop_id, image_root, image_folder FROM batch WHERE id = ?1 AND state = 'admitting'")?
         .query_row([batch_id], |row| Ok((row.get(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?)))
         .optional()?
         .ok_or(QueueError::Gone { what: "batch", id: batch_id })?;
     let place = BatchContext { batch_id, drop_id, image_root: Path::new(&image_root), image_folder: &image_folder };
+    warnings::keep(connection, batch_id, drop_id, warnings)?;
     let mut open = 0_i64;
     for admission in admissions {
         match admission {
@@ -196,6 +246,7 @@ fn take_in(connection: &Connection, batch_id: i64, admissions: &[Admission], now
                 }
             }
             Admission::Take { entry, files } => open += i64::from(insert(connection, &place, entry, files, now)?),
+            Admission::Known { entry, files } => insert_known(connection, &place, entry, files, now)?,
         }
     }
     let changed = connection
@@ -211,6 +262,17 @@ struct BatchContext<'a> {
     image_folder: &'a str,
 }
 
+/// How the job of an entry begins, or ends at once.
+struct FirstState<'a> {
+    key: &'a [u8],
+    content: (&'a [u8], ContentRule),
+    state: JobState,
+    reason: Option<String>,
+    remote_id: Option<&'a str>,
+    twin_of: Option<i64>,
+    problem: Option<&'a Problem>,
+}
+
 /// Makes the job of one entry; returns whether it is still to be worked on.
 fn insert(
     connection: &Connection,
@@ -219,24 +281,18 @@ fn insert(
     files: &[CheckedFile],
     now: Timestamp,
 ) -> Result<bool, QueueError> {
-    let content = content_of(entry, files.iter().map(|file| file.sha256));
-    let key = key_of(entry.reference.as_deref(), &content);
-    let owner = owner(connection, place.drop_id, &key, &content)?;
+    let content = ContentDigests::of_entry(entry, files.iter().map(|file| file.sha256));
+    let reference = entry.reference.as_deref();
+    let key = key_of(reference, content.current());
+    let owner = owner_of_entry(connection, place.drop_id, reference, &content)?;
     // The previous owner of the identity, which gets it back if this job fails or is cancelled.
     let replaces = owner.job_id();
     let decision = decide(owner, entry.replace);
-    let (state, remote_id, twin_of, problems) = match &decision {
+    let (state, remote_id, twin_of, problem) = match &decision {
         DedupDecision::Queue => (JobState::Queued, None, replaces, None),
         DedupDecision::Duplicate { of, remote_id } => (JobState::Duplicate, Some(remote_id.as_str()), Some(*of), None),
         DedupDecision::Twin { of } => (JobState::Waiting, None, Some(*of), None),
-        DedupDecision::Refuse(problem) => (JobState::Failed, None, None, Some(json(std::slice::from_ref(problem)))),
-    };
-    let (category, document_type, extracted_data, name) = match &entry.content {
-        Content::Document { category, document_type, extracted_data, .. } => {
-            let extracted = extracted_data.as_ref().map(|data| serde_json::Value::Object(data.clone()).to_string());
-            (category.as_str(), document_type.as_str(), extracted, None)
-        }
-        Content::File { name, .. } => ("", "", None, name.as_deref()),
+        DedupDecision::Refuse(problem) => (JobState::Failed, None, None, Some(problem)),
     };
     let reason = match &decision {
         DedupDecision::Duplicate { of, .. } => Some(format!("created before by job {of}")),
@@ -244,12 +300,72 @@ fn insert(
         DedupDecision::Refuse(problem) => Some(problem.reason.clone()),
         DedupDecision::Queue => None,
     };
+    let content_now = (content.current().as_slice(), ContentRule::CURRENT);
+    let first = FirstState { key: &key, content: content_now, state, reason, remote_id, twin_of, problem };
+    let job_id = insert_job(connection, place, entry, first, now)?;
+    if decision == DedupDecision::Queue {
+        own_entry(connection, place.drop_id, reference, &content, job_id)?;
+    }
+    insert_uploads(connection, place, entry, job_id, files.iter().map(Some))?;
+    if decision == DedupDecision::Queue {
+        let files = files.iter().map(|file| file.sha256);
+        similar::add_taken(connection, (place.drop_id, job_id), entry.profile_id.as_str(), reference, files)?;
+    }
+    Ok(!state.has_ended())
+}
+
+/// Makes the job of an entry that was created before and whose files are not all there. It has ended.
+fn insert_known(
+    connection: &Connection,
+    place: &BatchContext<'_>,
+    entry: &Entry,
+    files: &[Option<CheckedFile>],
+    now: Timestamp,
+) -> Result<(), QueueError> {
+    let reference = entry.reference.as_deref().unwrap_or_default();
+    let created = created_before::created_before(connection, place.drop_id, reference)?;
+    let created = created.ok_or(QueueError::Gone { what: "what was created under a reference", id: 0 })?;
+    let known: Vec<KnownContent> = declared(entry)
+        .into_iter()
+        .zip(files)
+        .map(|(declared, file)| {
+            file.map_or(declared, |file| KnownContent { bytes: Some(file.bytes), sha256: Some(file.sha256) })
+        })
+        .collect();
+    let differences = created.differences(entry, &known);
+    let problem = conflict(created.job_id, &differences);
+    let first = FirstState {
+        key: &key_of(entry.reference.as_deref(), &[0; 32]),
+        content: (&created.content, created.rule),
+        state: if differences.is_empty() { JobState::Duplicate } else { JobState::Failed },
+        reason: Some(if differences.is_empty() { created.in_words() } else { problem.reason.clone() }),
+        remote_id: differences.is_empty().then_some(created.remote_id.as_str()),
+        twin_of: differences.is_empty().then_some(created.job_id),
+        problem: (!differences.is_empty()).then_some(&problem),
+    };
+    let job_id = insert_job(connection, place, entry, first, now)?;
+    insert_uploads(connection, place, entry, job_id, files.iter().map(Option::as_ref))
+}
+
+fn insert_job(
+    connection: &Connection,
+    place: &BatchContext<'_>,
+    entry: &Entry,
+    first: FirstState<'_>,
+    now: Timestamp,
+) -> Result<i64, QueueError> {
+    let (category, document_type, extracted_data, name) = match &entry.content {
+        Content::Document { category, document_type, extracted_data, .. } => {
+            (category.as_str(), document_type.as_str(), extracted_data.as_ref().map(ExtractedData::as_str), None)
+        }
+        Content::File { name, .. } => ("", "", None, name.as_deref()),
+    };
     connection
         .prepare_cached(
             "INSERT INTO job (batch_id, drop_id, entry_index, kind, profile_id, reference, category, document_type,
                               extracted_data, name, identity, content, state, waits, reason, remote_id, twin_of,
-                              problems, created_at, ended_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)",
+                              problems, created_at, ended_at, content_rule)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)",
         )?
         .execute(params![
             place.batch_id,
@@ -262,21 +378,29 @@ fn insert(
             document_type,
             extracted_data,
             name,
-            key,
-            content,
-            state.as_str(),
-            (state == JobState::Waiting).then_some("twin"),
-            reason,
-            remote_id,
-            twin_of,
-            problems,
+            first.key,
+            first.content.0,
+            first.state.as_str(),
+            (first.state == JobState::Waiting).then_some("twin"),
+            first.reason,
+            first.remote_id,
+            first.twin_of,
+            first.problem.map(|problem| json(std::slice::from_ref(problem))),
             now.0,
-            state.has_ended().then_some(now.0),
+            first.state.has_ended().then_some(now.0),
+            first.content.1.number(),
         ])?;
-    let job_id = connection.last_insert_rowid();
-    if decision == DedupDecision::Queue {
-        own(connection, place.drop_id, &key, job_id)?;
-    }
+    Ok(connection.last_insert_rowid())
+}
+
+/// Records the files of a job that are there.
+fn insert_uploads<'a>(
+    connection: &Connection,
+    place: &BatchContext<'_>,
+    entry: &Entry,
+    job_id: i64,
+    files: impl Iterator<Item = Option<&'a CheckedFile>>,
+) -> Result<(), QueueError> {
     let mut statement = connection.prepare_cached(
         "INSERT INTO upload (job_id, position, path, path_key, image_type, bytes, sha256, checksum, seen, declared)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
@@ -286,6 +410,7 @@ fn insert(
         Content::File { .. } => vec![None],
     };
     for (position, ((source, file), image_type)) in entry.sources().zip(files).zip(types).enumerate() {
+        let Some(file) = file else { continue };
         statement.execute(params![
             job_id,
             signed(position as u64),
@@ -299,7 +424,7 @@ fn insert(
             Declared { bytes: source.declared_bytes.is_some(), sha256: source.declared_sha256.is_some() }.bits(),
         ])?;
     }
-    Ok(!state.has_ended())
+    Ok(())
 }
 
 impl Queue {
@@ -312,7 +437,7 @@ impl Queue {
         let plan = Arc::new(plan);
         let theirs = Arc::clone(&plan);
         let begun = self.run_blocking("half_taken", move |connection| half_taken(connection, &theirs))?;
-        Ok(BatchAdmission { queue: self.clone(), plan, begun })
+        Ok(BatchAdmission { queue: self.clone(), plan, begun, warnings: Arc::default(), sources: Arc::default() })
     }
 
     /// The batches of a drop whose admission a crash interrupted, with their manifests.
@@ -321,7 +446,9 @@ impl Queue {
         self.run_blocking("half_taken", move |connection| {
             let drop_id = drop_id(connection, &drop)?;
             Ok(connection
-                .prepare_cached("SELECT id, manifest FROM batch WHERE state = 'admitting' AND drop_id = ?1")?
+                .prepare_cached(
+                    "SELECT id, manifest FROM batch WHERE state = 'admitting' AND drop_id = ?1 AND work_root IS NULL",
+                )?
                 .query_map([drop_id], |row| Ok((row.get(0)?, row.get(1)?)))?
                 .collect::<Result<_, _>>()?)
         })
@@ -344,7 +471,7 @@ impl Queue {
                 problems: vec![problem],
                 paths: Vec::new(),
             };
-            take_in(connection, batch_id, &[rest], now)?;
+            take_in(connection, batch_id, &[rest], &[], now)?;
             batch::seal(connection, batch_id, None, now)
         })
     }

@@ -41,6 +41,52 @@ fn after_a_crash_the_time_in_which_a_document_may_appear_starts_again() {
     assert_eq!((job.creation, job.sent_at), (Creation::Unknown, Some(LATER.0)));
 }
 
+/// Admits an entry to a drop, on the account, and gives its job.
+fn in_drop(site: &Site, drop: &str, account: &str, entry: crate::entry::Entry) -> i64 {
+    let reference = entry.reference.clone().unwrap();
+    let plan = super::batch::Plan { drop: drop.to_owned(), ..site.plan(&format!("{reference}.manifest.json")) };
+    site.queue.admission(plan).unwrap().admit_whole(vec![take(entry, 1)], None, NOW).unwrap();
+    execute(&site.queue, &format!("UPDATE drop_folder SET account = '{account}' WHERE name = '{drop}'"));
+    site.job(&reference)
+}
+
+#[test]
+fn what_the_api_refused_ends_its_equals_in_every_drop_of_the_account() {
+    let site = Site::new();
+    let other = |reference: &str| {
+        let mut other = document(0, reference);
+        let crate::entry::Content::Document { document_type, .. } = &mut other.content else { panic!() };
+        "STATE_ID".clone_into(document_type);
+        other
+    };
+    let refused = in_drop(&site, DROP, "one", document(0, "refused"));
+    let equal = in_drop(&site, "partner-b", "one", document(0, "equal"));
+    let same_image = in_drop(&site, "partner-b", "one", other("same-image"));
+    let elsewhere = in_drop(&site, "partner-c", "two", document(0, "elsewhere"));
+    let same_image_elsewhere = in_drop(&site, "partner-c", "two", other("same-image-elsewhere"));
+    site.claim(refused);
+    let problems = vec![crate::problem::Problem::error("no image at all", "send another")];
+    let end = End::Refused { reason: "no image at all".into(), problems };
+    let content = super::equals::RefusedContent { images: vec![0] };
+    site.end_try(refused, end, Evidence { refused: Some(content), ..Evidence::default() }).unwrap();
+    assert_eq!(site.state(equal), JobState::Failed);
+    assert_eq!(site.state(elsewhere), JobState::Queued, "another account may take it");
+    let claimed = |drop: &str| {
+        let drop_id = site.value(&format!("SELECT id FROM drop_folder WHERE name = '{drop}'")).parse().unwrap();
+        site.wait(site.queue.claim(drop_id, 9)).unwrap()
+    };
+    let jobs = claimed("partner-b");
+    assert_eq!(jobs.iter().map(|job| job.id).collect::<Vec<_>>(), [same_image]);
+    assert!(jobs[0].refused_before.as_ref().is_some_and(|problem| problem.reason.contains("no image at all")));
+    let jobs = claimed("partner-c");
+    assert_eq!(jobs.iter().map(|job| job.id).collect::<Vec<_>>(), [elsewhere, same_image_elsewhere]);
+    assert!(jobs.iter().all(|job| job.refused_before.is_none()));
+    // Asking again forgets it for all of them.
+    site.wait(site.queue.ready(LATER)).unwrap();
+    assert!(site.queue.retry(refused, NOW).unwrap().done);
+    assert_eq!(site.value("SELECT count(*) FROM refused_image"), "0");
+}
+
 #[test]
 fn what_waits_for_a_held_job_is_left_to_a_person_too() {
     let site = Site::new();

@@ -1,6 +1,6 @@
 //! Manifests that are in a drop and not admitted yet, and what is known of those that were.
 
-use std::path::Path;
+use std::{collections::HashMap, path::Path};
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -21,16 +21,54 @@ pub struct Arrival {
     pub file: Present,
     /// What it waits for.
     pub reason: String,
+    /// When it was first seen.
+    pub seen: Timestamp,
+    /// When this look began.
+    pub looked: Timestamp,
     /// The first of the files that it waits for.
     pub missing: Vec<String>,
+    /// The first of those that are in use by other manifests.
+    pub in_use: Vec<String>,
+    /// Those of them that were replaced while several manifests waited for them.
+    pub replaced: Vec<String>,
+}
+
+/// A manifest that an earlier process, or an earlier look, noted as waiting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotedArrival {
+    /// The identity of its file.
+    pub file: String,
+    /// When it was first seen.
+    pub first_seen: Timestamp,
+    /// When that look was.
+    pub checked_at: Timestamp,
+    /// The first of the files that it waited for.
+    pub missing: Vec<String>,
+    /// The first of those that were in use by other manifests.
+    pub in_use: Vec<String>,
+    /// Those of them that were replaced while several manifests waited for them.
+    pub replaced: Vec<String>,
+}
+
+/// The number by which the log names a manifest that is not taken in yet: of its path, with the queue's secret seed, so
+/// that the log does not show the path, and the number stays the same.
+pub(super) fn number(seed: u64, drop: &str, manifest: &str) -> u64 {
+    xxhash_rust::xxh3::xxh3_64_with_seed(format!("{drop}\0{manifest}").as_bytes(), seed) % 1_000_000_000
 }
 
 impl Queue {
+    /// The number of a manifest that is not taken in yet.
+    pub(crate) fn arrival_number(&self, drop: &str, manifest: &str) -> u64 {
+        number(self.seed(), drop, manifest)
+    }
+
     /// Notes that a manifest waits, and returns when it, or what it is about, was first seen.
     pub(crate) fn note_arrival(&self, arrival: Arrival, now: Timestamp) -> Result<Timestamp, QueueError> {
         self.run_blocking("note_arrival", move |connection| {
             let drop_id = drop_id(connection, &arrival.drop)?;
             let missing = serde_json::to_string(&arrival.missing).ok();
+            let text = |paths: &[String]| serde_json::to_string(paths).ok().filter(|_| !paths.is_empty());
+            let (in_use, replaced) = (text(&arrival.in_use), text(&arrival.replaced));
             let noted: Option<String> = connection
                 .prepare_cached("SELECT file FROM arrival WHERE drop_id = ?1 AND manifest = ?2")?
                 .query_row(params![drop_id, arrival.manifest], |row| row.get(0))
@@ -40,12 +78,14 @@ impl Queue {
             // come was taken from a clock that has been corrected since.
             let first = connection
                 .prepare_cached(
-                    "INSERT INTO arrival VALUES (?1, ?2, ?3, ?4, ?4, ?5, ?6)
+                    "INSERT INTO arrival (drop_id, manifest, file, first_seen, checked_at, reason, missing, in_use, replaced)
+                     VALUES (?1, ?2, ?3, ?8, ?4, ?5, ?6, ?9, ?10)
                      ON CONFLICT (drop_id, manifest) DO UPDATE SET
                          first_seen = CASE WHEN ?7 THEN min(first_seen, excluded.first_seen)
                                            ELSE excluded.first_seen END,
                          file = excluded.file, checked_at = excluded.checked_at,
-                         reason = excluded.reason, missing = excluded.missing
+                         reason = excluded.reason, missing = excluded.missing, in_use = excluded.in_use,
+                         replaced = excluded.replaced
                      RETURNING first_seen",
                 )?
                 .query_row(
@@ -53,10 +93,13 @@ impl Queue {
                         drop_id,
                         arrival.manifest,
                         arrival.file.to_keep(),
-                        now.0,
+                        arrival.looked.0.min(now.0),
                         arrival.reason,
                         missing,
-                        is_the_same
+                        is_the_same,
+                        arrival.seen.0.min(now.0),
+                        in_use,
+                        replaced
                     ],
                     |row| row.get(0),
                 )?;
@@ -120,6 +163,30 @@ impl Queue {
 }
 
 impl Reader {
+    /// The manifests of a drop that were noted as waiting, by their paths.
+    pub(crate) fn noted_arrivals(&self, drop: &str) -> Result<HashMap<String, NotedArrival>, QueueError> {
+        Ok(self
+            .connection
+            .prepare_cached(
+                "SELECT manifest, file, first_seen, checked_at, missing, in_use, replaced FROM arrival
+                  WHERE drop_id = (SELECT id FROM drop_folder WHERE name = ?1)",
+            )?
+            .query_map([drop], |row| {
+                let paths =
+                    |text: Option<String>| text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+                let noted = NotedArrival {
+                    file: row.get(1)?,
+                    first_seen: Timestamp(row.get(2)?),
+                    checked_at: Timestamp(row.get(3)?),
+                    missing: paths(row.get(4)?),
+                    in_use: paths(row.get(5)?),
+                    replaced: paths(row.get(6)?),
+                };
+                Ok((row.get(0)?, noted))
+            })?
+            .collect::<Result<_, _>>()?)
+    }
+
     /// The same in whichever folder the drop is or was.
     pub(crate) fn known_manifest(&self, drop: &str, manifest: &str) -> Result<Option<KnownBatch>, QueueError> {
         known(&self.connection, drop, None, manifest)
@@ -134,7 +201,8 @@ fn known(
 ) -> Result<Option<KnownBatch>, QueueError> {
     Ok(connection
         .prepare_cached(
-            "SELECT id, state, manifest_file, manifest_sha256, shelf IS NOT NULL FROM batch
+            "SELECT id, state, manifest_file, manifest_sha256, shelf IS NOT NULL, work_root IS NOT NULL
+               FROM batch
               WHERE drop_id = (SELECT id FROM drop_folder WHERE name = ?1) AND manifest = ?2
                 AND root = coalesce(?3, root)
               ORDER BY id DESC LIMIT 1",
@@ -148,6 +216,7 @@ fn known(
                 file: row.get(2)?,
                 sha256: row.get(3)?,
                 moved: row.get(4)?,
+                taken: row.get(5)?,
             })
         })
         .optional()?)
@@ -168,4 +237,6 @@ pub struct KnownBatch {
     pub sha256: Vec<u8>,
     /// Whether its files were moved away.
     pub moved: bool,
+    /// Whether they are in the work folder.
+    pub taken: bool,
 }

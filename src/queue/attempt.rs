@@ -2,10 +2,14 @@
 //!
 //! Every operation is one durable step, on disk when it returns, so that a process may be killed between any two.
 
+use std::time::Duration;
+
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
-    Queue, QueueError, rows,
+    Queue, QueueError, clocks,
+    equals::{self, RefusedContent},
+    rows,
     transition::{self, Change, Expected, one_job},
 };
 use crate::{
@@ -31,6 +35,36 @@ pub struct Attempt {
     pub took_ms: u64,
     /// How many bytes of the body went out.
     pub sent_bytes: u64,
+    /// The ID that the answer had, also beside an error.
+    pub remote_id: Option<String>,
+    /// Of a list that proves an absence: by what.
+    pub proof: Option<AbsenceProof>,
+}
+
+/// By what a list proves that a document is absent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AbsenceProof {
+    /// It was asked for at least this long after the end of the call.
+    pub bound: Duration,
+    /// The ID of the document that had to be shown, there or in the list of another profile, and was.
+    pub witness: String,
+}
+
+impl Attempt {
+    /// What a person said, which is kept among the calls.
+    pub(super) const fn by_a_person(operation: &'static str, at: Timestamp) -> Self {
+        Self {
+            at,
+            operation,
+            position: None,
+            outcome: "done",
+            detail: None,
+            took_ms: 0,
+            sent_bytes: 0,
+            remote_id: None,
+            proof: None,
+        }
+    }
 }
 
 /// What the recording of an upload's ID found.
@@ -92,12 +126,10 @@ pub struct PutOff {
     pub file_ms: u64,
     /// How far the document has come.
     pub creation: Creation,
-    /// When the document was sent, if it was.
+    /// When the call that may have created the document ended, if there was one.
     pub sent_at: Option<i64>,
     /// The clock offset in force when `sent_at` was taken; see [`clock::moved_ms`].
     pub clock_ms: i64,
-    /// Whether some answer came, so that the API is done with the request.
-    pub loss_answered: bool,
 }
 
 /// What a try leaves to be recorded, however it ends.
@@ -107,6 +139,8 @@ pub struct Evidence {
     pub lost: Vec<u32>,
     /// The calls that were made.
     pub attempts: Vec<Attempt>,
+    /// What the API refused for good, whoever asks for it.
+    pub refused: Option<RefusedContent>,
 }
 
 impl End {
@@ -140,7 +174,6 @@ impl End {
                     creation: put_off.creation,
                     // Recorded is when it was meant to be sent; that may have been long before.
                     sent_at: put_off.sent_at.map(|at| at.saturating_add(moved - put_off.clock_ms)),
-                    loss_answered: put_off.loss_answered,
                 }
             }
             Self::GiveBack { creation } => Change::GaveBack { creation: *creation },
@@ -168,8 +201,39 @@ impl Queue {
         self.run(end.step(), move |connection| {
             count_lost(connection, job_id, &evidence.lost)?;
             evidence.attempts.iter().try_for_each(|attempt| note(connection, job_id, attempt))?;
+            if let (End::Refused { problems, .. }, Some(refused)) = (&end, &evidence.refused) {
+                equals::note_images(connection, job_id, &refused.images)?;
+                equals::end_equals(connection, job_id, problems, now)?;
+            }
             transition::apply(connection, Expected::running(job_id, &holder), &end.change(moved_ms), now)?;
             Ok(())
+        })
+        .await
+    }
+
+    /// How often in a row, up to the latest try, a call of a job ended with this outcome, `most` at most, and when that
+    /// began, by the clock as it is now.
+    pub(crate) async fn in_a_row(
+        &self,
+        job_id: i64,
+        (operation, position): (&'static str, Option<u32>),
+        outcome: &'static str,
+        most: u32,
+    ) -> Result<(u32, Option<Timestamp>), QueueError> {
+        self.run("in_a_row", move |connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT id, at, outcome FROM attempt WHERE job_id = ?1 AND operation = ?2 AND position IS ?3
+                  ORDER BY id DESC LIMIT ?4",
+            )?;
+            let mut rows = statement.query(params![job_id, operation, position, most])?;
+            let (mut times, mut oldest) = (0, None);
+            while let Some(row) = rows.next()? {
+                if row.get::<_, String>(2)? != outcome {
+                    break;
+                }
+                (times, oldest) = (times + 1, Some((row.get(0)?, row.get(1)?)));
+            }
+            Ok((times, oldest.map(|(id, at)| clocks::by_clock_now(connection, id, at)).transpose()?))
         })
         .await
     }
@@ -235,17 +299,17 @@ impl Queue {
     }
 
     /// Records that a document whose answer was lost was certainly not created, so that it may be sent again.
-    pub(crate) async fn absent(&self, job_id: i64, attempt: Attempt) -> Result<(), QueueError> {
+    pub(crate) async fn absent(&self, job_id: i64, attempts: Vec<Attempt>) -> Result<(), QueueError> {
         let holder = self.holder();
         self.run("absent", move |connection| {
             let changed = connection
                 .prepare_cached(
-                    "UPDATE job SET creation = 'none', sent_at = NULL
+                    "UPDATE job SET creation = 'none', sent_at = NULL, doubts = 0, unseen_at = NULL
                       WHERE id = ?1 AND state = 'running' AND holder = ?2",
                 )?
                 .execute(params![job_id, holder])?;
             one_job(changed, job_id)?;
-            note(connection, job_id, &attempt)
+            attempts.iter().try_for_each(|attempt| note(connection, job_id, attempt))
         })
         .await
     }
@@ -297,11 +361,12 @@ fn store_id(connection: &Connection, job_id: i64, position: u32, remote_id: &str
     one_job(changed, job_id)
 }
 
-fn note(connection: &Connection, job_id: i64, attempt: &Attempt) -> Result<(), QueueError> {
+pub(super) fn note(connection: &Connection, job_id: i64, attempt: &Attempt) -> Result<(), QueueError> {
     connection
         .prepare_cached(
-            "INSERT INTO attempt (job_id, at, operation, position, outcome, detail, took_ms, sent_bytes)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            "INSERT INTO attempt (job_id, at, operation, position, outcome, detail, took_ms, sent_bytes, remote_id,
+                                  bound_ms, witness)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         )?
         .execute(params![
             job_id,
@@ -312,7 +377,16 @@ fn note(connection: &Connection, job_id: i64, attempt: &Attempt) -> Result<(), Q
             attempt.detail,
             rows::signed(attempt.took_ms),
             rows::signed(attempt.sent_bytes),
+            attempt.remote_id,
+            attempt
+                .proof
+                .as_ref()
+                .map(|proof| rows::signed(u64::try_from(proof.bound.as_millis()).unwrap_or(u64::MAX))),
+            attempt.proof.as_ref().map(|proof| &proof.witness),
         ])?;
+    if let (Some(id), "create_document", "lost") = (&attempt.remote_id, attempt.operation, attempt.outcome) {
+        connection.prepare_cached("UPDATE job SET answered_id = ?2 WHERE id = ?1")?.execute(params![job_id, id])?;
+    }
     Ok(())
 }
 

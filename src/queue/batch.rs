@@ -9,9 +9,12 @@ use rusqlite::{Connection, Row, params, params_from_iter, types::Value};
 
 use super::{
     Queue, QueueError,
+    accounts::NAMED,
     files::{self, MovedFile},
+    layouts::{self, LayoutUse},
+    lock::OpenImport,
     rows::{self, text},
-    transition,
+    taking, transition,
 };
 use crate::{clock::Timestamp, entry::Sha256, job::FileLocation, policy::AfterSuccess, problem::Problem};
 
@@ -95,6 +98,19 @@ pub struct Plan {
     pub manifest_file: String,
     /// What happens to its files.
     pub policy: BatchPolicy,
+    /// Under which number it was taken, where it was.
+    pub taken: Option<TakenAs>,
+    /// The layout that its entries were made by, where it was an archive's own list.
+    pub layout: Option<LayoutUse>,
+}
+
+/// A batch whose files were moved into the work folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TakenAs {
+    /// Its number.
+    pub batch_id: i64,
+    /// Its work folder.
+    pub work: FileLocation,
 }
 
 /// A batch whose jobs have all ended, with what finalizing it takes.
@@ -124,6 +140,12 @@ pub struct EndedBatch {
     pub published: bool,
     /// Where the manifest is, if it was archived and its batch opened again.
     pub moved_to: Option<FileLocation>,
+    /// Its work folder, where its files were taken there.
+    pub work: Option<FileLocation>,
+    /// The account that its drop is worked on with, where the API has named it.
+    pub account: Option<String>,
+    /// The layout that its entries were made by.
+    pub layout: Option<(String, Sha256)>,
 }
 
 impl EndedBatch {
@@ -139,9 +161,9 @@ impl EndedBatch {
 }
 
 const ENDED: &str = "batch.id, drop_folder.name, manifest, manifest_sha256, manifest_file, problems, received_at, \
-                     finished_at, receipt, state, lies_root, lies_path";
+                     finished_at, receipt, state, lies_root, lies_path, work_root, work_path";
 
-fn ended(row: &Row<'_>) -> Result<EndedBatch, QueueError> {
+fn ended(connection: &Connection, row: &Row<'_>) -> Result<EndedBatch, QueueError> {
     let problems: Option<String> = row.get(5)?;
     Ok(EndedBatch {
         id: row.get(0)?,
@@ -155,7 +177,10 @@ fn ended(row: &Row<'_>) -> Result<EndedBatch, QueueError> {
         receipt: row.get(8)?,
         published: row.get::<_, String>(9)? == "published",
         moved_to: rows::place(row, 10)?,
-        policy: BatchPolicy::read(row, 12)?,
+        work: rows::place(row, 12)?,
+        account: row.get(14)?,
+        layout: layouts::of_batch(connection, row.get(0)?)?,
+        policy: BatchPolicy::read(row, 15)?,
     })
 }
 
@@ -163,10 +188,19 @@ fn ended(row: &Row<'_>) -> Result<EndedBatch, QueueError> {
 pub(super) fn begin(connection: &Connection, plan: &Plan, now: Timestamp) -> Result<i64, QueueError> {
     let drop_id = rows::drop_id(connection, &plan.drop)?;
     let sql = format!(
-        "INSERT INTO batch (state, drop_id, manifest, manifest_sha256, manifest_file, received_at, {POLICY})
-         VALUES ('admitting', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        "INSERT INTO batch (state, id, work_root, work_path, drop_id, manifest, manifest_sha256, manifest_file,
+                            received_at, {POLICY})
+         VALUES ('admitting', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     );
-    let own: [Value; 5] = [
+    let batch_id = match &plan.taken {
+        Some(taken) => taken.batch_id,
+        None => taking::next_batch_id(connection)?,
+    };
+    let (work_root, work_path) = plan.taken.as_ref().map(|taken| (&taken.work.root, &taken.work.path)).unzip();
+    let own: [Value; 8] = [
+        batch_id.into(),
+        work_root.cloned().into(),
+        work_path.cloned().into(),
         drop_id.into(),
         plan.manifest.clone().into(),
         plan.manifest_sha256.0.to_vec().into(),
@@ -174,7 +208,9 @@ pub(super) fn begin(connection: &Connection, plan: &Plan, now: Timestamp) -> Res
         now.0.into(),
     ];
     connection.prepare_cached(&sql)?.execute(params_from_iter(own.into_iter().chain(plan.policy.values())))?;
-    let batch_id = connection.last_insert_rowid();
+    if let Some(layout) = &plan.layout {
+        layouts::keep(connection, batch_id, layout)?;
+    }
     connection
         .prepare_cached("DELETE FROM arrival WHERE drop_id = ?1 AND manifest = ?2")?
         .execute(params![drop_id, plan.manifest])?;
@@ -190,23 +226,66 @@ pub(super) fn seal(
 ) -> Result<(), QueueError> {
     let sql = "UPDATE batch SET state = 'open', problems = ?2 WHERE id = ?1 AND state = 'admitting'";
     change(connection, batch_id, sql, &problems.map(rows::json))?;
+    taking::forget(connection, batch_id)?;
     transition::end_batch_if_empty(connection, batch_id, now)
 }
 
 impl Queue {
-    /// Up to `limit` batches that are to be finalized, oldest first, after number `after`.
-    pub(crate) fn to_settle(&self, after: i64, limit: u32) -> Result<Vec<EndedBatch>, QueueError> {
+    /// The drops that have batches to be finalized, by number; that with the oldest first.
+    pub(crate) fn drops_to_settle(&self) -> Result<Vec<i64>, QueueError> {
+        self.run_blocking("drops_to_settle", move |connection| {
+            Ok(connection
+                .prepare_cached(
+                    "SELECT drop_id FROM batch WHERE state IN ('ended', 'published') AND state <> 'closed'
+                      GROUP BY drop_id ORDER BY min(id)",
+                )?
+                .query_map([], |row| row.get(0))?
+                .collect::<Result<_, _>>()?)
+        })
+    }
+
+    /// Up to `limit` batches of a drop that are to be finalized, oldest first, after number `after`.
+    /// Of those of imports only what has no receipt yet, while an import reads its manifests.
+    pub(crate) fn to_settle(&self, drop_id: i64, after: i64, limit: u32) -> Result<Vec<EndedBatch>, QueueError> {
+        let is_importing = self.is_importing();
         self.run_blocking("to_settle", move |connection| {
             let sql = format!(
-                "SELECT {ENDED}, {POLICY} FROM batch JOIN drop_folder ON drop_folder.id = batch.drop_id
-                  WHERE state IN ('ended', 'published') AND state <> 'closed' AND batch.id > ?1
-                  ORDER BY batch.id LIMIT ?2"
+                "SELECT {ENDED}, {NAMED}, {POLICY} FROM batch JOIN drop_folder ON drop_folder.id = batch.drop_id
+                  WHERE state IN ('ended', 'published') AND state <> 'closed'
+                    AND batch.drop_id = ?1 AND batch.id > ?2
+                    AND NOT (?4 AND state = 'published' AND after_success = 'archive' AND work_path IS NULL)
+                  ORDER BY batch.id LIMIT ?3"
             );
             let mut statement = connection.prepare_cached(&sql)?;
-            let mut found = statement.query(params![after, limit])?;
+            let mut found = statement.query(params![drop_id, after, limit, is_importing])?;
             let mut batches = Vec::new();
             while let Some(row) = found.next()? {
-                batches.push(ended(row)?);
+                batches.push(ended(connection, row)?);
+            }
+            Ok(batches)
+        })
+    }
+
+    /// Whether an import that puts files away still reads its manifests: those of its batches stay where they are.
+    pub(crate) fn is_importing(&self) -> bool {
+        OpenImport::is_under_way(&self.path)
+    }
+
+    /// Batches with a receipt whose doubled documents no addendum names yet, a few at a time.
+    pub(crate) fn batches_to_amend(&self) -> Result<Vec<EndedBatch>, QueueError> {
+        self.run_blocking("batches_to_amend", move |connection| {
+            let sql = format!(
+                "SELECT {ENDED}, {NAMED}, {POLICY} FROM batch JOIN drop_folder ON drop_folder.id = batch.drop_id
+                  WHERE state IN ('published', 'closed')
+                    AND batch.id IN (SELECT batch_id FROM doubled_document JOIN job ON job.id = job_id
+                                      WHERE addendum IS NULL)
+                  ORDER BY batch.id LIMIT 100"
+            );
+            let mut statement = connection.prepare_cached(&sql)?;
+            let mut found = statement.query([])?;
+            let mut batches = Vec::new();
+            while let Some(row) = found.next()? {
+                batches.push(ended(connection, row)?);
             }
             Ok(batches)
         })
@@ -237,15 +316,41 @@ impl Queue {
         moved: Vec<MovedFile>,
     ) -> Result<(), QueueError> {
         self.run_blocking("batch_closed", move |connection| {
-            files::record_moves(connection, &moved)?;
+            files::record_moves(connection, batch_id, &moved)?;
             let (root, path) = files::parts(manifest.as_ref());
             let changed = connection
                 .prepare_cached(
-                    "UPDATE batch SET state = 'closed', trouble = NULL, shelf = ?2, lies_root = ?3, lies_path = ?4
+                    "UPDATE batch SET state = 'closed', trouble = NULL, shelf = ?2, lies_root = ?3, lies_path = ?4,
+                                      work_root = NULL, work_path = NULL
                       WHERE id = ?1 AND state = 'published'",
                 )?
                 .execute(params![batch_id, archive, root, path])?;
             if changed == 1 { Ok(()) } else { Err(QueueError::Gone { what: "batch", id: batch_id }) }
+        })
+    }
+
+    /// Settles a batch into other folders from now on, and forgets what kept it from being settled. Where the receipt is
+    /// published, it stays where it is, and files go on to be archived where they were.
+    pub(crate) fn change_folders(&self, batch_id: i64, policy: &BatchPolicy) -> Result<(), QueueError> {
+        let folder = |folder: &Option<PathBuf>| folder.as_deref().map(text);
+        let (receipts, mode, group) = (text(&policy.receipts_dir), policy.receipt_mode, policy.receipt_group.clone());
+        let (done, failed) = (folder(&policy.done_dir), folder(&policy.failed_dir));
+        let after = policy.after_success.as_str();
+        self.run_blocking("change_folders", move |connection| {
+            connection
+                .prepare_cached(
+                    "UPDATE batch SET receipts_dir = ?2, receipt_mode = ?3, receipt_group = ?4, done_dir = ?5,
+                            failed_dir = ?6, after_success = ?7, trouble = NULL
+                      WHERE id = ?1 AND state IN ('admitting', 'open', 'ended')",
+                )?
+                .execute(params![batch_id, receipts, mode, group, done, failed, after])?;
+            connection
+                .prepare_cached(
+                    "UPDATE batch SET done_dir = ?2, failed_dir = ?3, trouble = NULL
+                      WHERE id = ?1 AND state = 'published' AND done_dir IS NOT NULL AND ?2 IS NOT NULL",
+                )?
+                .execute(params![batch_id, done, failed])?;
+            Ok(())
         })
     }
 

@@ -7,9 +7,9 @@ use rusqlite::{Connection, params};
 use super::{
     Queue, QueueError,
     attempt::count_lost,
-    rows,
+    doubt, equals, rows,
     sidecar::in_doubt::{InDoubtEntry, Recovered},
-    transition,
+    spare_images, transition,
 };
 use crate::{
     clock::Timestamp,
@@ -42,12 +42,14 @@ pub struct RecoveredJobs {
 }
 
 impl Queue {
-    /// Takes up to `limit` ready jobs of a drop, oldest first. From here on their uploads may be in flight.
+    /// Takes up to `limit` ready jobs of a drop, oldest first. From here on their uploads may be in flight. The first claim
+    /// begins a start: see [`lineage`](super::lineage).
     ///
     /// # Errors
     ///
     /// Those of the database.
     pub async fn claim(&self, drop_id: i64, limit: usize) -> Result<Vec<Job>, QueueError> {
+        self.begin_start().await?;
         let holder = self.holder();
         self.run("claim", move |connection| claim(connection, &holder, drop_id, limit)).await
     }
@@ -101,9 +103,9 @@ impl Queue {
     }
 
     /// Takes back the jobs of earlier holders. The caller has the database's lock, so those processes have ended. A
-    /// document that was about to be created is read back first, and uploads in doubt count as possible leftovers. When
-    /// an intended document was sent is not known, only that it was before `now`, so the time in which it may still
-    /// appear starts at `now`.
+    /// document that was about to be created is read back first, and uploads in doubt count as possible leftovers. Of
+    /// calls of an earlier process it is only known that they have ended by `now`, so the time in which a document may
+    /// still appear starts at `now`.
     pub(crate) async fn recover(&self, left: Arc<Recovered>, now: Timestamp) -> Result<RecoveredJobs, QueueError> {
         let holder = self.holder();
         self.run("recover", move |connection| {
@@ -114,12 +116,16 @@ impl Queue {
             let read_back = transition::all(
                 JobState::Running,
                 JobEvent::PutOff,
-                "waits = 'read_back', due_at = ?2, creation = 'unknown', loss_answered = 0,
-                 reason = 'stopped while the document was being created',
-                 sent_at = CASE creation WHEN 'intended' THEN ?2 ELSE sent_at END",
+                "waits = 'read_back', due_at = ?2, creation = 'unknown',
+                 reason = 'stopped while the document was being created'",
                 &format!("{OF_OTHERS} AND creation <> 'none'"),
             )?;
             let unknown = connection.execute(&read_back, params![holder, now.0])?;
+            // The clock may have been moved while nobody worked.
+            connection.execute(
+                "UPDATE job INDEXED BY job_in_doubt SET sent_at = ?1, unseen_at = NULL WHERE creation = 'unknown'",
+                [now.0],
+            )?;
             let cancelled: Vec<i64> = connection
                 .prepare(&format!("SELECT id FROM job WHERE {OF_OTHERS} AND cancel_asked"))?
                 .query_map([&holder], |row| row.get(0))?
@@ -154,9 +160,22 @@ fn claim(connection: &Connection, holder: &str, drop_id: i64, limit: usize) -> R
     }
     for job in &mut claimed {
         job.uploads = rows::uploads(connection, job.id)?;
-        (job.image_root, job.image_folder) = connection
-            .prepare_cached("SELECT image_root, image_folder FROM batch WHERE id = ?1")?
-            .query_row([job.batch_id], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        (job.image_root, job.image_folder, job.work) = connection
+            .prepare_cached(
+                "SELECT coalesce(work_root, image_root), coalesce(rtrim(work_path || '/' || image_folder, '/'), image_folder),
+                        work_root, work_path
+                   FROM batch WHERE id = ?1",
+            )?
+            .query_row([job.batch_id], |row| Ok((row.get(0)?, row.get(1)?, rows::place(row, 2)?)))?;
+    }
+    if equals::has_images(connection)? {
+        for job in &mut claimed {
+            job.refused_before = equals::refused_before(connection, job)?;
+        }
+    }
+    for job in &mut claimed {
+        doubt::take_over(connection, job)?;
+        spare_images::use_for(connection, job)?;
     }
     claimed.sort_by_key(|job| job.id);
     Ok(claimed)

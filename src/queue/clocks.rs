@@ -27,12 +27,18 @@ impl Queue {
     pub(crate) async fn clock_jumped(&self, by_ms: i64, then: impl Fn() + Send + 'static) -> Result<usize, QueueError> {
         self.run("clock_jumped", move |connection| {
             let jobs = connection.execute(
-                "UPDATE job SET due_at = due_at + ?1, sent_at = sent_at + ?1
+                "UPDATE job SET due_at = due_at + ?1, sent_at = sent_at + ?1, unseen_at = unseen_at + ?1
                   WHERE state IN ('queued', 'waiting', 'running', 'held')
                     AND (due_at IS NOT NULL OR sent_at IS NOT NULL)",
                 [by_ms],
             )?;
+            connection.execute(
+                "UPDATE job INDEXED BY job_in_doubt SET sent_at = sent_at + ?1, unseen_at = unseen_at + ?1
+                  WHERE creation = 'unknown' AND state IN ('failed', 'cancelled')",
+                [by_ms],
+            )?;
             connection.execute("UPDATE arrival SET first_seen = first_seen + ?1", [by_ms])?;
+            connection.execute("UPDATE recheck SET ended_at = ended_at + ?1, not_before = not_before + ?1", [by_ms])?;
             note_jump(connection, by_ms)?;
             then();
             Ok(jobs)
@@ -50,6 +56,7 @@ impl Queue {
                 [now.0],
             )?;
             connection.execute("UPDATE arrival SET first_seen = ?1 WHERE first_seen > ?1", [now.0])?;
+            connection.execute("UPDATE recheck SET ended_at = ?1 WHERE ended_at > ?1", [now.0])?;
             Ok(connection.execute(
                 "UPDATE job SET due_at = CASE waits WHEN 'quota' THEN ?1 ELSE ?2 END
                   WHERE state = 'waiting' AND due_at IS NOT NULL
@@ -83,7 +90,7 @@ fn note_jump(connection: &Connection, by_ms: i64) -> Result<(), QueueError> {
 }
 
 /// The latest jumps: the last call before each, and by how many milliseconds it was.
-fn jumps(connection: &Connection) -> Result<Vec<(i64, i64)>, QueueError> {
+pub(super) fn jumps(connection: &Connection) -> Result<Vec<(i64, i64)>, QueueError> {
     let text: Option<String> = connection
         .query_row("SELECT value FROM setting WHERE name = 'clock_jumps'", [], |row| row.get(0))
         .optional()?;
@@ -95,6 +102,17 @@ fn jumps(connection: &Connection) -> Result<Vec<(i64, i64)>, QueueError> {
             Some((id.parse().ok()?, by_ms.parse().ok()?))
         })
         .collect())
+}
+
+/// When an attempt was made, by the clock as it is now.
+fn moved_along(jumps: &[(i64, i64)], attempt_id: i64, at: i64) -> i64 {
+    let later = jumps.iter().filter(|(before, _)| attempt_id <= *before).map(|(_, by_ms)| by_ms);
+    later.fold(at, |at, by_ms| at.saturating_add(*by_ms))
+}
+
+/// The same of one attempt.
+pub(super) fn by_clock_now(connection: &Connection, attempt_id: i64, at: i64) -> Result<Timestamp, QueueError> {
+    Ok(Timestamp(moved_along(&jumps(connection)?, attempt_id, at)))
 }
 
 /// Walks back from the newest attempt: there is no index by time, which every call would have to pay for.
@@ -127,9 +145,7 @@ fn created_since(
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
         let (id, at, created): (i64, i64, bool) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        // By the clock as it is now.
-        let later = jumps.iter().filter(|(before, _)| id <= *before).map(|(_, by_ms)| by_ms);
-        let at = later.fold(at, |at, by_ms| at.saturating_add(*by_ms));
+        let at = moved_along(&jumps, id, at);
         if at < oldest || found.len() >= most {
             break;
         }

@@ -3,11 +3,18 @@
 //! These run in the person's own process, beside a daemon that may be at work on the same jobs, so each names the
 //! state that it starts from.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 
+pub use super::command_outcome::CommandOutcome;
 use super::{
-    Queue, QueueError, identity,
+    Queue, QueueError, accounts,
+    attempt::{self, Attempt},
+    command_outcome::{moving, state_of, unknown},
+    content::ContentDigests,
+    equals,
+    identity::{self, Owner},
     transition::{self, Change, Expected},
+    verified,
 };
 use crate::{
     clock::Timestamp,
@@ -81,17 +88,6 @@ pub(super) fn pauses(connection: &Connection) -> Result<Vec<Pause>, QueueError> 
     Ok(pauses)
 }
 
-/// The result of a command for one job.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct CommandOutcome {
-    /// The job.
-    pub job: i64,
-    /// Whether it was done.
-    pub done: bool,
-    /// What was done, or why not.
-    pub message: String,
-}
-
 /// How a person settles a held job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Release {
@@ -110,6 +106,10 @@ pub enum JobCommand {
     Cancel,
     /// Settles a held job.
     Release(Release),
+    /// Sends a document again that the last `verify` found missing, once a read-back agrees.
+    SendMissing,
+    /// A document that the last `verify` found missing was removed on purpose.
+    AcceptMissing,
 }
 
 impl Queue {
@@ -169,13 +169,15 @@ impl Queue {
                 JobCommand::Retry => retry_one(connection, *id, now),
                 JobCommand::Cancel => cancel_one(connection, *id, now),
                 JobCommand::Release(release) => release_one(connection, *id, release, now),
+                JobCommand::SendMissing => verified::send_one(connection, *id, now),
+                JobCommand::AcceptMissing => verified::accept_one(connection, *id, now),
             };
             job_ids.iter().map(one).collect()
         })
     }
 }
 
-fn retry_one(connection: &Connection, job_id: i64, now: Timestamp) -> Result<CommandOutcome, QueueError> {
+pub(super) fn retry_one(connection: &Connection, job_id: i64, now: Timestamp) -> Result<CommandOutcome, QueueError> {
     let Some(state) = state_of(connection, job_id)? else { return Ok(unknown(job_id)) };
     if state.after(JobEvent::Retried).is_err() {
         return Ok(CommandOutcome { job: job_id, done: false, message: format!("is {state}: nothing to retry") });
@@ -223,9 +225,14 @@ fn release_one(
     match release {
         Release::AsCreated(remote_id) => {
             transition::apply(connection, Expected::in_state(job_id, state), &Change::Created { remote_id }, now)?;
+            connection.execute("UPDATE job SET released = 1 WHERE id = ?1", [job_id])?;
             Ok(CommandOutcome { job: job_id, done: true, message: format!("done: created as {remote_id}") })
         }
-        Release::SendAgain => retry(connection, job_id, state, true, now),
+        Release::SendAgain => {
+            // What the next sending rests on, for whoever reads the calls later.
+            attempt::note(connection, job_id, &Attempt::by_a_person("release", now))?;
+            retry(connection, job_id, state, true, now)
+        }
     }
 }
 
@@ -247,46 +254,32 @@ fn resume(connection: &Connection, scope: &str, cause: Cause) -> Result<bool, Qu
     Ok(connection.execute("DELETE FROM pause WHERE scope = ?1 AND cause = ?2", params![scope, cause.as_str()])? > 0)
 }
 
-fn unknown(job_id: i64) -> CommandOutcome {
-    CommandOutcome { job: job_id, done: false, message: "there is no such job".into() }
-}
-
-fn state_of(connection: &Connection, job_id: i64) -> Result<Option<JobState>, QueueError> {
-    let word: Option<String> = connection
-        .prepare_cached("SELECT state FROM job WHERE id = ?1")?
-        .query_row([job_id], |row| row.get(0))
-        .optional()?;
-    word.map(|word| JobState::parse(&word).ok_or_else(|| super::rows::unreadable("a job's state", &word))).transpose()
-}
-
 fn creation_of(connection: &Connection, job_id: i64) -> Result<Creation, QueueError> {
     let word: String = connection.query_row("SELECT creation FROM job WHERE id = ?1", [job_id], |row| row.get(0))?;
     Creation::parse(&word).ok_or_else(|| super::rows::unreadable("a job's creation", &word))
 }
 
-fn retry(
+pub(super) fn retry(
     connection: &Connection,
     job_id: i64,
     from: JobState,
     is_absent: bool,
     now: Timestamp,
 ) -> Result<CommandOutcome, QueueError> {
-    let (drop_id, key, content, replaces): (i64, Vec<u8>, Vec<u8>, Option<i64>) = connection
-        .prepare_cached("SELECT drop_id, identity, content, twin_of FROM job WHERE id = ?1")?
+    let (drop_id, key, replaces, reference): (i64, Vec<u8>, Option<i64>, Option<String>) = connection
+        .prepare_cached("SELECT drop_id, identity, twin_of, reference FROM job WHERE id = ?1")?
         .query_row([job_id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
     if from.has_ended() {
-        let moving: bool = connection
-            .prepare_cached(
-                "SELECT batch.state = 'published' FROM batch JOIN job ON batch.id = job.batch_id WHERE job.id = ?1",
-            )?
-            .query_row([job_id], |row| row.get(0))?;
-        if moving {
-            // Where its files will be is known only once all of them are there.
-            let message = "its manifest's files are being moved away: try again when they are".into();
-            return Ok(CommandOutcome { job: job_id, done: false, message });
+        if let Some(moving) = moving(connection, job_id)? {
+            return Ok(moving);
         }
         // Meanwhile another entry may have got what this one did not.
-        let owner = identity::owner(connection, drop_id, &key, &content)?;
+        let content = ContentDigests::of_job(connection, job_id)?;
+        let owner = match identity::owner(connection, drop_id, &key, &content)? {
+            // Its content may have another key by the rule of another release.
+            Owner::Nobody => identity::owner_of_entry(connection, drop_id, reference.as_deref(), &content)?,
+            owner => owner,
+        };
         // What was allowed to replace a job at first may replace the same one still.
         let replace = replaces.is_some() && owner.job_id() == replaces;
         match identity::decide(owner, replace) {
@@ -317,6 +310,8 @@ fn retry(
             });
         }
     }
+    equals::forget_images(connection, job_id)?;
+    accounts::bring_home(connection, job_id)?;
     transition::apply(connection, Expected::in_state(job_id, from), &Change::Retried { is_absent }, now)?;
     Ok(CommandOutcome { job: job_id, done: true, message: "queued again".into() })
 }

@@ -7,6 +7,7 @@ use std::{
 
 use rusqlite::ErrorCode;
 
+use super::lineage::decide::LineageFault;
 use crate::job::IllegalTransition;
 
 /// What kind of failure the database reports.
@@ -83,7 +84,7 @@ pub enum QueueError {
     /// The file is not one of ours.
     #[error(
         "{} is not a queue of passfort-ingest, or its beginning is damaged; it was left untouched: set [queue] database \
-         to another path, or restore it from a backup",
+         to the right path, or restore a backup as the README says",
         path.display()
     )]
     Foreign {
@@ -116,13 +117,47 @@ pub enum QueueError {
     },
     /// SQLite says that the file is damaged.
     #[error(
-        "{} is damaged, and nothing more is written to it: restore it from a backup; or move it away together with its \
-         -wal and -shm files, and read from the receipts what exists before anything is dropped again",
+        "{} is damaged, and nothing more is written to it: restore a backup as the README says (\"Backup and restore\"); \
+         delete nothing",
         path.display()
     )]
     Damaged {
         /// The file.
         path: PathBuf,
+    },
+    /// Other machines may use the database too, which no lock here keeps away for certain.
+    #[error(
+        "{} is on a network file system ({name}), where a second machine may work on it at the same time: keep it on a \
+         local disk, or accept that with [queue] network_file_system = true",
+        path.display()
+    )]
+    Shared {
+        /// The file.
+        path: PathBuf,
+        /// The file system.
+        name: &'static str,
+    },
+    /// The database is worked on under another name, beside which its log is.
+    #[error(
+        "{} is another name, a hard link or a bind mount, of a database that is worked on under its own: use that path, or \
+         remove the link",
+        path.display()
+    )]
+    OtherName {
+        /// The file.
+        path: PathBuf,
+    },
+    /// What was done with the database, or with another one in its place, is more than it knows.
+    #[error(
+        "nothing is sent from {}: {fault}; `adopt` finds out what exists, and `adopt --nothing-was-lost` accepts it as it is: \
+         see \"Backup and restore\" in the README",
+        path.display()
+    )]
+    Lineage {
+        /// The file.
+        path: PathBuf,
+        /// What speaks against it.
+        fault: LineageFault,
     },
     /// There is no database yet.
     #[error("there is no queue at {} yet: `run` or `import` makes it", path.display())]

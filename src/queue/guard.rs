@@ -1,5 +1,5 @@
-//! The trigger that refuses what [`JobState::after`] refuses, and a running job without a holder: against writes of another
-//! program, and against defects of this one.
+//! The trigger that refuses what [`JobState::after`] refuses, a running job without a holder, and a created job that is sent
+//! on without being read back first: against writes of another program, and against defects of this one.
 //!
 //! It is generated from the table of transitions, and compared whenever the queue is opened for writing, so that a release
 //! that changes the table changes the trigger with it.
@@ -28,6 +28,7 @@ fn trigger() -> String {
 WHEN (old.state <> new.state AND NOT (
        {legal}))
   OR (new.state = 'running') <> (new.holder IS NOT NULL)
+  OR (old.state = 'done' AND new.state = 'queued' AND new.creation <> 'unknown')
 BEGIN
     SELECT RAISE(ABORT, 'a job cannot change its state like this');
 END"
@@ -68,7 +69,7 @@ mod tests {
         for from in JobState::ALL {
             for to in JobState::ALL {
                 connection.execute_batch(&format!("BEGIN; DROP TRIGGER {TRIGGER}")).unwrap();
-                connection.execute(&format!("UPDATE job SET {}", row_in(from)), []).unwrap();
+                connection.execute(&format!("UPDATE job SET {}, creation = 'unknown'", row_in(from)), []).unwrap();
                 install(&connection).unwrap();
                 let changed = connection.execute(&format!("UPDATE job SET {}", row_in(to)), []);
                 let legal = from == to || JobEvent::ALL.into_iter().any(|event| from.after(event) == Ok(to));
@@ -87,6 +88,8 @@ mod tests {
         let changed = connection.execute("UPDATE job SET state = 'queued', ended_at = NULL", []);
         assert!(changed.unwrap_err().to_string().contains("cannot change its state"));
         assert_eq!(site.state(site.job("one")), JobState::Done);
+        let read_back = "UPDATE job SET state = 'queued', ended_at = NULL, creation = 'unknown'";
+        assert_eq!(connection.execute(read_back, []), Ok(1));
     }
 
     #[test]

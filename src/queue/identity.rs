@@ -6,52 +6,13 @@
 use rusqlite::{Connection, OptionalExtension, params};
 use sha2::Digest as _;
 
-use super::QueueError;
-use crate::{
-    entry::{Content, Entry, Sha256},
-    job::JobState,
-    problem::Problem,
+use super::{
+    QueueError,
+    content::{ContentDigests, ContentRule},
 };
+use crate::{job::JobState, problem::Problem};
 
-/// The digest of what an entry asks for: profile, category, type and the images' digests; of a file its name instead.
-#[must_use]
-pub(crate) fn content_of(entry: &Entry, files: impl Iterator<Item = Sha256>) -> [u8; 32] {
-    let kind = match &entry.content {
-        Content::Document { category, document_type, .. } => EntryContent::Document { category, document_type },
-        Content::File { name, .. } => EntryContent::File { name: name.as_deref() },
-    };
-    digest_of(entry.profile_id.as_str(), &kind, files)
-}
-
-/// What is asked for besides files.
-pub(super) enum EntryContent<'a> {
-    Document { category: &'a str, document_type: &'a str },
-    File { name: Option<&'a str> },
-}
-
-pub(super) fn digest_of(profile: &str, asked: &EntryContent<'_>, files: impl Iterator<Item = Sha256>) -> [u8; 32] {
-    let mut digest = sha2::Sha256::new();
-    let mut field = |text: &str| {
-        digest.update((text.len() as u64).to_be_bytes());
-        digest.update(text);
-    };
-    field(profile);
-    match asked {
-        EntryContent::Document { category, document_type } => {
-            field("document");
-            field(category);
-            field(document_type);
-        }
-        EntryContent::File { name } => {
-            field("file");
-            field(name.unwrap_or_default());
-        }
-    }
-    files.for_each(|file| digest.update(file.0));
-    digest.finalize().into()
-}
-
-/// The key under which an entry's identity is kept within its drop.
+/// The key under which an entry's identity is kept within its drop: that of its reference, or of its content.
 pub(super) fn key_of(reference: Option<&str>, content: &[u8; 32]) -> [u8; 32] {
     let mut digest = sha2::Sha256::new();
     match reference {
@@ -128,35 +89,87 @@ pub(crate) fn decide(owner: Owner, replace: bool) -> DedupDecision {
         Owner::Created { job_id, remote_id, same: true } => DedupDecision::Duplicate { of: job_id, remote_id },
         Owner::UnderWay { job_id, same: true } => DedupDecision::Twin { of: job_id },
         Owner::Created { .. } | Owner::UnderWay { .. } if replace => DedupDecision::Queue,
-        Owner::Created { job_id, .. } | Owner::UnderWay { job_id, .. } => DedupDecision::Refuse(
-            Problem::error(
-                format!("job {job_id}, an earlier entry, has the same reference with other content"),
-                "give this entry a reference of its own, or say \"replace\": true to create it as well",
-            )
-            .field("reference"),
-        ),
+        Owner::Created { job_id, .. } | Owner::UnderWay { job_id, .. } => DedupDecision::Refuse(conflict(job_id, &[])),
     }
 }
 
-pub(super) fn owner(connection: &Connection, drop_id: i64, key: &[u8], content: &[u8]) -> Result<Owner, QueueError> {
+/// An entry contradicts an earlier one of its reference, in these fields where they are known.
+pub(super) fn conflict(job_id: i64, fields: &[&str]) -> Problem {
+    let fields = if fields.is_empty() { String::new() } else { format!(": {}", fields.join(", ")) };
+    Problem::error(
+        format!("job {job_id}, an earlier entry, has the same reference with other content{fields}"),
+        "give this entry a reference of its own, or say \"replace\": true to create it as well",
+    )
+    .field("reference")
+}
+
+/// Who has the identity under this key, and whether that job asks for the same as `asked`.
+///
+/// Both are compared by the older of their content rules: what an earlier release created stays a duplicate.
+pub(super) fn owner(
+    connection: &Connection,
+    drop_id: i64,
+    key: &[u8],
+    asked: &ContentDigests,
+) -> Result<Owner, QueueError> {
+    Ok(find(connection, drop_id, key, asked)?.map_or(Owner::Nobody, |(owner, _)| owner))
+}
+
+/// Who has an entry's identity.
+///
+/// One without a reference is its content: what an earlier release created has the key that its own rule gave it.
+pub(super) fn owner_of_entry(
+    connection: &Connection,
+    drop_id: i64,
+    reference: Option<&str>,
+    asked: &ContentDigests,
+) -> Result<Owner, QueueError> {
+    let owner = owner(connection, drop_id, &key_of(reference, asked.current()), asked)?;
+    if owner != Owner::Nobody || reference.is_some() {
+        return Ok(owner);
+    }
+    let older = find(connection, drop_id, &key_of(None, asked.by(ContentRule::Files)), asked)?;
+    Ok(older.filter(|(_, rule)| *rule == ContentRule::Files).map_or(Owner::Nobody, |(owner, _)| owner))
+}
+
+fn find(
+    connection: &Connection,
+    drop_id: i64,
+    key: &[u8],
+    asked: &ContentDigests,
+) -> Result<Option<(Owner, ContentRule)>, QueueError> {
     let found = connection
         .prepare_cached(
-            "SELECT job.id, job.state, job.content, job.remote_id FROM identity JOIN job ON job.id = identity.job_id
+            "SELECT job.id, job.state, job.content, job.remote_id, job.content_rule
+               FROM identity JOIN job ON job.id = identity.job_id
               WHERE identity.drop_id = ?1 AND identity.key = ?2",
         )?
         .query_row(params![drop_id, key], |row| {
-            Ok((row.get(0)?, row.get::<_, String>(1)?, row.get::<_, Vec<u8>>(2)?, row.get::<_, Option<String>>(3)?))
+            Ok((
+                row.get::<_, i64>(0)?,
+                row.get::<_, String>(1)?,
+                row.get::<_, Vec<u8>>(2)?,
+                row.get::<_, Option<String>>(3)?,
+                row.get::<_, i64>(4)?,
+            ))
         })
         .optional()?;
-    let Some((job_id, state, theirs, remote_id)) = found else { return Ok(Owner::Nobody) };
-    let same = theirs == content;
-    Ok(match JobState::parse(&state).ok_or_else(|| super::rows::unreadable("a job's state", &state))? {
+    let Some((job_id, state, theirs, remote_id, rule)) = found else { return Ok(None) };
+    let rule = ContentRule::of(rule)?;
+    let same = if rule <= asked.rule() {
+        theirs == asked.by(rule)
+    } else {
+        ContentDigests::of_job(connection, job_id)?.by(asked.rule()) == asked.by(asked.rule())
+    };
+    let state = JobState::parse(&state).ok_or_else(|| super::rows::unreadable("a job's state", &state))?;
+    let owner = match state {
         JobState::Failed | JobState::Cancelled => Owner::Nobody,
         JobState::Done | JobState::Duplicate => {
             Owner::Created { job_id, remote_id: remote_id.unwrap_or_default(), same }
         }
         JobState::Queued | JobState::Running | JobState::Waiting | JobState::Held => Owner::UnderWay { job_id, same },
-    })
+    };
+    Ok(Some((owner, rule)))
 }
 
 /// Makes a job the owner of an identity.
@@ -166,5 +179,23 @@ pub(super) fn own(connection: &Connection, drop_id: i64, key: &[u8], job_id: i64
             "INSERT INTO identity VALUES (?1, ?2, ?3) ON CONFLICT (drop_id, key) DO UPDATE SET job_id = ?3",
         )?
         .execute(params![drop_id, key, job_id])?;
+    Ok(())
+}
+
+/// Makes the job of an entry without a reference the owner of its content, also under the key that an earlier release
+/// gave it where a job of that release failed: a retry of that job then finds this one.
+pub(super) fn own_entry(
+    connection: &Connection,
+    drop_id: i64,
+    reference: Option<&str>,
+    content: &ContentDigests,
+    job_id: i64,
+) -> Result<(), QueueError> {
+    own(connection, drop_id, &key_of(reference, content.current()), job_id)?;
+    if reference.is_none() {
+        connection
+            .prepare_cached("UPDATE identity SET job_id = ?3 WHERE drop_id = ?1 AND key = ?2")?
+            .execute(params![drop_id, key_of(None, content.by(ContentRule::Files)), job_id])?;
+    }
     Ok(())
 }

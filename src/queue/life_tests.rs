@@ -248,7 +248,7 @@ fn retry_opens_the_batch_again_where_its_files_are_now() {
     site.wait(site.queue.upload_stored(two, 0, "i".into(), true, attempt("upload_image", "done"), NOW)).unwrap();
     site.end_try(two, created("doc-2"), Evidence::default()).unwrap();
     assert_eq!(site.batch_state(batch), "ended");
-    let settled: Vec<i64> = site.queue.to_settle(0, 10).unwrap().iter().map(|ended| ended.id).collect();
+    let settled: Vec<i64> = site.queue.to_settle(1, 0, 10).unwrap().iter().map(|ended| ended.id).collect();
     assert_eq!(settled, [batch]);
 }
 
@@ -265,7 +265,7 @@ fn a_batch_is_settled_in_order_and_each_step_once() {
     assert!(site.queue.receipt_published(batch).is_err());
     assert!(site.queue.name_receipt(batch, "other.json".into()).is_err());
     site.queue.batch_closed(batch, None, None, Vec::new()).unwrap();
-    assert!(site.queue.to_settle(0, 10).unwrap().is_empty());
+    assert!(site.queue.to_settle(1, 0, 10).unwrap().is_empty());
 }
 
 #[test]

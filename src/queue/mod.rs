@@ -10,51 +10,77 @@
 //!
 //! Not here: what to do next with a job (`crate::job`), or how.
 
+pub mod accounts;
 pub mod admission;
+pub mod adoption;
 #[cfg(test)]
 mod again_tests;
 pub mod arrivals;
 pub mod attempt;
 pub mod awaited;
+pub(crate) mod backup;
 pub mod batch;
 pub mod claim;
 pub mod clocks;
+mod command_outcome;
+pub(crate) mod content;
 pub mod control;
+pub mod created_before;
+pub(crate) mod doubt;
+pub mod drop_state;
+pub(crate) mod equals;
 mod error;
 pub mod files;
 mod guard;
 pub mod identity;
+pub(crate) mod layouts;
 #[cfg(test)]
 mod life_tests;
+pub mod lineage;
 pub mod purge;
 mod reader;
-mod recheck;
+pub mod recheck;
 mod rows;
 mod schema;
 pub mod scratch;
 pub mod sidecar;
+pub(crate) mod similar;
+mod spare_images;
+pub(crate) mod take_changed;
+pub mod taken_before;
+pub mod taking;
 #[cfg(test)]
 pub(crate) mod test_support;
 mod transition;
+pub mod verified;
 pub(crate) mod views;
+mod warnings;
 pub mod writer;
 
 use std::{
+    fs::OpenOptions,
+    io,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use rusqlite::Connection;
+use rustix::{
+    fs::{Access, AtFlags, CWD},
+    io::Errno,
+};
 
 use awaited::Awaited;
 pub use error::{DatabaseFault, QueueError};
+use lineage::Lineage;
 pub use reader::{AsyncReader, Reader};
 use schema::Upgrade;
 pub use sidecar::{in_doubt, lock, wake};
 pub use writer::WhenStuck;
 use writer::Writer;
 
-use crate::durable::Folder;
+use crate::durable::{Folder, file_system::FileSystem};
 
 /// Makes the database's folder where it is missing, and brings its name to disk: a power loss must not take away the
 /// folder of what was promised.
@@ -64,6 +90,41 @@ fn make_folder_of(database: &Path) -> Result<(), QueueError> {
     made.map_err(|source| QueueError::Io { action: "make the folder", path: folder.to_owned(), source })
 }
 
+/// Makes the folder and an empty file that only the owner writes and the group may read: it names customers.
+///
+/// A file that exists is not opened: with any of its descriptors that is closed, SQLite's locks on it would be gone.
+fn make_file(path: &Path) -> Result<(), QueueError> {
+    make_folder_of(path)?;
+    let made = OpenOptions::new().create_new(true).append(true).mode(0o640).open(path).map(drop);
+    let usable = match made {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match path.metadata() {
+            Ok(found) if found.is_dir() => Err(Errno::ISDIR.into()),
+            Ok(_) => rustix::fs::accessat(CWD, path, Access::READ_OK | Access::WRITE_OK, AtFlags::EACCESS)
+                .map_err(io::Error::from),
+            // A link to a file that is not there yet.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                OpenOptions::new().create(true).append(true).mode(0o640).open(path).map(drop)
+            }
+            Err(error) => Err(error),
+        },
+        made => made,
+    };
+    usable.map_err(|source| QueueError::Io { action: "open", path: path.to_owned(), source })
+}
+
+/// Refuses a database on a file system that other machines may have mounted too.
+///
+/// # Errors
+///
+/// [`QueueError::Shared`].
+pub(crate) fn refuse_network_file_system(database: &Path) -> Result<(), QueueError> {
+    let found = database.ancestors().find_map(|place| FileSystem::at(place).ok());
+    match found.and_then(FileSystem::shared_name) {
+        Some(name) => Err(QueueError::Shared { path: database.to_owned(), name }),
+        None => Ok(()),
+    }
+}
+
 /// A database that is open for writing, from any thread.
 #[derive(Clone)]
 pub struct Queue {
@@ -71,7 +132,9 @@ pub struct Queue {
     path: PathBuf,
     seed: u64,
     holder: Arc<str>,
+    start_number: Arc<str>,
     awaited: Arc<Awaited>,
+    lineage: Arc<Lineage>,
 }
 
 impl Queue {
@@ -79,8 +142,9 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// Where it is not ours, newer, damaged, or cannot be written.
+    /// Where it is not ours, newer, damaged, or cannot be written; [`QueueError::OtherName`].
     pub fn open(path: &Path, when_stuck: WhenStuck) -> Result<Self, QueueError> {
+        lock::refuse_new_name(path)?;
         Self::open_with(path, when_stuck, Upgrade::Allowed)
     }
 
@@ -88,20 +152,25 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// As [`Queue::open`], and [`QueueError::Older`].
+    /// As [`Queue::open`], [`QueueError::Older`], and [`QueueError::OtherName`].
     pub(crate) fn open_beside(path: &Path, when_stuck: WhenStuck) -> Result<Self, QueueError> {
+        lock::refuse_other_name(path)?;
+        lock::refuse_new_name(path)?;
         Self::open_with(path, when_stuck, Upgrade::Refused)
     }
 
     fn open_with(path: &Path, when_stuck: WhenStuck, upgrade: Upgrade) -> Result<Self, QueueError> {
         let (connection, seed) = schema::open_for_writing(path, upgrade)?;
         let holder: String = connection.query_row("SELECT lower(hex(randomblob(16)))", [], |row| row.get(0))?;
+        let start_number = schema::start_number(&connection)?.into();
         Ok(Self {
             writer: Writer::start(connection, when_stuck)?,
             path: path.to_owned(),
             seed,
             holder: holder.into(),
+            start_number,
             awaited: Arc::default(),
+            lineage: Arc::default(),
         })
     }
 
@@ -116,6 +185,12 @@ impl Queue {
     #[must_use]
     pub const fn seed(&self) -> u64 {
         self.seed
+    }
+
+    /// A number that tells this database from one that was made before or after it at the same path.
+    #[must_use]
+    pub fn start_number(&self) -> &str {
+        &self.start_number
     }
 
     /// The name under which this opened queue holds the jobs that it claims; each opened queue draws its own, so that the

@@ -14,7 +14,7 @@ use crate::{
 
 /// The columns that [`job`] reads, in its order.
 pub(super) const JOB: &str = "id, batch_id, drop_id, kind, profile_id, category, document_type, extracted_data, name, \
-                              creation, sent_at, loss_answered, attempts, tried_ms, file_ms";
+                              creation, sent_at, attempts, tried_ms, file_ms";
 
 /// The error for a value that could not be read; quotes only a bounded part of it.
 pub(super) fn unreadable(what: &'static str, found: &str) -> QueueError {
@@ -75,23 +75,24 @@ pub(super) fn job(row: &Row<'_>) -> Result<Job, QueueError> {
         name: row.get(8)?,
         uploads: Vec::new(),
         image_root: String::new(),
+        work: None,
         image_folder: String::new(),
         file_patience: Duration::MAX,
-        settle: Duration::ZERO,
         clock_ms: clock::moved_ms(),
         creation: Creation::parse(&creation).ok_or_else(|| unreadable("a job's creation", &creation))?,
         sent_at: row.get(10)?,
-        loss_answered: row.get(11)?,
-        attempts: row.get(12)?,
-        tried_ms: row.get::<_, i64>(13)?.try_into().unwrap_or(0),
-        file_ms: row.get::<_, i64>(14)?.try_into().unwrap_or(0),
+        attempts: row.get(11)?,
+        tried_ms: row.get::<_, i64>(12)?.try_into().unwrap_or(0),
+        file_ms: row.get::<_, i64>(13)?.try_into().unwrap_or(0),
+        refused_before: None,
     })
 }
 
 /// A job's uploads, in order.
 pub(super) fn uploads(connection: &Connection, job_id: i64) -> Result<Vec<Upload>, QueueError> {
     let mut statement = connection.prepare_cached(
-        "SELECT position, path, image_type, bytes, sha256, checksum, remote_id, lost, lies_root, lies_path, declared
+        "SELECT position, path, image_type, bytes, sha256, checksum, remote_id, lost, lies_root, lies_path, declared,
+                changed_from
            FROM upload
           WHERE job_id = ?1 ORDER BY position",
     )?;
@@ -112,6 +113,7 @@ pub(super) fn uploads(connection: &Connection, job_id: i64) -> Result<Vec<Upload
             lost: row.get(7)?,
             moved_to: place(row, 8)?,
             declared: Declared::of_bits(row.get(10)?),
+            changed_from: row.get::<_, Option<Vec<u8>>>(11)?.map(|bytes| digest(&bytes)).transpose()?,
         });
     }
     Ok(uploads)

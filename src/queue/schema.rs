@@ -1,10 +1,10 @@
 //! Opening the database: what it must be, the settings that durability rests on, and its migrations.
 
-use std::{fs::OpenOptions, os::unix::fs::OpenOptionsExt, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
-use super::{DatabaseFault, QueueError, guard};
+use super::{DatabaseFault, QueueError, guard, similar};
 use crate::killpoint;
 
 /// "PFIQ": marks a database as ours, so that a wrong path in the configuration destroys nothing.
@@ -17,6 +17,24 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0003_declared_and_by_profile.sql"),
     include_str!("migrations/0004_file_waits.sql"),
     include_str!("migrations/0005_holder.sql"),
+    include_str!("migrations/0006_changed_from.sql"),
+    include_str!("migrations/0007_content_rule.sql"),
+    include_str!("migrations/0008_drop_ground.sql"),
+    include_str!("migrations/0009_refused_images.sql"),
+    include_str!("migrations/0010_spare_images.sql"),
+    include_str!("migrations/0011_warnings.sql"),
+    include_str!("migrations/0012_taking.sql"),
+    include_str!("migrations/0013_similar.sql"),
+    include_str!("migrations/0014_arrival_in_use.sql"),
+    include_str!("migrations/0015_account.sql"),
+    include_str!("migrations/0016_verified.sql"),
+    include_str!("migrations/0017_recheck.sql"),
+    include_str!("migrations/0018_adoption.sql"),
+    include_str!("migrations/0019_lineage.sql"),
+    include_str!("migrations/0020_absence.sql"),
+    include_str!("migrations/0021_bounds.sql"),
+    include_str!("migrations/0022_layouts.sql"),
+    include_str!("migrations/0023_proofs.sql"),
 ];
 
 /// How long to wait for another process's commit. Ours take milliseconds; a backup tool may take seconds.
@@ -32,7 +50,7 @@ pub(super) enum Upgrade {
 }
 
 pub(super) fn open_for_writing(path: &Path, upgrade: Upgrade) -> Result<(Connection, u64), QueueError> {
-    make_file(path)?;
+    super::make_file(path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     let ours = || -> Result<u64, QueueError> {
@@ -48,7 +66,7 @@ pub(super) fn open_for_writing(path: &Path, upgrade: Upgrade) -> Result<(Connect
         set(&connection, "journal_size_limit", "16777216")?;
         connection.set_prepared_statement_cache_capacity(256);
         migrate(&connection, path, upgrade)?;
-        seed(&connection)
+        seed_of(&connection)
     };
     match ours() {
         Ok(seed) => Ok((connection, seed)),
@@ -86,18 +104,6 @@ pub(super) fn open_for_reading(path: &Path) -> Result<Connection, QueueError> {
     }
 }
 
-/// Makes the folder and an empty file that only the owner writes and the group may read: it names customers.
-fn make_file(path: &Path) -> Result<(), QueueError> {
-    super::make_folder_of(path)?;
-    OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o640)
-        .open(path)
-        .map(drop)
-        .map_err(|source| io("open", path, source))
-}
-
 fn io(action: &'static str, path: &Path, source: std::io::Error) -> QueueError {
     QueueError::Io { action, path: path.to_owned(), source }
 }
@@ -111,9 +117,12 @@ fn name_damage(error: QueueError, path: &Path) -> QueueError {
 
 /// Checks whose database it is, before anything is changed, and returns its schema's version.
 fn refuse_foreign(connection: &Connection, path: &Path) -> Result<i64, QueueError> {
-    let number = |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+    // One snapshot: between two reads, another process may make the database, which then looked like a foreign one.
+    let snapshot = connection.unchecked_transaction()?;
+    let number = |pragma: &str| snapshot.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
     let (id, version) = (number("application_id")?, number("user_version")?);
-    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    let tables: i64 = snapshot.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    snapshot.finish()?;
     if id != APPLICATION_ID && (id != 0 || version != 0 || tables != 0) {
         return Err(QueueError::Foreign { path: path.to_owned() });
     }
@@ -173,7 +182,15 @@ fn migrate(connection: &Connection, path: &Path, upgrade: Upgrade) -> Result<(),
             MIGRATIONS.len()
         ))
         .map_err(QueueError::from)
-        .and_then(|()| guard::install(connection));
+        .and_then(|()| {
+            if version != 0 && steps.iter().any(|step| step.contains("TABLE image_of_profile")) {
+                similar::add_all(connection)
+            } else {
+                Ok(())
+            }
+        })
+        .and_then(|()| guard::install(connection))
+        .and_then(|()| draw_numbers(connection));
     match done {
         Ok(()) => {
             killpoint::before("commit", "migrate");
@@ -188,11 +205,28 @@ fn migrate(connection: &Connection, path: &Path, upgrade: Upgrade) -> Result<(),
     }
 }
 
-fn seed(connection: &Connection) -> Result<u64, QueueError> {
-    connection.execute("INSERT OR IGNORE INTO setting VALUES ('checksum_seed', abs(random() / 2))", [])?;
+/// Draws what tells this database from others. In the transaction that makes the schema, because a reader that found the
+/// schema without them failed: `status` beside the first start of a daemon.
+fn draw_numbers(connection: &Connection) -> Result<(), QueueError> {
+    connection.execute(
+        "INSERT OR IGNORE INTO setting
+            VALUES ('checksum_seed', abs(random() / 2)), ('start_number', lower(hex(randomblob(4))))",
+        [],
+    )?;
+    Ok(())
+}
+
+/// The seed of a database that has one.
+pub(super) fn seed_of(connection: &Connection) -> Result<u64, QueueError> {
     let text: String =
         connection.query_row("SELECT value FROM setting WHERE name = 'checksum_seed'", [], |row| row.get(0))?;
     text.parse().map_err(|_| QueueError::Unreadable { what: "the setting checksum_seed", found: text })
+}
+
+/// A number that changes when a database is made new, since its batches are then numbered from the beginning again: the
+/// folders of taken files have it in their names.
+pub(super) fn start_number(connection: &Connection) -> Result<String, QueueError> {
+    Ok(connection.query_row("SELECT value FROM setting WHERE name = 'start_number'", [], |row| row.get(0))?)
 }
 
 #[cfg(test)]
@@ -212,6 +246,16 @@ mod tests {
         drop(first);
         assert_eq!(open_for_writing(&path, Upgrade::Allowed).unwrap().1, seed);
         assert!(open_for_reading(&path).is_ok());
+    }
+
+    #[test]
+    fn whoever_finds_the_schema_finds_the_numbers_of_the_database_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("queue.db");
+        let connection = Connection::open(&path).unwrap();
+        migrate(&connection, &path, Upgrade::Allowed).unwrap();
+        assert!(seed_of(&connection).is_ok());
+        assert_eq!(start_number(&connection).unwrap().len(), 8);
     }
 
     #[test]

@@ -129,6 +129,8 @@ impl Site {
             manifest: manifest.into(),
             manifest_sha256: Sha256([7; 32]),
             manifest_file: "1:2:3".into(),
+            taken: None,
+            layout: None,
             policy: BatchPolicy {
                 image_root: root.clone(),
                 image_folder,
@@ -261,7 +263,7 @@ pub fn created(remote_id: &str) -> End {
 }
 
 pub fn evidence(lost: &[u32], attempts: &[Attempt]) -> Evidence {
-    Evidence { lost: lost.to_vec(), attempts: attempts.to_vec() }
+    Evidence { lost: lost.to_vec(), attempts: attempts.to_vec(), refused: None }
 }
 
 pub fn put_off(waits: WaitReason, creation: Creation, due: Timestamp) -> PutOff {
@@ -275,7 +277,6 @@ pub fn put_off(waits: WaitReason, creation: Creation, due: Timestamp) -> PutOff 
         file_ms: 0,
         sent_at: None,
         clock_ms: 0,
-        loss_answered: false,
     }
 }
 
@@ -288,6 +289,8 @@ pub fn attempt(operation: &'static str, outcome: &'static str) -> Attempt {
         detail: (outcome != "done").then(|| "HTTP 503".into()),
         took_ms: 12,
         sent_bytes: 345,
+        remote_id: None,
+        proof: None,
     }
 }
 

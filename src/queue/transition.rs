@@ -13,7 +13,7 @@
 
 use rusqlite::{Connection, ToSql, params, params_from_iter};
 
-use super::{QueueError, rows};
+use super::{QueueError, rows, similar};
 use crate::{
     clock::Timestamp,
     job::{Creation, JobEvent, JobState, WaitReason},
@@ -56,12 +56,15 @@ pub(super) enum Change<'a> {
         creation: Creation,
         /// `None` keeps what is recorded.
         sent_at: Option<i64>,
-        loss_answered: bool,
     },
     GaveBack {
         creation: Creation,
     },
     Refused {
+        reason: &'a str,
+        problems: &'a [Problem],
+    },
+    EqualRefused {
         reason: &'a str,
         problems: &'a [Problem],
     },
@@ -75,6 +78,8 @@ pub(super) enum Change<'a> {
         /// A person says that the document was not created.
         is_absent: bool,
     },
+    /// The document that it created is gone, and is to be created again once a read-back agrees.
+    Missed,
     TwinCreated {
         remote_id: &'a str,
     },
@@ -91,9 +96,11 @@ impl Change<'_> {
             Self::PutOff { .. } => JobEvent::PutOff,
             Self::GaveBack { .. } => JobEvent::GaveBack,
             Self::Refused { .. } => JobEvent::Refused,
+            Self::EqualRefused { .. } => JobEvent::EqualRefused,
             Self::Held { .. } => JobEvent::Held,
             Self::Cancelled => JobEvent::Cancelled,
             Self::Retried { .. } => JobEvent::Retried,
+            Self::Missed => JobEvent::Missed,
             Self::TwinCreated { .. } => JobEvent::TwinCreated,
             Self::Promoted { .. } => JobEvent::Due,
         }
@@ -123,7 +130,7 @@ const CREATED: &str =
 
 const PUT_OFF: &str = update!(
     "waits = ?5, reason = ?6, due_at = ?7, attempts = ?8, tried_ms = ?9, file_ms = ?10, creation = ?11, \
-     sent_at = coalesce(?12, sent_at), loss_answered = ?13"
+     sent_at = coalesce(?12, sent_at)"
 );
 
 const GAVE_BACK: &str = update!("creation = ?5");
@@ -134,13 +141,23 @@ const ENDED_WITHOUT: &str = update!(
      creation = CASE creation WHEN 'intended' THEN 'none' ELSE creation END"
 );
 
-const HELD: &str =
-    update!("reason = ?5, creation = coalesce(?6, CASE creation WHEN 'none' THEN 'none' ELSE 'unknown' END)");
+/// Of an intent, all that is known is that its call has ended by now.
+const HELD: &str = update!(
+    "waits = NULL, due_at = NULL, reason = ?5, creation = coalesce(?6, CASE creation WHEN 'none' THEN 'none' ELSE 'unknown' END), \
+     sent_at = CASE creation WHEN 'intended' THEN ?7 ELSE sent_at END"
+);
 
 const RETRIED: &str = update!(
     "waits = NULL, reason = NULL, due_at = NULL, problems = NULL, attempts = 0, tried_ms = 0, file_ms = 0, \
      cancel_asked = 0, ended_at = NULL, creation = CASE WHEN ?5 THEN 'none' ELSE creation END, \
-     sent_at = CASE WHEN ?5 THEN NULL ELSE sent_at END"
+     sent_at = CASE WHEN ?5 THEN NULL ELSE sent_at END, \
+     answered_id = CASE WHEN ?5 THEN NULL ELSE answered_id END, doubts = 0, unseen_at = NULL"
+);
+
+/// It may exist for all that is known, so it is read back first; its call ended when the job did, at the latest.
+const MISSED: &str = update!(
+    "attempts = 0, tried_ms = 0, file_ms = 0, cancel_asked = 0, remote_id = NULL, creation = 'unknown', \
+     answered_id = NULL, doubts = 0, unseen_at = NULL, sent_at = ended_at, ended_at = NULL"
 );
 
 const TWIN_CREATED: &str =
@@ -168,7 +185,7 @@ pub(super) fn apply(
     };
     let changed = match change {
         Change::Created { remote_id } => write(CREATED, &[remote_id, &now.0]),
-        Change::PutOff { waits, reason, due, attempts, tried_ms, file_ms, creation, sent_at, loss_answered } => write(
+        Change::PutOff { waits, reason, due, attempts, tried_ms, file_ms, creation, sent_at } => write(
             PUT_OFF,
             &[
                 &waits.as_str(),
@@ -179,14 +196,16 @@ pub(super) fn apply(
                 &rows::signed(*file_ms),
                 &creation.as_str(),
                 sent_at,
-                loss_answered,
             ],
         ),
         Change::GaveBack { creation } => write(GAVE_BACK, &[&creation.as_str()]),
-        Change::Refused { reason, problems } => write(ENDED_WITHOUT, &[reason, &rows::json(problems), &now.0]),
+        Change::Refused { reason, problems } | Change::EqualRefused { reason, problems } => {
+            write(ENDED_WITHOUT, &[reason, &rows::json(problems), &now.0])
+        }
         Change::Cancelled => write(ENDED_WITHOUT, &[&CANCELLED, &rows::json(&[]), &now.0]),
-        Change::Held { reason, creation } => write(HELD, &[reason, &creation.map(Creation::as_str)]),
+        Change::Held { reason, creation } => write(HELD, &[reason, &creation.map(Creation::as_str), &now.0]),
         Change::Retried { is_absent } => write(RETRIED, &[is_absent]),
+        Change::Missed => write(MISSED, &[]),
         Change::TwinCreated { remote_id } => write(TWIN_CREATED, &[remote_id, &now.0]),
         Change::Promoted { in_place_of } => write(PROMOTED, &[in_place_of]),
     }?;
@@ -273,7 +292,7 @@ fn promote(connection: &Connection, job_id: i64, first: i64, now: Timestamp) -> 
               WHERE twin_of = ?1 AND state = 'waiting' AND waits = 'twin'",
         )?
         .execute([job_id, first])?;
-    Ok(())
+    similar::add(connection, first)
 }
 
 /// A job that was to replace another, and failed or was cancelled, gives the identity back, so that what the other

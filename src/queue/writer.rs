@@ -13,7 +13,7 @@
 //! database.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool, atomic::Ordering, mpsc},
+    sync::{Arc, Mutex, OnceLock, PoisonError, atomic::AtomicBool, atomic::Ordering, mpsc},
     thread,
     time::Duration,
 };
@@ -21,7 +21,7 @@ use std::{
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use super::QueueError;
+use super::{QueueError, lineage::count_commit, sidecar::marks::CommitMark};
 use crate::killpoint;
 
 /// Commands in one commit at most. Beyond some hundreds the cost of a commit's sync is spread thin enough, and a
@@ -44,6 +44,8 @@ pub struct Writer {
 struct WriterStatus {
     trouble: Mutex<Option<String>>,
     give_up: AtomicBool,
+    /// Where commits are counted, once this process works on the database.
+    mark: OnceLock<CommitMark>,
 }
 
 impl WriterStatus {
@@ -72,6 +74,7 @@ impl Writer {
         let shared = Arc::new(WriterStatus {
             trouble: Mutex::new(None),
             give_up: AtomicBool::new(when_stuck == WhenStuck::Fail),
+            mark: OnceLock::new(),
         });
         let theirs = Arc::clone(&shared);
         thread::Builder::new()
@@ -124,6 +127,26 @@ impl Writer {
     /// From now on a commit that the disk refuses is an error, so that a stop need not wait for room.
     pub(crate) fn give_up_when_stuck(&self) {
         self.shared.give_up.store(true, Ordering::Relaxed);
+    }
+
+    /// Reports a failure beside the database that is waited for as that of a commit is; returns whether it is an error
+    /// instead.
+    pub(crate) fn wait_in_vain(&self, trouble: &str) -> bool {
+        let mut known = self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.replace(trouble.to_owned()).is_none() {
+            tracing::error!(
+                error = trouble,
+                "the mark beside the database cannot be written: all work waits until it can"
+            );
+        }
+        self.shared.give_up.load(Ordering::Relaxed)
+    }
+
+    /// From now on each commit is counted in the database, and noted here before its commands are answered.
+    pub(crate) fn count_commits(&self, mark: CommitMark) {
+        if self.shared.mark.set(mark).is_err() {
+            tracing::debug!("commits are counted already");
+        }
     }
 
     fn send(&self, command: Box<dyn WriteCommand>) -> Result<(), QueueError> {
@@ -195,7 +218,7 @@ fn serve(connection: &Connection, inbox: &mpsc::Receiver<Box<dyn WriteCommand>>,
         let mut group = vec![first];
         group.extend(inbox.try_iter().take(GROUP - 1));
         let failure = loop {
-            match commit(connection, &mut group) {
+            match commit(connection, &mut group, shared.mark.get()) {
                 Ok(()) => {
                     shared.set_trouble(None);
                     break None;
@@ -221,24 +244,40 @@ fn serve(connection: &Connection, inbox: &mpsc::Receiver<Box<dyn WriteCommand>>,
 
 /// Commits a group. Errors of single commands are rare, so it is tried without a savepoint for each first; where one
 /// fails, the group is undone and run again, each command on its own.
-fn commit(connection: &Connection, group: &mut [Box<dyn WriteCommand>]) -> Result<(), QueueError> {
-    match commit_once(connection, group, false) {
+fn commit(
+    connection: &Connection,
+    group: &mut [Box<dyn WriteCommand>],
+    mark: Option<&CommitMark>,
+) -> Result<(), QueueError> {
+    match commit_once(connection, group, mark, false) {
         Err(error) if !error.is_disk_trouble() => {
             undo(connection);
-            commit_once(connection, group, true)
+            commit_once(connection, group, mark, true)
         }
         done => done,
     }
 }
 
-fn commit_once(connection: &Connection, group: &mut [Box<dyn WriteCommand>], alone: bool) -> Result<(), QueueError> {
+fn commit_once(
+    connection: &Connection,
+    group: &mut [Box<dyn WriteCommand>],
+    mark: Option<&CommitMark>,
+    alone: bool,
+) -> Result<(), QueueError> {
     connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
     for command in group.iter_mut() {
         command.attempt(connection, alone)?;
     }
+    let counted = match mark.filter(|_| group.iter().any(|command| command.step().is_some())) {
+        Some(mark) => Some((mark, count_commit(connection)?)),
+        None => None,
+    };
     reach(group, killpoint::before);
     connection.prepare_cached("COMMIT")?.execute([])?;
     reach(group, killpoint::after);
+    if let Some((mark, commits)) = counted {
+        mark.note(commits);
+    }
     Ok(())
 }
 

@@ -7,7 +7,8 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use axum::{
@@ -16,6 +17,7 @@ use axum::{
     response::Response,
 };
 use http_body::{Body as _, Frame, SizeHint};
+use tokio::time::{Sleep, sleep};
 
 use super::reply::HttpReply;
 
@@ -26,6 +28,8 @@ pub(super) struct AnswerBody {
     length: u64,
     taken: Option<Arc<AtomicBool>>,
     end: AnswerEnd,
+    /// How long each byte takes, and the wait for the next.
+    drip: Option<(Duration, Pin<Box<Sleep>>)>,
 }
 
 #[derive(PartialEq)]
@@ -39,11 +43,17 @@ enum AnswerEnd {
 impl AnswerBody {
     pub(super) fn whole(reply: &HttpReply, taken: Arc<AtomicBool>) -> Self {
         let bytes = Bytes::copy_from_slice(reply.body.as_bytes());
-        Self { length: length(bytes.len()), rest: Some(bytes), taken: Some(taken), end: AnswerEnd::Orderly }
+        Self { length: length(bytes.len()), rest: Some(bytes), taken: Some(taken), end: AnswerEnd::Orderly, drip: None }
+    }
+
+    /// The same, at so many bytes a second.
+    pub(super) fn drip(reply: &HttpReply, taken: Arc<AtomicBool>, per_second: u64) -> Self {
+        let each = Duration::from_secs(1) / u32::try_from(per_second.max(1)).unwrap_or(u32::MAX);
+        Self { drip: Some((each, Box::pin(sleep(each)))), ..Self::whole(reply, taken) }
     }
 
     pub(super) fn cut(half: Bytes, whole: usize) -> Self {
-        Self { rest: Some(half), length: length(whole), taken: None, end: AnswerEnd::BreaksOffNext }
+        Self { rest: Some(half), length: length(whole), taken: None, end: AnswerEnd::BreaksOffNext, drip: None }
     }
 }
 
@@ -56,7 +66,18 @@ impl http_body::Body for AnswerBody {
     type Error = io::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        if let Some(bytes) = self.rest.take() {
+        let more = self.rest.is_some();
+        if let Some((each, wait)) = self.drip.as_mut().filter(|_| more) {
+            ready!(wait.as_mut().poll(cx));
+            *wait = Box::pin(sleep(*each));
+        }
+        let is_drip = self.drip.is_some();
+        if let Some(mut bytes) = self.rest.take() {
+            if is_drip && bytes.len() > 1 {
+                let first = bytes.split_to(1);
+                self.rest = Some(bytes);
+                return Poll::Ready(Some(Ok(Frame::data(first))));
+            }
             if let Some(taken) = self.taken.take() {
                 taken.store(true, Ordering::Release);
             }
@@ -78,7 +99,7 @@ impl http_body::Body for AnswerBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        if self.rest.is_some() { SizeHint::with_exact(self.length) } else { SizeHint::default() }
+        if self.rest.is_some() && self.drip.is_none() { SizeHint::with_exact(self.length) } else { SizeHint::default() }
     }
 }
 

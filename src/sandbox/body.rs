@@ -4,7 +4,7 @@
 //! [`MOST_KEPT_BYTES`], and read by serde at the end, with an empty string in the content's place. So this file only
 //! has to know where strings begin and end; serde decides whether all of it is well-formed.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, value::RawValue};
 
 use super::data::{ContentSummary, DataReader};
 
@@ -16,8 +16,17 @@ pub(super) const MOST_KEPT_BYTES: usize = 1024 * 1024;
 pub(super) struct Body {
     /// Every field but the content.
     pub fields: Map<String, Value>,
+    /// The text of the field `extracted_data`, whose numbers a parsed value would round.
+    pub extracted_data: Option<Box<str>>,
     /// The string under `data`, or what is wrong with it.
     pub data: Option<Result<ContentSummary, &'static str>>,
+}
+
+/// What is kept as it came.
+#[derive(serde::Deserialize)]
+struct RawFields<'a> {
+    #[serde(borrow)]
+    extracted_data: Option<&'a RawValue>,
 }
 
 /// Takes a body piece by piece.
@@ -203,7 +212,9 @@ impl BodyReader {
                 if self.data.is_some() {
                     fields.remove("data");
                 }
-                Ok(Body { fields, data: self.data.map(DataReader::finish) })
+                let raw: RawFields<'_> = serde_json::from_slice(&self.kept).map_err(|_| MALFORMED)?;
+                let extracted_data = raw.extracted_data.map(|raw| raw.get().into());
+                Ok(Body { fields, extracted_data, data: self.data.map(DataReader::finish) })
             }
             Ok(_) => Err("the body is not a JSON object"),
             Err(_) => Err(MALFORMED),

@@ -3,14 +3,17 @@
 //! Refusals have the API's own error codes: 101 for a missing field, 201 for an invalid one, 203 and 204 for the key.
 //! Where the sources are silent about a status, 400 is taken.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use super::{
     body::Body,
     data::ContentSummary,
+    list_fault::ListFault,
     operation::{ApiCall, Route},
-    options::{ListShape, Options},
+    options::{ImageIds, ListShape, Options},
     reply::{HttpReply, list, quote, record},
     store::{Document, Profile, Store, StoredFile, StoredImage},
 };
@@ -33,6 +36,12 @@ pub(super) struct CallMoment {
     pub clock: Instant,
     /// For whatever is created; random.
     pub new_id: String,
+    /// How long a document that is created stays invisible to reads.
+    pub visible_after: Duration,
+    /// What is odd about a list of documents.
+    pub list: Option<ListFault>,
+    /// How old such a list is.
+    pub age: Duration,
 }
 
 /// The result of a call.
@@ -88,7 +97,7 @@ pub(super) fn perform(
         (ApiCall::UploadFile, Some(id)) => upload_file(store, options, id, body, now),
         (ApiCall::CreateDocument, Some(id)) => create_document(store, options, id, body, now),
         (ApiCall::ListImages, Some(id)) => Ok(list_images(store.profile(id), options).into()),
-        (ApiCall::ReadDocuments, Some(id)) => Ok(read_documents(store.profile(id), options, now.clock).into()),
+        (ApiCall::ReadDocuments, Some(id)) => Ok(read_documents(store, options, id, &now).into()),
         (ApiCall::ReadFile, Some(id)) => {
             Ok(read_file(store.profile(id), options, route.file_id.as_deref().unwrap_or_default()).into())
         }
@@ -168,8 +177,13 @@ fn upload_image(
     if content.image_format.is_none() {
         return Err(invalid("the content is none of GIF, JPG, PNG, PDF, and TIFF", "data"));
     }
+    let equal = match options.image_ids {
+        ImageIds::Fresh => None,
+        ImageIds::ByContent => store.profile(id).and_then(|profile| profile.equal_image(&content.sha256, image_type)),
+    };
+    let new_id = equal.map_or(now.new_id, |equal| equal.id.clone());
     let image = StoredImage {
-        id: now.new_id.clone(),
+        id: new_id.clone(),
         image_type,
         sha256: content.sha256,
         bytes: content.bytes,
@@ -178,7 +192,7 @@ fn upload_image(
     };
     let reply = HttpReply::json(options.created_status, image_record(options, &image, 0));
     store.profile_mut(id).add_image(image);
-    Ok(Done { reply, id: Some(now.new_id) })
+    Ok(Done { reply, id: Some(new_id) })
 }
 
 fn upload_file(
@@ -212,7 +226,7 @@ fn create_document(
     let document_type = required("document_type")?;
     let extracted_data = match fields.get("extracted_data") {
         None => None,
-        Some(Value::Object(data)) => Some(data.clone()),
+        Some(Value::Object(_)) => body.extracted_data.clone(),
         Some(_) => return Err(invalid("the field 'extracted_data' is not an object", "extracted_data")),
     };
     let images = match fields.get("images") {
@@ -236,7 +250,7 @@ fn create_document(
         document_type: document_type.to_owned(),
         image_ids,
         extracted_data,
-        visible_at: now.clock + options.visible_after,
+        visible_at: now.clock + now.visible_after,
     };
     let reply = HttpReply::json(options.created_status, document_record(options, profile, &document));
     profile.add_document(document);
@@ -259,16 +273,23 @@ fn list_images(profile: Option<&Profile>, options: &Options) -> HttpReply {
     HttpReply::json(200, body)
 }
 
-fn read_documents(profile: Option<&Profile>, options: &Options, now: Instant) -> HttpReply {
-    let records: Vec<String> = profile
-        .into_iter()
-        .flat_map(|profile| profile.visible_documents(now).map(|document| document_record(options, profile, document)))
-        .collect();
+fn read_documents(store: &Store, options: &Options, id: &ProfileId, now: &CallMoment) -> HttpReply {
+    let profile = match now.list {
+        Some(ListFault::Foreign) => store.another_profile(id),
+        _ => store.profile(id),
+    };
+    let visible = |profile: &Profile| -> Vec<String> {
+        let documents = profile.visible_documents(now.clock, now.age);
+        documents.map(|document| document_record(options, profile, document)).collect()
+    };
+    let records = profile.map(visible).unwrap_or_default();
     // Documents are only ever added, so their number distinguishes one state from another.
-    let etag = format!("\"{}\"", records.len());
+    let (many, etag) = (records.len(), format!("\"{}\"", records.len()));
     let documents = list(records.into_iter());
-    let mut reply = HttpReply::json(200, format!("{{\"entity_type\":\"INDIVIDUAL\",\"documents\":{documents}}}"));
+    let body = format!("{{\"entity_type\":\"INDIVIDUAL\",\"documents\":{documents}}}");
+    let mut reply = HttpReply::json(200, now.list.map_or_else(|| body.clone(), |fault| fault.apply(&body)));
     reply.headers.push(("etag", etag));
+    reply.headers.extend(now.list.and_then(|fault| fault.header(many)));
     reply
 }
 
@@ -295,7 +316,7 @@ fn document_record(options: &Options, profile: &Profile, document: &Document) ->
         ("images", list(images.map(|image| image_record(options, image, 2)))),
     ];
     if let Some(data) = &document.extracted_data {
-        rest.push(("extracted_data", Value::Object(data.clone()).to_string()));
+        rest.push(("extracted_data", data.to_string()));
     }
     record(options.id_order, &document.id, &rest)
 }

@@ -9,16 +9,16 @@ use base64::{
 };
 use sha2::{Digest, Sha256 as Hasher};
 
-use crate::entry::Sha256;
+use crate::{
+    entry::Sha256,
+    file_format::{FileType, FormatWalk},
+};
 
 /// Symbols decoded in one go; a multiple of four. Large enough that calls cost nothing, small enough for a cache.
 const BLOCK: usize = 32 * 1024;
 
 /// The longest beginning of a data URI that is read, in bytes; real ones have some 30.
 const LONGEST_PREFIX: usize = 256;
-
-/// How many of the first bytes are kept to detect the type.
-const HEAD: usize = 16;
 
 /// What is known of some content once it has passed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub(super) struct DataReader {
     padded: bool,
     hasher: Hasher,
     bytes: u64,
-    head: Vec<u8>,
+    inspection: FormatWalk,
     /// The first thing that was wrong; everything after it is ignored.
     wrong: Option<&'static str>,
 }
@@ -63,7 +63,7 @@ impl DataReader {
             padded: false,
             hasher: Hasher::new(),
             bytes: 0,
-            head: Vec::with_capacity(HEAD),
+            inspection: FormatWalk::default(),
             wrong: None,
         }
     }
@@ -141,8 +141,7 @@ impl DataReader {
         self.padded = block.ends_with(b"=");
         self.hasher.update(decoded);
         self.bytes = self.bytes.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
-        let room = HEAD - self.head.len();
-        self.head.extend(decoded.iter().take(room));
+        self.inspection.feed(decoded);
     }
 
     /// Returns what was received.
@@ -164,26 +163,18 @@ impl DataReader {
             None => Ok(ContentSummary {
                 sha256: Sha256(self.hasher.finalize().into()),
                 bytes: self.bytes,
-                image_format: image_format(&self.head),
+                image_format: self.inspection.file_type().map(api_name),
             }),
         }
     }
 }
 
-/// Detects the types that the API takes (help) by their first bytes; BigTIFF counts as TIFF.
-fn image_format(head: &[u8]) -> Option<&'static str> {
-    const KNOWN: [(&[u8], &str); 9] = [
-        (b"GIF87a", "GIF"),
-        (b"GIF89a", "GIF"),
-        (b"\xFF\xD8\xFF", "JPG"),
-        (b"\x89PNG\r\n\x1A\n", "PNG"),
-        (b"%PDF-", "PDF"),
-        (b"II*\0", "TIFF"),
-        (b"MM\0*", "TIFF"),
-        (b"II+\0", "TIFF"),
-        (b"MM\0+", "TIFF"),
-    ];
-    KNOWN.into_iter().find(|(magic, _)| head.starts_with(magic)).map(|(_, name)| name)
+/// The API's word for a type (help).
+const fn api_name(file_type: FileType) -> &'static str {
+    match file_type {
+        FileType::Jpeg => "JPG",
+        other => other.name(),
+    }
 }
 
 #[cfg(test)]
@@ -242,19 +233,19 @@ mod tests {
     }
 
     #[test]
-    fn types_are_detected_by_their_first_bytes() {
-        for (head, wanted) in [
+    fn types_are_detected_as_by_the_worker() {
+        for (content, wanted) in [
             (&b"GIF89a..."[..], Some("GIF")),
             (b"\xFF\xD8\xFF\xE0", Some("JPG")),
             (b"\x89PNG\r\n\x1A\n\0\0", Some("PNG")),
             (b"%PDF-1.4", Some("PDF")),
+            (b"\x1B%-12345X@PJL JOB\r\n%PDF-1.4", Some("PDF")),
+            (b"<!DOCTYPE html>%PDF-1.4 mentioned", None),
             (b"II*\0", Some("TIFF")),
-            (b"MM\0*", Some("TIFF")),
-            (b"II+\0", Some("TIFF")),
+            (b"MM\0+", Some("TIFF")),
             (b"MZ", None),
-            (b"", None),
         ] {
-            assert_eq!(image_format(head), wanted);
+            assert_eq!(read(&STANDARD.encode(content), 5).unwrap().image_format, wanted);
         }
     }
 }

@@ -5,7 +5,10 @@
 
 use std::{fmt, ops::RangeInclusive, str::FromStr, time::Duration};
 
-use super::syntax::{RuleError, duration_text, number, parse_duration, positive, unknown_word};
+use super::{
+    list_fault::ListFault,
+    syntax::{RuleError, duration_text, number, parse_duration, positive, unknown_word},
+};
 
 /// A status that a gateway answers with, and the API's own error code where the body is to have one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +17,15 @@ pub struct FaultStatus {
     pub status: u16,
     /// Without it, a 5xx says nothing that the API's table of codes knows.
     pub code: Option<u16>,
+}
+
+/// When a call is done that has been answered before, and with which status it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LateDeed {
+    /// After so long.
+    pub after: Duration,
+    /// Without it, the connection is closed; without a code, a gateway answers.
+    pub status: Option<FaultStatus>,
 }
 
 /// What goes wrong.
@@ -71,13 +83,39 @@ pub enum FaultKind {
     Twice,
     /// Does the call, then answers with a `Content-Length` that is wrong by this many bytes.
     Length(i64),
+    /// Closes the connection, or answers the status, at once; does the call so much later, when its client has gone.
+    Late(LateDeed),
+    /// Never answers; does the call so much later.
+    LateHang(Duration),
+    /// Does the call, then answers 200 with this error code in its body, and without an id.
+    Errors200After(u16),
+    /// Does the call, then answers the status with the usual record and an error code beside its id.
+    ErrorsId(FaultStatus),
+    /// Answers the status with a gateway's page of HTML; nothing is done.
+    Gateway(u16),
+    /// Answers the status with JSON that has none of the API's `errors`; nothing is done.
+    GatewayJson(u16),
+    /// Answers 503 with a page of HTML and `Retry-After`, for this many seconds; nothing is done.
+    Maintenance(u64),
+    /// Answers 401, and quotes the key that came; nothing is done.
+    QuoteKey,
+    /// Answers 400, and quotes a person's name and date of birth; nothing is done.
+    QuotePerson,
+    /// Lists documents as they were so long ago.
+    Stale(Duration),
+    /// Lists documents in a way of its own.
+    List(ListFault),
+    /// Does the call; so many interim answers with status 103 go ahead of the usual one.
+    InterimFlood(u64),
+    /// Does the call, then answers as usual, at this many bytes a second.
+    Drip(u64),
 }
 
 /// What the sandbox answers with where a redirect is asked for: no call of the API.
 pub(super) const ELSEWHERE: &str = "/elsewhere";
 
 impl FaultKind {
-    pub(super) const KNOWN: [&str; 26] = [
+    pub(super) const KNOWN: [&str; 39] = [
         "status-before:CODE",
         "early:CODE",
         "status-after:CODE",
@@ -104,6 +142,19 @@ impl FaultKind {
         "reset-after",
         "twice",
         "length:DIFFERENCE",
+        "late:DURATION",
+        "late-hang:DURATION",
+        "errors200-after:CODE",
+        "errors-id:CODE",
+        "gateway:CODE",
+        "gateway-json:CODE",
+        "maintenance:SECONDS",
+        "quote-key",
+        "quote-person",
+        "stale:DURATION",
+        "list:SHAPE",
+        "interim-flood:COUNT",
+        "drip:BYTES_PER_SECOND",
     ];
 
     /// Whether the call takes effect in spite of the fault.
@@ -125,7 +176,15 @@ impl FaultKind {
             | Self::CutHead
             | Self::ResetAfter
             | Self::Twice
-            | Self::Length(_) => true,
+            | Self::Length(_)
+            | Self::Late(_)
+            | Self::LateHang(_)
+            | Self::Errors200After(_)
+            | Self::ErrorsId(_)
+            | Self::Stale(_)
+            | Self::List(_)
+            | Self::InterimFlood(_)
+            | Self::Drip(_) => true,
             Self::StatusBefore(_)
             | Self::Early(_)
             | Self::ResetBody(_)
@@ -135,14 +194,22 @@ impl FaultKind {
             | Self::Errors200(_)
             | Self::Html
             | Self::Bare(_)
-            | Self::Redirect(_) => false,
+            | Self::Redirect(_)
+            | Self::Gateway(_)
+            | Self::GatewayJson(_)
+            | Self::Maintenance(_)
+            | Self::QuoteKey
+            | Self::QuotePerson => false,
         }
     }
 
     /// Whether the client gets the complete usual answer, perhaps late, or with something added.
     #[must_use]
     pub const fn answers_completely(&self) -> bool {
-        matches!(self, Self::Slow(_) | Self::SlowBody(_) | Self::Interim(_) | Self::Twice)
+        matches!(
+            self,
+            Self::Slow(_) | Self::SlowBody(_) | Self::Interim(_) | Self::Twice | Self::InterimFlood(_) | Self::Drip(_)
+        )
     }
 }
 
@@ -180,6 +247,19 @@ impl FromStr for FaultKind {
             "reset-after" => Self::ResetAfter,
             "twice" => Self::Twice,
             "length" => Self::Length(number(word, needed("+7")?)?),
+            "late" => Self::Late(needed("95s")?.parse()?),
+            "late-hang" => Self::LateHang(parse_duration(needed("95s")?)?),
+            "errors200-after" => Self::Errors200After(number(word, needed("301")?)?),
+            "errors-id" => Self::ErrorsId(needed("200/301")?.parse()?),
+            "gateway" => Self::Gateway(status(needed("404")?, 200..=599)?),
+            "gateway-json" => Self::GatewayJson(status(needed("404")?, 200..=599)?),
+            "maintenance" => Self::Maintenance(number(word, needed("86400")?)?),
+            "quote-key" => Self::QuoteKey,
+            "quote-person" => Self::QuotePerson,
+            "stale" => Self::Stale(parse_duration(needed("5m")?)?),
+            "list" => Self::List(needed("page")?.parse()?),
+            "interim-flood" => Self::InterimFlood(positive(word, needed("1000")?)?),
+            "drip" => Self::Drip(positive(word, needed("1")?)?),
             _ => return Err(unknown_word("fault", word, Self::KNOWN)),
         };
         let takes_value = Self::KNOWN.iter().any(|known| known.split_once(':').is_some_and(|(known, _)| known == word));
@@ -219,6 +299,19 @@ impl fmt::Display for FaultKind {
             Self::ResetAfter => f.write_str("reset-after"),
             Self::Twice => f.write_str("twice"),
             Self::Length(difference) => write!(f, "length:{difference:+}"),
+            Self::Late(deed) => write!(f, "late:{deed}"),
+            Self::LateHang(after) => write!(f, "late-hang:{}", duration_text(*after)),
+            Self::Errors200After(code) => write!(f, "errors200-after:{code}"),
+            Self::ErrorsId(status) => write!(f, "errors-id:{status}"),
+            Self::Gateway(status) => write!(f, "gateway:{status}"),
+            Self::GatewayJson(status) => write!(f, "gateway-json:{status}"),
+            Self::Maintenance(seconds) => write!(f, "maintenance:{seconds}"),
+            Self::QuoteKey => f.write_str("quote-key"),
+            Self::QuotePerson => f.write_str("quote-person"),
+            Self::Stale(age) => write!(f, "stale:{}", duration_text(*age)),
+            Self::List(shape) => write!(f, "list:{shape}"),
+            Self::InterimFlood(count) => write!(f, "interim-flood:{count}"),
+            Self::Drip(bytes) => write!(f, "drip:{bytes}"),
         }
     }
 }
@@ -231,6 +324,22 @@ fn status(text: &str, known: RangeInclusive<u16>) -> Result<u16, RuleError> {
     }
     let (from, to) = (known.start(), known.end());
     Err(RuleError(format!("the status {status} is none of an answer here: take one from {from} to {to}")))
+}
+
+impl FromStr for LateDeed {
+    type Err = RuleError;
+
+    fn from_str(text: &str) -> Result<Self, RuleError> {
+        let (after, code) = text.split_once('/').map_or((text, None), |(after, code)| (after, Some(code)));
+        Ok(Self { after: parse_duration(after)?, status: code.map(str::parse).transpose()? })
+    }
+}
+
+impl fmt::Display for LateDeed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&duration_text(self.after))?;
+        self.status.map_or(Ok(()), |status| write!(f, "/{status}"))
+    }
 }
 
 impl FromStr for FaultStatus {

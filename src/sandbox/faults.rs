@@ -3,13 +3,15 @@
 //! A rule counts every call of its operation (and profile), whether or not an earlier rule fired for it; of the rules
 //! that fire for a call, the first one given is applied. What a fault does to a connection is not known here.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, time::Duration};
+
+use tokio::time::Instant;
 
 use super::{
     dice::Dice,
     fault_kind::FaultKind,
     operation::ApiCall,
-    syntax::{RuleError, positive, unknown_word},
+    syntax::{RuleError, duration_text, parse_duration, positive, unknown_word},
 };
 use crate::entry::ProfileId;
 
@@ -26,6 +28,8 @@ pub struct When {
     pub times: Option<u64>,
     /// With this probability, from 0 to 1.
     pub p: Option<f64>,
+    /// Only within so long of the first matching call.
+    pub within: Option<Duration>,
     /// Only calls for this profile.
     pub profile: Option<ProfileId>,
 }
@@ -63,11 +67,18 @@ impl FromStr for FaultRule {
                     let p = value.parse().ok().filter(|p| (0.0..=1.0).contains(p));
                     when.p = Some(p.ok_or_else(|| RuleError("p takes a number from 0 to 1, e.g. p=0.2".to_owned()))?);
                 }
+                "for" => when.within = Some(parse_duration(value)?),
                 "profile" => {
                     let id = ProfileId::parse(value).ok_or_else(|| RuleError("profile takes a UUID".to_owned()))?;
                     when.profile = Some(id);
                 }
-                _ => return Err(unknown_word("condition", word, ["every", "nth", "first", "times", "p", "profile"])),
+                _ => {
+                    return Err(unknown_word(
+                        "condition",
+                        word,
+                        ["every", "nth", "first", "times", "p", "for", "profile"],
+                    ));
+                }
             }
         }
         Ok(Self { operation, kind, when })
@@ -77,7 +88,7 @@ impl FromStr for FaultRule {
 impl fmt::Display for FaultRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}={}", ApiCall::pattern_text(self.operation), self.kind)?;
-        let When { every, nth, first, times, p, profile } = &self.when;
+        let When { every, nth, first, times, p, within, profile } = &self.when;
         for (word, value) in [("every", every), ("nth", nth), ("first", first), ("times", times)] {
             if let Some(value) = value {
                 write!(f, ",{word}={value}")?;
@@ -85,6 +96,9 @@ impl fmt::Display for FaultRule {
         }
         if let Some(p) = p {
             write!(f, ",p={p}")?;
+        }
+        if let Some(within) = within {
+            write!(f, ",for={}", duration_text(*within))?;
         }
         if let Some(profile) = profile {
             write!(f, ",profile={profile}")?;
@@ -104,6 +118,7 @@ pub(super) struct Faults {
 struct Count {
     seen: u64,
     fired: u64,
+    since: Option<Instant>,
 }
 
 impl Faults {
@@ -119,7 +134,12 @@ impl Faults {
     }
 
     /// Counts a call and says what is to go wrong with it.
-    pub(super) fn arrive(&mut self, operation: ApiCall, profile: Option<&ProfileId>) -> Option<FaultRule> {
+    pub(super) fn arrive(
+        &mut self,
+        operation: ApiCall,
+        profile: Option<&ProfileId>,
+        now: Instant,
+    ) -> Option<FaultRule> {
         let mut chosen = None;
         for (rule, count) in &mut self.rules {
             let when = &rule.when;
@@ -129,10 +149,12 @@ impl Faults {
                 continue;
             }
             count.seen += 1;
+            let since = *count.since.get_or_insert(now);
             let due = when.every.is_none_or(|every| count.seen % every.max(1) == 0)
                 && when.nth.is_none_or(|nth| count.seen == nth)
                 && when.first.is_none_or(|first| count.seen <= first)
                 && when.times.is_none_or(|times| count.fired < times)
+                && when.within.is_none_or(|within| now.duration_since(since) < within)
                 && chosen.is_none()
                 && when.p.is_none_or(|p| self.dice.share() < p);
             if due {
@@ -151,7 +173,8 @@ mod tests {
     fn fired(rules: &[&str], calls: usize) -> Vec<bool> {
         let rules = rules.iter().map(|rule| rule.parse().unwrap()).collect();
         let mut faults = Faults::new(rules, 7);
-        (0..calls).map(|_| faults.arrive(ApiCall::CreateDocument, None).is_some()).collect()
+        let now = Instant::now();
+        (0..calls).map(|_| faults.arrive(ApiCall::CreateDocument, None, now).is_some()).collect()
     }
 
     #[test]
@@ -163,12 +186,17 @@ mod tests {
             "upload_file=slow:250ms,nth=1,profile=a2c4393a-e219-67a4-5ab4-2186952e9038",
             "upload_image=reset-body:0",
             "whoami=throttle:5",
+            "create_document=late:95s/504,times=2",
+            "create_document=late:1s/500/501",
+            "create_document=errors-id:200/301",
+            "any=gateway:404,p=0.5,for=2s",
         ] {
             assert_eq!(text.parse::<FaultRule>().unwrap().to_string(), text);
         }
         for kind in FaultKind::KNOWN {
             let kind = match kind.split_once(':') {
                 Some((word, "DURATION")) => format!("{word}:1s"),
+                Some((word, "SHAPE")) => format!("{word}:page"),
                 Some((word, "DIFFERENCE")) => format!("{word}:-1"),
                 Some((word @ ("redirect" | "redirect-after"), _)) => format!("{word}:307"),
                 Some((word @ "interim", _)) => format!("{word}:103"),
@@ -196,6 +224,8 @@ mod tests {
             ("create_document=lost,every=0", "from 1"),
             ("create_document=lost,profile=17", "UUID"),
             ("create_document=slow:2", "e.g. 250ms"),
+            ("create_document=late:95", "e.g. 250ms"),
+            ("read_documents=list:pages", "did you mean 'page'"),
         ] {
             let error = text.parse::<FaultRule>().unwrap_err().to_string();
             assert!(error.contains(cure), "{text}: {error}");
@@ -213,6 +243,17 @@ mod tests {
     }
 
     #[test]
+    fn a_rule_ends_so_long_after_its_first_call() {
+        let mut faults = Faults::new(vec!["any=gateway:404,for=2s".parse().unwrap()], 0);
+        let began = Instant::now();
+        let fires: Vec<bool> = [5000, 6900, 7000, 9000]
+            .map(|at| began + Duration::from_millis(at))
+            .map(|now| faults.arrive(ApiCall::CreateDocument, None, now).is_some())
+            .to_vec();
+        assert_eq!(fires, [true, true, false, false]);
+    }
+
+    #[test]
     fn the_dice_follow_the_seed_and_the_probability() {
         let one = fired(&["any=lost,p=0.2"], 2000);
         assert_eq!(one, fired(&["any=lost,p=0.2"], 2000));
@@ -226,9 +267,9 @@ mod tests {
     fn the_first_rule_that_fires_wins_and_all_count() {
         let rules = ["create_document=lost,nth=1", "create_document=cut,first=2"];
         let rules = rules.iter().map(|rule| rule.parse().unwrap()).collect();
-        let mut faults = Faults::new(rules, 0);
+        let (mut faults, now) = (Faults::new(rules, 0), Instant::now());
         let kinds: Vec<_> =
-            (0..3).map(|_| faults.arrive(ApiCall::CreateDocument, None).map(|rule| rule.kind)).collect();
+            (0..3).map(|_| faults.arrive(ApiCall::CreateDocument, None, now).map(|rule| rule.kind)).collect();
         assert_eq!(kinds, [Some(FaultKind::Lost), Some(FaultKind::Cut), None]);
     }
 }

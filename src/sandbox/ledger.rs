@@ -88,6 +88,9 @@ pub struct LedgerSummary {
     pub doubled: u64,
     /// Documents that came on top of one with the same set of image ids.
     pub doubled_ids: u64,
+    /// Calls that their clients were turned away from, and that are still to take effect.
+    #[serde(default)]
+    pub deferred: u64,
 }
 
 impl fmt::Display for LedgerSummary {

@@ -7,6 +7,7 @@
 //! Invariants:
 //! - a call takes effect and is recorded in the ledger in one step, before a byte of its answer goes out;
 //! - a call that a fault keeps from taking effect changes nothing but the ledger;
+//! - a call that takes effect late is recorded when it does, not when its client was turned away;
 //! - no key is ever written down.
 
 mod answer_body;
@@ -19,6 +20,7 @@ mod fault_kind;
 mod faults;
 mod ledger;
 mod limits;
+mod list_fault;
 mod operation;
 mod options;
 mod raw;
@@ -44,12 +46,13 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use self::{
     dice::Dice,
-    fault_kind::{FaultKind, FaultStatus},
+    fault_kind::{FaultKind, FaultStatus, LateDeed},
     faults::{FaultRule, When},
     ledger::{LedgerEntry, LedgerSummary},
     limits::{LimitRule, LimitSays, LimitShape},
+    list_fault::ListFault,
     operation::{ApiCall, FileReadMethod},
-    options::{IdOrder, ListShape, Options},
+    options::{IdOrder, ImageIds, ListShape, Options},
     store::{DocumentView, ImageView},
     syntax::{RuleError, parse_duration},
 };
@@ -87,11 +90,15 @@ struct World {
     limits: Limits,
     store: Store,
     ledger: Ledger,
+    /// Calls that were given up by their clients and are still to be done.
+    deferred: u64,
+    /// How long a document that is created now stays invisible to reads.
+    visible_after: Duration,
 }
 
 impl World {
     fn summary(&self) -> LedgerSummary {
-        LedgerSummary { calls: self.ledger.calls(), ..self.store.holdings() }
+        LedgerSummary { calls: self.ledger.calls(), deferred: self.deferred, ..self.store.holdings() }
     }
 }
 
@@ -137,6 +144,8 @@ pub async fn start(options: Options) -> io::Result<Sandbox> {
         limits: Limits::new(options.limits.clone()),
         store: Store::default(),
         ledger,
+        deferred: 0,
+        visible_after: options.visible_after,
     };
     let shared =
         Arc::new(SandboxState { options, stopped: stopped.clone(), started: Instant::now(), world: Mutex::new(world) });
@@ -207,6 +216,12 @@ impl Sandbox {
         calls.iter().for_each(|call| world.store.restore(call, now));
     }
 
+    /// Removes a document as a person does in the portal; its images stay. Returns whether it was there.
+    #[must_use]
+    pub fn remove_document(&self, id: &str) -> bool {
+        self.shared.world().store.remove_document(id)
+    }
+
     /// Replaces the faults; their counts restart.
     pub fn set_faults(&self, rules: Vec<FaultRule>) {
         self.shared.world().faults.replace(rules);
@@ -215,6 +230,11 @@ impl Sandbox {
     /// Puts these limits in the place of the old ones; their buckets are full.
     pub fn set_limits(&self, rules: Vec<LimitRule>) {
         self.shared.world().limits = Limits::new(rules);
+    }
+
+    /// From now on, a created document stays invisible to reads for so long.
+    pub fn set_visible_after(&self, visible_after: Duration) {
+        self.shared.world().visible_after = visible_after;
     }
 
     /// Puts these accepted keys in the place of the old ones.

@@ -46,6 +46,8 @@ pub struct Options {
     pub created_status: u16,
     /// Where the `id` is in records.
     pub id_order: IdOrder,
+    /// Which id an image gets.
+    pub image_ids: ImageIds,
     /// Which methods read a file.
     pub file_read_method: FileReadMethod,
 }
@@ -69,6 +71,7 @@ impl Default for Options {
             list_shape: ListShape::default(),
             created_status: 200,
             id_order: IdOrder::default(),
+            image_ids: ImageIds::default(),
             file_read_method: FileReadMethod::default(),
         }
     }
@@ -92,4 +95,14 @@ pub enum IdOrder {
     First,
     /// `{"name": …, "id": …}`
     Last,
+}
+
+/// Which id an image gets: no public source says that the same content is not the same image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum ImageIds {
+    /// One of its own, however often its content comes.
+    #[default]
+    Fresh,
+    /// That of the image with the same content and type on the same profile, where there is one.
+    ByContent,
 }

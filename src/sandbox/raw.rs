@@ -8,6 +8,9 @@ use axum::http::StatusCode;
 
 use super::{fault_kind::FaultKind, reply::HttpReply};
 
+/// No flood of interim answers has more; these are 28 MB.
+const MOST_INTERIM: usize = 1_000_000;
+
 /// Bytes in the place of an answer.
 #[derive(Debug)]
 pub(super) struct Raw {
@@ -33,6 +36,10 @@ impl Raw {
             FaultKind::Twice => kept([whole(), whole()].concat()),
             FaultKind::Interim(status) => {
                 kept([format!("HTTP/1.1 {status} {}\r\n\r\n", words(*status)).into_bytes(), whole()].concat())
+            }
+            FaultKind::InterimFlood(count) => {
+                let count = usize::try_from(*count).unwrap_or(usize::MAX).min(MOST_INTERIM);
+                kept([b"HTTP/1.1 103 Early Hints\r\n\r\n".repeat(count), whole()].concat())
             }
             FaultKind::Length(difference) => {
                 let length = reply.body.len().saturating_add_signed(isize::try_from(*difference).unwrap_or_default());

@@ -65,6 +65,36 @@ impl HttpReply {
         Self { headers: vec![("location", ELSEWHERE.to_owned())], ..Self::html(status) }
     }
 
+    /// A page that says when to come again.
+    pub(super) fn maintenance(seconds: u64) -> Self {
+        Self { headers: vec![("retry-after", seconds.to_string())], ..Self::html(503) }
+    }
+
+    /// A gateway's answer in JSON, which is not the API's.
+    pub(super) fn gateway_json(status: u16) -> Self {
+        Self::json(status, json!({"message": "no Route matched with those values"}).to_string())
+    }
+
+    /// A refusal that quotes the key; the ledger does not.
+    pub(super) fn quoting_key(key: &str) -> Self {
+        let message = format!("the API key '{key}' is not valid for this institution");
+        Self { note: None, ..Self::errors(401, 204, message, json!({"apikey": key})) }
+    }
+
+    /// A refusal that quotes a person's data.
+    pub(super) fn quoting_person() -> Self {
+        let message = "the name Erika Mustermann, born 1964-08-12, is not that of the document";
+        Self::errors(400, 201, message, json!({"given_name": "Erika", "family_name": "Mustermann"}))
+    }
+
+    /// The same answer with one of the API's errors beside what it has.
+    pub(super) fn beside_error(self, status: u16, code: u16) -> Self {
+        let error = Self::errors(status, code, "the sandbox is set to give this answer", Value::Null);
+        let Some(rest) = error.body.strip_suffix('}').filter(|_| self.body.len() > 2) else { return error };
+        let body = format!("{rest},{}", self.body.strip_prefix('{').unwrap_or_default());
+        Self { status, body, ..self }
+    }
+
     /// A page as a gateway shows it.
     pub(super) fn html(status: u16) -> Self {
         let body =

@@ -18,11 +18,11 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{
     SandboxState, World,
-    answer_body::{AnswerBody, next_frame, response},
+    answer_body::{AnswerBody, next_frame, plain_response, response},
     body::{Body, BodyReader},
     calls::{self, CallMoment, Done, KeyCheck},
     control,
-    fault_kind::FaultKind,
+    fault_kind::{FaultKind, FaultStatus},
     faults::FaultRule,
     ledger::LedgerEntry,
     limits::Allowance,
@@ -64,7 +64,7 @@ async fn answer(shared: &Arc<SandboxState>, line: &ConnectionControl, request: R
     let route = Route::find(&options.base_path, options.file_read_method, parts.method.as_str(), parts.uri.path());
     let (key, fault) = {
         let mut world = shared.world();
-        let fault = world.faults.arrive(route.operation, route.profile.as_ref());
+        let fault = world.faults.arrive(route.operation, route.profile.as_ref(), Instant::now());
         (world.key(&parts.headers), fault)
     };
     let mut call = CallRecorder::new(Arc::clone(shared), &route, &parts.method, key, fault.as_ref());
@@ -92,6 +92,25 @@ async fn answer(shared: &Arc<SandboxState>, line: &ConnectionControl, request: R
     let body = reader.finish();
     call.describe(&body);
     match kind {
+        Some(FaultKind::QuoteKey) => {
+            let given = parts.headers.get("apikey").and_then(|key| key.to_str().ok()).unwrap_or_default();
+            call.answer(line, HttpReply::quoting_key(given), None)
+        }
+        Some(FaultKind::Late(deed)) => {
+            defer(shared, call, route, key, body, deed.after, deed.status.map(|known| known.status));
+            match deed.status {
+                Some(FaultStatus { status, code: None }) => plain_response(&HttpReply::gateway_json(status)),
+                Some(status) => plain_response(&HttpReply::fault(status)),
+                None => {
+                    line.close();
+                    withheld()
+                }
+            }
+        }
+        Some(FaultKind::LateHang(after)) => {
+            defer(shared, call, route, key, body, after, None);
+            std::future::pending().await
+        }
         Some(kind) if !kind.commits() => refuse(call, line, kind).await,
         kind => perform(shared, call, line, &route, key, &body, kind).await,
     }
@@ -108,6 +127,10 @@ async fn refuse(mut call: CallRecorder, line: &ConnectionControl, kind: FaultKin
             HttpReply::errors(200, code, "the sandbox is set to give this answer", serde_json::Value::Null)
         }
         FaultKind::Html => HttpReply::html(502),
+        FaultKind::Gateway(status) => HttpReply::html(status),
+        FaultKind::GatewayJson(status) => HttpReply::gateway_json(status),
+        FaultKind::Maintenance(seconds) => HttpReply::maintenance(seconds),
+        FaultKind::QuotePerson => HttpReply::quoting_person(),
         FaultKind::Bare(status) => HttpReply::bare(status),
         FaultKind::Redirect(status) => HttpReply::redirect(status),
         _ => {
@@ -116,6 +139,30 @@ async fn refuse(mut call: CallRecorder, line: &ConnectionControl, kind: FaultKin
         }
     };
     call.answer(line, reply, None)
+}
+
+/// Does the call later, whatever its client was told; not at all where the sandbox is stopped before.
+fn defer(
+    shared: &Arc<SandboxState>,
+    mut call: CallRecorder,
+    route: Route,
+    key: KeyCheck,
+    body: Result<Body, &'static str>,
+    after: Duration,
+    status: Option<u16>,
+) {
+    shared.world().deferred += 1;
+    let (shared, stopped) = (Arc::clone(shared), shared.stopped.clone());
+    tokio::spawn(async move {
+        if stopped.run_until_cancelled(tokio::time::sleep(after)).await.is_none() {
+            return;
+        }
+        let mut world = shared.world();
+        world.deferred = world.deferred.saturating_sub(1);
+        let Done { reply, id } = world.perform(&shared, &route, key, &body, None);
+        call.entry.note = reply.note;
+        call.record_in(&mut world, status, id);
+    });
 }
 
 /// Does the call, records it, and answers it as far as a fault lets the answer through.
@@ -130,13 +177,15 @@ async fn perform(
 ) -> Response {
     let (reply, answered) = {
         let mut world = shared.world();
-        let Done { reply, id } = world.perform(shared, route, key, body);
+        let Done { reply, id } = world.perform(shared, route, key, body, kind.as_ref());
         call.entry.note.clone_from(&reply.note);
         let mut reply = match &kind {
             Some(FaultKind::StatusAfter(status)) => HttpReply { headers: reply.headers, ..HttpReply::fault(*status) },
             Some(FaultKind::Html200) => HttpReply { headers: reply.headers, ..HttpReply::html(200) },
             Some(FaultKind::BareAfter(status)) => HttpReply { headers: reply.headers, ..HttpReply::bare(*status) },
             Some(FaultKind::RedirectAfter(status)) => HttpReply::redirect(*status),
+            Some(FaultKind::Errors200After(code)) => HttpReply::bare(200).beside_error(200, *code),
+            Some(FaultKind::ErrorsId(FaultStatus { status, code })) => reply.beside_error(*status, code.unwrap_or(201)),
             Some(FaultKind::Cut | FaultKind::Garbled) => HttpReply { status: 200, ..reply },
             _ => reply,
         };
@@ -180,6 +229,10 @@ async fn perform(
             let half = Bytes::copy_from_slice(first_half(&reply.body).as_bytes());
             response(&reply, AnswerBody::cut(half, length))
         }
+        Some(FaultKind::Drip(per_second)) => {
+            line.answering(Arc::clone(&answered));
+            response(&reply, AnswerBody::drip(&reply, answered, per_second))
+        }
         kind => match kind.and_then(|kind| Raw::of(&kind, &reply, &answered)) {
             Some(raw) => {
                 line.say(raw);
@@ -209,6 +262,7 @@ impl World {
         route: &Route,
         key: KeyCheck,
         body: &Result<Body, &'static str>,
+        kind: Option<&FaultKind>,
     ) -> Done {
         if let Err(refusal) = calls::gate(&shared.options, route, key) {
             return refusal.into();
@@ -220,7 +274,13 @@ impl World {
         if allowance.is_some_and(|allowance| allowance.retry.is_some()) {
             return too_many(headers).into();
         }
-        let now = CallMoment { wall, clock, new_id: uuid::Uuid::new_v4().to_string() };
+        let (list, age) = match kind {
+            Some(FaultKind::List(fault)) => (Some(*fault), Duration::ZERO),
+            Some(FaultKind::Stale(age)) => (None, *age),
+            _ => (None, Duration::ZERO),
+        };
+        let new_id = uuid::Uuid::new_v4().to_string();
+        let now = CallMoment { wall, clock, new_id, visible_after: self.visible_after, list, age };
         let mut done = calls::perform(&mut self.store, &shared.options, route, body, now);
         done.reply.headers.extend(headers);
         done

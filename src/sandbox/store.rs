@@ -1,11 +1,14 @@
 //! What the stand-in holds: profiles with their images, documents, and files. Content itself is never kept.
 //!
-//! A profile exists from the first thing that is put onto it. Nothing is ever deleted, as in the API.
+//! A profile exists from the first thing that is put onto it. Calls never delete anything, as in the API; what a person
+//! removes in the portal is removed by [`Store::remove_document`].
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use serde::Serialize;
-use serde_json::{Map, Value};
 use tokio::time::Instant;
 
 use super::{
@@ -36,7 +39,8 @@ pub(super) struct Document {
     pub document_type: String,
     /// Each is on the same profile.
     pub image_ids: Vec<String>,
-    pub extracted_data: Option<Map<String, Value>>,
+    /// As it came.
+    pub extracted_data: Option<Box<str>>,
     /// Reads before this do not show it.
     pub visible_at: Instant,
 }
@@ -70,11 +74,21 @@ impl Profile {
         self.files.get(id)
     }
 
-    pub(super) fn visible_documents(&self, now: Instant) -> impl Iterator<Item = &Document> {
-        self.documents.iter().filter(move |document| document.visible_at <= now)
+    /// The documents that a list shows which is so old.
+    pub(super) fn visible_documents(&self, now: Instant, age: Duration) -> impl Iterator<Item = &Document> {
+        self.documents.iter().filter(move |document| document.visible_at + age <= now)
     }
 
+    /// An image with the same content and type.
+    pub(super) fn equal_image(&self, sha256: &Sha256, image_type: Option<ImageType>) -> Option<&StoredImage> {
+        self.images.iter().find(|image| image.sha256 == *sha256 && image.image_type == image_type)
+    }
+
+    /// Adds an image; one whose id is known is that image.
     pub(super) fn add_image(&mut self, image: StoredImage) {
+        if self.image_at.contains_key(&image.id) {
+            return;
+        }
         self.image_at.insert(image.id.clone(), self.images.len());
         self.images.push(image);
     }
@@ -132,6 +146,12 @@ impl Store {
         self.profiles.get(id)
     }
 
+    /// A profile that has documents, other than this one.
+    pub(super) fn another_profile(&self, id: &ProfileId) -> Option<&Profile> {
+        let others = self.profiles.iter().filter(|(other, _)| *other != id);
+        others.map(|(_, profile)| profile).find(|profile| !profile.documents.is_empty())
+    }
+
     pub(super) fn profile_mut(&mut self, id: &ProfileId) -> &mut Profile {
         self.profiles.entry(id.clone()).or_default()
     }
@@ -161,6 +181,14 @@ impl Store {
             ApiCall::UploadFile => profile.add_file(id, StoredFile { name: call.name.clone() }),
             _ => {}
         }
+    }
+
+    /// Removes a document, not its images; returns whether it was there.
+    pub(super) fn remove_document(&mut self, id: &str) -> bool {
+        self.profiles.values_mut().any(|profile| {
+            let at = profile.documents.iter().position(|document| document.id.eq_ignore_ascii_case(id));
+            at.map(|at| profile.documents.remove(at)).is_some()
+        })
     }
 
     /// Every document, visible or not, by profile and then in order of creation.

@@ -2,6 +2,9 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use secrecy::ExposeSecret;
+use sha2::Digest as _;
+
 use super::{FILE_PATIENCE, IMPORT, ServiceError, calls_at_once};
 use crate::{
     account::{Account, Slots},
@@ -40,6 +43,12 @@ impl Accounts {
         Ok(Self { by_drop, main })
     }
 
+    /// Each configured drop with its account, and `import` with the main one.
+    pub(super) fn each(&self) -> impl Iterator<Item = (&str, &Arc<Account>)> {
+        let main = self.main.iter().filter(|_| !self.by_drop.contains_key(IMPORT)).map(|account| (IMPORT, account));
+        self.by_drop.iter().map(|(drop, account)| (drop.as_str(), account)).chain(main)
+    }
+
     /// That of a drop; of one that is not configured, the main one.
     #[must_use]
     pub fn of(&self, drop: &str) -> Option<&Arc<Account>> {
@@ -56,6 +65,12 @@ fn scope_of(config: &Config, drop: Option<&DropConfig>) -> String {
         Some(key) => format!("account:{base_url} (key {})", key.display()),
         None => format!("account:{base_url}"),
     }
+}
+
+/// The name of the account that a drop's jobs go to; of one that is not configured, the main one.
+#[must_use]
+pub fn account_of(config: &Config, drop: &str) -> String {
+    scope_of(config, config.drop_named(drop))
 }
 
 /// How long ago each account created documents within the last hour, where that is limited: a restart starts no new
@@ -99,6 +114,7 @@ pub(super) fn lanes(
         }
         let key = config::api_key(&config.api, drop, &mut config::environment())?;
         key.warnings.iter().for_each(|warning| tracing::warn!(origin = %key.origin, warning, "about the key"));
+        let of_key = (base_url.to_string(), sha2::Sha256::digest(key.secret.expose_secret()).into());
         let client = Client::new(&api::ClientSettings {
             base_url: base_url.as_str().to_owned(),
             key: key.secret,
@@ -115,8 +131,9 @@ pub(super) fn lanes(
             requests_per_second: config.limits.requests_per_second,
             bytes_per_second: config.limits.bytes_per_second,
         };
-        let pacer = Pacer::new(&limits, spent.get(&scope).map_or(&[][..], Vec::as_slice));
-        let made = Arc::new(Account::new(scope.clone(), client, Arc::clone(&slots), pacer));
+        let pacer =
+            Pacer::new(&limits, spent.get(&scope).map_or(&[][..], Vec::as_slice)).with_longest_wait(config.retry.max);
+        let made = Arc::new(Account::new(scope.clone(), of_key, client, Arc::clone(&slots), pacer));
         accounts.insert(scope, Arc::clone(&made));
         Ok(made)
     };
@@ -127,17 +144,10 @@ pub(super) fn lanes(
             account: account(Some(drop))?,
             priority: drop.priority,
             file_patience: drop.incomplete_after,
-            settle: drop.settle,
         });
     }
     if let Some(name) = import.filter(|name| config.drop_named(name).is_none()) {
-        lanes.push(Lane {
-            drop: name.to_owned(),
-            account: account(None)?,
-            priority: 0,
-            file_patience: FILE_PATIENCE,
-            settle: Duration::ZERO,
-        });
+        lanes.push(Lane { drop: name.to_owned(), account: account(None)?, priority: 0, file_patience: FILE_PATIENCE });
     }
     Ok(lanes)
 }

@@ -52,6 +52,8 @@ pub(super) struct InboxState {
     pub(super) took: Duration,
     /// When an event last arrived.
     pub(super) event: Option<Instant>,
+    /// What keeps the drop's files from being taken or put away; the drop is ready where nothing does.
+    pub(super) bad_ground: Option<String>,
 }
 
 impl InboxShared {
@@ -67,6 +69,12 @@ impl InboxShared {
             // A folder that is polled has no other events.
             state.event = Some(Instant::now());
         }
+    }
+
+    /// Whether the drop is scanned and its ground is good.
+    pub(super) fn is_ready(&self) -> bool {
+        let state = self.state();
+        state.looked.is_some() && state.bad_ground.is_none() && !self.ended.load(Ordering::Relaxed)
     }
 
     pub(super) fn hint(&self) {
@@ -163,7 +171,7 @@ fn look_on(
             Err(error) if error.is_final() => return Err(error),
             Err(error) => {
                 if log_throttle.is_due((), &error.to_string(), Instant::now()) {
-                    tracing::error!(drop = config.name, %error, "the drop cannot be looked into");
+                    tracing::error!(drop = config.name, reason = %error, "the drop cannot be looked into: see `status`");
                 }
                 DropStatus { waiting: 1, again_in: Some(Duration::from_secs(1)), ..DropStatus::default() }
             }
@@ -177,6 +185,7 @@ fn look_on(
         number += 1;
         let took = began.elapsed();
         shared.looked(looked, took);
+        shared.state().bad_ground = inbox.bad_ground();
         // Scanned again after an event, since a file may come into a new folder before that is watched.
         let rest = if news { rest.min(SECOND_LOOK) } else { rest };
         // Not more than half of the time is spent scanning, however much happens.

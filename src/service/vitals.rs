@@ -60,6 +60,16 @@ impl Vitals {
         })
     }
 
+    /// The drops that cannot be worked on, for a person, each with the reason.
+    #[must_use]
+    pub fn bad_ground(&self) -> Option<String> {
+        let bad = self.inboxes.iter().filter_map(|inbox| {
+            let fault = inbox.state().bad_ground.clone()?;
+            Some(format!("bad ground of drop {}: {fault}", inbox.drop))
+        });
+        Some(bad.collect::<Vec<_>>().join("\n")).filter(|text| !text.is_empty())
+    }
+
     /// All numbers, in the text form that Prometheus reads. Blocks; one caller at a time.
     ///
     /// # Errors
@@ -72,8 +82,9 @@ impl Vitals {
             at,
             scan: states().map(|state| state.took).max().unwrap_or_default(),
             last_drop_event: self.since_event(states().filter_map(|state| state.event).max()),
+            ready: self.inboxes.iter().map(|inbox| (inbox.drop.clone(), inbox.is_ready())).collect(),
         };
-        self.telemetry.text(&numbers, now).map_err(|error| QueueError::Refused(error.to_string()))
+        self.telemetry.text(&numbers, &now).map_err(|error| QueueError::Refused(error.to_string()))
     }
 
     fn since_event(&self, event: Option<Instant>) -> Duration {

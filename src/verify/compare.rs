@@ -3,14 +3,14 @@
 //! Pure. Images are matched by their IDs alone: the API gives neither digest nor size, and the dates that it gives
 //! differ between answers.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::Serialize;
 
 use crate::{
     entry::EntryKind,
     job::JobState,
-    outcome::StandingDocument,
+    outcome::{StandingDocument, normal_id},
     queue::views::created::{CreatedJob, Sending},
 };
 
@@ -24,6 +24,10 @@ pub enum What {
     Changed,
     /// The profile cannot be read.
     Unreadable,
+    /// The profile has several documents with the same images.
+    Doubled,
+    /// A document that no job knows of.
+    UnknownDocument,
     /// An image that no document uses.
     UnusedImage,
 }
@@ -38,6 +42,9 @@ pub struct Finding {
     pub reference: Option<String>,
     /// The document or image.
     pub id: Option<String>,
+    /// Of doubled documents: all of them, the job's own first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ids: Vec<String>,
     pub detail: String,
 }
 
@@ -56,6 +63,12 @@ pub struct VerifyTotals {
     pub missing: u64,
     /// Of these, documents with other images, or under another ID.
     pub changed: u64,
+    /// Of these, documents that a person says were removed on purpose, and that are not looked for.
+    pub removed: u64,
+    /// How many sets of images more than one document has.
+    pub doubled: u64,
+    /// Documents that no job knows of.
+    pub unknown_documents: u64,
     /// Files that were uploaded; the API has no list of files, so that whether they exist cannot be checked.
     pub files_not_checked: u64,
     /// How many answers to uploads of images were lost: what may be left over at most.
@@ -80,6 +93,9 @@ impl VerifyTotals {
         self.standing += other.standing;
         self.missing += other.missing;
         self.changed += other.changed;
+        self.removed += other.removed;
+        self.doubled += other.doubled;
+        self.unknown_documents += other.unknown_documents;
         self.files_not_checked += other.files_not_checked;
         self.possible_leftovers += other.possible_leftovers;
         self.leftover_images += other.leftover_images;
@@ -88,10 +104,10 @@ impl VerifyTotals {
         self.images_under_way += other.images_under_way;
     }
 
-    /// Whether every document exists as it was created.
+    /// Whether every document exists as it was created, and once. What others put there is nothing wrong.
     #[must_use]
     pub const fn is_well(&self) -> bool {
-        self.missing + self.changed + self.unreadable_profiles == 0
+        self.missing + self.changed + self.doubled + self.unreadable_profiles == 0
     }
 }
 
@@ -127,26 +143,29 @@ impl KnownJobs {
         (self.after, self.others) = now.into_iter().partition(is_ours);
     }
 
-    /// The images of a list that no document uses and no job knows of, in lower case.
+    /// The images of a list that no document uses and no job knows of, in their normal form.
     #[must_use]
     pub fn unknown(&self, standing: &[StandingDocument], images: &[String]) -> Vec<String> {
         let by_image = self.by_image();
-        unused(standing, images).into_iter().filter(|id| !by_image.contains_key(id)).collect()
+        unused(standing, images).into_keys().filter(|id| !by_image.contains_key(id)).collect()
+    }
+
+    /// The jobs by the document that each has created, in their normal form.
+    fn owners(&self) -> HashMap<String, &CreatedJob> {
+        let jobs = self.before.iter().chain(&self.others).chain(&self.after);
+        jobs.filter_map(|job| Some((normal_id(job.remote_id.as_ref()?), job))).collect()
     }
 
     fn by_image(&self) -> HashMap<String, &CreatedJob> {
         let jobs = self.after.iter().chain(&self.others);
-        jobs.flat_map(|job| lower(&job.images).map(move |id| (id, job))).collect()
+        jobs.flat_map(|job| normal(&job.images).map(move |id| (id, job))).collect()
     }
 }
 
-/// The images that no document uses, in lower case and in order. The same image may be listed twice.
-fn unused(standing: &[StandingDocument], images: &[String]) -> Vec<String> {
-    let used: HashSet<String> = standing.iter().flat_map(|document| lower(&document.image_ids)).collect();
-    let listed: HashSet<String> = lower(images).collect();
-    let mut unused: Vec<String> = listed.into_iter().filter(|id| !used.contains(id)).collect();
-    unused.sort_unstable();
-    unused
+/// The images that no document uses, as they are listed, by their normal form. The same image may be listed twice.
+fn unused<'a>(standing: &[StandingDocument], images: &'a [String]) -> BTreeMap<String, &'a String> {
+    let used: HashSet<String> = standing.iter().flat_map(|document| normal(&document.image_ids)).collect();
+    normal(images).zip(images).filter(|(id, _)| !used.contains(id)).collect()
 }
 
 /// Compares one profile: its documents, and the IDs of all its images.
@@ -155,7 +174,7 @@ pub fn compare(known: &KnownJobs, standing: &[StandingDocument], images: &[Strin
     let mut sum = VerifyTotals { profiles: 1, ..VerifyTotals::default() };
     let mut findings = Vec::new();
     let by_id: HashMap<String, &StandingDocument> =
-        standing.iter().map(|document| (document.id.to_ascii_lowercase(), document)).collect();
+        standing.iter().map(|document| (normal_id(&document.id), document)).collect();
     let done: Vec<&CreatedJob> = known.before.iter().filter(|job| job.state == JobState::Done).collect();
     for &job in &done {
         if job.kind == EntryKind::File {
@@ -163,6 +182,10 @@ pub fn compare(known: &KnownJobs, standing: &[StandingDocument], images: &[Strin
             continue;
         }
         sum.documents += 1;
+        if job.removed {
+            sum.removed += 1;
+            continue;
+        }
         match mismatch(job, &by_id, standing) {
             None => sum.standing += 1,
             Some(finding) => {
@@ -171,11 +194,17 @@ pub fn compare(known: &KnownJobs, standing: &[StandingDocument], images: &[Strin
             }
         }
     }
+    findings.extend(doubled(known, standing));
+    sum.doubled =
+        u64::try_from(findings.iter().filter(|finding| finding.finding == What::Doubled).count()).unwrap_or(0);
+    let strangers = unknown_documents(known, standing);
+    sum.unknown_documents = u64::try_from(strangers.len()).unwrap_or(u64::MAX);
+    findings.extend(strangers);
     sum.possible_leftovers = known.after.iter().map(|job| job.lost).sum();
     let were_done: HashSet<i64> = done.iter().map(|job| job.job).collect();
     let by_image = known.by_image();
     let mut unknown = 0_u64;
-    for id in unused(standing, images) {
+    for (id, listed) in unused(standing, images) {
         let job = by_image.get(&id).copied();
         let detail = match job {
             None if known.sending.is_empty() => {
@@ -206,7 +235,8 @@ pub fn compare(known: &KnownJobs, standing: &[StandingDocument], images: &[Strin
             finding: What::UnusedImage,
             job: job.map(|job| job.job),
             reference: job.and_then(|job| job.reference.clone()),
-            id: Some(id),
+            id: Some(listed.clone()),
+            ids: Vec::new(),
             detail,
         });
     }
@@ -225,11 +255,11 @@ fn mismatch(
     standing: &[StandingDocument],
 ) -> Option<Finding> {
     let id = job.remote_id.clone().unwrap_or_default();
-    let ours: HashSet<String> = lower(&job.images).collect();
-    let has_ours = |document: &StandingDocument| lower(&document.image_ids).collect::<HashSet<_>>() == ours;
-    let (finding, detail) = match by_id.get(&id.to_ascii_lowercase()) {
-        // Where a person released it as created, its images may not be known.
-        Some(document) if ours.is_empty() || has_ours(document) => return None,
+    let ours: HashSet<String> = normal(&job.images).collect();
+    let has_ours = |document: &StandingDocument| normal(&document.image_ids).collect::<HashSet<_>>() == ours;
+    let (finding, detail) = match by_id.get(&normal_id(&id)) {
+        // Where a person released it as created, its images are not known, or others were uploaded since a restore.
+        Some(document) if job.released || ours.is_empty() || has_ours(document) => return None,
         Some(document) => {
             let (theirs, own) = (document.image_ids.len(), ours.len());
             (What::Changed, format!("the document exists with other images: {theirs}, and {own} were put into it"))
@@ -239,11 +269,95 @@ fn mismatch(
             None => (What::Missing, "the document is not among the profile's".to_owned()),
         },
     };
-    Some(Finding { finding, job: Some(job.job), reference: job.reference.clone(), id: Some(id), detail })
+    Some(Finding {
+        finding,
+        job: Some(job.job),
+        reference: job.reference.clone(),
+        id: Some(id),
+        ids: Vec::new(),
+        detail,
+    })
 }
 
-fn lower(ids: &[String]) -> impl Iterator<Item = String> + '_ {
-    ids.iter().map(|id| id.to_ascii_lowercase())
+/// The IDs of a document's images in their normal form and in order, each once.
+fn image_set(ids: &[String]) -> Vec<String> {
+    let mut set: Vec<String> = normal(ids).collect();
+    set.sort_unstable();
+    set.dedup();
+    set
+}
+
+/// Documents that have the same images, where not each of them is another job's own.
+fn doubled(known: &KnownJobs, standing: &[StandingDocument]) -> Vec<Finding> {
+    let mut by_images: BTreeMap<Vec<String>, Vec<&StandingDocument>> = BTreeMap::new();
+    for document in standing.iter().filter(|document| !document.image_ids.is_empty()) {
+        let same = by_images.entry(image_set(&document.image_ids)).or_default();
+        // The same document may be listed twice.
+        if !same.iter().any(|other| normal_id(&other.id) == normal_id(&document.id)) {
+            same.push(document);
+        }
+    }
+    by_images.retain(|_, same| same.len() > 1);
+    let owners = known.owners();
+    let own = |document: &StandingDocument| owners.get(&normal_id(&document.id)).copied();
+    let groups = by_images.into_iter().filter(|(_, same)| same.iter().any(|document| own(document).is_none()));
+    groups
+        .map(|(images, mut same)| {
+            same.sort_by_key(|document| own(document).is_none());
+            let with_same_images = || {
+                let mut jobs = known.after.iter().chain(&known.others);
+                jobs.find(|job| !job.images.is_empty() && image_set(&job.images) == images)
+            };
+            let job = same.iter().find_map(|document| own(document)).or_else(with_same_images);
+            let ids: Vec<String> = same.iter().map(|document| document.id.clone()).collect();
+            Finding {
+                finding: What::Doubled,
+                job: job.map(|job| job.job),
+                reference: job.and_then(|job| job.reference.clone()),
+                id: ids.first().cloned(),
+                detail: format!("{} documents have the same images: {}", ids.len(), ids.join(", ")),
+                ids,
+            }
+        })
+        .collect()
+}
+
+/// Documents that no job has created or may have.
+fn unknown_documents(known: &KnownJobs, standing: &[StandingDocument]) -> Vec<Finding> {
+    let (owners, by_image) = (known.owners(), known.by_image());
+    let mut seen = HashSet::new();
+    let mut findings = Vec::new();
+    for document in standing {
+        let id = normal_id(&document.id);
+        if owners.contains_key(&id) || !seen.insert(id) {
+            continue;
+        }
+        let images = image_set(&document.image_ids);
+        let job = images.iter().find_map(|id| by_image.get(id).copied());
+        let detail = match job {
+            None => "no job knows of it: it was put there by other means, or by a queue that was lost".to_owned(),
+            // It is doubled, or in the place of a missing one; or its answer has not come yet.
+            Some(job)
+                if image_set(&job.images) == images && (job.state == JobState::Done || !job.state.has_ended()) =>
+            {
+                continue;
+            }
+            Some(job) => format!("no job created it, but it has images of job {}, which is {}", job.job, job.state),
+        };
+        findings.push(Finding {
+            finding: What::UnknownDocument,
+            job: job.map(|job| job.job),
+            reference: job.and_then(|job| job.reference.clone()),
+            id: Some(document.id.clone()),
+            ids: Vec::new(),
+            detail,
+        });
+    }
+    findings
+}
+
+fn normal(ids: &[String]) -> impl Iterator<Item = String> + '_ {
+    ids.iter().map(|id| normal_id(id))
 }
 
 #[cfg(test)]
@@ -261,6 +375,9 @@ mod tests {
             images: images.iter().map(|&id| id.to_owned()).collect(),
             lost,
             sending: Vec::new(),
+            ended_at: state.has_ended().then_some(0),
+            removed: false,
+            released: false,
         }
     }
 
@@ -272,9 +389,8 @@ mod tests {
     fn document(id: &str, images: &[&str]) -> StandingDocument {
         StandingDocument {
             id: id.into(),
-            category: String::new(),
-            document_type: String::new(),
             image_ids: images.iter().map(|&id| id.to_owned()).collect(),
+            ..StandingDocument::default()
         }
     }
 
@@ -289,6 +405,21 @@ mod tests {
         assert_eq!(findings, []);
         assert_eq!(sum, VerifyTotals { profiles: 1, documents: 1, standing: 1, ..VerifyTotals::default() });
         assert!(sum.is_well());
+    }
+
+    #[test]
+    fn an_id_is_the_same_in_each_of_its_spellings() {
+        let id = |number: u32| format!("a2c4393a-e219-67a4-5ab4-{number:012}");
+        let urn = |number: u32| format!("urn:uuid:{}", id(number));
+        let (own, image) = (id(1), id(7));
+        let ours = [job(1, JobState::Done, Some(&own), &[&image], 0)];
+        let bare = image.replace('-', "");
+        let standing = [document(&urn(1), &[&bare]), document(&own, &[&image])];
+        let (sum, findings) = compare(&at_rest(&ours), &standing, &[urn(7)]);
+        assert_eq!(findings, []);
+        assert_eq!(sum, VerifyTotals { profiles: 1, documents: 1, standing: 1, ..VerifyTotals::default() });
+        let (sum, _) = compare(&at_rest(&ours), &[document(&own, &[&image]), document(&urn(2), &[&urn(7)])], &[]);
+        assert_eq!(sum.doubled, 1);
     }
 
     #[test]
@@ -342,8 +473,56 @@ mod tests {
     fn what_a_person_released_as_created_is_matched_by_its_id_alone() {
         let ours = [job(1, JobState::Done, Some("d"), &[], 0)];
         assert!(compare(&at_rest(&ours), &[document("d", &["x"])], &[]).0.is_well());
+        let uploaded_again = [CreatedJob { released: true, ..job(1, JobState::Done, Some("d"), &["y"], 0) }];
+        assert!(compare(&at_rest(&uploaded_again), &[document("d", &["x"])], &[]).0.is_well());
         assert_eq!(compare(&at_rest(&ours), &[document("e", &[])], &[]).0.missing, 1);
     }
+
+    #[test]
+    fn documents_with_the_same_images_are_doubled_unless_each_is_a_jobs_own() {
+        let ours = [job(1, JobState::Done, Some("d"), &["a", "b"], 0)];
+        let standing = [document("x", &["B", "a"]), document("D", &["a", "b"]), document("d", &["a", "b"])];
+        let (sum, findings) = compare(&at_rest(&ours), &standing, &[]);
+        assert_eq!((sum.standing, sum.doubled, sum.unknown_documents, sum.is_well()), (1, 1, 0, false));
+        assert_eq!((findings[0].job, findings[0].ids.as_slice()), (Some(1), &["D".to_owned(), "x".to_owned()][..]));
+        // An API that gives equal content equal IDs.
+        let ours = [job(1, JobState::Done, Some("d"), &["a"], 0), job(2, JobState::Done, Some("x"), &["a"], 0)];
+        let (sum, findings) = compare(&at_rest(&ours), &[document("d", &["a"]), document("x", &["a"])], &[]);
+        assert_eq!((sum.standing, findings.len()), (2, 0), "{findings:?}");
+        // Of a job whose answers were lost, which will adopt one of them.
+        let ours = [job(1, JobState::Held, None, &["a"], 0)];
+        let (sum, findings) = compare(&at_rest(&ours), &[document("d", &["a"]), document("x", &["a"])], &[]);
+        assert_eq!((sum.doubled, findings[0].job, findings.len()), (1, Some(1), 1), "{findings:?}");
+        // What has no images is compared with nothing.
+        assert_eq!(compare(&at_rest(&[]), &[document("d", &[]), document("x", &[])], &[]).0.doubled, 0);
+    }
+
+    #[test]
+    fn documents_that_no_job_knows_of_are_listed_and_are_nothing_wrong() {
+        let ours = [
+            job(1, JobState::Done, Some("d"), &["a"], 0),
+            job(2, JobState::Waiting, None, &["w"], 0),
+            job(3, JobState::Failed, None, &["f", "g"], 0),
+        ];
+        let standing =
+            [document("d", &["a"]), document("x", &["z"]), document("y", &["w"]), document("f", &["f", "g"])];
+        let (sum, findings) = compare(&at_rest(&ours), &standing, &[]);
+        assert_eq!((sum.unknown_documents, sum.is_well()), (2, true));
+        let found: Vec<_> = findings.iter().map(|finding| (finding.job, finding.id.as_deref().unwrap())).collect();
+        assert_eq!(found, [(None, "x"), (Some(3), "f")], "the one of job 2 is about to be found by its read-back");
+        // Another account's own.
+        let known = KnownJobs { others: vec![job(9, JobState::Done, Some("x"), &["z"], 0)], ..at_rest(&ours) };
+        assert_eq!(compare(&known, &standing, &[]).0.unknown_documents, 1);
+    }
+
+    #[test]
+    fn what_was_removed_on_purpose_is_not_missed() {
+        let ours = [CreatedJob { removed: true, ..job(1, JobState::Done, Some("d"), &["a"], 0) }];
+        let (sum, findings) = compare(&at_rest(&ours), &[], &[]);
+        assert_eq!((sum.documents, sum.removed, sum.missing, sum.is_well()), (1, 1, 0, true));
+        assert_eq!(findings, []);
+    }
+
     #[test]
     fn what_a_worker_did_meanwhile_is_neither_missed_nor_left_over() {
         let mut known = KnownJobs::before(vec![job(1, JobState::Done, Some("d"), &["a"], 0)]);

@@ -20,13 +20,13 @@ use tokio_util::sync::CancellationToken;
 use self::compare::{Finding, KnownJobs, VerifyTotals, What, compare};
 use crate::{
     account::{Account, SendBlocked},
+    api::{LargeList, ListExchange},
     clock::Timestamp,
-    entry::ProfileId,
-    exchange::Exchange,
+    entry::{EntryKind, ProfileId},
     jitter::jitter,
     job::JobState,
     operation::Operation,
-    outcome::{Outcome, PauseCause, Reply, outcome},
+    outcome::{DocumentList, ListDoubt, Outcome, PauseCause, Reply, StandingDocument, normal_id, outcome},
     queue::{AsyncReader, QueueError, views::created::CreatedJob},
     retry::RetryPolicy,
     verdict::text,
@@ -63,12 +63,14 @@ pub enum VerifyError {
 /// Shared by all queries of a run.
 #[derive(Debug, Clone)]
 pub struct Asking {
-    /// What was created.
-    pub queue: AsyncReader,
+    /// What was created; `None` where nothing is compared with it.
+    pub queue: Option<AsyncReader>,
     /// How failed calls are tried again; `give_up_after` is counted from the last call that worked.
     pub retry: RetryPolicy,
     /// Ends every wait.
     pub stop: CancellationToken,
+    /// How long a document may stay out of the lists after it was created.
+    pub list_lag: Duration,
     /// Receives the first reason for waiting; further ones find it full.
     pub waits: mpsc::Sender<String>,
 }
@@ -81,6 +83,18 @@ pub struct CheckedProfile {
     pub sum: VerifyTotals,
     /// One by one.
     pub findings: Vec<Finding>,
+    /// The jobs whose documents were looked for; none where the profile could not be read.
+    pub jobs: Vec<i64>,
+    /// Whether the API was asked, and gave no list.
+    pub refused: bool,
+}
+
+/// The documents of a profile.
+#[derive(Debug, Default)]
+pub struct ReadList {
+    pub list: DocumentList,
+    /// Where it is long.
+    _held: Option<LargeList>,
 }
 
 /// The answer to a query, or that there is none for this profile.
@@ -103,7 +117,7 @@ impl Asking {
         profile: &str,
     ) -> Result<Vec<CheckedProfile>, VerifyError> {
         let mut parts: BTreeMap<String, (Option<Arc<Account>>, Vec<CreatedJob>)> = BTreeMap::new();
-        for job in self.queue.on_profile(profile).await? {
+        for job in self.on_profile(profile).await? {
             let account = account_of(&job.drop);
             let part = parts.entry(scope(account)).or_insert_with(|| (account.map(Arc::clone), Vec::new()));
             part.1.push(job);
@@ -120,6 +134,13 @@ impl Asking {
         Ok(checked)
     }
 
+    async fn on_profile(&self, profile: &str) -> Result<Vec<CreatedJob>, QueueError> {
+        match &self.queue {
+            Some(queue) => queue.on_profile(profile).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
     async fn check_part(
         &self,
         account: Option<Arc<Account>>,
@@ -127,27 +148,54 @@ impl Asking {
         before: Vec<CreatedJob>,
         is_ours: impl Fn(&CreatedJob) -> bool,
     ) -> Result<CheckedProfile, VerifyError> {
-        let unreadable = |why: String| {
-            let finding = Finding { finding: What::Unreadable, job: None, reference: None, id: None, detail: why };
+        let unread = |why: String, refused: bool| {
+            let (finding, ids) = (What::Unreadable, Vec::new());
+            let finding = Finding { finding, job: None, reference: None, id: None, ids, detail: why };
             let sum = VerifyTotals { unreadable_profiles: 1, ..VerifyTotals::default() };
-            Ok(CheckedProfile { profile: profile.to_owned(), sum, findings: vec![finding] })
+            let (profile, findings, jobs) = (profile.to_owned(), vec![finding], Vec::new());
+            Ok(CheckedProfile { profile, sum, findings, jobs, refused })
         };
-        let Some(id) = ProfileId::parse(profile) else { return unreadable("it is no profile's ID".into()) };
+        let unreadable = |why: String| unread(why, true);
+        let Some(id) = ProfileId::parse(profile) else { return unread("it is no profile's ID".into(), false) };
         let Some(account) = account else {
-            return unreadable("its drop is not configured any more, and there is no key but those of drops".into());
+            let why = "its drop is not configured any more, and there is no key but those of drops";
+            return unread(why.into(), false);
         };
         // The images first: a document that is made in between then has images that are in neither list, which is better
         // than images that seem to be without their document.
-        let images = match self.ask(&account, Operation::ListImages, || account.client.list_images(&id)).await? {
+        // Long lists are held one profile at a time.
+        let mut large = None;
+        let read = |large| account.client.list_images(&id, large);
+        let images = match self.ask(&account, Operation::ListImages, &mut large, read).await? {
             Said::Reply(Reply::Images(images)) => images,
             Said::Reply(_) => return unreadable("the answer is not a list of images".into()),
             Said::Refused(why) => return unreadable(why),
         };
-        let standing = match self.ask(&account, Operation::ReadDocuments, || account.client.read_documents(&id)).await?
-        {
-            Said::Reply(Reply::Documents(standing)) => standing,
-            Said::Reply(_) => return unreadable("the answer is not a list of documents".into()),
-            Said::Refused(why) => return unreadable(why),
+        let expects_some = before.iter().any(|job| job.state == JobState::Done && job.kind == EntryKind::Document);
+        let mut reread = false;
+        let standing = loop {
+            let asked = Timestamp::now();
+            let read = |large| account.client.read_documents(&id, large);
+            let standing = match self.ask(&account, Operation::ReadDocuments, &mut large, read).await? {
+                Said::Reply(Reply::Documents(list)) => {
+                    // An answer without a list says nothing of documents that must be there.
+                    let matters = |doubt: &ListDoubt| *doubt != ListDoubt::NoList || expects_some;
+                    match list.doubts.iter().find(|doubt| matters(doubt)) {
+                        None => list.documents,
+                        Some(doubt) => {
+                            return unreadable(format!("the list of documents is not understood: {}", doubt.as_str()));
+                        }
+                    }
+                }
+                Said::Reply(_) => return unreadable("the answer is not a list of documents".into()),
+                Said::Refused(why) => return unreadable(why),
+            };
+            // One that was created a moment ago may not be listed yet.
+            match self.listed_later(&before, &standing, asked).filter(|_| !reread) {
+                Some(wait) => self.wait(wait).await?,
+                None => break standing,
+            }
+            reread = true;
         };
         // The queue last: a worker has recorded by now what the API has listed of its, or is about to.
         let mut known = KnownJobs::before(before);
@@ -155,18 +203,55 @@ impl Asking {
             if look > 0 {
                 self.wait(LOOK).await?;
             }
-            known.learn(self.queue.on_profile(profile).await?, &is_ours, look == 0);
+            known.learn(self.on_profile(profile).await?, &is_ours, look == 0);
             if known.sending.is_empty() || known.unknown(&standing, &images).is_empty() {
                 break;
             }
         }
         let (sum, findings) = compare(&known, &standing, &images);
-        Ok(CheckedProfile { profile: profile.to_owned(), sum, findings })
+        let jobs = known.before.iter().filter(|job| job.state == JobState::Done).map(|job| job.job).collect();
+        Ok(CheckedProfile { profile: profile.to_owned(), sum, findings, jobs, refused: false })
     }
 
-    async fn ask<F>(&self, account: &Account, operation: Operation, call: impl Fn() -> F) -> Result<Said, NoAnswer>
+    /// How long to wait before a list without one of these documents says that it is gone; nothing where none is so new.
+    fn listed_later(&self, jobs: &[CreatedJob], standing: &[StandingDocument], asked: Timestamp) -> Option<Duration> {
+        let listed = |job: &CreatedJob| {
+            let id = normal_id(job.remote_id.as_deref().unwrap_or_default());
+            standing.iter().any(|document| normal_id(&document.id) == id)
+        };
+        let created = jobs.iter().filter(|job| job.state == JobState::Done && !listed(job));
+        let last = Timestamp(created.filter_map(|job| job.ended_at).max()?).after(self.list_lag);
+        (last > asked).then(|| last.since(asked))
+    }
+
+    /// The list of a profile's documents, or why it will never be answered.
+    ///
+    /// # Errors
+    ///
+    /// [`NoAnswer`] where other profiles would fail in the same way.
+    pub async fn documents(
+        &self,
+        account: &Account,
+        profile: &ProfileId,
+    ) -> Result<Result<ReadList, String>, NoAnswer> {
+        let mut large = None;
+        let read = |large| account.client.read_documents(profile, large);
+        Ok(match self.ask(account, Operation::ReadDocuments, &mut large, read).await? {
+            Said::Reply(Reply::Documents(list)) => Ok(ReadList { list, _held: large }),
+            Said::Reply(_) => Err("the answer is not a list of documents".to_owned()),
+            Said::Refused(why) => Err(why),
+        })
+    }
+
+    async fn ask<F>(
+        &self,
+        account: &Account,
+        operation: Operation,
+        large: &mut Option<LargeList>,
+        call: impl Fn(Option<LargeList>) -> F,
+    ) -> Result<Said, NoAnswer>
     where
-        F: Future<Output = Exchange>,
+        F: Future<Output = ListExchange>,
     {
         let mut failed = 0_u32;
         let mut limit = String::from("the pace leaves no room for a call");
@@ -183,7 +268,8 @@ impl Asking {
             if self.stop.is_cancelled() {
                 return Err(NoAnswer::Stopped);
             }
-            let exchange = call().await;
+            let ListExchange { exchange, large: held } = call(large.take()).await;
+            *large = held;
             let outcome = outcome(&exchange, Timestamp::now());
             // A circuit breaker would only repeat what is counted here.
             let _outage = account.learn(slot, &exchange, &outcome);
@@ -210,6 +296,7 @@ impl Asking {
                     continue;
                 }
                 Outcome::TryAgain(reason)
+                | Outcome::Unattributed(reason)
                 | Outcome::Lost(reason)
                 | Outcome::SourceChanged(reason)
                 | Outcome::SourceUnreadable(reason) => reason,

@@ -23,6 +23,8 @@ mod faults;
 #[cfg(test)]
 mod layers;
 #[cfg(test)]
+mod layouts;
+#[cfg(test)]
 mod model;
 #[cfg(test)]
 mod names;

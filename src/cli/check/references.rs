@@ -11,7 +11,7 @@ use crate::{
     entry::Entry,
     manifest::Scratch,
     problem::Problem,
-    queue::{admission::CheckedFile, identity::content_of, scratch::TemporaryStore},
+    queue::{admission::CheckedFile, content::ContentDigests, scratch::TemporaryStore},
 };
 
 /// What an entry lays claim to.
@@ -28,7 +28,7 @@ pub(super) struct ReferenceClaim {
 impl ReferenceClaim {
     /// That of an entry that is good by itself.
     pub(super) fn good(entry: &Entry, files: &[CheckedFile]) -> Self {
-        let content = content_of(entry, files.iter().map(|file| file.sha256));
+        let content = *ContentDigests::of_entry(entry, files.iter().map(|file| file.sha256)).current();
         let (key, named) = match &entry.reference {
             Some(reference) => (key(reference), true),
             None => (content, false),

@@ -1,15 +1,20 @@
 //! Which manifests the arguments of `import` and `check` name.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use super::super::start::Usage;
 use crate::{
-    config::DropConfig,
+    config::{Config, DropConfig},
     inbox::{
         beneath::Root,
-        scan::{ScanRules, globs, scan},
+        scan::{FoundManifest, ScanRules, globs, matches, scan_all},
     },
     intake::examine,
+    manifest::near_name::is_near_name,
+    relative_path::{join, parent},
     service::IMPORT,
 };
 
@@ -20,8 +25,25 @@ pub(in crate::cli) struct Target {
     pub(in crate::cli) manifest: String,
 }
 
+/// What to do with a file that looks like a manifest.
+const NEAR_CURE: &str =
+    "rename it to end in .manifest.csv, .manifest.json or .manifest.jsonl, or name it in the command";
+
+/// How many files that look like manifests are named.
+const NAMED: usize = 20;
+
 /// Every manifest that the paths name; folders are searched within the bounds of the drop, without one those of any.
-pub(in crate::cli) fn targets(paths: &[PathBuf], drop: Option<&DropConfig>) -> anyhow::Result<Vec<Target>> {
+/// What drops, and this command, put aside is not searched: `own` are the command's own folders.
+///
+/// # Errors
+///
+/// Where a path cannot be read, or a folder has no manifest.
+pub(in crate::cli) fn targets(
+    paths: &[PathBuf],
+    config: &Config,
+    drop: Option<&DropConfig>,
+    own: &[PathBuf],
+) -> anyhow::Result<Vec<Target>> {
     let default = DropConfig::new(IMPORT, "/");
     let bounds = drop.unwrap_or(&default);
     let mut targets = Vec::new();
@@ -30,27 +52,17 @@ pub(in crate::cli) fn targets(paths: &[PathBuf], drop: Option<&DropConfig>) -> a
         let real = path.canonicalize().map_err(named)?;
         if real.is_dir() {
             let before = targets.len();
-            let rules = ScanRules {
-                recursive: true,
-                manifests: globs(DropConfig::DEFAULT_MANIFESTS)?,
-                ignore: globs(DropConfig::DEFAULT_IGNORE)?,
-                skip_dirs: vec![real.join("receipts")],
-                max_depth: bounds.max_depth,
-                max_path_bytes: bounds.max_path_bytes,
-            };
-            let root = Root::open(&real).map_err(named)?;
-            let report = scan(&root, &rules, &mut |found| {
-                targets.push(Target { root: real.clone(), manifest: found.path });
-                std::ops::ControlFlow::Continue(())
-            })
-            .map_err(named)?;
-            for problem in report.problems {
-                let path = problem.path.unwrap_or_default();
-                tracing::warn!(path, reason = problem.reason, cure = problem.cure, "passed over");
-            }
+            let rules = search_rules(&real, config, bounds, own)?;
+            let near = search(&real, &rules, &mut targets).map_err(named)?;
             if targets.len() == before {
                 let names = DropConfig::DEFAULT_MANIFESTS.join(", ");
-                return Err(Usage(format!("{}: no manifest ({names}) in this folder", path.display())).into());
+                let why = format!("{}: no manifest ({names}) in this folder", path.display());
+                // With files that were meant, this is more than a slip in the command line.
+                return Err(if near == 0 {
+                    Usage(why).into()
+                } else {
+                    anyhow::anyhow!("{why}; rename what looks like one")
+                });
             }
         } else {
             let (folder, name) = examine::split(&real).map_err(named)?;
@@ -60,4 +72,58 @@ pub(in crate::cli) fn targets(paths: &[PathBuf], drop: Option<&DropConfig>) -> a
     targets.sort_by(|one, other| (&one.root, &one.manifest).cmp(&(&other.root, &other.manifest)));
     targets.dedup();
     Ok(targets)
+}
+
+/// What is searched of a folder.
+///
+/// # Errors
+///
+/// None: the patterns are constants.
+pub(in crate::cli) fn search_rules(
+    folder: &Path,
+    config: &Config,
+    bounds: &DropConfig,
+    own: &[PathBuf],
+) -> anyhow::Result<ScanRules> {
+    Ok(ScanRules {
+        recursive: true,
+        manifests: globs(DropConfig::DEFAULT_MANIFESTS)?,
+        ignore: globs(DropConfig::DEFAULT_IGNORE.iter().copied())?,
+        skip_dirs: put_aside(config, own).chain([folder.join("receipts")]).collect(),
+        max_depth: bounds.max_depth,
+        max_path_bytes: bounds.max_path_bytes,
+    })
+}
+
+/// The folders that settled files and receipts were put into, which are never searched.
+fn put_aside(config: &Config, own: &[PathBuf]) -> impl Iterator<Item = PathBuf> {
+    config.drops.iter().flat_map(DropConfig::own_folders).chain(own.iter().cloned())
+}
+
+/// Adds the manifests of a folder, and names what only looks like one; returns how many files do.
+fn search(folder: &Path, rules: &ScanRules, targets: &mut Vec<Target>) -> io::Result<usize> {
+    let root = Root::open(folder)?;
+    let mut near = 0;
+    let mut each = |found: FoundManifest| {
+        targets.push(Target { root: folder.to_owned(), manifest: found.path });
+        std::ops::ControlFlow::Continue(())
+    };
+    let report = scan_all(&root, rules, &mut each, &mut |file| {
+        let fits = |name: &str| matches(&rules.manifests, name, &join(parent(file.path), name));
+        if file.unnameable.is_none() && is_near_name(file.name(), fits) {
+            near += 1;
+            if near <= NAMED {
+                let path = folder.join(file.path);
+                tracing::warn!(path = %path.display(), cure = NEAR_CURE, "looks like a manifest, and is passed over");
+            }
+        }
+    })?;
+    if near > NAMED {
+        tracing::warn!(more = near - NAMED, "more files look like manifests, and are passed over");
+    }
+    for problem in report.problems {
+        let path = problem.path.unwrap_or_default();
+        tracing::warn!(path, reason = problem.reason, cure = problem.cure, "passed over");
+    }
+    Ok(near)
 }

@@ -60,7 +60,10 @@ impl Group {
             findings: Findings::default(),
         };
         if let Some(reference) = &row.reference {
-            group.reference = group.findings.take(fields::reference(reference.clone(), "reference"));
+            group.reference = {
+                let checked = fields::reference(reference.clone(), "reference", &mut group.findings);
+                group.findings.take(checked)
+            };
         }
         group.add(row, limits);
         group
@@ -152,8 +155,13 @@ impl Group {
         });
     }
 
+    /// Adds a warning.
+    pub(super) fn warn(&mut self, warning: Problem) {
+        self.findings.add(warning);
+    }
+
     /// The entry, or everything that is wrong with it.
-    pub(super) fn close(self, index: u64, limits: &ManifestBounds) -> Reading {
+    pub(super) fn close(self, index: u64, others_have_references: bool, limits: &ManifestBounds) -> Reading {
         let Self { first_line, reference, kind, profile_id, category, document_type, replace, rows, images, .. } = self;
         let mut findings = self.findings;
         let content = match kind {
@@ -163,6 +171,7 @@ impl Group {
                     findings.add(fields::too_many_images(rows, limits.max_images));
                 }
                 fields::warn_of_repeats(&images, &mut findings);
+                fields::warn_of_sides(&images, &mut findings);
                 match (category, document_type) {
                     (Some(category), Some(document_type)) if !images.is_empty() => {
                         Some(Content::Document { category, document_type, extracted_data: None, images })
@@ -172,7 +181,8 @@ impl Group {
             }
         };
         let replace = replace.unwrap_or(false);
-        findings.conclude(Label { index, line: Some(first_line), kind, reference, profile_id, replace }, content)
+        let line = Some(first_line);
+        findings.conclude(Label { index, line, kind, reference, profile_id, replace, others_have_references }, content)
     }
 }
 

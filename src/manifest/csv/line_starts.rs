@@ -36,6 +36,11 @@ impl LineStarts {
         self.starts.front().map_or(self.line, |(_, line)| *line)
     }
 
+    /// Whether the text so far ends with the end of a line.
+    pub(super) const fn ends_with_line_end(&self) -> bool {
+        !self.within
+    }
+
     fn pass(&mut self, bytes: &[u8]) {
         for byte in bytes {
             match byte {

@@ -6,9 +6,16 @@ use serde::{Deserialize, Serialize};
 use crate::problem::Problem;
 
 use super::{
-    header::{Column, CsvHeader},
+    super::findings::quote,
+    header::{Column, ColumnUse, CsvHeader},
     not_utf8,
 };
+
+/// What is kept of a cell that is not UTF-8, in bytes.
+const KEPT_BYTES: usize = 400;
+
+/// So many zero bytes in a row are a part of a file that was never written, and no slip.
+const HOLE_BYTES: usize = 8;
 
 /// The cells of a row; an empty cell counts as not given.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -40,18 +47,44 @@ pub(super) enum RowFault {
         expected: u64,
     },
     /// A cell is not UTF-8.
-    Encoding,
+    Encoding {
+        /// The column's name, or its number.
+        column: String,
+        /// The cell, or its beginning.
+        bytes: Vec<u8>,
+    },
+    /// There is something in a column without a name.
+    Nameless {
+        /// The column's number, from 1.
+        column: u64,
+        /// What is there.
+        text: String,
+    },
+    /// It has zero bytes: parts of the file were never written, or it is no text.
+    ZeroBytes,
 }
 
 impl RowFault {
     /// The problem to report to the sender.
     pub(super) fn problem(&self, line: u64) -> Problem {
+        let quoting = "put values with a separator or a quote in them into double quotes";
         match self {
             Self::Cells { found, expected } => {
                 let reason = format!("the row at line {line} has {found} cells, but the header has {expected}");
-                Problem::error(reason, "put values with a separator or a quote in them into double quotes")
+                Problem::error(reason, quoting)
             }
-            Self::Encoding => not_utf8(format_args!("the row at line {line}")),
+            Self::Encoding { column, bytes } => {
+                not_utf8(format_args!("column {column} of the row at line {line}"), bytes)
+            }
+            Self::Nameless { column, text } => {
+                let reason =
+                    format!("the row at line {line} has {} in column {column}, which has no name", quote(text));
+                Problem::error(reason, format!("give the column a name in the header, or {quoting}"))
+            }
+            Self::ZeroBytes => {
+                let reason = format!("the row at line {line} has zero bytes, so a part of the list was never written");
+                Problem::error(reason, "export the list again as CSV UTF-8, and send it again")
+            }
         }
     }
 }
@@ -61,21 +94,57 @@ impl Row {
     /// where it may be meant.
     pub(super) fn read(record: &ByteRecord, header: &CsvHeader, line: u64) -> Self {
         let mut row = Self { line, ..Self::default() };
-        for (column, cell) in header.0.iter().zip(record) {
-            let Ok(cell) = str::from_utf8(cell) else {
-                row.fault = Some(RowFault::Encoding);
+        let blank = |cell: &[u8]| cell.trim_ascii().is_empty();
+        for (at, (column, bytes)) in (1..).zip(header.0.iter().zip(record)) {
+            let Ok(cell) = str::from_utf8(bytes) else {
+                if *column != ColumnUse::Unknown {
+                    let bytes = bytes.get(..KEPT_BYTES).unwrap_or(bytes).to_owned();
+                    row.fault = Some(RowFault::Encoding { column: CsvHeader::name_of(*column, at), bytes });
+                }
                 continue;
             };
-            let cell = if matches!(column, Column::Path | Column::Name) { cell } else { cell.trim() };
-            if !cell.is_empty() {
-                *row.cell(*column) = Some(cell.to_owned());
+            match column {
+                ColumnUse::Known(column) => {
+                    let cell = if matches!(column, Column::Path | Column::Name) { cell } else { cell.trim() };
+                    if !cell.is_empty() {
+                        *row.cell(*column) = Some(cell.to_owned());
+                    }
+                }
+                ColumnUse::Nameless if !blank(bytes) && row.fault.is_none() => {
+                    let (column, text) = (u64::try_from(at).unwrap_or(u64::MAX), cell.chars().take(100).collect());
+                    row.fault = Some(RowFault::Nameless { column, text });
+                }
+                ColumnUse::Nameless | ColumnUse::Unknown => {}
             }
         }
-        if record.len() != header.0.len() {
+        // Spreadsheets write separators behind the last column where cells have been in use once.
+        let found = record.iter().rposition(|cell| !blank(cell)).map_or(0, |last| last.saturating_add(1));
+        let expected = header.0.len();
+        if record.len() < expected || found > expected {
             let count = |cells| u64::try_from(cells).unwrap_or(u64::MAX);
-            row.fault = Some(RowFault::Cells { found: count(record.len()), expected: count(header.0.len()) });
+            row.fault = Some(RowFault::Cells { found: count(record.len()), expected: count(expected) });
+        }
+        if memchr::memmem::find(record.as_slice(), &[0; HOLE_BYTES]).is_some() {
+            row.fault = Some(RowFault::ZeroBytes);
         }
         row
+    }
+
+    /// Takes a row whose last cell is missing for one whose last cell is empty, as spreadsheets write it. Only where that
+    /// cell says nothing of what the row is; the caller knows that the row was not cut.
+    pub(super) fn allow_last_cell_missing(&mut self, header: &CsvHeader) {
+        let may_be_missing = !matches!(
+            header.0.last(),
+            Some(ColumnUse::Known(
+                Column::ProfileId | Column::Reference | Column::Category | Column::DocumentType | Column::Path
+            ))
+        );
+        if let Some(RowFault::Cells { found, expected }) = self.fault
+            && found.checked_add(1) == Some(expected)
+            && may_be_missing
+        {
+            self.fault = None;
+        }
     }
 
     /// All but the line, as bytes that [`Row::unpack`] reads.
@@ -135,9 +204,13 @@ impl Row {
 mod tests {
     use super::*;
 
+    fn header(columns: &[Column]) -> CsvHeader {
+        CsvHeader(columns.iter().copied().map(ColumnUse::Known).collect())
+    }
+
     #[test]
     fn cells_find_their_columns_and_empty_ones_are_not_given() {
-        let header = CsvHeader(vec![Column::Path, Column::ProfileId, Column::Name]);
+        let header = header(&[Column::Path, Column::ProfileId, Column::Name]);
         let row = Row::read(&ByteRecord::from(vec![" a.png", " p ", ""]), &header, 4);
         assert_eq!((row.path.as_deref(), row.profile_id.as_deref(), row.name), (Some(" a.png"), Some("p"), None));
         assert_eq!((row.line, row.fault), (4, None));
@@ -145,13 +218,42 @@ mod tests {
 
     #[test]
     fn a_row_of_another_shape_or_encoding_keeps_its_reference() {
-        let header = CsvHeader(vec![Column::Reference, Column::Path]);
+        let header = header(&[Column::Reference, Column::Path]);
         let short = Row::read(&ByteRecord::from(vec!["r"]), &header, 4);
         assert_eq!(short.reference.as_deref(), Some("r"));
         assert!(short.fault.unwrap().problem(4).reason.contains("line 4 has 1 cells, but the header has 2"));
         let latin = Row::read(&ByteRecord::from(vec![&b"r"[..], b"M\xFCller.png"]), &header, 5);
         assert_eq!(latin.reference.as_deref(), Some("r"));
         let problem = latin.fault.unwrap().problem(5);
-        assert!(problem.reason.contains("line 5 is not UTF-8") && problem.cure.contains("UTF-8"));
+        let wanted = "column path of the row at line 5 is not UTF-8 text: as Windows-1252 it reads \"M\u{fc}ller.png\"";
+        assert!(problem.reason == wanted && problem.cure.contains("UTF-8"), "{problem:?}");
+    }
+
+    #[test]
+    fn a_cell_without_a_column_is_refused_unless_it_is_empty() {
+        let mut header = header(&[Column::Reference, Column::Path]);
+        assert_eq!(Row::read(&ByteRecord::from(vec!["r", "a", "", " "]), &header, 4).fault, None);
+        let long = Row::read(&ByteRecord::from(vec!["r", "a", "", "x"]), &header, 4).fault.unwrap();
+        assert!(long.problem(4).reason.contains("has 4 cells, but the header has 2"), "{long:?}");
+        header.0.extend([ColumnUse::Nameless, ColumnUse::Unknown]);
+        assert_eq!(Row::read(&ByteRecord::from(vec!["r", "a", " ", "x"]), &header, 4).fault, None);
+        let fault = Row::read(&ByteRecord::from(vec!["r", "a", "x", ""]), &header, 4).fault.unwrap();
+        assert_eq!(fault.problem(4).reason, "the row at line 4 has \"x\" in column 3, which has no name");
+    }
+
+    #[test]
+    fn only_an_optional_last_cell_may_be_missing() {
+        for (columns, cells, allowed) in [
+            (&[Column::Path, Column::ImageType][..], vec!["a"], true),
+            (&[Column::Path, Column::Bytes, Column::Name], vec!["a"], false),
+            (&[Column::Path, Column::Category], vec!["a"], false),
+            (&[Column::Path, Column::Reference], vec!["a"], false),
+            (&[Column::Path, Column::Name], vec!["a", "b", "c"], false),
+        ] {
+            let header = header(columns);
+            let mut row = Row::read(&ByteRecord::from(cells), &header, 4);
+            row.allow_last_cell_missing(&header);
+            assert_eq!(row.fault.is_none(), allowed, "{columns:?}");
+        }
     }
 }

@@ -16,11 +16,12 @@ pub(super) struct Staging<'a> {
     groups: u64,
     /// The reference of the row before, and the first line of its group: rows mostly come in order.
     last: Option<(String, u64)>,
+    has_references: bool,
 }
 
 impl<'a> Staging<'a> {
     pub(super) fn new(scratch: &'a mut dyn Scratch) -> Self {
-        Self { scratch, groups: 0, last: None }
+        Self { scratch, groups: 0, last: None, has_references: false }
     }
 
     /// How many groups there are: references, and rows without one.
@@ -28,8 +29,14 @@ impl<'a> Staging<'a> {
         self.groups
     }
 
+    /// Whether any row has a reference.
+    pub(super) fn has_references(&self) -> bool {
+        self.has_references
+    }
+
     /// Adds a row; rows come with ascending lines.
     pub(super) fn add(&mut self, row: &Row) -> Result<(), ReadError> {
+        self.has_references |= row.reference.is_some();
         let first_line = match &row.reference {
             None => self.begin_group(row.line),
             Some(reference) => match &self.last {
@@ -103,7 +110,7 @@ mod tests {
         let mut faulty = row(6, Some("a"));
         faulty.fault = Some(RowFault::Cells { found: 3, expected: 9 });
         let mut latin = row(7, None);
-        latin.fault = Some(RowFault::Encoding);
+        latin.fault = Some(RowFault::Encoding { column: "path".to_owned(), bytes: vec![0xFC] });
         let rows = [row(2, Some("a")), row(3, None), row(4, Some("b")), row(5, Some("a")), faulty, latin];
         for row in &rows {
             staging.add(row).unwrap();

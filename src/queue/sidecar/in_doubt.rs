@@ -19,6 +19,7 @@ use std::{
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::beside;
 use crate::killpoint;
 
 /// One try of an upload. The number of earlier losses keeps it apart from other tries of the same upload.
@@ -62,11 +63,8 @@ const SLOT_BYTES: usize = 24;
 /// Slots that are allocated when the file is made, so that a full disk does not matter until more are needed at once.
 const SLOTS: usize = 4096;
 
-fn beside(database: &Path) -> PathBuf {
-    let mut name = database.as_os_str().to_owned();
-    name.push(".handed-over");
-    name.into()
-}
+/// How the name of the log ends.
+const ENDING: &str = ".handed-over";
 
 /// The identifier of this boot of the machine; `None` where the system does not say.
 fn this_start() -> Option<String> {
@@ -113,7 +111,7 @@ fn parse(bytes: &[u8], start: &str) -> Recovered {
 pub(crate) fn read(database: &Path) -> Recovered {
     let Some(start) = this_start() else { return Recovered::Unknown };
     let mut bytes = Vec::new();
-    match File::open(beside(database)).and_then(|mut file| file.read_to_end(&mut bytes)) {
+    match File::open(beside(database, ENDING)).and_then(|mut file| file.read_to_end(&mut bytes)) {
         Ok(_) => parse(&bytes, &start),
         Err(_) => Recovered::Unknown,
     }
@@ -145,7 +143,7 @@ impl InDoubtLog {
     /// be written there is none, so that after a crash everything in flight counts.
     #[must_use]
     pub(crate) fn create(database: &Path) -> Self {
-        let path = beside(database);
+        let path = beside(database, ENDING);
         let made = || -> io::Result<File> {
             let start = this_start().ok_or_else(|| io::Error::other("the system does not say when it was started"))?;
             let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o640).open(&path)?;
@@ -160,7 +158,7 @@ impl InDoubtLog {
                 Self { log: Some(Arc::new(log)) }
             }
             Err(error) => {
-                tracing::warn!(file = %path.display(), %error, "cannot log which uploads are in doubt: {CONSEQUENCE}");
+                tracing::warn!(what = %path.display(), %error, "cannot log which uploads are in doubt: {CONSEQUENCE}");
                 std::fs::remove_file(&path).ok();
                 Self::default()
             }
@@ -196,7 +194,7 @@ impl LogFile {
     fn write(&self, at: u64, slot: &[u8; SLOT_BYTES]) {
         if let Err(error) = self.file.write_all_at(slot, HEAD_BYTES as u64 + at * SLOT_BYTES as u64) {
             if !self.given_up.swap(true, Ordering::Relaxed) {
-                tracing::warn!(file = %self.path.display(), %error, "cannot log which uploads are in doubt: {CONSEQUENCE}");
+                tracing::warn!(what = %self.path.display(), %error, "cannot log which uploads are in doubt: {CONSEQUENCE}");
             }
             // A file that lacks an entry must not be trusted.
             std::fs::remove_file(&self.path).ok();
@@ -289,7 +287,7 @@ mod tests {
         let database = folder.path().join("queue.db");
         let log = InDoubtLog::create(&database);
         let _place = hand_over(&log, 1);
-        let bytes = std::fs::read(beside(&database)).unwrap();
+        let bytes = std::fs::read(beside(&database, ENDING)).unwrap();
         let start = this_start().unwrap();
         assert_eq!(parse(&bytes, &start), Recovered::Exactly(vec![upload(1)]));
         assert_eq!(parse(&bytes, "another start"), Recovered::Unknown);
@@ -305,7 +303,7 @@ mod tests {
     fn where_nothing_can_be_noted_nothing_is_known() {
         let folder = tempfile::tempdir().unwrap();
         let database = folder.path().join("queue.db");
-        std::fs::create_dir(beside(&database)).unwrap();
+        std::fs::create_dir(beside(&database, ENDING)).unwrap();
         let log = InDoubtLog::create(&database);
         hand_over(&log, 1).settle();
         assert_eq!(read(&database), Recovered::Unknown);

@@ -2,25 +2,20 @@
 //!
 //! A notification is only a hint; a worker that misses one polls the queue after a while.
 
-use std::{
-    fs, io,
-    os::unix::net,
-    path::{Path, PathBuf},
-};
+use std::{fs, io, os::unix::net, path::Path};
 
 use tokio::net::UnixDatagram;
 
-fn beside(database: &Path) -> PathBuf {
-    let mut name = database.as_os_str().to_owned();
-    name.push(".bell");
-    name.into()
-}
+use super::beside;
+
+/// How the name of the socket ends.
+const ENDING: &str = ".bell";
 
 /// Wakes the worker on this database, if there is one.
 pub(crate) fn notify(database: &Path) {
     let sent = net::UnixDatagram::unbound().and_then(|socket| {
         socket.set_nonblocking(true)?;
-        socket.send_to(b"!", beside(database))
+        socket.send_to(b"!", beside(database, ENDING))
     });
     if let Err(error) = sent {
         tracing::trace!(%error, "no worker listens");
@@ -40,7 +35,7 @@ impl WakeSocket {
     ///
     /// Where the socket cannot be made, e.g. because the path is longer than the 107 bytes that a socket's may have.
     pub(crate) fn bind(database: &Path) -> io::Result<Self> {
-        let path = beside(database);
+        let path = beside(database, ENDING);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}

@@ -28,6 +28,12 @@ pub struct CreatedJob {
     pub lost: u64,
     /// Uploads of images that a worker may be sending, or whose answer it has not recorded yet.
     pub sending: Vec<Sending>,
+    /// When it ended, in milliseconds since 1970.
+    pub ended_at: Option<i64>,
+    /// A person says that its document was removed on purpose.
+    pub removed: bool,
+    /// A person says that this document is its own, with whatever images.
+    pub released: bool,
 }
 
 /// One try to upload an image, that has not come to an end which the queue knows of.
@@ -39,8 +45,8 @@ pub struct Sending {
     pub lost: i64,
 }
 
-/// Jobs that have put something onto a profile, or may have.
-const HAS_PUT: &str = "job.state <> 'duplicate'
+/// Jobs that have put something onto a profile, or may have, with the account that their drop is worked on with now.
+const HAS_PUT: &str = "job.state <> 'duplicate' AND (job.account IS NULL OR job.account IS drop_folder.account)
     AND (job.state = 'done'
          OR EXISTS (SELECT 1 FROM upload WHERE job_id = job.id AND (upload.remote_id IS NOT NULL OR lost > 0)))";
 
@@ -63,11 +69,29 @@ impl Reader {
         Ok(found.collect::<Result<_, _>>()?)
     }
 
+    /// Profiles like those of [`Reader::profiles`], this many at most, chosen at random and in order.
+    pub(crate) fn some_profiles(&self, filter: &Filter, many: u32) -> Result<Vec<String>, QueueError> {
+        let (meant, values) = filter.job_conditions();
+        let sql = format!(
+            "SELECT profile_id FROM (
+                SELECT DISTINCT job.profile_id AS profile_id FROM job
+                 CROSS JOIN batch ON batch.id = job.batch_id CROSS JOIN drop_folder ON drop_folder.id = job.drop_id
+                 WHERE {HAS_PUT} AND {meant})
+              ORDER BY random() LIMIT {many}"
+        );
+        let mut statement = self.connection.prepare(&sql)?;
+        let found = statement.query_map(params_from_iter(values), |row| row.get(0))?;
+        let mut profiles: Vec<String> = found.collect::<Result<_, _>>()?;
+        profiles.sort_unstable();
+        Ok(profiles)
+    }
+
     /// What was put onto a profile, and what a worker may be putting there.
     pub(crate) fn on_profile(&self, profile: &str) -> Result<Vec<CreatedJob>, QueueError> {
         self.snapshot(|connection| {
             let mut statement = connection.prepare_cached(&format!(
-                "SELECT job.id, drop_folder.name, job.reference, job.kind, job.state, job.remote_id
+                "SELECT job.id, drop_folder.name, job.reference, job.kind, job.state, job.remote_id, job.ended_at,
+                        job.removed_at IS NOT NULL, job.released
                    FROM job INDEXED BY job_of_profile CROSS JOIN drop_folder ON drop_folder.id = job.drop_id
                   WHERE job.profile_id = ?1 AND (job.state = 'running' OR {HAS_PUT})
                   ORDER BY job.id"
@@ -98,6 +122,9 @@ fn ours(row: &rusqlite::Row<'_>) -> Result<CreatedJob, QueueError> {
         images: Vec::new(),
         lost: 0,
         sending: Vec::new(),
+        ended_at: row.get(6)?,
+        removed: row.get(7)?,
+        released: row.get(8)?,
     })
 }
 
@@ -124,6 +151,11 @@ impl AsyncReader {
         self.ask(move |reader| reader.profiles(&filter, &after, most)).await
     }
 
+    /// Profiles like those of [`Self::profiles`], this many at most, chosen at random and in order.
+    pub(crate) async fn some_profiles(&self, filter: Filter, many: u32) -> Result<Vec<String>, QueueError> {
+        self.ask(move |reader| reader.some_profiles(&filter, many)).await
+    }
+
     /// What was put onto a profile, and what a worker may be putting there.
     pub(crate) async fn on_profile(&self, profile: &str) -> Result<Vec<CreatedJob>, QueueError> {
         let profile = profile.to_owned();
@@ -137,7 +169,7 @@ pub struct Verified {
     /// When it ended, as RFC 3339.
     pub at: String,
     pub profiles: u64,
-    /// Documents that are missing or changed.
+    /// Documents that are missing, changed or doubled.
     pub amiss: u64,
     /// Images that no document uses and no job knows of, of each profile as many at most as answers were lost there.
     pub leftover_images: u64,
@@ -217,6 +249,9 @@ mod tests {
         assert_eq!(all(&reader, &one), [profile(5)]);
         let ids = Filter { ids: vec![site.job("1"), site.job("4")], ..Filter::default() };
         assert_eq!(all(&reader, &ids), [profile(1)]);
+        assert_eq!(reader.some_profiles(&Filter::default(), 9).unwrap(), [1, 2, 3, 5].map(profile));
+        assert_eq!(reader.some_profiles(&ids, 9).unwrap(), [profile(1)]);
+        assert_eq!(reader.some_profiles(&Filter::default(), 2).unwrap().len(), 2);
     }
 
     #[test]

@@ -12,10 +12,10 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    entry::EntryKind,
+    entry::{EntryKind, EntrySource},
     job::JobState,
     problem::Problem,
-    queue::{QueueError, Reader, rows},
+    queue::{QueueError, Reader, layouts, rows},
     receipt::EntryStatus,
 };
 
@@ -53,6 +53,18 @@ pub struct Crossing {
     pub ended_at: Option<Timestamp>,
     /// Why it was not created.
     pub error: Option<String>,
+    /// The list, sidecar or file of an archive that a layout made the entry of.
+    pub source_file: Option<String>,
+    /// The line of the list, or the row of the sheet.
+    pub source_row: Option<u64>,
+}
+
+impl Crossing {
+    fn from(mut self, source: Option<&EntrySource>) -> Self {
+        self.source_file = source.map(|source| source.file.clone());
+        self.source_row = source.and_then(|source| source.row);
+        self
+    }
 }
 
 impl Reader {
@@ -64,11 +76,18 @@ impl Reader {
     ) -> Result<(), E> {
         self.jobs(filter, |job| {
             let uploads = jobs::uploads(&self.connection, job.id)?;
-            uploads.into_iter().enumerate().try_for_each(|(at, upload)| each(of_job(&job, at, upload)))
+            let source = layouts::source_of_job(&self.connection, job.id)?;
+            uploads
+                .into_iter()
+                .enumerate()
+                .try_for_each(|(at, upload)| each(of_job(&job, at, upload).from(source.as_ref())))
         })?;
         // A limit, a number or a state is about jobs.
         if filter.limit.is_none() && filter.ids.is_empty() && filter.states.is_empty() {
-            invalid(&self.connection, filter, |entry| each(of_invalid(entry)))?;
+            invalid(&self.connection, filter, |entry| {
+                let source = layouts::source_of(&self.connection, entry.batch_id, entry.index)?;
+                each(of_invalid(entry).from(source.as_ref()))
+            })?;
         }
         Ok(())
     }
@@ -103,7 +122,7 @@ fn of_job(job: &JobRow, at: usize, upload: UploadRow) -> Crossing {
         profile_id: Some(job.profile_id.clone()),
         category: word(&job.category),
         document_type: word(&job.document_type),
-        status: status(job.state),
+        status: if job.removed_at.is_some() { REMOVED } else { status(job.state) },
         document_id,
         file_id,
         image: (!is_file).then_some(at),
@@ -118,8 +137,13 @@ fn of_job(job: &JobRow, at: usize, upload: UploadRow) -> Crossing {
             JobState::Failed if !job.problems.is_empty() => joined(&job.problems),
             _ => job.reason.clone(),
         },
+        source_file: None,
+        source_row: None,
     }
 }
+
+/// Of what was created, and removed on purpose since.
+const REMOVED: &str = "removed";
 
 const fn status(state: JobState) -> &'static str {
     if state.has_ended() { EntryStatus::of(Some(state)).as_str() } else { state.as_str() }
@@ -148,6 +172,8 @@ fn of_invalid(entry: InvalidRow) -> Crossing {
         bytes: None,
         ended_at: entry.received_at,
         error: joined(&entry.problems),
+        source_file: None,
+        source_row: None,
     }
 }
 

@@ -8,8 +8,13 @@ use crate::{
     clock::Timestamp,
     job::{Creation, JobState, WaitReason},
     problem::Problem,
-    queue::{QueueError, Reader, rows},
+    queue::{
+        QueueError, Reader, rows,
+        verified::{self, DoubledDocument},
+        warnings,
+    },
     reason::JobExplanation,
+    warning::Warning,
 };
 
 /// One job in a list.
@@ -48,6 +53,9 @@ pub struct JobRow {
     pub created_at: Option<Timestamp>,
     #[serde(serialize_with = "rows::optional_moment")]
     pub ended_at: Option<Timestamp>,
+    /// When a person said that its document was removed on purpose.
+    #[serde(serialize_with = "rows::optional_moment", skip_serializing_if = "Option::is_none")]
+    pub removed_at: Option<Timestamp>,
 }
 
 /// Jobs that are read at once. Between two such reads nothing is held open, so that a reader who takes an hour does not
@@ -85,14 +93,16 @@ impl Reader {
         self.snapshot(|connection| {
             let filter = Filter { ids: vec![id], ..Filter::default() };
             let Some(job) = page(connection, &filter, i64::MIN, 1)?.pop() else { return Ok(None) };
-            let (root, receipt) = connection
+            let (root, receipt, batch_id) = connection
                 .prepare(
-                    "SELECT coalesce(shelf, root), receipts_dir || '/' || receipt
+                    "SELECT coalesce(shelf, root), receipts_dir || '/' || receipt, batch.id
                        FROM job JOIN batch ON batch.id = batch_id WHERE job.id = ?1",
                 )?
-                .query_row([id], |row| Ok((row.get(0)?, row.get(1)?)))?;
+                .query_row([id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+            let warnings = warnings::of_entry(connection, batch_id, job.index.try_into().unwrap_or(0))?;
             let uploads = uploads(connection, id)?;
-            Ok(Some(JobDetail { job, root, receipt, uploads, calls: calls(connection, id)? }))
+            let (calls, doubled) = (calls(connection, id)?, verified::doubled_of(connection, id)?);
+            Ok(Some(JobDetail { job, root, receipt, warnings, uploads, calls, doubled }))
         })
     }
 }
@@ -113,7 +123,7 @@ fn page(connection: &Connection, filter: &Filter, after: i64, size: u32) -> Resu
     let sql = format!(
         "SELECT job.id, drop_folder.name, batch.manifest, entry_index, kind, profile_id, reference,
                 category, document_type, job.name, job.state, waits, reason, due_at, attempts, remote_id, twin_of,
-                job.problems, created_at, ended_at, creation
+                job.problems, created_at, ended_at, creation, removed_at
            FROM {JOBS} WHERE {} ORDER BY job.id LIMIT {size}",
         conditions.text
     );
@@ -169,6 +179,7 @@ fn job_row(row: &rusqlite::Row<'_>) -> Result<JobRow, QueueError> {
         problems: problems.map(|text| rows::problems(&text)).unwrap_or_default(),
         created_at: Some(Timestamp(row.get(18)?)),
         ended_at: row.get::<_, Option<i64>>(19)?.map(Timestamp),
+        removed_at: row.get::<_, Option<i64>>(21)?.map(Timestamp),
     })
 }
 
@@ -208,8 +219,13 @@ pub struct JobDetail {
     pub root: String,
     /// The receipt of its manifest, once it has a name.
     pub receipt: Option<String>,
+    /// What is probably not meant.
+    pub warnings: Vec<Warning>,
     pub uploads: Vec<UploadRow>,
     pub calls: Vec<AttemptRow>,
+    /// Further documents with the same images.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub doubled: Option<DoubledDocument>,
 }
 
 /// A job's images, or its file, in order. One that did not need to send them has the IDs of the job that did.

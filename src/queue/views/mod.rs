@@ -3,11 +3,13 @@
 pub mod created;
 pub mod crosswalk;
 mod filter;
+mod history;
 pub mod jobs;
 pub mod numbers;
 pub mod overview;
 pub mod progress;
 pub mod receipt;
+mod similar;
 pub mod trace;
 
 pub use filter::Filter;

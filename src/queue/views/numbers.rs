@@ -12,6 +12,7 @@ use crate::{
     queue::{
         QueueError, Reader,
         control::{self, Pause},
+        verified, warnings,
     },
 };
 
@@ -24,6 +25,10 @@ pub struct Numbers {
     pub oldest_waiting: Option<Timestamp>,
     /// Images that the API may hold unused, because an answer was lost.
     pub leftover_images: u64,
+    /// Documents of which more than one was ever found.
+    pub doubled_documents: u64,
+    /// Warnings about entries that were taken in, by drop and kind.
+    pub warnings: Vec<(String, String, u64)>,
 }
 
 impl Reader {
@@ -40,6 +45,8 @@ fn numbers(connection: &Connection) -> Result<Numbers, QueueError> {
         pauses: control::pauses(connection)?,
         oldest_waiting: one("SELECT min(received_at) FROM batch WHERE state IN ('admitting', 'open')")?.map(Timestamp),
         leftover_images: u64::try_from(overview::lost_uploads(connection, EntryKind::Document)?).unwrap_or(0),
+        doubled_documents: verified::ever_doubled(connection)?,
+        warnings: warnings::tally(connection)?,
     })
 }
 

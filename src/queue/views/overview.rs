@@ -9,7 +9,13 @@ use super::created;
 use crate::{
     clock::Timestamp,
     entry::EntryKind,
-    queue::{QueueError, Reader, control, rows},
+    queue::{
+        QueueError, Reader, arrivals, control,
+        doubt::{self, BrokenBound},
+        drop_state::UnclaimedFiles,
+        recheck, rows, schema,
+        verified::{self, DoubledDocument},
+    },
 };
 
 /// How many jobs a drop has in each state.
@@ -24,27 +30,48 @@ pub struct Tally {
     pub waiting_manifests: i64,
     /// How changes in its folder are noticed: `events`, or why it is polled.
     pub watching: Option<String>,
+    /// What keeps its files from being taken or put away, with the cure.
+    pub ground: Option<String>,
+    /// Since when.
+    #[serde(serialize_with = "rows::optional_moment")]
+    pub ground_since: Option<Timestamp>,
+    /// Files in its folder that belong to nothing.
+    pub unclaimed: Option<UnclaimedFiles>,
 }
 
 /// The jobs of every drop by state. Costs the same however many there are.
 pub(super) fn tallies(connection: &Connection) -> Result<Vec<Tally>, QueueError> {
-    let drops: Vec<(i64, String, Option<String>)> = connection
-        .prepare_cached("SELECT id, name, watching FROM drop_folder ORDER BY name")?
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+    let drops: Vec<(i64, Tally)> = connection
+        .prepare_cached(
+            // The name of imports is known to the queue before there is one.
+            "SELECT id, name, watching, ground, ground_since, unclaimed FROM drop_folder
+              WHERE name <> 'import' OR EXISTS (SELECT 1 FROM batch WHERE drop_id = drop_folder.id) ORDER BY name",
+        )?
+        .query_map([], |row| {
+            let unclaimed: Option<String> = row.get(5)?;
+            let tally = Tally {
+                drop: row.get(1)?,
+                watching: row.get(2)?,
+                ground: row.get(3)?,
+                ground_since: row.get::<_, Option<i64>>(4)?.map(Timestamp),
+                unclaimed: unclaimed.and_then(|text| serde_json::from_str(&text).ok()),
+                ..Tally::default()
+            };
+            Ok((row.get(0)?, tally))
+        })?
         .collect::<Result<_, _>>()?;
     let mut tallies = Vec::new();
-    for (id, drop, watching) in drops {
+    for (id, tally) in drops {
         let jobs = connection
             .prepare_cached("SELECT state, jobs FROM tally WHERE drop_id = ?1 AND jobs <> 0")?
             .query_map([id], |row| Ok((row.get(0)?, row.get(1)?)))?
             .collect::<Result<_, _>>()?;
         let count = |sql: &str| connection.prepare_cached(sql)?.query_row([id], |row| row.get(0));
         tallies.push(Tally {
-            drop,
             jobs,
             open_batches: count("SELECT count(*) FROM batch WHERE drop_id = ?1 AND state <> 'closed'")?,
             waiting_manifests: count("SELECT count(*) FROM arrival WHERE drop_id = ?1")?,
-            watching,
+            ..tally
         });
     }
     Ok(tallies)
@@ -83,8 +110,17 @@ pub struct Overview {
     /// Files that the API may hold and no job knows of, because an answer was lost.
     pub possible_extra_files: i64,
     pub verified: Option<created::Verified>,
+    /// The newest of the documents of which there is more than one.
+    pub doubled: Vec<DoubledDocument>,
+    /// Documents that were sent a second time, and whose profiles are to be read once more.
+    pub to_recheck: i64,
+    /// Since when the job of the first of them has ended.
+    #[serde(serialize_with = "rows::optional_moment")]
+    pub to_recheck_since: Option<Timestamp>,
     /// Drops that cannot be read and batches that cannot be finalized, and why.
     pub troubled: Vec<(String, String)>,
+    /// What was measured beyond the bound on lost answers.
+    pub broken_bounds: Vec<BrokenBound>,
 }
 
 /// Over what time the rate in an [`Overview`] is taken.
@@ -93,6 +129,8 @@ pub const LATELY: std::time::Duration = std::time::Duration::from_secs(600);
 /// A manifest in a drop that is not admitted yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ArrivalRow {
+    /// The number by which the log names it.
+    pub arrival: u64,
     pub drop: String,
     pub manifest: String,
     /// Since when it is there.
@@ -101,6 +139,12 @@ pub struct ArrivalRow {
     pub reason: String,
     /// The first of the files that it waits for.
     pub missing: Vec<String>,
+    /// The first of those that are in use by other manifests.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub in_use: Vec<String>,
+    /// The stable name of the reason, where it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<&'static str>,
 }
 
 impl Reader {
@@ -121,26 +165,38 @@ impl Reader {
 
     /// The manifests that are not admitted yet, oldest first.
     pub(crate) fn arrivals(&self, limit: u32) -> Result<Vec<ArrivalRow>, QueueError> {
+        let seed = schema::seed_of(&self.connection)?;
         let rows = self
             .connection
             .prepare_cached(
-                "SELECT drop_folder.name, manifest, first_seen, reason, missing FROM arrival
+                "SELECT drop_folder.name, manifest, first_seen, reason, missing, in_use FROM arrival
                    JOIN drop_folder ON drop_folder.id = drop_id ORDER BY first_seen LIMIT ?1",
             )?
             .query_map([limit], |row| {
-                let missing: Option<String> = row.get(4)?;
+                let paths = |column| -> Result<Vec<String>, rusqlite::Error> {
+                    let text: Option<String> = row.get(column)?;
+                    Ok(text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default())
+                };
+                let in_use = paths(5)?;
+                let (drop, manifest): (String, String) = (row.get(0)?, row.get(1)?);
                 Ok(ArrivalRow {
-                    drop: row.get(0)?,
-                    manifest: row.get(1)?,
+                    arrival: arrivals::number(seed, &drop, &manifest),
+                    drop,
+                    manifest,
                     first_seen: Some(Timestamp(row.get(2)?)),
                     reason: row.get(3)?,
-                    missing: missing.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
+                    missing: paths(4)?,
+                    code: (!in_use.is_empty()).then_some("name-in-use"),
+                    in_use,
                 })
             })?
             .collect::<Result<_, _>>()?;
         Ok(rows)
     }
 }
+
+/// Doubled documents that are named.
+const NAMED_DOUBLES: u32 = 20;
 
 fn overview(connection: &Connection, now: Timestamp) -> Result<Overview, QueueError> {
     let one = |sql: &str| connection.prepare_cached(sql)?.query_row([], |row| row.get::<_, Option<i64>>(0));
@@ -156,7 +212,7 @@ fn overview(connection: &Connection, now: Timestamp) -> Result<Overview, QueueEr
     let last_error = connection
         .prepare_cached(
             "SELECT job_id, outcome || coalesce(': ' || detail, ''), at FROM attempt
-              WHERE id > (SELECT coalesce(max(id), 0) - 100000 FROM attempt) AND outcome NOT IN ('done', 'adopted', 'absent')
+              WHERE id > (SELECT coalesce(max(id), 0) - 100000 FROM attempt) AND outcome NOT IN ('done', 'adopted', 'absent', 'unseen', 'control')
               ORDER BY id DESC LIMIT 1",
         )?
         .query_row([], |row| Ok(((row.get(0)?, row.get(1)?), Timestamp(row.get(2)?))))
@@ -171,7 +227,9 @@ fn overview(connection: &Connection, now: Timestamp) -> Result<Overview, QueueEr
         )?
         .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<Result<_, _>>()?;
+    let (to_recheck, to_recheck_since) = recheck::waiting(connection)?;
     Ok(Overview {
+        broken_bounds: doubt::broken_bounds(connection)?,
         drops: tallies(connection)?,
         pauses: control::pauses(connection)?,
         oldest_waiting: oldest.map(Timestamp),
@@ -183,6 +241,9 @@ fn overview(connection: &Connection, now: Timestamp) -> Result<Overview, QueueEr
         possible_leftovers: lost_uploads(connection, EntryKind::Document)?,
         possible_extra_files: lost_uploads(connection, EntryKind::File)?,
         verified: created::verified(connection)?,
+        doubled: verified::doubled_now(connection, NAMED_DOUBLES)?,
+        to_recheck,
+        to_recheck_since,
         troubled,
     })
 }

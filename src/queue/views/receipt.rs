@@ -4,7 +4,7 @@ use rusqlite::Connection;
 
 use crate::{
     job::JobState,
-    queue::{QueueError, Reader, rows},
+    queue::{QueueError, Reader, layouts, rows, warnings},
     receipt::{Counts, EntryResult, EntryStatus},
 };
 
@@ -32,18 +32,34 @@ fn entries<E: From<QueueError>>(
     // Both lists are sorted by the entry's index, so that one pass merges them.
     let mut jobs = connection
         .prepare_cached(
-            "SELECT id, entry_index, kind, reference, profile_id, state, remote_id, problems FROM job
+            "SELECT id, entry_index, kind, reference, profile_id, state, remote_id, problems, reason,
+                    nullif(category, ''), nullif(document_type, ''), content_rule || ':' || lower(hex(content)), name FROM job
               WHERE batch_id = ?1 ORDER BY entry_index",
         )
         .map_err(QueueError::from)?;
     let mut invalid = connection
         .prepare_cached(
-            "SELECT NULL, entry_index, kind, reference, profile_id, NULL, NULL, problems FROM invalid_entry
+            "SELECT NULL, entry_index, kind, reference, profile_id, NULL, NULL, problems, NULL, NULL, NULL, NULL, NULL
+               FROM invalid_entry
               WHERE batch_id = ?1 ORDER BY entry_index",
         )
         .map_err(QueueError::from)?;
     let mut jobs = jobs.query([batch_id]).map_err(QueueError::from)?;
     let mut invalid = invalid.query([batch_id]).map_err(QueueError::from)?;
+    let warned: bool = connection
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM entry_warning WHERE batch_id = ?1)")
+        .and_then(|mut statement| statement.query_row([batch_id], |row| row.get(0)))
+        .map_err(QueueError::from)?;
+    let by_layout = layouts::of_batch(connection, batch_id)?.is_some();
+    let mut each = |mut entry: EntryResult| {
+        if warned {
+            entry.warnings = warnings::of_entry(connection, batch_id, entry.index)?;
+        }
+        if by_layout {
+            entry.source = layouts::source_of(connection, batch_id, rows::signed(entry.index))?;
+        }
+        each(entry)
+    };
     let mut job = next(&mut jobs, connection)?;
     let mut bad = next(&mut invalid, connection)?;
     loop {
@@ -74,11 +90,18 @@ fn next(rows: &mut rusqlite::Rows<'_>, connection: &Connection) -> Result<Option
         kind: rows::kind(&row.get::<_, String>(2)?)?,
         reference: row.get(3)?,
         profile_id: row.get(4)?,
+        category: row.get(9)?,
+        document_type: row.get(10)?,
+        content: row.get(11)?,
+        name: row.get(12)?,
         state: state
             .map(|word| JobState::parse(&word).ok_or_else(|| rows::unreadable("a job's state", &word)))
             .transpose()?,
         remote_id: row.get(6)?,
         problems: problems.map(|text| rows::problems(&text)).unwrap_or_default(),
+        warnings: Vec::new(),
+        reason: row.get(8)?,
+        source: None,
         uploads: job_id.map(|id| rows::uploads(connection, id)).transpose()?.unwrap_or_default(),
     }))
 }

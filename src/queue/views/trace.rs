@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{OptionalExtension, ToSql, params};
 use serde::Serialize;
 
 use crate::{
@@ -57,24 +57,37 @@ pub struct InvalidRow {
     pub problems: Vec<Problem>,
     #[serde(serialize_with = "rows::optional_moment")]
     pub received_at: Option<Timestamp>,
+    #[serde(skip)]
+    pub batch_id: i64,
 }
 
 impl Reader {
     /// The manifests whose path, or whose receipt's path, is this one or ends in it; the newest first.
     pub(crate) fn batches_at(&self, path: &str) -> Result<Vec<BatchRow>, QueueError> {
         let wanted = path.trim_start_matches('/');
+        self.batches_where(
+            "substr('/' || root || '/' || manifest, -length(?1) - 1) = '/' || ?1
+                OR substr('/' || shelf || '/' || manifest, -length(?1) - 1) = '/' || ?1
+                OR substr('/' || receipts_dir || '/' || receipt, -length(?1) - 1) = '/' || ?1",
+            &wanted,
+        )
+    }
+
+    /// The manifest that has this number.
+    pub(crate) fn batch(&self, number: i64) -> Result<Option<BatchRow>, QueueError> {
+        Ok(self.batches_where("batch.id = ?1", &number)?.pop())
+    }
+
+    fn batches_where(&self, condition: &str, wanted: &dyn ToSql) -> Result<Vec<BatchRow>, QueueError> {
         let mut batches: Vec<BatchRow> = self
             .connection
-            .prepare_cached(
+            .prepare_cached(&format!(
                 "SELECT batch.id, drop_folder.name, manifest, state, problems, batch.trouble, received_at, finished_at,
                         shelf, receipts_dir || '/' || receipt,
                         (SELECT count(*) FROM invalid_entry WHERE batch_id = batch.id)
                    FROM batch JOIN drop_folder ON drop_folder.id = batch.drop_id
-                  WHERE substr('/' || root || '/' || manifest, -length(?1) - 1) = '/' || ?1
-                     OR substr('/' || shelf || '/' || manifest, -length(?1) - 1) = '/' || ?1
-                     OR substr('/' || receipts_dir || '/' || receipt, -length(?1) - 1) = '/' || ?1
-                  ORDER BY batch.id DESC LIMIT ?2",
-            )?
+                  WHERE {condition} ORDER BY batch.id DESC LIMIT ?2",
+            ))?
             .query_map(params![wanted, ENOUGH], |row| {
                 let problems: Option<String> = row.get(4)?;
                 Ok(BatchRow {
@@ -179,7 +192,7 @@ impl Reader {
 }
 
 pub(super) const INVALID: &str = "drop_folder.name, batch.manifest, entry_index, kind, profile_id, reference,
-                                  invalid_entry.problems, received_at
+                                  invalid_entry.problems, received_at, invalid_entry.batch_id
                                   FROM invalid_entry CROSS JOIN batch ON batch.id = invalid_entry.batch_id
                                   CROSS JOIN drop_folder ON drop_folder.id = batch.drop_id";
 
@@ -194,6 +207,7 @@ pub(super) fn invalid_row(row: &rusqlite::Row<'_>) -> Result<InvalidRow, rusqlit
         reference: row.get(5)?,
         problems: rows::problems(&problems),
         received_at: Some(Timestamp(row.get(7)?)),
+        batch_id: row.get(8)?,
     })
 }
 

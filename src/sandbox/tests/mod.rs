@@ -4,6 +4,7 @@ mod answers;
 mod calls;
 mod control;
 mod faults;
+mod strange;
 
 use std::net::SocketAddr;
 

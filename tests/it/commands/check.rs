@@ -4,6 +4,8 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
+use passfort_ingest::sandbox::ApiCall;
+
 use crate::support::{Finished, Format, Site, entry, image, profile};
 
 /// A site whose drop holds two good files, one that is no image, and these.
@@ -73,7 +75,7 @@ fn everything_that_is_wrong_is_reported_at_once_with_its_place_and_cure() {
             entry("e", 5, "good.png"),
         ],
     );
-    site.put("b.manifest.csv", format!("profile_id,path\n{},good.png\nnobody,good.png\n", profile(1)));
+    site.put("b.manifest.csv", format!("profile_id,path\n{},good.png\nnobody,good.png\n", profile(5)));
     site.put("c.manifest.json", "{");
 
     let finished = site.run(&["check", "drop", "--json"]).expect(1);
@@ -223,4 +225,178 @@ fn a_closed_standard_output_does_not_hide_that_something_is_wrong() {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     drop(child.stdout.take());
     assert_eq!(child.wait().unwrap().code(), Some(1));
+}
+
+#[test]
+fn a_manifest_with_too_many_bad_entries_is_refused_as_a_whole() {
+    let site = site_with(&[("good.manifest.jsonl", &line("g", "17/a.pdf"))]);
+    let config = |max: u64| {
+        let path = site.at("drop");
+        format!("[[drop]]\nname = \"partner-a\"\npath = \"{}\"\nmax_invalid = {max}\n", path.display())
+    };
+    site.put("config.toml", config(3));
+    let check = |name: &str| {
+        let ran = check(&site, &["--config=config.toml", "--drop=partner-a", "--json", name]).expect(1);
+        objects(&ran).remove(0)
+    };
+    let codes = |object: &Value| -> Vec<Value> {
+        object["problems"].as_array().unwrap().iter().map(|problem| problem["code"].clone()).collect()
+    };
+    // Bad as they are written: nothing but why is said, however many there are.
+    site.put("a.manifest.jsonl", "{}\n".repeat(5000));
+    let object = check("a.manifest.jsonl");
+    assert_eq!((&object["status"], &object["invalid"]), (&"unusable".into(), &0.into()), "{object}");
+    assert_eq!(codes(&object)[0], "too-many-invalid", "{object}");
+    assert!(codes(&object).len() < 20, "{object}");
+    let reason = object["problems"][0]["reason"].as_str().unwrap();
+    assert!(reason.contains("4 of the 4 entries read are bad, so it is refused as a whole"), "{reason}");
+    // Bad by their files.
+    let bad: String = (0..50).map(|number| line(&number.to_string(), "17/missing.pdf")).collect();
+    site.put("b.manifest.jsonl", &bad);
+    let object = check("b.manifest.jsonl");
+    assert_eq!((&object["status"], &object["entries"]), (&"unusable".into(), &4.into()), "{object}");
+    assert!(codes(&object).contains(&"too-many-invalid".into()), "{object}");
+    // As many as may be, or not more than half.
+    site.put("config.toml", config(50));
+    assert_eq!(check("b.manifest.jsonl")["status"], "problems");
+    site.put("config.toml", config(3));
+    let good: String = (0..6).map(|number| line(&format!("g{number}"), "17/a.pdf")).collect();
+    let half: String = (0..6).map(|number| line(&number.to_string(), "17/missing.pdf")).collect();
+    site.put("c.manifest.jsonl", good + &half);
+    assert_eq!(check("c.manifest.jsonl")["status"], "problems");
+}
+
+#[test]
+fn csv_has_a_row_for_each_problem_and_nothing_else() {
+    let site = site_with(&[
+        ("1.manifest.jsonl", &(line("a", "17/a.pdf") + &line("b", "17/missing.pdf"))),
+        ("2.manifest.json", "{"),
+    ]);
+    let ran = check(&site, &["--csv", "."]).expect(1);
+    let mut reader = csv::Reader::from_reader(ran.stdout.as_bytes());
+    let rows: Vec<std::collections::HashMap<String, String>> = reader.deserialize().map(Result::unwrap).collect();
+    assert_eq!(rows.len(), 2, "{}", ran.stdout);
+    let cell = |row: usize, column: &str| rows[row][column].clone();
+    assert!(cell(0, "manifest").ends_with("/1.manifest.jsonl"), "{rows:?}");
+    assert_eq!((cell(0, "index"), cell(0, "line"), cell(0, "reference")), ("1".into(), "2".into(), "b".into()));
+    assert_eq!((cell(0, "severity"), cell(0, "field")), ("error".into(), "images[0].path".into()));
+    assert_eq!(cell(0, "path"), "17/missing.pdf");
+    assert!(!cell(0, "reason").is_empty() && !cell(0, "cure").is_empty(), "{rows:?}");
+    assert_eq!((cell(1, "index"), cell(1, "severity")), (String::new(), "error".into()));
+    assert!(ran.stderr.contains("2 manifests (1 unusable)"), "{}", ran.stderr);
+    check(&site, &["--csv", "--json", "."]).expect(2);
+}
+
+/// It counted the good entries of a manifest of which nothing would be taken.
+#[test]
+fn where_the_drop_takes_all_or_nothing_one_bad_entry_refuses_the_manifest() {
+    let site = site_with(&[("good.manifest.jsonl", &line("g", "17/b.pdf"))]);
+    let lines = line("a", "17/a.pdf") + &line("b", "17/note.jpg") + &line("c", "17/missing.pdf");
+    site.put("bad.manifest.jsonl", lines);
+    let config = |on_invalid: &str| {
+        let path = site.at("drop");
+        let config = format!("[[drop]]\nname = 'a'\npath = '{}'\non_invalid = '{on_invalid}'\n", path.display());
+        site.write("check.toml", config);
+    };
+    let check = |form: &[&str]| {
+        let options = ["--config=../check.toml", "--drop=a", "good.manifest.jsonl", "bad.manifest.jsonl"];
+        check(&site, &[&options, form].concat()).expect(1)
+    };
+    config("reject");
+    let manifests = objects(&check(&["--json"]));
+    assert_eq!((&manifests[0]["status"], &manifests[1]["status"]), (&json!("unusable"), &json!("ok")));
+    let problems = manifests[0]["problems"].as_array().unwrap();
+    let of_all: Vec<&Value> = problems.iter().filter(|problem| problem["code"] == "all-or-nothing").collect();
+    assert_eq!((problems.len(), of_all.len()), (3, 1), "{problems:#?}");
+    assert!(of_all[0]["index"].is_null() && of_all[0]["reason"].as_str().unwrap().starts_with("2 of its 3 entries"));
+    let said = check(&[]).stdout;
+    assert!(said.contains("no entry of it would be taken") && said.contains("all or nothing"), "{said}");
+    // The receipt says the same.
+    let receipt = {
+        let site = crate::support::Builder { drop: "on_invalid = 'reject'".to_owned(), ..Default::default() }.build();
+        site.put("17/a.pdf", image(Format::Pdf, 1));
+        site.put("17/note.jpg", "not a picture, and long enough to be seen for what it is\n");
+        site.put("bad.manifest.jsonl", line("a", "17/a.pdf") + &line("b", "17/note.jpg"));
+        site.run_once().expect(1);
+        site.receipt("bad.manifest.jsonl")
+    };
+    assert_eq!((&receipt["status"], &receipt["errors"][0]["code"]), (&json!("rejected"), &json!("all-or-nothing")));
+    config("skip");
+    assert_eq!(objects(&check(&["--json"]))[0]["status"], "problems");
+}
+
+#[test]
+fn many_of_one_cause_are_said_once_with_three_examples() {
+    let rows: String = (0..500).map(|number| line(&format!("r{number}"), &format!("17/gone{number}.pdf"))).collect();
+    let site = site_with(&[("x.manifest.jsonl", &(line("a", "17/a.pdf") + &rows))]);
+    let said = check(&site, &["x.manifest.jsonl"]).expect(1).stdout;
+    assert!(said.contains("500 errors of this cause: there is no such file"), "{said}");
+    assert_eq!(said.matches("there is no such file").count(), 4, "{said}");
+    assert_eq!(said.matches("cure: send the file").count(), 1, "{said}");
+    assert!(said.contains("index 1, line 2, r0: ") && !said.contains("index 4, line 5"), "{said}");
+    let all = check(&site, &["x.manifest.jsonl", "--all"]).expect(1).stdout;
+    assert_eq!(all.matches("error: index ").count(), 500, "{all}");
+    let object = objects(&check(&site, &["x.manifest.jsonl", "--json"]).expect(1)).remove(0);
+    assert_eq!(object["problems"].as_array().unwrap().len(), 500);
+    let cause = &object["causes"][0];
+    assert_eq!((&cause["count"], &cause["code"]), (&500.into(), &"no-such-file".into()), "{cause}");
+    assert_eq!(cause["examples"].as_array().unwrap().len(), 3, "{cause}");
+    check(&site, &["x.manifest.jsonl", "--all", "--json"]).expect(2);
+}
+
+#[test]
+fn what_no_entry_names_what_is_named_twice_and_what_is_missing_are_counted() {
+    let text = line("a", "17/a.pdf") + &line("b", "17/a.pdf") + &line("c", "17/gone.pdf") + &line("d", "17/note.jpg");
+    let site = site_with(&[("x.manifest.jsonl", &text), ("scan/left.png", "x")]);
+    let said = check(&site, &["."]).expect(1).stdout;
+    assert!(
+        said.contains("Files: named 4 times, 3 different, 1 repeats; 1 of them are missing\n  17/a.pdf\n"),
+        "{said}"
+    );
+    assert!(said.contains("In the folders: 2 files that are named, 2 that no entry names\n"), "{said}");
+    for left in ["17/b.pdf", "scan/left.png"] {
+        assert!(said.contains(left), "{left}: {said}");
+    }
+    // A manifest alone says nothing of its folder.
+    let said = check(&site, &["x.manifest.jsonl"]).expect(1).stdout;
+    assert!(said.contains("1 of them are missing") && !said.contains("In the folders"), "{said}");
+    // Images in another folder: what is there counts.
+    site.write("manifests/x.manifest.jsonl", text);
+    let said = check(&site, &["../manifests", "--root", "."]).expect(1).stdout;
+    assert!(said.contains("In the folders: 2 files that are named, 2 that no entry names\n"), "{said}");
+}
+
+#[test]
+fn online_the_api_is_asked_once_for_each_profile_and_only_by_reads() {
+    let mut site = Site::new();
+    for number in 1..=3 {
+        site.write(&format!("in/{number}.png"), image(Format::Png, number));
+    }
+    let manifest = |entries: &[Value]| json!({ "version": 1, "documents": entries }).to_string();
+    site.write("first/1.png", image(Format::Png, 1));
+    site.write("first/a.manifest.json", manifest(&[entry("old", 1, "1.png")]));
+    site.run(&["import", "first", "--receipts-to", "said"]).expect(0);
+    let calls = site.ledger().len();
+    let entries = [entry("a", 1, "1.png"), entry("b", 2, "2.png"), entry("c", 2, "3.png"), entry("gone", 3, "no.png")];
+    site.write("in/b.manifest.json", manifest(&entries));
+    let fault = format!("read_documents=status-before:404,profile={}", profile(2));
+    site.faults(&[&fault]);
+    let ran = site.run(&["check", "in", "--online", "--json"]).expect(1);
+    let objects = objects(&ran);
+    assert_eq!((objects.len(), &objects[1]["profiles"], &objects[1]["ended"]), (2, &2.into(), &Value::Null), "{ran:?}");
+    let problems = objects[1]["problems"].as_array().unwrap();
+    let of = |code: &str| -> Vec<Value> {
+        let fitting = problems.iter().filter(|problem| problem["code"] == code);
+        fitting.map(|problem| problem["reference"].clone()).collect()
+    };
+    assert_eq!(of("document-exists"), [json!("a")], "{problems:#?}");
+    assert_eq!(of("profile-not-given"), [json!("b"), json!("c")], "{problems:#?}");
+    let asked = site.ledger();
+    let asked: Vec<_> = asked.iter().skip(calls).filter(|call| call.operation != ApiCall::Whoami).collect();
+    assert!(asked.iter().all(|call| call.operation == ApiCall::ReadDocuments), "{asked:?}");
+    assert_eq!(site.documents().len(), 1);
+    let said = site.run(&["check", "in", "--online"]).expect(1).stdout;
+    assert!(said.contains("already has a document") && said.contains("2 profiles were read"), "{said}");
+    site.use_key("wrong");
+    site.run(&["check", "in", "--online"]).expect(4);
 }

@@ -68,7 +68,7 @@ fn drop_some(site: &Site) {
 fn the_numbers_are_all_there_agree_with_the_api_and_name_nobody() {
     promise!("The log, the metrics and `config show` contain no key and no image content.");
     promise!(
-        "By default, the log contains no profile and no reference, and the metrics contain no name but that of the drop."
+        "By default, the log contains no profile, no reference, no name of a file and no words of the API, and the metrics contain no name but that of the drop."
     );
     let site = builder().build();
     site.sandbox().set_limits(vec!["any=1000/1,burst=1000".parse().unwrap()]);
@@ -138,6 +138,26 @@ fn the_page_shows_what_status_shows() {
 }
 
 #[test]
+fn bad_ground_and_unclaimed_files_are_in_what_the_page_reads() {
+    let shows = |what: &str, prepare: &dyn Fn(&Site), is_shown: &dyn Fn(&Value) -> bool| {
+        let site = Builder { drop: "incomplete_after = '1s'".to_owned(), ..builder() }.build();
+        prepare(&site);
+        let (mut daemon, page) = daemon(&site);
+        daemon.wait_until(what, || {
+            let shown: Value = serde_json::from_str(&get(page, "/status.json").1).unwrap();
+            shown["queue"]["drops"].as_array().unwrap().iter().any(is_shown)
+        });
+        daemon.terminate().expect(0);
+    };
+    shows("the file is shown", &|site| site.put("nobodys.png", image(Format::Png, 1)), &|drop| {
+        drop["unclaimed"]["files"] == 1 && drop["unclaimed"]["examples"][0] == "nobodys.png"
+    });
+    shows("the ground is shown", &|site| site.put("done", "in the way"), &|drop| {
+        drop["ground"].as_str().is_some_and(|ground| ground.contains("done")) && !drop["ground_since"].is_null()
+    });
+}
+
+#[test]
 fn a_refused_key_is_alive_and_not_ready_and_a_pause_by_a_person_is_both() {
     let site = builder().build();
     let (mut daemon, page) = daemon(&site);
@@ -199,4 +219,16 @@ fn an_address_that_is_taken_is_a_mistake_in_the_configuration() {
     assert!(!site.at("state/queue.db").exists(), "nothing was done");
     // A run for a timer needs no page, and may run beside whatever has the address.
     site.run_once().expect(0);
+}
+
+#[test]
+fn warnings_are_counted_by_drop_and_kind() {
+    let site = builder().build();
+    site.put("a.png", image(Format::Png, 1));
+    let mut document = entry("a", 1, "a.png");
+    document["document_type"] = "PASPORT".into();
+    site.put_documents("a.manifest.json", &[document]);
+    let (mut daemon, page) = daemon(&site);
+    let series = "passfort_ingest_warnings_total{drop=\"partner\",kind=\"unknown-type\"} 1";
+    daemon.wait_until("it is counted", || metrics(page).lines().any(|line| line == series));
 }

@@ -5,7 +5,7 @@ use std::{fs, path::Path, time::Duration};
 use passfort_ingest::sandbox::Options;
 use serde_json::{Value, json};
 
-use crate::support::{Builder, Finished, Format, Site, entry, image, profile, promise, read_receipt};
+use crate::support::{Builder, Finished, Format, Site, entry, image, is_mark, profile, promise, read_receipt};
 
 fn manifest(documents: &[Value]) -> String {
     json!({ "version": 1, "documents": documents }).to_string()
@@ -22,7 +22,7 @@ fn receipt(site: &Site, path: &str) -> Value {
 /// Every receipt under a folder.
 fn receipts(site: &Site, folder: &str) -> Vec<Value> {
     let Ok(listing) = fs::read_dir(site.at(folder)) else { return Vec::new() };
-    let mut paths: Vec<_> = listing.map(|entry| entry.unwrap().path()).collect();
+    let mut paths: Vec<_> = listing.map(|entry| entry.unwrap().path()).filter(|path| !is_mark(path)).collect();
     paths.sort();
     paths.iter().map(|path| read_receipt(path)).collect()
 }
@@ -84,8 +84,50 @@ fn settled_files_are_archived_where_asked() {
     assert!(found("failed", "b.manifest.json") && found("failed", "b.png"));
 }
 
+/// A document of the picture that two manifests share, the second of which is read long after the first was sent.
+fn write_shared(site: &Site) {
+    site.write("in/shared.png", image(Format::Png, 1));
+    site.write("in/a.manifest.json", manifest(&[entry("a", 1, "shared.png")]));
+    let bad: String = (0..8000).map(|number| format!("{{\"reference\": \"{number}\"}}\n")).collect();
+    site.write("in/b.manifest.jsonl", bad);
+    let mut document = entry("c", 1, "shared.png");
+    document["category"] = json!("PROOF_OF_ADDRESS");
+    site.write("in/c.manifest.json", manifest(&[document]));
+}
+
+#[track_caller]
+fn assert_shared_by_both(site: &Site) {
+    for name in ["a.manifest.json", "c.manifest.json"] {
+        assert_eq!(receipt(site, &format!("in/{name}"))["status"], "done", "{name}");
+    }
+    assert!(!site.at("in/shared.png").exists() && !site.at("in/c.manifest.json").exists());
+    let kept = walk(&site.at("kept"));
+    assert_eq!(kept.iter().filter(|path| path.ends_with("shared.png")).count(), 1, "{kept:?}");
+}
+
+/// It was put away with the first manifest, and the second one found nothing.
+#[test]
+fn a_file_that_a_manifest_names_which_is_not_read_yet_stays() {
+    let site = Site::new();
+    write_shared(&site);
+    site.run(&["import", "in", "--archive-to", "kept"]).expect(1);
+    assert_shared_by_both(&site);
+}
+
+/// The daemon, which puts the files away, cannot know what the import has still to read.
+#[test]
+fn a_file_that_a_manifest_names_which_is_not_read_yet_stays_beside_a_daemon() {
+    let site = Site::new();
+    let mut daemon = site.daemon();
+    daemon.wait_until("it is at work", || site.run(&["status"]).code == Some(0));
+    write_shared(&site);
+    site.run(&["import", "in", "--archive-to", "kept"]).expect(1);
+    daemon.terminate().expect(0);
+    assert_shared_by_both(&site);
+}
+
 fn walk(folder: &Path) -> Vec<std::path::PathBuf> {
-    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(|path| !is_mark(path));
     entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
 }
 

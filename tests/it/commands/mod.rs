@@ -1,12 +1,18 @@
 //! What each command prints, writes and ends with.
 
+mod adopt;
 mod beside_a_daemon;
 mod check;
 mod demo;
 mod http;
 mod import;
+mod import_folders;
+mod layouts;
+mod plan;
 mod queue_control;
 mod readme;
+mod rehearse;
 mod run_once;
 mod snapshots;
 mod verify;
+mod verify_heals;

@@ -11,7 +11,6 @@ use std::{
     path::Path,
     sync::Mutex,
     thread,
-    time::Duration,
 };
 
 use passfort_ingest::{
@@ -22,7 +21,7 @@ use passfort_ingest::{
 use serde_json::{Value, json};
 
 use crate::support::{
-    Builder, Daemon, Finished, Format, Site, counted_leftovers, entry, image, leftovers, profile, read_receipt,
+    Builder, Daemon, Finished, Format, Site, counted_leftovers, entry, image, is_mark, leftovers, profile, read_receipt,
 };
 
 const MANIFEST: &str = "all.manifest.json";
@@ -73,11 +72,17 @@ const FILES: [&str; 6] = ["0-back.gif", "0-front.png", "1-back.gif", "1-front.pn
 
 fn site(faults: &[&str], builder: Builder) -> Site {
     let site = builder.build();
+    // The first job: a list of its profile shows that lists are complete, for those whose own profile has no document.
+    site.put_folder("before", WITNESS);
+    site.run(&["import", "before", "--receipts-to", "before-receipts"]).expect(0);
     // While one document is being created, the images of the other all arrive.
     site.faults(&[faults, &["create_document=slow:60ms"]].concat());
     drop_all(&site);
     site
 }
+
+/// The customer of a document that is there from the start.
+const WITNESS: u32 = 90;
 
 const PLAIN: Scenario =
     Scenario { build: || site(&[], Builder::default()), act: once, prelude: None, check: assert_all_created };
@@ -120,13 +125,40 @@ fn scenarios() -> Vec<(&'static str, Scenario)> {
         ("files come late", Scenario { build: build_incomplete, act: complete, ..PLAIN }),
         ("the folder comes late", Scenario { build: build_away, act: bring_back, ..PLAIN }),
         ("no place for receipts", Scenario { build: build_obstructed, act: unobstruct, ..PLAIN }),
+        (
+            "the place for receipts goes away",
+            Scenario {
+                build: || with_drop("receipts_dir = 'in-the-way'"),
+                act: obstruct_then_unobstruct,
+                prelude: Some("before.commit.name_receipt"),
+                ..PLAIN
+            },
+        ),
         ("imported", Scenario { build: build_import, act: import, check: assert_imported, ..PLAIN }),
         ("a file has changed", Scenario { build: build_changed, check: assert_changed, ..PLAIN }),
         ("taken up again", Scenario { prelude: Some("after.commit.intend"), ..PLAIN }),
+        ("large", Scenario { build: || build_large(""), check: assert_large_refused, ..PLAIN }),
+        ("many files", Scenario { build: || build_many_files(""), check: assert_many_files, ..PLAIN }),
+        (
+            "many files of a rejected manifest",
+            Scenario { build: || build_many_files("on_invalid = 'reject'"), check: assert_rejected, ..PLAIN },
+        ),
+        (
+            "a file changes while it is taken",
+            Scenario { prelude: Some(TWO_TAKEN), act: change_then_go_on, check: assert_taken_anew, ..PLAIN },
+        ),
+        (
+            "a name is in use again",
+            Scenario { prelude: Some(TWO_TAKEN), act: drop_again_then_go_on, check: assert_displaced, ..PLAIN },
+        ),
+        (
+            "another one needs a file",
+            Scenario { build: build_shared, act: complete_shared, check: assert_shared, ..PLAIN },
+        ),
         (
             "another one in its place",
             Scenario {
-                build: build_large,
+                build: || build_large("after_success = 'keep'"),
                 act: replace_half_taken,
                 prelude: Some("after.commit.admit_part:3"),
                 check: assert_replaced,
@@ -147,12 +179,12 @@ fn build_held_if_lost(faults: &[&str]) -> Site {
     site(faults, Builder { retry: "lost_file = 'hold'".to_owned(), ..Builder::default() })
 }
 
-/// The file's job is the third.
+/// The file's job is the fourth.
 fn release_what_is_held(site: &Site, at: &str) -> Finished {
     let mut finished = once(site, at);
     // Where it is killed while the file is under way again, it is held again.
     while finished.code == Some(3) {
-        site.run(&["release", "3", "--send-again"]).expect(0);
+        site.run(&["release", "4", "--send-again"]).expect(0);
         finished = once(site, at);
     }
     finished
@@ -166,12 +198,12 @@ fn build_slow() -> Site {
 fn cancel_one(site: &Site, at: &str) -> Finished {
     site.wait_until_settled();
     let mut daemon = start(site, &["run", "--once"], at);
-    let is_asked = || !site.ledger().is_empty();
+    let is_asked = || site.ledger().iter().any(|call| call.profile == Some(profile(1)));
     while daemon.is_alive() && !is_asked() {
         thread::yield_now();
     }
     if is_asked() && !site.at("asked").exists() {
-        site.run(&["cancel", "1"]).expect(0);
+        site.run(&["cancel", "2"]).expect(0);
         site.write("asked", "");
     }
     daemon.finish()
@@ -223,27 +255,39 @@ fn build_obstructed() -> Site {
 }
 
 fn unobstruct(site: &Site, at: &str) -> Finished {
-    site.wait_until_settled();
-    let mut daemon = start(site, &["run", "--once"], at);
     let in_the_way = site.in_drop("in-the-way");
-    while daemon.is_alive() && !in_the_way.is_dir() {
-        thread::sleep(Duration::from_millis(20));
-        if in_the_way.is_file() && site.run(&["status"]).says_something_of("cannot") {
-            fs::remove_file(&in_the_way).unwrap();
+    if in_the_way.is_file() {
+        let finished = once(site, at);
+        if finished.code.is_none() {
+            return finished;
         }
+        assert_eq!(site.left().len(), FILES.len() + 1, "nothing of it is taken: {:?}", site.left());
+        fs::remove_file(&in_the_way).unwrap();
     }
-    daemon.finish()
+    once(site, at)
 }
 
-impl Finished {
-    fn says_something_of(&self, text: &str) -> bool {
-        self.said().contains(text)
+/// All is created, and then something is in the way of the receipt.
+fn obstruct_then_unobstruct(site: &Site, at: &str) -> Finished {
+    let in_the_way = site.in_drop("in-the-way");
+    if !site.at("obstructed").exists() {
+        let _ = fs::remove_dir_all(&in_the_way);
+        site.put("in-the-way", "");
+        site.write("obstructed", "");
     }
+    if in_the_way.is_file() {
+        let finished = once(site, at);
+        if finished.code.is_none() {
+            return finished;
+        }
+        fs::remove_file(&in_the_way).unwrap();
+    }
+    once(site, at)
 }
 
-/// Everything is taken in, and then one image is another one.
+/// Everything is taken in, in place, and then one image is another one.
 fn build_changed() -> Site {
-    let site = with_drop("");
+    let site = with_drop("after_success = 'keep'");
     rustix::fs::rename(site.at("drop"), site.at("full")).unwrap();
     fs::create_dir(site.at("drop")).unwrap();
     site.run(&["run", "--once"]).expect(0);
@@ -252,7 +296,7 @@ fn build_changed() -> Site {
     rustix::fs::rename(site.at("full"), site.at("drop")).unwrap();
     let mut daemon = site.daemon();
     daemon
-        .wait_until("all is taken in", || site.run(&["jobs", "--json"]).stdout.matches("\"profile_id\"").count() == 3);
+        .wait_until("all is taken in", || site.run(&["jobs", "--json"]).stdout.matches("\"profile_id\"").count() == 4);
     daemon.terminate().expect(0);
     site.put("0-front.png", image(Format::Png, 77));
     site.run(&["resume"]).expect(0);
@@ -260,9 +304,82 @@ fn build_changed() -> Site {
 }
 
 fn assert_changed(site: &Site) {
+    let receipt = site.receipt(MANIFEST);
+    assert_eq!((&receipt["status"], &receipt["counts"]["created"]), (&json!("partial"), &json!(2)), "{receipt}");
+    assert_eq!(receipt["entries"][0]["errors"][0]["code"], "file-changed", "{receipt}");
+    assert_receipt_is_true(site, &receipt, 1);
+    assert_eq!(site.left(), ["0-front.png"], "it may be another entry's");
+}
+
+/// Two files are in the work folder; the others and the manifest are in the drop.
+const TWO_TAKEN: &str = "before.take.file:3";
+
+fn change_then_go_on(site: &Site, at: &str) -> Finished {
+    if !site.at("changed").exists() {
+        site.put("1-front.png", image(Format::Png, 77));
+        site.write("changed", "");
+    }
+    once(site, at)
+}
+
+fn assert_taken_anew(site: &Site) {
     assert_all_created(site);
-    let front = &site.receipt(MANIFEST)["entries"][0]["images"][0]["sha256"];
+    let front = &site.receipt(MANIFEST)["entries"][1]["images"][0]["sha256"];
     assert_eq!(*front, crate::support::sha256(&image(Format::Png, 77)));
+}
+
+/// The sender drops all of it once more, while the first manifest is half taken.
+fn drop_again_then_go_on(site: &Site, at: &str) -> Finished {
+    if !site.at("changed").exists() {
+        drop_all(site);
+        site.write("changed", "");
+    }
+    once(site, at)
+}
+
+/// What was taken of the first manifest is with what failed, and the second one is done.
+fn assert_displaced(site: &Site) {
+    let receipts: Vec<Value> = site.receipt_paths(MANIFEST).iter().map(|path| read_receipt(path)).collect();
+    let with = |status: &str| receipts.iter().filter(|receipt| receipt["status"] == status).collect::<Vec<_>>();
+    let (rejected, done) = (with("rejected"), with("done"));
+    assert_eq!((receipts.len(), rejected.len(), done.len()), (2, 1, 1), "{receipts:#?}");
+    assert_eq!(rejected[0]["errors"][0]["code"], "name-in-use", "{receipts:#?}");
+    assert_receipt_is_true(site, done[0], 2);
+    assert_eq!(site.left(), Vec::<String>::new());
+    assert_eq!(site.moved_to("failed"), ["0-back.gif", "0-front.png"]);
+    assert_eq!(site.moved_to("done"), FILES);
+}
+
+/// A file of the manifest is named by another one too, which waits.
+fn build_shared() -> Site {
+    let site = with_drop("");
+    let mut also = entry("also", 1, "0-front.png");
+    also["images"] = json!([{ "path": "0-front.png" }, { "path": "late.png" }]);
+    site.put_documents("also.manifest.json", &[also]);
+    site
+}
+
+fn complete_shared(site: &Site, at: &str) -> Finished {
+    if !site.in_drop("late.png").exists() && !site.is_settled("also.manifest.json") {
+        let finished = once(site, at);
+        if finished.code != Some(3) {
+            return finished;
+        }
+        site.put("late.png", image(Format::Png, 55));
+    }
+    once(site, at)
+}
+
+fn assert_shared(site: &Site) {
+    assert_eq!(site.left(), Vec::<String>::new());
+    let mut done: Vec<String> = FILES.map(str::to_owned).into();
+    done.extend(["0-front.1.png", "also.manifest.json", "late.png"].map(str::to_owned));
+    done.sort();
+    assert_eq!(site.moved_to("done"), done);
+    let created = |manifest: &str| site.receipt(manifest)["counts"]["created"].clone();
+    assert_eq!((created(MANIFEST), created("also.manifest.json")), (json!(3), json!(1)));
+    let ours = site.documents().iter().filter(|document| document.profile != profile(WITNESS)).count();
+    assert_eq!((ours, site.summary().doubled), (3, 0));
 }
 
 fn build_import() -> Site {
@@ -277,11 +394,44 @@ fn import(site: &Site, at: &str) -> Finished {
 }
 
 /// More entries than are taken in at once; none is good, so that it is done fast.
-fn build_large() -> Site {
-    let site = Site::new();
+fn build_large(drop: &str) -> Site {
+    let site = Builder { drop: drop.to_owned(), ..Builder::default() }.build();
     let lines: String = (0..4200).map(|number| format!("{{\"reference\": \"{number}\"}}\n")).collect();
     site.put("large.manifest.jsonl", lines);
     site
+}
+
+fn assert_large_refused(site: &Site) {
+    assert_eq!(site.receipt_paths("large.manifest.jsonl").len(), 1);
+    assert_eq!(site.moved_to("failed"), ["large.manifest.jsonl"]);
+    assert_eq!(site.left(), Vec::<String>::new());
+}
+
+/// More files than are listed in memory; each is refused, so that it is done fast.
+const MANY_FILES: usize = 1100;
+
+fn build_many_files(drop: &str) -> Site {
+    let site = Builder { drop: drop.to_owned(), ..Builder::default() }.build();
+    let mut lines = String::new();
+    for number in 0..MANY_FILES {
+        let path = format!("{}/{number}.png", number % 3);
+        site.put(&path, "no image");
+        lines.push_str(&format!("{}\n", entry(&number.to_string(), 1, &path)));
+    }
+    site.put("many.manifest.jsonl", lines);
+    site
+}
+
+fn assert_many_files(site: &Site) {
+    assert_eq!(site.receipt_paths("many.manifest.jsonl").len(), 1);
+    assert_eq!(site.moved_to("failed").len(), MANY_FILES + 1);
+    assert_eq!(site.left(), Vec::<String>::new());
+}
+
+fn assert_rejected(site: &Site) {
+    assert_eq!(site.receipt_paths("many.manifest.jsonl").len(), 1);
+    assert_eq!(site.moved_to("failed"), ["many.manifest.jsonl"]);
+    assert_eq!(site.left().len(), MANY_FILES, "they stay for the manifest's correction");
 }
 
 fn replace_half_taken(site: &Site, at: &str) -> Finished {
@@ -337,7 +487,8 @@ fn assert_not_sent_again(ledger: &[LedgerEntry], life: &EndOfLife) {
 #[track_caller]
 fn assert_receipt_is_true(site: &Site, receipt: &Value, documents: usize) {
     let summary = site.summary();
-    assert_eq!((summary.documents, summary.doubled, summary.doubled_ids), (documents as u64, 0, 0), "{summary}");
+    let ours = site.documents().iter().filter(|document| document.profile != profile(WITNESS)).count();
+    assert_eq!((ours, summary.doubled, summary.doubled_ids), (documents, 0, 0), "{summary}");
     let ledger = site.ledger();
     let sha256_of: BTreeMap<&str, &str> =
         ledger.iter().filter_map(|call| Some((call.id.as_deref()?, call.sha256.as_deref()?))).collect();
@@ -416,7 +567,11 @@ fn assert_imported(site: &Site) {
     for file in FILES {
         assert!(site.at("in").join(file).exists(), "{file} was moved unasked");
     }
-    let receipts: Vec<_> = fs::read_dir(site.at("in/receipts")).unwrap().map(|file| file.unwrap().path()).collect();
+    let receipts: Vec<_> = fs::read_dir(site.at("in/receipts"))
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .filter(|path| !is_mark(path))
+        .collect();
     assert_eq!(receipts.len(), 1, "{receipts:#?}");
     let receipt = read_receipt(&receipts[0]);
     assert_eq!(receipt["counts"]["created"], 3, "{receipt}");
@@ -431,7 +586,7 @@ fn assert_replaced(site: &Site) {
     let created: Vec<&Value> = receipts.iter().filter(|receipt| receipt["counts"]["created"] == 1).collect();
     assert_eq!(created.len(), 1);
     assert_receipt_is_true(site, created[0], 1);
-    assert_eq!(site.left(), Vec::<String>::new());
+    assert_eq!(site.left(), ["good.png", "large.manifest.jsonl"]);
 }
 
 /// A key that is refused whatever it is used for, and then works again.
@@ -544,7 +699,7 @@ fn a_file_that_was_under_way_is_held_where_a_lost_one_is() {
     let sent = || site.calls(ApiCall::UploadFile).len();
     once(&site, "").expect(3);
     assert_eq!(sent(), 1, "it is not sent again unasked");
-    site.run(&["release", "3", "--send-again"]).expect(0);
+    site.run(&["release", "4", "--send-again"]).expect(0);
     once(&site, "").expect(0);
     assert_eq!(sent(), 2);
     assert_all_created(&site);
@@ -565,6 +720,8 @@ fn an_upload_is_counted_as_lost_where_it_was_handed_over_and_nowhere_else() {
         ("before.commit.created", 0),
     ] {
         let site = Site::new();
+        site.put_folder("before", WITNESS);
+        site.run(&["import", "before", "--receipts-to", "before-receipts"]).expect(0);
         site.put("one.png", image(Format::Png, 1));
         site.put_documents("one.manifest.json", &[entry("one", 1, "one.png")]);
         assert_eq!(once(&site, place).code, None, "it was not killed at {place}");
@@ -641,13 +798,48 @@ fn killed_while_there_is_no_place_for_receipts() {
 }
 
 #[test]
+fn killed_while_the_place_for_receipts_is_gone() {
+    kill_everywhere("the place for receipts goes away", |_| true);
+}
+
+#[test]
 fn killed_while_it_imports() {
     kill_everywhere("imported", |_| true);
 }
 
 #[test]
-fn killed_while_it_checks_a_file_again() {
+fn killed_while_a_file_has_changed() {
     kill_everywhere("a file has changed", |_| true);
+}
+
+#[test]
+fn killed_while_it_takes_a_large_manifest() {
+    kill_everywhere("large", |_| true);
+}
+
+#[test]
+fn killed_while_it_takes_many_files() {
+    kill_everywhere("many files", |_| true);
+}
+
+#[test]
+fn killed_while_it_rejects_a_manifest_of_many_files() {
+    kill_everywhere("many files of a rejected manifest", |_| true);
+}
+
+#[test]
+fn killed_while_it_puts_back_what_it_took() {
+    kill_everywhere("a file changes while it is taken", |_| true);
+}
+
+#[test]
+fn killed_while_it_cannot_put_back_what_it_took() {
+    kill_everywhere("a name is in use again", |_| true);
+}
+
+#[test]
+fn killed_while_it_copies_what_another_one_needs() {
+    kill_everywhere("another one needs a file", |place| place.contains(".take."));
 }
 
 #[test]

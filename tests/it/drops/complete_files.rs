@@ -94,6 +94,34 @@ fn a_file_that_never_becomes_complete_fails_with_that_reason_and_the_others_cont
     assert_eq!(error["path"], "cut.jpg");
 }
 
+/// A larger manifest than is kept in memory is admitted from the work folder, where a file that was left is not.
+#[test]
+fn a_large_manifest_says_what_was_incomplete_as_a_small_one_does() {
+    let mut reasons = Vec::new();
+    for others in [1, 4200] {
+        let site = Site::impatient();
+        let whole = image(Format::Png, 1);
+        site.put("cut.png", &whole[..whole.len() / 2]);
+        site.put("good.png", image(Format::Png, 2));
+        let mut lines = "{}\n".repeat(others);
+        for (reference, path) in [("cut", "cut.png"), ("good", "good.png"), ("gone", "gone.png")] {
+            lines += &format!("{}\n", entry(reference, 1, path));
+        }
+        site.put("a.manifest.jsonl", lines);
+        let mut daemon = site.daemon();
+        daemon.wait_until("it is settled", || site.is_settled("a.manifest.jsonl"));
+        daemon.terminate().expect(0);
+        let receipt = site.receipt("a.manifest.jsonl");
+        let entries = &receipt["entries"].as_array().unwrap()[others..];
+        assert_eq!(entries[1]["status"], "created", "{entries:?}");
+        let reason = |at: usize| entries[at]["errors"][0]["reason"].as_str().unwrap().to_owned();
+        assert!(reason(0).contains("truncated"), "{entries:?}");
+        assert!(site.in_drop("cut.png").exists(), "it is left to its sender");
+        reasons.push([reason(0), reason(2)].map(|reason| reason.split_once(": ").unwrap().1.to_owned()));
+    }
+    assert_eq!(reasons[0], reasons[1]);
+}
+
 #[test]
 fn data_that_a_camera_adds_behind_a_picture_is_no_sign_of_a_cut() {
     let site = Site::new();
@@ -205,4 +233,48 @@ fn images_may_come_before_or_after_and_what_is_missing_is_reported() {
     daemon.terminate().expect(0);
     assert_eq!(site.receipt("a.manifest.json")["counts"]["created"], 1);
     assert_eq!(site.documents()[0].profile, profile(1));
+}
+
+/// Senders knew what they meant, and nothing let their pictures without an end mark pass.
+#[test]
+fn a_truncated_file_that_is_as_declared_is_what_is_meant() {
+    let site = Site::new();
+    for (format, name) in FORMATS {
+        let mut cut = image(format, 1);
+        cut.truncate(if let Format::Tiff = format { 110 } else { cut.len() - 7 });
+        let mut declared = entry(name, 1, name);
+        declared["images"][0]["sha256"] = json!(sha256(&cut));
+        declared["images"][0]["bytes"] = json!(cut.len());
+        site.put(name, &cut);
+        site.put_documents(&format!("{name}.manifest.json"), &[declared]);
+    }
+    site.run_once().expect(0);
+    for (_, name) in FORMATS {
+        let receipt = site.receipt(&format!("{name}.manifest.json"));
+        assert_eq!(receipt["entries"][0]["status"], "created", "{receipt}");
+        assert_eq!(receipt["entries"][0]["warnings"][0]["kind"], "damaged-image", "{receipt}");
+    }
+}
+
+/// The sandbox refused what `check` had taken, a PDF that a printer's language surrounds, and took a login page for one.
+#[test]
+fn check_a_drop_and_the_sandbox_agree_on_what_is_a_pdf() {
+    let pdf = image(Format::Pdf, 1);
+    let printed =
+        [b"\x1B%-12345X@PJL JOB\r\n@PJL ENTER LANGUAGE=PDF\r\n", &pdf[..], b"\x1B%-12345X@PJL EOJ\r\n"].concat();
+    let page = b"<!DOCTYPE html><html>Log in to download %PDF-1.4</html>\n%%EOF".to_vec();
+    let site = Site::new();
+    site.put("printed.pdf", printed);
+    site.put("page.pdf", page);
+    site.put("nothing.pdf", "%PDF-1.4\nhello\n%%EOF\n");
+    let names = ["printed.pdf", "page.pdf", "nothing.pdf"];
+    site.put_documents("a.manifest.json", &names.map(|name| entry(name, 1, name)));
+    let manifest = site.in_drop("a.manifest.json");
+    let said = site.run(&["check", manifest.to_str().unwrap()]).expect(1).stdout;
+    assert!(said.contains("looks like a web page") && said.contains("no object"), "{said}");
+    assert!(!said.contains("printed.pdf"), "{said}");
+    site.run_once().expect(1);
+    let receipt = site.receipt("a.manifest.json");
+    let states: Vec<_> = receipt["entries"].as_array().unwrap().iter().map(|entry| entry["status"].clone()).collect();
+    assert_eq!(states, ["created", "invalid", "invalid"], "{receipt}");
 }

@@ -298,7 +298,7 @@ fn one_bad_line_of_many_is_named_and_the_others_continue() {
 fn csv_that_is_broken_is_named() {
     for (csv, said) in [
         ("path\na.png\n".to_owned(), "profile_id"),
-        (format!("profile_id,path,colour\n{},bad.png,red\n", profile(1)), "colour"),
+        (format!("profile_id,path,refrence\n{},bad.png,r\n", profile(1)), "if reference is meant"),
         ("profile_id,path,path\n".to_owned(), "path"),
     ] {
         let receipt = rejects_manifest("bad.manifest.csv", &csv);
@@ -355,6 +355,36 @@ fn names_that_would_move_a_terminals_cursor_are_written_as_escapes_everywhere() 
         let is_data = arguments.contains(&"--csv") || arguments == ["export"];
         assert!(line.is_none_or(|line| is_data && !line.contains('\u{1b}')), "{arguments:?}: {line:?}");
         assert!(!said.contains(",=1+1") && !said.contains("\n=1+1"), "{arguments:?}: {said}");
+    }
+}
+
+/// The API's words kept characters that cannot be seen, which what commands print had escaped.
+#[test]
+fn hostile_characters_of_the_api_and_of_a_reference_are_shown_as_escapes() {
+    let site = Site::new();
+    let words = "no\u{1b}[2J\u{9b}\u{202e}\u{200b}\u{2066}\n";
+    let api = site.answer_everything(&json!({ "errors": { "code": 201, "message": words }, "id": null }));
+    site.use_api_at(api);
+    site.put("a.png", image(Format::Png, 1));
+    site.put_documents("a\u{2067}.manifest.json", &[entry("evil\u{202e}\u{feff}", 1, "a.png")]);
+    site.run_once().expect(1);
+
+    let escaped = r"no\u{1b}[2J\u{9b}\u{202e}\u{200b}\u{2066}";
+    let receipt = site.receipt("a\u{2067}.manifest.json");
+    let reason = receipt["entries"][0]["errors"][0]["reason"].as_str().unwrap();
+    assert!(reason.contains(escaped), "{reason}");
+    let (name, reference) = (r"a\u{2067}.manifest.json", r"evil\u{202e}\u{feff}");
+    for (arguments, shown) in [
+        (&["show", "1"][..], &[escaped, name, reference][..]),
+        (&["why", "drop/a\u{2067}.manifest.json"], &[name]),
+        (&["why", "drop/a.png"], &[escaped, name]),
+        (&["jobs"], &[reference]),
+        (&["status"], &[]),
+    ] {
+        let finished = shown.iter().fold(site.run(arguments).expect(0), |finished, text| finished.says(text));
+        let said = format!("{}{}", finished.stdout, finished.stderr);
+        let hidden = ['\u{1b}', '\u{9b}', '\u{202e}', '\u{200b}', '\u{2066}', '\u{2067}', '\u{feff}'];
+        assert!(!said.contains(hidden), "{arguments:?}: {said:?}");
     }
 }
 
@@ -428,4 +458,26 @@ fn a_line_that_cannot_be_read_is_named_by_its_number() {
     let receipt = site.receipt("x.manifest.jsonl");
     let bad: &Value = &receipt["entries"][1];
     assert!(bad.to_string().contains("line 3"), "the empty line makes it the third, not the second: {receipt}");
+}
+
+/// A manifest with a control character in its name waited without a word.
+#[test]
+fn a_manifest_that_nothing_can_refer_to_gets_a_receipt_under_an_escaped_name_once() {
+    use std::os::unix::ffi::OsStrExt as _;
+
+    let site = Site::new();
+    site.put("a.png", image(Format::Png, 1));
+    let text = json!({ "version": 1, "documents": [entry("a", 1, "a.png")] }).to_string();
+    for name in ["esc\x1b[2J\u{202e}.manifest.json".as_bytes(), b"latin-\xe9.manifest.json".as_slice()] {
+        fs::write(site.in_drop("").join(std::ffi::OsStr::from_bytes(name)), &text).unwrap();
+    }
+    for _ in 0..2 {
+        site.run_once();
+        for escaped in ["esc%1B[2J%E2%80%AE.manifest.json", "latin-%E9.manifest.json"] {
+            let receipt = site.receipt(escaped);
+            assert_eq!(receipt["status"], "rejected", "{receipt}");
+            assert!(receipt["errors"].to_string().contains("name"), "{receipt}");
+        }
+    }
+    assert_eq!(site.summary().documents, 0);
 }

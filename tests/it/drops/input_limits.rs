@@ -126,14 +126,14 @@ fn depth_of_folders() {
     site.put_documents("1/2/3/b.manifest.json", &[entry("b", 2, "b.png")]);
     site.put("c.png", image(Format::Png, 3));
     site.put_documents("c.manifest.json", &[entry("c", 3, "c.png")]);
-    let log = site.run_once().expect(3).stderr;
+    site.run_once().expect(3).says("cannot be read in full: see `status`");
     assert_eq!(site.receipt("c.manifest.json")["status"], "done");
     assert_eq!(site.left(), ["1/2/3/b.manifest.json", "1/2/3/b.png"]);
     let whole = site.in_drop("1/2/3/b.manifest.json");
-    for said in [log, trouble(&site), site.run(&["why", whole.to_str().unwrap()]).stdout] {
+    for said in [trouble(&site), site.run(&["why", whole.to_str().unwrap()]).stdout] {
         assert!(said.contains("1/2/3") && said.contains("max_depth"), "{said}");
     }
-    site.run(&["import", "drop", "--drop", "partner"]).says("max_depth");
+    site.run(&["-v", "import", "drop", "--drop", "partner"]).says("max_depth");
 
     site.configure_drop("max_depth = 3");
     let config = std::fs::read_to_string(site.at("config.toml")).unwrap();
@@ -172,9 +172,9 @@ fn length_of_a_manifests_own_path() {
     takes(&site, &fits);
     site.put("b.png", image(Format::Png, 2));
     site.put_documents(&beyond, &[entry("b", 2, "b.png")]);
-    let log = site.run_once().expect(3).stderr;
+    site.run_once().expect(3).says("cannot be read in full: see `status`");
     let whole = site.in_drop(&beyond);
-    for said in [log, trouble(&site), site.run(&["why", whole.to_str().unwrap()]).stdout] {
+    for said in [trouble(&site), site.run(&["why", whole.to_str().unwrap()]).stdout] {
         assert!(said.contains(&beyond) && said.contains("max_path_bytes"), "{said}");
     }
     assert_eq!(site.left(), ["b.png", beyond.as_str()]);
@@ -228,4 +228,59 @@ fn a_bound_out_of_all_bounds_is_a_fault_of_the_configuration() {
     for line in ["max_rows = 20000000", "max_nesting = 32", "max_depth = 7", "max_path_bytes = \"1KiB\""] {
         assert!(shown.contains(line), "{line}: {shown}");
     }
+}
+
+/// Half a million times `{}`, 1.5 MB, became 570 MB of findings and receipt.
+#[test]
+fn bad_entries() {
+    let setting = "max_invalid = 20";
+    let lines = |good: u32, bad: usize| {
+        let mut lines: Vec<String> =
+            (0..good).map(|n| entry(&n.to_string(), n, &format!("{n}.png")).to_string()).collect();
+        lines.extend(std::iter::repeat_n("{}".to_owned(), bad));
+        lines.join("\n")
+    };
+    for (good, bad, too_many) in [(0, 20, false), (21, 21, false), (19, 5000, true), (0, 5000, true)] {
+        let site = bounded(setting);
+        (0..good).for_each(|number| site.put(&format!("{number}.png"), image(Format::Png, number)));
+        site.put("a.manifest.jsonl", lines(good, bad));
+        site.run_once().expect(1);
+        let receipt = site.receipt("a.manifest.jsonl");
+        if !too_many {
+            assert_eq!((&receipt["counts"]["created"], &receipt["counts"]["invalid"]), (&good.into(), &bad.into()));
+            continue;
+        }
+        assert_eq!((&receipt["status"], &receipt["entries"]), (&"rejected".into(), &json!([])), "{receipt}");
+        tells(&receipt["errors"][0], &format!("21 of the {} entries read are bad", good + 21), "max_invalid");
+        assert_eq!(receipt["errors"][0]["code"], "too-many-invalid");
+        tells(&receipt["errors"][1], &format!("line {}: profile_id", good + 1), "profile");
+        assert!(receipt["errors"].as_array().unwrap().len() < 20, "{receipt}");
+        assert!(site.ledger().is_empty(), "nothing of it was sent");
+        assert_eq!(site.left().len(), good as usize, "its files stay for its correction");
+    }
+}
+
+#[test]
+fn bad_entries_of_an_import() {
+    let site = Site::new();
+    site.write("list/0.png", image(Format::Png, 0));
+    let list = |first: String, bad: usize| first + &"\n{}".repeat(bad);
+    site.write("list/a.manifest.jsonl", list(entry("0", 0, "0.png").to_string(), 20_000));
+    site.run(&["import", "list"]).expect(1);
+    let receipt = crate::support::read_receipt(&site.at("list/receipts/a.manifest.jsonl.receipt.json"));
+    assert_eq!(receipt["status"], "rejected", "{receipt}");
+    tells(&receipt["errors"][0], "10001 of the 10002 entries read are bad", "max_invalid");
+    assert!(site.ledger().is_empty(), "nothing of it was sent");
+    let database = std::fs::metadata(site.at("state/queue.db")).unwrap().len();
+    assert!(database < 1_000_000, "the database has {database} bytes");
+    // What is found to be bad only by its files, when others are being sent: the rest is not read.
+    let missing: Vec<String> = (1..20_001).map(|n| entry(&n.to_string(), n, &format!("{n}.png")).to_string()).collect();
+    let first = entry("0", 0, "0.png").to_string();
+    site.write("other/0.png", image(Format::Png, 0));
+    site.write("other/b.manifest.jsonl", [first, missing.join("\n")].join("\n"));
+    site.run(&["import", "other"]).expect(1);
+    let receipt = crate::support::read_receipt(&site.at("other/receipts/b.manifest.jsonl.receipt.jsonl"));
+    assert_eq!((&receipt["status"], &receipt["counts"]["created"]), (&"partial".into(), &1.into()));
+    assert_eq!(receipt["counts"]["entries"], 10_002, "{}", receipt["counts"]);
+    tells(&receipt["entries"][10_001]["errors"][0], "so the rest is not read", "max_invalid");
 }

@@ -23,6 +23,8 @@ use crate::support::{
 
 #[cfg(test)]
 mod leases;
+#[cfg(test)]
+mod permissions;
 
 const PARTNER: &str = "pfi-partner";
 const WORKER: &str = "pfi-worker";
@@ -76,6 +78,11 @@ fn ground() -> &'static Path {
 
 impl Partnership {
     fn new() -> Self {
+        Self::with("internal-sftp -u 0007", "")
+    }
+
+    /// One whose server runs this for the partner, and whose drop has these lines; `JAIL` in them is the folder above it.
+    fn with(server_command: &str, lines: &str) -> Self {
         let program = ground();
         assert!(program.is_file());
         let site = Site::new();
@@ -87,6 +94,13 @@ impl Partnership {
         // The drop is shared by a group: both may move files in it, and what the partner makes belongs to the group.
         sure("chown", &[&format!("{PARTNER}:{PARTNER}"), incoming.to_str().unwrap()]);
         fs::set_permissions(&incoming, fs::Permissions::from_mode(0o2770)).unwrap();
+
+        // What the partner may not write to.
+        let ingest = jail.path().join("ingest");
+        fs::create_dir(&ingest).unwrap();
+        fs::set_permissions(&ingest, fs::Permissions::from_mode(0o750)).unwrap();
+        sure("chown", &[&format!("{WORKER}:{WORKER}"), ingest.to_str().unwrap()]);
+        site.configure_drop(&lines.replace("JAIL", jail.path().to_str().unwrap()));
 
         let drop = site.at("drop");
         site.edit_config(drop.to_str().unwrap(), incoming.to_str().unwrap());
@@ -111,7 +125,7 @@ impl Partnership {
             format!(
                 "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nPidFile none\nUsePAM no\nStrictModes no\n\
                  PasswordAuthentication no\nAuthorizedKeysFile {}\nAllowUsers {PARTNER}\nMaxStartups 100\n\
-                 Subsystem sftp internal-sftp\nForceCommand internal-sftp -u 0007\nChrootDirectory {}\n",
+                 Subsystem sftp internal-sftp\nForceCommand {server_command}\nChrootDirectory {}\n",
                 at("host"),
                 authorized.display(),
                 jail.path().display()
@@ -441,8 +455,8 @@ fn lftp_closes_a_folder_to_the_worker_which_reports_it_and_continues_once_it_is_
     // A mirror takes the modes along: what came from the partner's own machine is the partner's alone to change.
     sure("chmod", &["755", partner.home.path().join("tree/a").to_str().unwrap()]);
     partner.done(partner.lftp("mirror --reverse tree ."));
-    daemon.wait_until("the document stands", || partner.site.summary().documents == 1);
     partner.wait_until_why_says(&mut daemon, MANIFEST, "ermission denied");
+    assert!(partner.site.ledger().is_empty(), "nothing is sent that cannot be put away");
     partner.done(partner.sftp(&[], "chmod 2770 a"));
     let receipt = partner.settled(daemon, MANIFEST);
     assert_eq!(receipt["status"], "done", "{receipt:#}");

@@ -2,7 +2,7 @@
 
 use passfort_ingest::sandbox::{ApiCall, Options};
 
-use crate::support::{Builder, Site};
+use crate::support::{Builder, Format, Site, entry, image, profile};
 
 const DOCUMENTS: u32 = 40;
 
@@ -123,4 +123,29 @@ fn quotas_of_other_shapes_fail_nothing_and_are_not_run_into_over_and_over() {
             });
         }
     });
+}
+
+/// One maintenance page that asked for a day put half of the jobs to sleep for a day, though others went through.
+#[test]
+fn a_wait_that_one_failure_asks_for_ends_when_others_work() {
+    let site = Site::with_faults(&["upload_image=maintenance:86400,nth=1,profile=PROFILE"
+        .replace("PROFILE", &profile(0))
+        .as_str()]);
+    site.put_batch("batch.manifest.json", 40);
+    site.run_once().expect(0);
+    assert_eq!(site.receipt("batch.manifest.json")["counts"]["created"], 40);
+}
+
+/// The same where nothing else is in flight.
+#[test]
+fn a_day_of_maintenance_is_not_believed_for_long() {
+    let site = Builder { more: "[workers]\nmax_in_flight = 1".to_owned(), ..Builder::default() }.build();
+    // What a list has to show before it proves anything.
+    site.put("known.png", image(Format::Png, 100));
+    site.put_documents("known.manifest.json", &[entry("known", 0, "known.png")]);
+    site.run_once().expect(0);
+    site.faults(&["create_document=maintenance:86400,nth=1"]);
+    site.put_batch("batch.manifest.json", 1);
+    site.run_once().expect(0);
+    assert_eq!(site.receipt("batch.manifest.json")["counts"]["created"], 1);
 }

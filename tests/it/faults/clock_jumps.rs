@@ -34,7 +34,7 @@ fn daemon(site: &Site) -> Daemon {
     if !site.at("clock").exists() {
         set_clock(site, "+0");
     }
-    let mut command: Command = site.command(&["run"]);
+    let mut command: Command = site.command(&["-v", "run"]);
     command.env("LD_PRELOAD", library()).env("FAKETIME_TIMESTAMP_FILE", site.at("clock"));
     command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("FAKETIME_NO_CACHE", "1");
     Daemon::start(command, &site.at("log"))
@@ -45,9 +45,8 @@ fn nudge(site: &Site, daemon: &mut Daemon, number: u32) {
     let manifest = format!("nudge-{number}.manifest.json");
     site.put(&format!("nudge-{number}.png"), image(Format::Png, number));
     site.put_documents(&manifest, &[entry(&manifest, number, &format!("nudge-{number}.png"))]);
-    let taken = |daemon: &Daemon| {
-        daemon.log().lines().any(|line| line.contains("taken in") && line.contains(&format!("\"{manifest}\"")))
-    };
+    let taken =
+        |daemon: &Daemon| daemon.log().lines().any(|line| line.contains("taken in") && line.contains(&manifest));
     wait_until("the document is taken in", || taken(daemon) || !daemon.is_alive());
     assert!(taken(daemon), "{}", daemon.log());
 }

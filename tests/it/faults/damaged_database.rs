@@ -35,6 +35,7 @@ fn database(site: &Site) -> BTreeMap<String, Vec<u8>> {
 /// Every command that opens it says these words, ends with 2, and changes no byte.
 #[track_caller]
 fn assert_refused(site: &Site, words: &[&str]) {
+    drop_document(site, 2);
     let before = database(site);
     let calls = site.ledger().len();
     for command in [&["run"][..], &["run", "--once"], &["import", "drop"], &["status"], &["jobs"], &["pause"]] {
@@ -70,7 +71,6 @@ fn one_that_a_newer_release_wrote() {
 #[test]
 fn one_of_another_program_with_its_log() {
     let site = Site::new();
-    drop_document(&site, 1);
     let connection = Connection::open(site.at("state/queue.db")).unwrap();
     connection
         .execute_batch("PRAGMA journal_mode = wal; CREATE TABLE theirs(x); INSERT INTO theirs VALUES (1)")
@@ -107,7 +107,9 @@ fn a_page_that_is_met_later_stops_the_work_with_a_word() {
         site.run(arguments).expect(3).says("is damaged").says("state/queue.db").says("backup").says("work left");
     }
     assert_eq!(site.summary().documents, 1, "nothing is sent that could not be recorded");
-    assert_eq!(site.left(), ["2.manifest.json", "2.png"]);
+    let left = site.left();
+    let is_there = |name: &str| left.iter().any(|path| path.ends_with(name));
+    assert!(left.len() == 2 && is_there("2.manifest.json") && is_there("2.png"), "{left:?}");
 }
 
 #[test]

@@ -90,7 +90,9 @@ impl OnSmallDisk {
     }
 
     fn wait_until_status_says(&mut self, site: &Site, text: &str) {
-        while !self.status(site).said().contains(text) {
+        // Where the ground is tried only when the disk is full, nothing is taken, and that is said.
+        let says = |status: &str| status.contains(text) || status.contains("BAD GROUND");
+        while !says(&self.status(site).said()) {
             assert!(self.daemon.is_alive(), "{}", self.daemon.log());
             assert!(!site.is_settled(MANIFEST), "it was done without saying '{text}'");
             std::thread::sleep(Duration::from_millis(50));
@@ -163,12 +165,17 @@ fn read_only(key: &str, says: &str) {
     let mut daemon = OnSmallDisk::start(&site, "elsewhere", "1m");
     daemon.remount(&site, "elsewhere", "ro");
     site.put_batch(MANIFEST, 3);
-    while !daemon.status(&site).said().contains(says) {
+    // Where its ground is tried only after that, it takes nothing, and says so.
+    let said = |daemon: &OnSmallDisk| {
+        let status = daemon.status(&site).said();
+        status.contains(says) || status.contains("BAD GROUND")
+    };
+    while !said(&daemon) {
         assert!(daemon.daemon.is_alive(), "{}", daemon.daemon.log());
         assert!(!site.left().is_empty(), "it was done without saying '{says}'");
         std::thread::sleep(Duration::from_millis(50));
     }
-    assert!(site.left().contains(&MANIFEST.to_owned()), "the manifest is moved last: {:?}", site.left());
+    assert!(site.left().iter().any(|file| file.ends_with(MANIFEST)), "the manifest is moved last: {:?}", site.left());
     daemon.remount(&site, "elsewhere", "rw");
     daemon.wait_until("the files are put away", || site.left().is_empty());
     assert_eq!(site.summary().documents, 3);
@@ -217,7 +224,7 @@ fn a_full_disk_under_the_done_folder_keeps_each_file_complete_in_one_place() {
     while !daemon.status(&site).said().contains("cannot be put away") && !site.left().is_empty() {
         assert!(daemon.daemon.is_alive(), "{}", daemon.daemon.log());
     }
-    assert!(site.left().contains(&MANIFEST.to_owned()), "the manifest is moved last: {:?}", site.left());
+    assert!(site.left().iter().any(|file| file.ends_with(MANIFEST)), "the manifest is moved last: {:?}", site.left());
     daemon.make_room();
     daemon.wait_until("all are put away", || site.left().is_empty());
     let date = sole_file(&daemon.disk);
@@ -233,7 +240,9 @@ fn a_full_disk_under_the_done_folder_keeps_each_file_complete_in_one_place() {
 }
 
 fn sole_file(folder: &Path) -> PathBuf {
-    let found: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
+    let mut found: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
+    // The worker's own mark in the receipts folder is hidden.
+    found.retain(|path| !path.file_name().unwrap().to_string_lossy().starts_with('.'));
     assert_eq!(found.len(), 1, "{found:#?}");
     found[0].clone()
 }

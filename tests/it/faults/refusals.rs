@@ -122,10 +122,10 @@ fn a_manifest_with_one_bad_entry_is_rejected_where_configured() {
     assert_eq!(receipt["counts"]["entries"], 2, "the good one is named too: {receipt}");
     let said = |at: usize| receipt["entries"][at]["errors"][0]["reason"].as_str().unwrap().to_owned();
     assert!(said(0).contains("other entries") && !said(1).contains("other entries"), "{receipt}");
-    assert_eq!(site.moved_to("failed"), ["a.manifest.json", "a.png", "b.png"], "and its file goes along");
+    assert_eq!(site.moved_to("failed"), ["a.manifest.json"]);
+    assert_eq!(site.left(), ["a.png", "b.png"], "they stay for its correction");
 
     // Mended, both go.
-    site.put("a.png", image(Format::Png, 1));
     site.put("b.png", image(Format::Png, 2));
     site.put_documents("b.manifest.json", &[entry("a", 1, "a.png"), entry("b", 2, "b.png")]);
     site.run_once().expect(0);
@@ -186,5 +186,111 @@ fn a_drop_writes_only_to_the_profiles_it_may() {
     let receipt = site.receipt("a.manifest.json");
     assert_eq!(receipt["entries"][0]["status"], "created");
     assert_eq!(receipt["entries"][1]["errors"][0]["field"], "profile_id", "{receipt}");
-    assert!(site.ledger().iter().all(|call| call.profile == Some(profile(1))));
+    let ledger = site.ledger();
+    assert!(ledger.iter().filter_map(|call| call.profile.as_ref()).all(|called| *called == profile(1)), "{ledger:?}");
+}
+
+/// Two thousand entries of one document left two thousand copies of its image: each was uploaded before its document was
+/// refused.
+#[test]
+fn equal_entries_end_with_the_one_that_the_api_refused() {
+    const EQUALS: u32 = 300;
+    let site = Site::with_faults(&["create_document=status-before:422/201"]);
+    site.run_once().expect(0);
+    site.put("a.png", image(Format::Png, 1));
+    let mut entries: Vec<Value> = (0..EQUALS).map(|number| entry(&number.to_string(), 1, "a.png")).collect();
+    // Of one reference, of references of their own, and of none.
+    for (number, entry) in entries.iter_mut().enumerate() {
+        match number % 3 {
+            0 => entry["reference"] = "same".into(),
+            1 => drop(entry.as_object_mut().unwrap().remove("reference")),
+            _ => {}
+        }
+    }
+    site.put_documents("a.manifest.json", &entries);
+    site.run_once().expect(1);
+    let receipt = site.receipt("a.manifest.json");
+    assert_eq!(receipt["counts"]["failed"], EQUALS, "{}", receipt["counts"]);
+    let equal = &receipt["entries"][EQUALS as usize - 1]["errors"][0];
+    assert_eq!(equal["code"], "equal-refused", "{equal}");
+    let reason = equal["reason"].as_str().unwrap();
+    assert!(reason.contains("refused as job") && reason.contains("201"), "{reason}");
+    // Those that were under way by then.
+    assert!(site.summary().images < 40, "{} images were left", site.summary().images);
+    // What is dropped later is tried.
+    site.faults(&[]);
+    site.put("b.png", image(Format::Png, 1));
+    site.put_documents("b.manifest.json", &[entry("b", 1, "b.png")]);
+    site.run_once().expect(0);
+    assert_eq!(site.summary().documents, 1);
+}
+
+#[test]
+fn an_image_that_the_api_refused_is_not_sent_for_other_profiles() {
+    const EQUALS: u32 = 300;
+    for (status, about_the_image) in [("415", true), ("404", false)] {
+        let site = Site::with_faults(&[&format!("upload_image=status-before:{status}")]);
+        site.put("a.png", image(Format::Png, 1));
+        let entries: Vec<Value> = (0..EQUALS).map(|number| entry(&number.to_string(), number, "a.png")).collect();
+        site.put_documents("a.manifest.json", &entries);
+        site.run_once().expect(1);
+        let receipt = site.receipt("a.manifest.json");
+        assert_eq!(receipt["counts"]["failed"], EQUALS, "{}", receipt["counts"]);
+        let calls = site.ledger().len();
+        assert_eq!(calls < 100, about_the_image, "{calls} calls after {status}");
+        if about_the_image {
+            let error = &receipt["entries"][EQUALS as usize - 1]["errors"][0];
+            assert_eq!((&error["code"], &error["path"]), (&"equal-refused".into(), &"a.png".into()), "{error}");
+            // A person asks again, and the others with it.
+            site.faults(&[]);
+            site.run(&["retry", "--all"]).expect(0);
+            site.run_once().expect(0);
+            assert_eq!(site.summary().documents, u64::from(EQUALS));
+        }
+    }
+}
+
+/// A gateway's 404 page during a deploy once failed 300 of 300 entries for good.
+#[test]
+fn a_gateways_page_fails_no_entry_and_everything_goes_on_after_it() {
+    let site = Builder { retry: "max = '2s'".to_owned(), ..Builder::default() }.build();
+    let page = ["upload_image", "create_document", "read_documents", "whoami"].map(|call| format!("{call}=bare:404"));
+    site.faults(&page.iter().map(String::as_str).collect::<Vec<_>>());
+    site.put_batch("batch.manifest.json", 300);
+    let mut daemon = site.daemon();
+    let stopped = || site.status()["queue"]["pauses"].to_string().contains("outage");
+    daemon.wait_until("the account is stopped", stopped);
+    let before = site.ledger().len();
+    daemon.wait_until("it is tried again", || site.ledger().len() >= before + 4);
+    assert!(site.ledger().len() < 100, "{} calls to an API that does not work", site.ledger().len());
+    assert_eq!(site.jobs("failed,held"), Vec::<Value>::new());
+    site.faults(&[]);
+    daemon.wait_until("it goes on by itself", || site.is_settled("batch.manifest.json"));
+    daemon.terminate().expect(0);
+    assert_eq!(site.receipt("batch.manifest.json")["counts"]["created"], 300);
+    assert_eq!((site.summary().documents, site.summary().doubled), (300, 0));
+}
+
+/// An API may refuse a profile without a word. That is believed once it has lasted, while the account works.
+#[test]
+fn a_profile_that_is_refused_without_a_word_ends_refused_after_a_while() {
+    let site = Builder { retry: "max = '1s'".to_owned(), ..Builder::default() }.build();
+    site.faults(&[&format!("upload_image=bare:404,profile={}", profile(1))]);
+    site.put_batch("three.manifest.json", 3);
+    let mut daemon = site.daemon();
+    let tries = || site.ledger().iter().filter(|call| call.status == Some(404)).count();
+    daemon.wait_until("it is tried again", || tries() >= 6);
+    assert_eq!(site.summary().documents, 2, "the others do not wait for it");
+    assert!(!site.is_settled("three.manifest.json"), "a few refusals in some seconds may be a deploy's");
+    daemon.terminate().expect(0);
+    // Another process has not seen that the others work, so that `whoami` and ten minutes decide.
+    let database = rusqlite::Connection::open(site.at("state/queue.db")).unwrap();
+    database.execute("UPDATE attempt SET at = at - 600000", []).unwrap();
+    drop(database);
+    site.run_once().expect(1);
+    let receipt = site.receipt("three.manifest.json");
+    assert_only_the_middle_failed(&site, &receipt);
+    let error = &receipt["entries"][1]["errors"][0];
+    assert_eq!((&error["code"], &error["path"]), (&json!("refused-without-reason"), &json!("1.png")), "{error}");
+    assert!(error["reason"].as_str().unwrap().contains("404"), "{error}");
 }

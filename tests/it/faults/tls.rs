@@ -64,7 +64,8 @@ fn a_certificate_that_must_not_be_trusted_gets_nothing() {
                 let site = shown.site(trusted);
                 site.put_batch("batch.manifest.json", 3);
                 site.wait_until_settled();
-                site.run(&["run", "--once", "--give-up-after", "1s"]).expect(4).says("no trusted connection");
+                site.run(&["run", "--once", "--give-up-after", "1s"]).expect(4).says("cause=outage");
+                site.run(&["status"]).expect(0).says("no trusted connection");
                 assert!(site.ledger().is_empty(), "not even a key was shown");
                 assert!(!site.is_settled("batch.manifest.json"), "no entry fails for it");
             });

@@ -18,6 +18,10 @@ pub(super) struct Scan {
     pub(super) format: Format,
     pub(super) content: Vec<u8>,
     pub(super) image_type: Option<&'static str>,
+    /// Whether the manifest says which content it is.
+    pub(super) declares: bool,
+    /// Whether its name is one that others use as well.
+    pub(super) reuses: bool,
 }
 
 impl Scan {
@@ -67,6 +71,8 @@ impl Asked {
                 format,
                 content: image(format, number * 10 + at),
                 image_type: if is_file { None } else { dice.pick(&[None, Some("FRONT"), Some("BACK"), Some("FACE")]) },
+                declares: dice.one_in(6),
+                reuses: false,
             }
         });
         let scans = scans.collect();
@@ -84,6 +90,30 @@ impl Asked {
             asked.scans[0].content = format!("no image, but text number {number}").into_bytes();
         }
         asked
+    }
+
+    /// One whose images have names that others use as well.
+    pub(super) fn scanned(dice: &mut Dice, number: u32, profile: u32, names: &[&str], declares: bool) -> Self {
+        let scans = (0..).zip(names).map(|(at, name)| Scan {
+            path: (*name).to_owned(),
+            format: Format::Png,
+            content: image(Format::Png, number * 10 + at),
+            image_type: dice.pick(&[None, Some("FRONT")]),
+            declares,
+            reuses: true,
+        });
+        Self {
+            // Its content is not certain, so that only this tells it from others.
+            reference: Some(format!("entry-{number}")),
+            profile,
+            category: Some("PROOF_OF_IDENTITY"),
+            scans: scans.collect(),
+            flaw: None,
+        }
+    }
+
+    pub(super) fn reuses(&self) -> bool {
+        self.scans.iter().any(|scan| scan.reuses)
     }
 
     pub(super) fn content(&self) -> Content {
@@ -108,6 +138,9 @@ impl Asked {
             let mut scan = json!({ "path": self.path(at) });
             if let Some(image_type) = self.scans[at].image_type {
                 scan["image_type"] = json!(image_type);
+            }
+            if self.scans[at].declares {
+                scan["sha256"] = json!(self.scans[at].sha256());
             }
             scan
         };
@@ -135,6 +168,7 @@ impl Asked {
                 document_type.to_owned(),
                 self.path(at),
                 self.scans[at].image_type.unwrap_or_default().to_owned(),
+                if self.scans[at].declares { self.scans[at].sha256() } else { String::new() },
             ]
             .join(",")
                 + "\n"
@@ -162,7 +196,7 @@ impl Manifest {
                 let first = &entry.scans[0].path;
                 entry.reference.get_or_insert_with(|| format!("entry of {first}"));
             }
-            let head = "profile_id,reference,category,document_type,path,image_type\n";
+            let head = "profile_id,reference,category,document_type,path,image_type,sha256\n";
             head.to_owned() + &entries.iter().map(Asked::csv).collect::<String>()
         } else if path.ends_with(".jsonl") {
             entries.iter().map(|entry| entry.json().to_string() + "\n").collect()

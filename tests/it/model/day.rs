@@ -1,4 +1,4 @@
-//! One random day: what is dropped, what people do, what goes wrong; and the evening, in which all is settled.
+//! One random day: how the drop is configured, what operators do, and what goes wrong.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,28 +7,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use passfort_ingest::{
-    clock, killpoint,
-    sandbox::{ApiCall, LedgerEntry},
-};
-use rustix::fs::rename;
+use passfort_ingest::{clock, killpoint};
 use serde_json::Value;
 
 use super::{
     Dice,
-    asked::{Asked, Manifest, REFUSED},
+    asked::Manifest,
+    history::History,
+    rare::{self, Trace},
     verdict,
+    world::{Backup, World},
 };
-use crate::support::{Builder, Daemon, Finished, Site, image, profile, sha256};
+use crate::support::{Builder, Daemon, Finished, Site};
 
 /// Things that happen on a day, besides what happens by itself.
-const STEPS: u32 = 28;
-
-/// So often everything that is missing is brought in the evening, and everything that is held released.
-const ROUNDS: u32 = 12;
-
-/// Far longer than it takes to settle what is left.
-const LONGEST_RUN: Duration = Duration::from_secs(45);
+const STEPS: u32 = 36;
 
 /// How the drop is configured.
 #[derive(Debug, Clone, Copy)]
@@ -37,60 +30,88 @@ pub(super) struct Policy {
     /// Whether a manifest with a bad entry is rejected.
     pub(super) reject: bool,
     hold_lost_files: bool,
-    marker: bool,
+    pub(super) marker: bool,
     cancels: bool,
+    /// Whether senders use names again that others use too.
+    reuses: bool,
     /// Whether the wall clock jumps.
-    jumps: bool,
+    pub(super) jumps: bool,
+    /// Whether the API takes images of the profile that it takes no documents for.
+    pub(super) refuses_documents: bool,
+    pub(super) world: World,
 }
 
 pub(super) struct Day {
     pub(super) site: Site,
     pub(super) policy: Policy,
     pub(super) manifests: Vec<Manifest>,
+    /// What the senders did with files and manifests.
+    pub(super) history: History,
     /// Files that were replaced by others after they had been dropped, and all that they have been.
     pub(super) touched: BTreeMap<String, Vec<String>>,
     /// Whether a person's wish to cancel something was heard.
     pub(super) cancelled: bool,
     pub(super) kills: u32,
-    seed: u64,
-    dice: Dice,
-    daemon: Option<Daemon>,
-    entries: u32,
+    pub(super) seed: u64,
+    pub(super) dice: Dice,
+    pub(super) daemon: Option<Daemon>,
+    pub(super) entries: u32,
+    /// Pictures that were put where no manifest had asked for just them.
+    pub(super) pictures: u32,
     /// What is left to be dropped of what a manifest names: the file and its content.
-    late: Vec<(String, Vec<u8>)>,
+    pub(super) late: Vec<(String, Vec<u8>)>,
     clock_ms: i64,
-    diary: Vec<String>,
+    /// Where the process that was started last is to die.
+    pub(super) dies_at: Option<String>,
+    /// Faults of this day's world.
+    pub(super) world_rules: Vec<String>,
+    pub(super) backups: Vec<Backup>,
+    /// What should not have happened, besides what the verdict sees.
+    pub(super) objections: Vec<String>,
+    pub(super) diary: Vec<String>,
 }
 
 impl Day {
-    /// Lives the day of a seed, and judges it.
-    pub(super) fn live(seed: u64) {
+    /// Lives the day of a seed, and judges it; returns the rare states that it came to.
+    pub(super) fn live(seed: u64) -> BTreeSet<&'static str> {
         let mut day = Self::new(seed);
         eprintln!("seed {seed}: {:?}", day.policy);
         for _ in 0..STEPS {
             day.step();
         }
         day.evening();
-        verdict::judge(&day);
+        let (certain, uncertain) = verdict::judge(&day);
         let (summary, calls) = (day.site.summary(), day.site.ledger().len());
         let (documents, files) = (summary.documents, summary.files);
-        eprintln!("seed {seed}: all is well: {documents} documents, {files} files, {calls} calls, {} kills", day.kills);
+        let world = day.policy.world;
+        let (kills, puts) = (day.kills, day.history.reuses());
+        eprintln!(
+            "seed {seed}: all is well: {documents} documents, {files} files, {calls} calls, {kills} kills, {puts} names \
+             reused, {certain} entries certain, {uncertain} not, in the world {}",
+            world.word()
+        );
+        Trace::states(&day, &day.receipts(), day.logs())
     }
 
     fn new(seed: u64) -> Self {
+        let world = World::of(seed);
         let mut dice = Dice::new(seed);
         let policy = Policy {
             after_success: dice.pick(&["archive", "archive", "keep", "delete"]),
             reject: dice.one_in(4),
             hold_lost_files: dice.one_in(3),
             marker: dice.one_in(5),
-            cancels: dice.one_in(4),
-            jumps: dice.one_in(3),
+            cancels: dice.one_in(4) && world != World::Restore,
+            jumps: dice.one_in(3) && world != World::Restore,
+            refuses_documents: dice.one_in(3),
+            reuses: !dice.one_in(3) && !world.is_strict(),
+            world,
         };
         let on_invalid = if policy.reject { "reject" } else { "skip" };
         let marker = if policy.marker { ".done" } else { "" };
         let lost_file = if policy.hold_lost_files { "hold" } else { "send" };
-        let site = Builder {
+        let mut site = Builder {
+            sandbox: world.sandbox(),
             api: "response_timeout = '1s'\nstall_timeout = '1s'\nconnect_timeout = '2s'".to_owned(),
             retry: format!("max = '300ms'\nlost_file = '{lost_file}'"),
             drop: format!(
@@ -100,10 +121,14 @@ impl Day {
             ..Builder::default()
         }
         .build();
+        if let Some(key) = Self::key(world) {
+            site.use_key(key);
+        }
         let mut day = Self {
             site,
             policy,
             manifests: Vec::new(),
+            history: History::new(),
             touched: BTreeMap::new(),
             cancelled: false,
             kills: 0,
@@ -111,23 +136,32 @@ impl Day {
             dice,
             daemon: None,
             entries: 0,
+            pictures: 0,
             late: Vec::new(),
             clock_ms: 0,
+            dies_at: None,
+            world_rules: Vec::new(),
+            backups: Vec::new(),
+            objections: Vec::new(),
             diary: Vec::new(),
         };
         day.set_clock(0);
+        day.make_world();
         day.set_faults(&[]);
         day
     }
 
-    fn note(&mut self, what: impl Into<String>) {
+    pub(super) fn note(&mut self, what: impl Into<String>) {
         let what = what.into();
         eprintln!("seed {}: {what}", self.seed);
         self.diary.push(what);
     }
 
     fn step(&mut self) {
-        match self.dice.below(30) {
+        if self.world_step() {
+            return;
+        }
+        match self.dice.below(44) {
             0..=6 => self.drop_manifest(),
             7..=8 => self.bring_late(),
             9 => self.edit(),
@@ -135,150 +169,16 @@ impl Day {
             11 => self.touch(),
             12..=16 => self.start_or_end(),
             17..=19 => self.make_faults(),
-            20 => self.jump(),
+            20 | 30 => self.jump(),
             21 => self.command(&["pause"]),
             22..=23 => self.command(&["resume"]),
             24 => self.command(&["retry", "--all"]),
             25 => self.cancel(),
             26 => self.look(),
-            _ => self.pass_time(),
+            27..=29 => self.pass_time(),
+            _ if self.policy.reuses => self.reuse(),
+            _ => {}
         }
-    }
-}
-
-/// What senders do.
-impl Day {
-    fn drop_manifest(&mut self) {
-        let mut entries: Vec<Asked> = (0..=self.dice.below(4)).map(|_| self.entry()).collect();
-        let ending = self.dice.pick(&["json", "jsonl", "csv"]);
-        if ending == "csv" {
-            // Rows of one reference are one document.
-            let mut references = BTreeSet::new();
-            entries.retain(|entry| entry.reference.as_ref().is_none_or(|known| references.insert(known.clone())));
-        }
-        let folder = self.dice.pick(&["", "", "partner/"]);
-        let path = format!("{folder}{}.manifest.{ending}", self.manifests.len());
-        let manifest = Manifest::new(path, entries);
-        let first = self.dice.one_in(2);
-        if first {
-            self.write_manifest(&manifest);
-        }
-        for scan in manifest.entries.iter().flat_map(|entry| &entry.scans) {
-            let file = manifest.file(&scan.path);
-            if self.dice.one_in(12) {
-                self.late.push((file, scan.content.clone()));
-            } else if !self.touched.contains_key(&file) {
-                self.put(&file, &scan.content);
-            }
-        }
-        if !first {
-            self.write_manifest(&manifest);
-        }
-        self.note(format!("dropped {} with {} entries", manifest.path, manifest.entries.len()));
-        self.manifests.push(manifest);
-    }
-
-    /// A new entry, or one that was asked for before, or another one under the same reference.
-    fn entry(&mut self) -> Asked {
-        let known: Vec<&Asked> = self
-            .manifests
-            .iter()
-            .filter(|manifest| !manifest.superseded)
-            .flat_map(|manifest| &manifest.entries)
-            .filter(|entry| entry.flaw.is_none())
-            // In CSV it would get a reference, and be another entry.
-            .filter(|entry| entry.reference.is_some() || entry.scans.len() == 1)
-            .collect();
-        if !known.is_empty() && self.dice.one_in(6) {
-            return self.dice.pick(&known).clone();
-        }
-        let reference = known.iter().rev().find_map(|entry| entry.reference.clone());
-        self.entries += 1;
-        let mut entry = Asked::new(&mut self.dice, self.entries);
-        if reference.is_some() && self.dice.one_in(15) {
-            entry.reference = reference;
-        }
-        entry
-    }
-
-    fn write_manifest(&self, manifest: &Manifest) {
-        self.put(&manifest.path, manifest.text.as_bytes());
-        if self.policy.marker {
-            self.put(&format!("{}.done", manifest.path), b"");
-        }
-    }
-
-    /// Writes a file as careful senders do.
-    fn put(&self, path: &str, content: &[u8]) {
-        let temporary = format!("{path}.tmp");
-        self.site.put(&temporary, content);
-        // A folder that was emptied by the worker may go before the file is in it under its own name.
-        rename(self.site.in_drop(&temporary), self.site.in_drop(path)).unwrap();
-    }
-
-    fn bring_late(&mut self) {
-        for (file, content) in std::mem::take(&mut self.late) {
-            self.put(&file, &content);
-        }
-    }
-
-    /// One that is in the drop, perhaps admitted already, with its index among all.
-    fn some_manifest(&mut self) -> Option<usize> {
-        let lying: Vec<usize> = (0..self.manifests.len())
-            .filter(|at| {
-                let manifest = &self.manifests[*at];
-                !manifest.superseded && self.site.in_drop(&manifest.path).exists()
-            })
-            .collect();
-        if lying.is_empty() { None } else { Some(self.dice.pick(&lying)) }
-    }
-
-    /// Puts another manifest in the place of one.
-    fn edit(&mut self) {
-        let Some(at) = self.some_manifest() else { return };
-        self.manifests[at].superseded = true;
-        let path = self.manifests[at].path.clone();
-        self.entries += 1;
-        let entries = vec![Asked::new(&mut self.dice, self.entries)];
-        let manifest = Manifest::new(path, entries);
-        for scan in manifest.entries.iter().flat_map(|entry| &entry.scans) {
-            self.put(&manifest.file(&scan.path), &scan.content);
-        }
-        self.write_manifest(&manifest);
-        self.note(format!("wrote {} anew", manifest.path));
-        self.manifests.push(manifest);
-    }
-
-    fn rename(&mut self) {
-        let Some(at) = self.some_manifest() else { return };
-        let manifest = &mut self.manifests[at];
-        let renamed = manifest.path.replace(".manifest.", "-renamed.manifest.");
-        // It may have been archived in this instant.
-        if rename(self.site.in_drop(&manifest.path), self.site.in_drop(&renamed)).is_ok() {
-            let was = std::mem::replace(&mut manifest.path, renamed);
-            let manifest = manifest.clone();
-            let marker = |path: &str| self.site.in_drop(&format!("{path}.done"));
-            if self.policy.marker && rename(marker(&was), marker(&manifest.path)).is_err() {
-                self.put(&format!("{}.done", manifest.path), b"");
-            }
-            self.note(format!("renamed {was} to {}", manifest.path));
-        }
-    }
-
-    /// Replaces an image by another one.
-    fn touch(&mut self) {
-        let Some(at) = self.some_manifest() else { return };
-        let manifest = &self.manifests[at];
-        let scan = &self.manifests[at].entries[0].scans[0];
-        let file = manifest.file(&scan.path);
-        if !self.site.in_drop(&file).exists() {
-            return;
-        }
-        let other = image(scan.format, 1_000_000 + u32::try_from(self.touched.len()).unwrap());
-        let digests = [sha256(&scan.content), sha256(&other)];
-        self.put(&file, &other);
-        self.note(format!("replaced {file}"));
-        self.touched.entry(file).or_default().extend(digests);
     }
 }
 
@@ -290,11 +190,13 @@ impl Day {
                 let once = self.dice.one_in(5);
                 let mut command = self.command_of(if once { &["run", "--once"] } else { &["run"] });
                 if self.dice.one_in(2) {
-                    let at = format!("{}:{}", self.dice.pick(killpoint::PLACES), self.dice.below(4) + 1);
+                    let at = self.place_to_die();
                     command.env(killpoint::VARIABLE, &at);
                     self.note(format!("started it, to die at {at}"));
+                    self.dies_at = Some(at);
                 } else {
                     self.note("started it");
+                    self.dies_at = None;
                 }
                 self.daemon = Some(Daemon::start(command, &self.site.at("log")));
             }
@@ -310,17 +212,44 @@ impl Day {
         }
     }
 
-    fn command_of(&self, arguments: &[&str]) -> std::process::Command {
+    /// A place and how often it is reached; every other time one that the ledger of rare states looks for.
+    fn place_to_die(&mut self) -> String {
+        if self.dice.one_in(2) {
+            return format!("{}:{}", self.dice.pick(killpoint::PLACES), self.dice.below(4) + 1);
+        }
+        let rare = self.dice.pick(rare::DEATHS);
+        let places: Vec<&str> = killpoint::PLACES.iter().copied().filter(|place| place.contains(rare)).collect();
+        format!("{}:{}", self.dice.pick(&places), self.dice.below(2) + 1)
+    }
+
+    /// Kills it where it may be in the middle of taking what was just dropped.
+    pub(super) fn kill_soon(&mut self) {
+        let Some(daemon) = self.daemon.take() else { return };
+        let (began, after) = (Instant::now(), Duration::from_millis(u64::from(self.dice.below(160))));
+        while began.elapsed() < after {
+            std::thread::yield_now();
+        }
+        self.note(format!("killed it after {after:?}"));
+        self.kills += 1;
+        daemon.kill();
+    }
+
+    pub(super) fn command_of(&self, arguments: &[&str]) -> std::process::Command {
         let mut command = self.site.command(arguments);
         command.env(clock::OFFSET_VARIABLE, self.site.at("clock"));
         command
     }
 
     /// Looks at how a process ended.
-    fn ended(&mut self, finished: Finished) -> Option<i32> {
+    pub(super) fn ended(&mut self, finished: Finished) -> Option<i32> {
         match finished.code {
             // The place to die at was reached, perhaps while it was stopping.
-            None => self.kills += 1,
+            None => {
+                self.kills += 1;
+                if let Some(at) = self.dies_at.take() {
+                    self.note(format!("died at {at}"));
+                }
+            }
             Some(code) => assert!((0..=4).contains(&code), "exit code {code}: {}", finished.said()),
         }
         for word in ["panicked", "defect"] {
@@ -329,19 +258,32 @@ impl Day {
         finished.code
     }
 
-    fn run(&mut self, arguments: &[&str]) -> Finished {
+    /// Everything that was logged.
+    fn logs(&self) -> String {
+        let logs = fs::read_dir(self.site.at("log")).unwrap().map(|entry| entry.unwrap().path());
+        let logs = logs.filter(|path| path.extension().is_some_and(|extension| extension == "err"));
+        logs.map(|path| String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned()).collect()
+    }
+
+    pub(super) fn run(&mut self, arguments: &[&str]) -> Finished {
         self.site.finish(self.command_of(arguments))
     }
 
-    fn command(&mut self, arguments: &[&str]) {
+    pub(super) fn command(&mut self, arguments: &[&str]) {
         self.note(arguments.join(" "));
         let finished = self.run(arguments);
         assert!(finished.code.is_some_and(|code| code <= 3), "{arguments:?}: {finished:?}");
     }
 
     fn cancel(&mut self) {
-        if self.policy.cancels && self.entries > 0 {
-            let job = (self.dice.below(self.entries) + 1).to_string();
+        if !self.policy.cancels {
+            return;
+        }
+        let open = self.run(&["jobs", "--state", "queued,waiting,running,held", "--json"]).stdout;
+        let open: Value = serde_json::from_str(&open).unwrap_or_default();
+        let open: Vec<&Value> = open.as_array().into_iter().flatten().collect();
+        if !open.is_empty() {
+            let job = self.dice.pick(&open)["id"].to_string();
             self.note(format!("cancel {job}"));
             self.cancelled |= self.run(&["cancel", &job]).code == Some(0);
         }
@@ -356,12 +298,10 @@ impl Day {
 
 /// What happens to them.
 impl Day {
-    fn set_faults(&self, rules: &[String]) {
-        // Whatever else goes wrong, nothing is ever taken for this profile.
-        let refused = profile(REFUSED);
-        let refusals =
-            ["upload_image", "upload_file"].map(|call| format!("{call}=status-before:422,profile={refused}"));
-        let rules: Vec<&str> = refusals.iter().chain(rules).map(String::as_str).collect();
+    pub(super) fn set_faults(&self, rules: &[String]) {
+        // Whatever else goes wrong, nothing is ever taken for one profile.
+        let standing = self.standing_rules();
+        let rules: Vec<&str> = standing.iter().chain(rules).map(String::as_str).collect();
         self.site.faults(&rules);
     }
 
@@ -410,6 +350,9 @@ impl Day {
             })
             .collect();
         self.note(format!("faults: {rules:?}"));
+        if self.dice.one_in(3) {
+            self.make_world();
+        }
         self.set_faults(&rules);
     }
 
@@ -440,76 +383,18 @@ impl Day {
             }
             std::thread::sleep(Duration::from_millis(2));
         }
-        if let Some(mut daemon) = self.daemon.take() {
-            if daemon.is_alive() {
-                self.daemon = Some(daemon);
-            } else {
-                self.ended(daemon.finish());
-            }
-        }
-    }
-}
-
-/// The evening.
-impl Day {
-    fn evening(&mut self) {
-        self.note("evening");
-        if let Some(daemon) = self.daemon.take() {
-            self.ended(daemon.terminate());
-        }
-        self.set_faults(&[]);
-        self.command(&["resume"]);
-        for _ in 0..ROUNDS {
-            self.bring_all();
-            self.site.wait_until_settled();
-            let command = self.command_of(&["run", "--once", "--give-up-after", "30s"]);
-            let mut last = Daemon::start(command, &self.site.at("log"));
-            let began = Instant::now();
-            while last.is_alive() {
-                if began.elapsed() > LONGEST_RUN {
-                    self.give_up(&last.log());
-                }
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            match self.ended(last.finish()) {
-                Some(0 | 1) => return,
-                _ => self.release_held(),
-            }
-        }
-        self.give_up("");
+        self.works();
     }
 
-    fn give_up(&mut self, log: &str) {
-        let status = self.run(&["status"]).said();
-        let (left, diary) = (self.site.left(), self.diary.join("\n"));
-        panic!("not everything was settled in the evening:\n{status}\nleft: {left:#?}\n{diary}\n{log}");
-    }
-
-    /// Brings whatever a manifest still waits for.
-    fn bring_all(&mut self) {
-        self.bring_late();
-        for manifest in self.manifests.iter().filter(|manifest| self.site.in_drop(&manifest.path).exists()) {
-            for scan in manifest.entries.iter().flat_map(|entry| &entry.scans) {
-                let file = manifest.file(&scan.path);
-                if !self.site.in_drop(&file).exists() {
-                    self.put(&file, &scan.content);
-                }
-            }
+    /// Whether the daemon is alive; looks at how it ended where it is not.
+    pub(super) fn works(&mut self) -> bool {
+        let Some(mut daemon) = self.daemon.take() else { return false };
+        let works = daemon.is_alive();
+        if works {
+            self.daemon = Some(daemon);
+        } else {
+            self.ended(daemon.finish());
         }
-    }
-
-    fn release_held(&mut self) {
-        let held = self.run(&["jobs", "--state", "held", "--json"]).expect(0).stdout;
-        let held: Value = serde_json::from_str(&held).unwrap();
-        for job in held.as_array().unwrap() {
-            assert_eq!(job["kind"], "file", "only a lost file is left to a person: {job}");
-            self.run(&["release", &job["id"].to_string(), "--send-again"]).expect(0);
-        }
-    }
-
-    /// Uploads that came to nothing although an answer may have been lost.
-    pub(super) fn uncertain(ledger: &[LedgerEntry]) -> usize {
-        let upload = |call: &&LedgerEntry| matches!(call.operation, ApiCall::UploadImage | ApiCall::UploadFile);
-        ledger.iter().filter(upload).filter(|call| !call.committed && call.fault.is_some()).count()
+        works
     }
 }

@@ -3,7 +3,7 @@
 use passfort_ingest::sandbox::Options;
 use serde_json::json;
 
-use crate::support::{Builder, Format, entry, image, profile, promise};
+use crate::support::{Builder, Format, Site, entry, image, profile, promise};
 
 const KEY: &str = "key-5f1c9b";
 
@@ -11,7 +11,7 @@ const KEY: &str = "key-5f1c9b";
 fn the_default_log_and_config_show_contain_no_key_no_content_and_no_reference() {
     promise!("The log, the metrics and `config show` contain no key and no image content.");
     promise!(
-        "By default, the log contains no profile and no reference, and the metrics contain no name but that of the drop."
+        "By default, the log contains no profile, no reference, no name of a file and no words of the API, and the metrics contain no name but that of the drop."
     );
     let sandbox = Options { keys: vec![KEY.to_owned()], ..Options::default() };
     let mut site = Builder { sandbox, ..Builder::default() }.build();
@@ -21,6 +21,8 @@ fn the_default_log_and_config_show_contain_no_key_no_content_and_no_reference() 
         "create_document=lost,nth=2",
         "upload_file=status-before:500,nth=1",
         &format!("create_document=errors200:201,profile={}", profile(3)),
+        &format!("upload_image=quote-person,profile={}", profile(4)),
+        &format!("upload_image=quote-key,nth=1,profile={}", profile(2)),
     ]);
     let documents: Vec<_> = (0..5)
         .map(|number| {
@@ -40,8 +42,61 @@ fn the_default_log_and_config_show_contain_no_key_no_content_and_no_reference() 
     assert!(!log.is_empty());
     let config = site.run(&["config", "show"]).expect(0).said();
     for text in [log, config] {
-        for private in [KEY, "private-reference", "private-file", "private-scan", "a2c4393a", "iVBORw0KGgo"] {
+        for private in [
+            KEY,
+            "private-reference",
+            "private-file",
+            "private-scan",
+            "private-b",
+            "a2c4393a",
+            "iVBORw0KGgo",
+            "Mustermann",
+        ] {
             assert!(!text.contains(private), "{private} in\n{text}");
         }
     }
+}
+
+/// The API quoted the key in a refusal, and it stood in the log, in `status` and in the database.
+#[test]
+fn a_key_that_the_api_quotes_is_blanked_everywhere() {
+    promise!("A key that an answer of the API quotes is blanked before the answer is stored or shown.");
+    let sandbox = Options { keys: vec![KEY.to_owned()], ..Options::default() };
+    let mut site = Builder { sandbox, retry: "give_up_after = '2s'".to_owned(), ..Builder::default() }.build();
+    site.use_key(KEY);
+    site.faults(&["upload_image=quote-key"]);
+    site.put("a.png", image(Format::Png, 1));
+    site.put_documents("a.manifest.json", &[entry("a", 1, "a.png")]);
+    site.wait_until_settled();
+    let log = site.run(&["-v", "run", "--once", "--give-up-after", "1s"]).said();
+    assert!(log.contains("[key]"), "-v has the API's words, without the key: {log}");
+    let shown = site.run(&["show", "1"]).said();
+    assert!(shown.contains("[key]"), "{shown}");
+    for text in [log, shown, site.status().to_string(), site.run(&["jobs", "--json"]).said()] {
+        assert!(!text.contains(KEY), "{text}");
+    }
+    let needle = KEY.as_bytes();
+    for file in std::fs::read_dir(site.at("state")).unwrap().map(|file| file.unwrap().path()) {
+        let bytes = std::fs::read(&file).unwrap_or_default();
+        assert!(!bytes.windows(needle.len()).any(|part| part == needle), "{}", file.display());
+    }
+}
+
+#[test]
+fn the_log_of_an_import_names_nothing_unless_it_is_asked_to() {
+    let site = Site::with_faults(&[&format!("upload_image=quote-person,profile={}", profile(2))]);
+    for number in 1..3 {
+        site.write(&format!("private-in/private-{number}.png"), image(Format::Png, number));
+    }
+    let documents = [1, 2].map(|number| entry(&format!("private-{number}"), number, &format!("private-{number}.png")));
+    let manifest = json!({ "version": 1, "documents": documents }).to_string();
+    site.write("private-in/private.manifest.json", manifest);
+    site.write("private-in/private.manifest.json.txt", "x");
+    let log = site.run(&["import", "private-in"]).expect(1).stderr;
+    for private in ["private", "a2c4393a"] {
+        assert!(!log.contains(private), "{private} in\n{log}");
+    }
+    assert!(log.contains("job=2") && log.contains("answer="), "{log}");
+    assert!(!log.contains("Mustermann"), "the API's words are in `show` alone: {log}");
+    site.run(&["show", "2"]).says("Mustermann");
 }

@@ -2,11 +2,14 @@
 //! suite that tries the same at length; a test fails where a quoted sentence is no longer there, and one below fails
 //! where a sentence is quoted by no test.
 
+mod absence;
 mod confidentiality;
 mod confinement;
+mod content_rules;
 mod created_once;
 mod known_ids;
 mod lost_answers;
+mod noticed;
 mod one_at_a_time;
 mod race;
 mod receipt_first;

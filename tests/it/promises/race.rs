@@ -50,6 +50,18 @@ fn traps(site: &Site) -> Vec<(std::path::PathBuf, std::path::PathBuf)> {
     ]
 }
 
+/// How many times names are swapped after the last manifest is there: a few seconds of it.
+const SWAPS_AFTER_THE_LAST: u64 = 200_000;
+
+/// Ends the threads that swap, also where the test fails.
+struct EndOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for EndOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 fn race(rounds: u32) {
     let site = Builder { drop: "incomplete_after = '1s'".to_owned(), ..Builder::default() }.build();
     // What changes all the time would never count as complete.
@@ -71,7 +83,10 @@ fn race(rounds: u32) {
 
     let (over, swaps) = (AtomicBool::new(false), AtomicU64::new(0));
     let mut daemon = site.daemon();
+    let is_settled = |number: &u32| site.is_settled(&format!("{number}.manifest.json"));
     thread::scope(|scope| {
+        // A failure in here would otherwise wait for threads that never end.
+        let _end = EndOnDrop(&over);
         for (real, lure) in traps(&site) {
             let (over, swaps) = (&over, &swaps);
             scope.spawn(move || {
@@ -79,20 +94,26 @@ fn race(rounds: u32) {
                     swaps.fetch_add(u64::from(swap(&real, &lure)), Ordering::Relaxed);
                     thread::yield_now();
                 }
+                if real.is_symlink() {
+                    assert!(swap(&real, &lure), "{} is where it belongs again", real.display());
+                }
             });
         }
         for number in 0..rounds {
             put_one(&site, number);
         }
-        let last = format!("{}.manifest.json", rounds - 1);
-        daemon.wait_until("the last is taken", || site.is_settled(&last) || !site.in_drop(&last).exists());
-        over.store(true, Ordering::Relaxed);
+        // The drop takes nothing while its ground looks bad, which it may do for as long as this goes on.
+        let enough = swaps.load(Ordering::Relaxed) + SWAPS_AFTER_THE_LAST;
+        daemon.wait_until("the last has settled, or it was hindered long enough", || {
+            is_settled(&(rounds - 1)) || swaps.load(Ordering::Relaxed) > enough
+        });
+    });
+    let under_attack = (0..rounds).filter(is_settled).count();
+    daemon.wait_until("everything has settled once nobody swaps any more", || {
+        (0..rounds).all(|number| is_settled(&number))
     });
     daemon.terminate().expect(0);
-
-    assert!(swaps.load(Ordering::Relaxed) > u64::from(rounds), "{swaps:?}");
-    let settled = (0..rounds).filter(|number| site.is_settled(&format!("{number}.manifest.json"))).count();
-    eprintln!("{swaps:?} swaps, {settled} of {rounds} manifests settled, {} calls", site.ledger().len());
+    eprintln!("{swaps:?} swaps, {under_attack} of {rounds} settled meanwhile, {} calls", site.ledger().len());
     assert_eq!(content(&site.at("outside")), before, "nothing outside was moved, removed, or put there");
     let secrets: Vec<String> = (0..=rounds).map(|number| sha256(&secret(number))).collect();
     for call in site.ledger() {

@@ -18,7 +18,8 @@ fn lost(call: &LedgerEntry) -> bool {
         && (!call.answered
             || call.fault.as_ref().is_some_and(|fault| {
                 let kinds = ["=lost", "=cut", "=garbled", "=html200", "=status-after", "=hang-after", "=reset-after"];
-                let more = ["=bare-after", "=redirect-after", "=length", "=interim:101"];
+                let more =
+                    ["=bare-after", "=redirect-after", "=length", "=interim:101", "=errors200-after", "=errors-id"];
                 kinds.iter().chain(&more).any(|kind| fault.contains(kind))
             }))
 }

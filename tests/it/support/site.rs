@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use passfort_ingest::{
     killpoint,
     sandbox::{self, ApiCall, DocumentView, LedgerEntry, LedgerSummary, Options, Sandbox},
@@ -79,8 +80,9 @@ impl Builder {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let sandbox = runtime.block_on(sandbox::start(self.sandbox.clone())).unwrap();
         let config = format!(
-            "[api]\nbase_url = '{}'\n{}\n[queue]\ndatabase = '{}'\n[retry]\ninitial = '50ms'\nabsent_after = \
-             '2s'\n{}\n[[drop]]\nname = 'partner'\npath = '{}'\nsettle = '50ms'\nrescan_every = '1s'\n{}\n{}\n",
+            "[api]\nbase_url = '{}'\nrequest_lives = '1500ms'\nlist_lag = '500ms'\n{}\n[queue]\ndatabase = \
+             '{}'\n[retry]\ninitial = '50ms'\nabsent_after = '2s'\n{}\n[[drop]]\nname = 'partner'\npath = '{}'\n\
+             settle = '50ms'\nrescan_every = '1s'\n{}\n{}\n",
             sandbox.base_url(),
             self.api,
             root.join("state/queue.db").display(),
@@ -121,7 +123,12 @@ impl Site {
 
     /// The same, asked for by these entries.
     pub(crate) fn taken_in_as(entries: &[Value]) -> (Self, Daemon) {
-        let site = Builder { retry: "max = '500ms'".to_owned(), ..Builder::default() }.build();
+        Self::taken_in_by("", entries)
+    }
+
+    /// The same in a drop with these lines.
+    pub(crate) fn taken_in_by(drop: &str, entries: &[Value]) -> (Self, Daemon) {
+        let site = Builder { retry: "max = '500ms'".to_owned(), drop: drop.to_owned(), ..Builder::default() }.build();
         site.run_once().expect(0);
         site.run(&["pause"]).expect(0);
         // Entries of one reference are to be of one content.
@@ -220,6 +227,11 @@ impl Site {
 impl Site {
     /// The program with this site's configuration and key, and nothing of the test's own environment that it reads.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        self.command_by("config.toml", arguments)
+    }
+
+    /// The same with another configuration in the site's folder.
+    pub(crate) fn command_by(&self, config: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_passfort-ingest"));
         for (name, _) in std::env::vars_os() {
             let name_text = name.to_string_lossy();
@@ -228,7 +240,7 @@ impl Site {
             }
         }
         command.env("PASSFORT_API_KEY", &self.key).current_dir(self.folder.path());
-        command.arg("--config").arg(self.at("config.toml")).args(arguments);
+        command.arg("--config").arg(self.at(config)).args(arguments);
         command
     }
 
@@ -395,15 +407,49 @@ impl Site {
     pub(crate) fn get(&self, path: &str) -> Value {
         get(self.sandbox().addr(), &format!("/4.0{path}"))
     }
+
+    /// The same as the text that it is.
+    pub(crate) fn get_text(&self, path: &str) -> String {
+        get_text(self.sandbox().addr(), &format!("/4.0{path}"))
+    }
+}
+
+/// What others do with the same key.
+impl Site {
+    /// Posts to the stand-in.
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Value {
+        let body = body.to_string();
+        let mut stream = TcpStream::connect(self.sandbox().addr()).unwrap();
+        write!(
+            stream,
+            "POST /4.0{path} HTTP/1.0\r\napikey: test\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let body = answer.split_once("\r\n\r\n").unwrap().1;
+        serde_json::from_str(body).unwrap_or_else(|error| panic!("{error} in {answer}"))
+    }
+
+    /// Puts an image onto a profile that no manifest names, and returns its ID.
+    pub(crate) fn post_image(&self, number: u32) -> String {
+        let body = json!({ "data": BASE64.encode(image(Format::Png, 1000 + number)), "image_type": "FRONT" });
+        let posted = self.post(&format!("/profiles/{}/document_images", profile(number)), &body);
+        posted["id"].as_str().unwrap_or_else(|| panic!("{posted}")).to_owned()
+    }
 }
 
 fn get(addr: SocketAddr, path: &str) -> Value {
+    serde_json::from_str(&get_text(addr, path)).unwrap()
+}
+
+fn get_text(addr: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(addr).unwrap();
     write!(stream, "GET {path} HTTP/1.0\r\napikey: test\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
-    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
-    serde_json::from_str(body).unwrap()
+    answer.split_once("\r\n\r\n").unwrap().1.to_owned()
 }
 
 /// What the worker leaves in the drop.
@@ -452,6 +498,8 @@ impl Site {
         let under = format!("{folder}/");
         let moved = self.files().into_iter().filter_map(|file| file.strip_prefix(&under).map(str::to_owned));
         moved
+            // A worker that starts at this moment tries the folder with a hidden file.
+            .filter(|file| !file.starts_with('.'))
             .map(|file| {
                 let (date, rest) = file.split_once('/').unwrap();
                 let shape: String = date.chars().map(|c| if c.is_ascii_digit() { '9' } else { c }).collect();
@@ -490,6 +538,11 @@ pub(crate) fn read_receipt(path: &Path) -> Value {
     serde_json::from_str(&text).unwrap()
 }
 
+/// Whether it is the worker's own mark among receipts, which no sender sees.
+pub(crate) fn is_mark(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(".passfort-ingest-start-"))
+}
+
 fn files(folder: &Path) -> Vec<String> {
     fn walk(root: &Path, folder: &Path, found: &mut Vec<String>) {
         let Ok(listing) = fs::read_dir(folder) else { return };
@@ -498,7 +551,7 @@ fn files(folder: &Path) -> Vec<String> {
             let Ok(kind) = entry.file_type() else { continue };
             if kind.is_dir() {
                 walk(root, &entry.path(), found);
-            } else {
+            } else if !is_mark(&entry.path()) {
                 found.push(entry.path().strip_prefix(root).unwrap().to_string_lossy().into_owned());
             }
         }

@@ -43,7 +43,16 @@ const UNKNOWN: [u16; 2] = [502, 999];
 /// What the sandbox answers where it is set to fail.
 const SAID: &str = "the sandbox is set to give this answer";
 
-/// An answer of which only the status says something.
+/// An answer that says nothing but its status: only of a body that is too large, or of another type, it is about the entry.
+fn by_bare_status(operation: ApiCall, status: u16) -> Ends {
+    match status {
+        413..=415 => refused(operation),
+        400..=499 => Ends::Created,
+        _ => by_status(operation, status),
+    }
+}
+
+/// An answer of the API's own whose code is not known.
 fn by_status(operation: ApiCall, status: u16) -> Ends {
     match status {
         // The key works for everything else, so that the profile's turn comes again; the others are only not now.
@@ -96,11 +105,11 @@ pub(super) fn cases(operation: ApiCall) -> Vec<Case> {
         add(format!("redirect-after:{status}"), Ends::Created, String::new());
     }
     for status in STATUSES {
-        let ends = by_status(operation, status);
+        let ends = by_bare_status(operation, status);
         add(format!("bare:{status}"), ends, format!("HTTP status {status}"));
         // 204, 205, and 304 have no body.
         if status >= 300 && status != 304 {
-            add(format!("status-before:{status}/999"), ends, SAID.to_owned());
+            add(format!("status-before:{status}/999"), by_status(operation, status), SAID.to_owned());
         }
         if reads {
             continue;
@@ -155,7 +164,8 @@ pub(super) fn whoami_cases() -> Vec<(String, &'static str)> {
         let word = match status {
             401 | 403 => "paused",
             407 | 408 | 425 => "try_again",
-            400..=499 => "refused",
+            413..=415 => "refused",
+            400..=499 => "unattributed",
             _ => "try_again",
         };
         add(format!("bare:{status}"), word);

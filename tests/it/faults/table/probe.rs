@@ -9,7 +9,7 @@ use passfort_ingest::{
     api::{Client, ClientSettings},
     clock::Timestamp,
     entry::ProfileId,
-    outcome::{Outcome, Reply, outcome},
+    outcome::{DocumentList, Outcome, Reply, outcome},
     sandbox::{self, Options},
 };
 
@@ -41,8 +41,8 @@ async fn probes_of_the_key() {
         if became.as_str() != *expected {
             wrong.push(format!("whoami={fault}: {became:?}, and not {expected}"));
         }
-        let next = outcome(&client.read_documents(&profile).await, now);
-        if next != Outcome::Done(Reply::Documents(Vec::new())) {
+        let next = outcome(&client.read_documents(&profile, None).await.exchange, now);
+        if next != Outcome::Done(Reply::Documents(DocumentList::default())) {
             wrong.push(format!("whoami={fault}: the call behind it came to {next:?}"));
         }
         let again = outcome(&client.whoami().await, now);

@@ -1,0 +1,40 @@
+//! Layouts: archives as they are, read by a small file that says how.
+//!
+//! A source yields records; templates and tables make fields of them; records become entries, or problems that name their
+//! row. A layout is a pure function of the archive: it has no loops, conditions, arithmetic or calls of programs. Entries
+//! are handed over one at a time in the form of a JSON Lines manifest, and are checked as those of any manifest.
+
+mod archive;
+mod build;
+mod decode;
+mod finding;
+mod form;
+mod guess;
+mod lookup;
+mod node;
+mod pattern;
+mod plan;
+mod produce;
+mod record;
+mod sample;
+mod shapes;
+mod sources;
+mod spill;
+mod stage;
+mod table;
+mod template;
+mod text;
+mod trial;
+mod words;
+mod xml;
+
+pub use self::{
+    finding::{FindingKind, LayoutError, RecordFinding, Weight},
+    form::schema,
+    guess::guess,
+    lookup::FreshLookups,
+    plan::ArchiveLayout,
+    produce::{ArchiveTarget, LayoutCounts, Produced, probe, produce},
+    stage::{Staged, load_lookups, stage, stage_list},
+    trial::{RecordTrial, TrialOutcome, WhichRecords, try_records},
+};

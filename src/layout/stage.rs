@@ -1,0 +1,144 @@
+//! What a layout makes of an archive, kept in a temporary file without a name until it is admitted or checked.
+
+use std::{
+    fs::{self, File},
+    io::{self, BufWriter, Write as _},
+    path::PathBuf,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use sha2::Digest as _;
+
+use super::{
+    finding::{LayoutError, RecordFinding},
+    lookup::FreshLookups,
+    plan::ArchiveLayout,
+    produce::{ArchiveTarget, LayoutCounts, Produced, produce, produce_list},
+};
+use crate::{
+    entry::Sha256,
+    inbox::beneath::Root,
+    manifest::staged::{StagedInvalid, entry_line, invalid_line},
+};
+
+/// A manifest that a layout made.
+#[derive(Debug)]
+pub struct Staged {
+    /// Its lines: see `manifest::staged`.
+    pub file: File,
+    /// Their digest.
+    pub sha256: Sha256,
+    pub counts: LayoutCounts,
+}
+
+/// Reads a list by itself, and keeps its entries, also those that are not made. The files that it names may be missing.
+///
+/// # Errors
+///
+/// Outside, where lookups cannot be used; inside, where the list cannot.
+pub fn stage_list(
+    layout: &ArchiveLayout,
+    lookups: &mut FreshLookups,
+    list: (&str, &File),
+) -> Result<Result<Staged, LayoutError>, LayoutError> {
+    let lookups = lookups.now(&layout.lookups)?;
+    Ok(stage_by(true, &mut |_| Ok(()), &mut |each| produce_list(layout, lookups, list, each)))
+}
+
+/// Reads the lookups of a layout.
+///
+/// # Errors
+///
+/// Where one cannot be used.
+pub fn load_lookups(layout: &ArchiveLayout, lookups: &mut FreshLookups) -> Result<(), LayoutError> {
+    lookups.now(&layout.lookups).map(|_| ())
+}
+
+/// Reads an archive, and keeps its entries. `remark` takes what is wrong; with `invalid`, entries that are not made are
+/// kept too.
+///
+/// # Errors
+///
+/// Where the layout does not fit the archive, or something cannot be read or written.
+pub fn stage(
+    layout: &ArchiveLayout,
+    target: &ArchiveTarget,
+    root: &Root,
+    invalid: bool,
+    remark: &mut dyn FnMut(&RecordFinding) -> Result<(), LayoutError>,
+) -> Result<Staged, LayoutError> {
+    stage_by(invalid, remark, &mut |each| produce(layout, target, root, each))
+}
+
+/// Takes what is made.
+type MadeSink<'a> = dyn FnMut(Produced) -> Result<(), LayoutError> + 'a;
+
+fn stage_by(
+    invalid: bool,
+    remark: &mut dyn FnMut(&RecordFinding) -> Result<(), LayoutError>,
+    produce: &mut dyn FnMut(&mut MadeSink<'_>) -> Result<LayoutCounts, LayoutError>,
+) -> Result<Staged, LayoutError> {
+    let file = temporary().map_err(LayoutError::io("the temporary file"))?;
+    let mut out = BufWriter::with_capacity(1 << 18, &file);
+    let mut digest = sha2::Sha256::new();
+    let mut put = |line: String| {
+        digest.update(line.as_bytes());
+        out.write_all(line.as_bytes())
+    };
+    let counts = produce(&mut |made| {
+        match made {
+            Produced::Entry { source, line } => put(entry_line(&source, &line))?,
+            Produced::Remark(finding) => remark(&finding)?,
+            Produced::Invalid(record) => {
+                record.findings.iter().try_for_each(&mut *remark)?;
+                if invalid {
+                    let problems = record.findings.iter().map(RecordFinding::problem).collect();
+                    let (kind, reference, profile_id, paths) =
+                        (record.kind, record.reference, record.profile_id, record.paths);
+                    put(invalid_line(&record.source, StagedInvalid { kind, reference, profile_id, paths, problems }))?;
+                }
+            }
+        }
+        Ok(())
+    })?;
+    out.flush()?;
+    drop(out);
+    io::Seek::rewind(&mut &file)?;
+    Ok(Staged { file, sha256: Sha256(digest.finalize().into()), counts })
+}
+
+/// Distinguishes the files of one process.
+static NEXT: AtomicU64 = AtomicU64::new(0);
+
+/// A file that is gone when it is closed, where SQLite's temporary files are too.
+fn temporary() -> io::Result<File> {
+    let named = ["SQLITE_TMPDIR", "TMPDIR"].iter().filter_map(std::env::var_os).map(PathBuf::from);
+    let usual = ["/var/tmp", "/tmp"].iter().map(PathBuf::from);
+    let mut last = io::Error::from(io::ErrorKind::NotFound);
+    for folder in named.chain(usual) {
+        match in_folder(&folder) {
+            Ok(file) => return Ok(file),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn in_folder(folder: &std::path::Path) -> io::Result<File> {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::TMPFILE;
+    match rustix::fs::open(folder, flags, Mode::RUSR | Mode::WUSR) {
+        Ok(file) => Ok(file.into()),
+        // Not every file system has files without names.
+        Err(_) => {
+            let path = folder.join(format!(
+                "passfort-ingest-{}-{}.layout",
+                std::process::id(),
+                NEXT.fetch_add(1, Ordering::Relaxed)
+            ));
+            let file = File::options().read(true).write(true).create_new(true).open(&path)?;
+            fs::remove_file(&path)?;
+            Ok(file)
+        }
+    }
+}

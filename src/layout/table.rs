@@ -1,0 +1,406 @@
+//! Rows of lists: CSV with any delimiter and encoding, and sheets of Excel workbooks.
+
+use std::{
+    fs::File,
+    io::{BufReader, Seek as _},
+};
+
+use calamine::{CellErrorType, DataRef, Reader as _, Xlsx};
+use encoding_rs::Encoding;
+
+use super::{decode::TextReader, finding::LayoutError};
+use crate::nearest::nearest;
+
+/// The longest row, in bytes; a quote that is never closed ends here.
+const MAX_ROW: usize = 1 << 20;
+
+/// The largest workbook; what it says of itself may be many times larger.
+const MAX_WORKBOOK: u64 = 512 << 20;
+
+/// How a list is read.
+#[derive(Debug, Clone)]
+pub(super) struct TableForm {
+    pub(super) sheet: Option<Sheet>,
+    pub(super) delimiter: Option<char>,
+    pub(super) encoding: Option<&'static Encoding>,
+    /// The row of the names; 0: there is none.
+    pub(super) header: Option<u64>,
+}
+
+/// That a list is a workbook, and which of its sheets.
+#[derive(Debug, Clone)]
+pub(super) struct Sheet(pub(super) Option<String>);
+
+/// The rows of a list, as they come.
+pub(super) trait TableRows {
+    /// The names of the columns; comes first.
+    fn header(&mut self, names: Vec<String>, row: u64) -> Result<(), LayoutError>;
+    /// A row that is not blank.
+    fn row(&mut self, number: u64, cells: Vec<String>) -> Result<(), LayoutError>;
+    /// A row that is no row; and whether it takes all that follows with it.
+    fn bad(&mut self, number: u64, reason: String, to_the_end: bool) -> Result<(), LayoutError>;
+}
+
+/// Reads a list to its end.
+pub(super) fn read(what: &str, file: File, form: &TableForm, rows: &mut dyn TableRows) -> Result<(), LayoutError> {
+    let mut headed = Headed { what, header: form.header, seen: form.header == Some(0), width: 0, rows };
+    if form.header == Some(0) {
+        headed.rows.header(Vec::new(), 0)?;
+        headed.width = usize::MAX;
+    }
+    match &form.sheet {
+        Some(Sheet(sheet)) => workbook(what, file, sheet.as_deref(), &mut headed)?,
+        None => csv(what, file, form, &mut headed)?,
+    }
+    if headed.seen {
+        return Ok(());
+    }
+    let reason = match form.header {
+        Some(row) => format!("it has no row {row}, which should have the names of the columns"),
+        None => "it is empty".to_owned(),
+    };
+    Err(LayoutError::wrong(what, reason, "name another file, sheet or `header` row in the layout"))
+}
+
+/// Finds the header, and hands on what comes after it.
+struct Headed<'a> {
+    what: &'a str,
+    header: Option<u64>,
+    seen: bool,
+    width: usize,
+    rows: &'a mut dyn TableRows,
+}
+
+impl Headed<'_> {
+    fn row(&mut self, number: u64, mut cells: Vec<String>) -> Result<(), LayoutError> {
+        for cell in &mut cells {
+            let trimmed = cell.trim();
+            if trimmed.len() != cell.len() {
+                *cell = trimmed.to_owned();
+            }
+        }
+        while cells.last().is_some_and(String::is_empty) {
+            cells.pop();
+        }
+        if !self.seen {
+            match self.header {
+                Some(wanted) if number < wanted => return Ok(()),
+                Some(wanted) if number > wanted => {
+                    let reason = format!("row {wanted}, which should have the names of the columns, is blank");
+                    return Err(LayoutError::wrong(self.what, reason, "correct `header` in the layout"));
+                }
+                None if cells.is_empty() => return Ok(()),
+                _ => {}
+            }
+            self.seen = true;
+            self.width = cells.len();
+            return self.rows.header(cells, number);
+        }
+        if cells.is_empty() {
+            return Ok(());
+        }
+        if cells.len() > self.width {
+            let reason = format!("the row has {} cells, and the header {}", cells.len(), self.width);
+            return self.rows.bad(number, reason, false);
+        }
+        self.rows.row(number, cells)
+    }
+}
+
+/// The names of columns without a header: their numbers, from 1.
+pub(super) fn numbered(count: usize) -> Vec<String> {
+    (1..=count).map(|number| number.to_string()).collect()
+}
+
+fn csv(what: &str, file: File, form: &TableForm, rows: &mut Headed<'_>) -> Result<(), LayoutError> {
+    let mut reader = TextReader::new(what, file, form.encoding)?;
+    let mut text = String::new();
+    let mut more = reader.read(&mut text)?;
+    while more && !text.contains('\n') && text.len() < MAX_ROW {
+        more = reader.read(&mut text)?;
+    }
+    let mut number = 1;
+    let mut delimiter = form.delimiter;
+    let first = text.lines().next().unwrap_or_default();
+    if let Some(named) = first.trim_matches('"').strip_prefix("sep=").filter(|named| named.chars().count() <= 1) {
+        delimiter = delimiter.or_else(|| named.chars().next());
+        let end = text.find('\n').map_or(text.len(), |end| end + 1);
+        text.drain(..end);
+        number = 2;
+        if rows.header == Some(1) {
+            rows.header = Some(2);
+        }
+    }
+    let delimiter = delimiter.unwrap_or_else(|| {
+        // Titles may come before the row that counts.
+        let skipped = rows.header.unwrap_or_default().saturating_sub(number);
+        let from = text.lines().skip(usize::try_from(skipped).unwrap_or(0));
+        shown_delimiter(from.map(str::trim).find(|line| !line.is_empty()).unwrap_or_default())
+    });
+    let mut parser = Parser { delimiter, ..Parser::new(number) };
+    loop {
+        for letter in text.chars() {
+            parser.take(letter, rows)?;
+        }
+        text.clear();
+        if !more {
+            break;
+        }
+        more = reader.read(&mut text)?;
+    }
+    parser.end(rows)
+}
+
+/// The delimiter that a header shows.
+pub(super) fn shown_delimiter(header: &str) -> char {
+    let mut quoted = false;
+    let mut counts = [(';', 0_usize), ('\t', 0), ('|', 0), (',', 0)];
+    for letter in header.chars() {
+        quoted ^= letter == '"';
+        if let Some((_, count)) = counts.iter_mut().find(|(delimiter, _)| *delimiter == letter && !quoted) {
+            *count += 1;
+        }
+    }
+    counts.iter().rev().max_by_key(|(_, count)| *count).filter(|(_, count)| *count > 0).map_or(',', |(one, _)| *one)
+}
+
+/// Takes text apart into rows, by RFC 4180, and as spreadsheets write it where it is not.
+struct Parser {
+    delimiter: char,
+    cells: Vec<String>,
+    cell: String,
+    bytes: usize,
+    state: CellState,
+    /// The line that the row begins on, and the one that is read.
+    begun: u64,
+    line: u64,
+    returned: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum CellState {
+    Start,
+    Plain,
+    Quoted,
+    /// After a quote within quotes, which ends the cell or is doubled.
+    Closed,
+}
+
+impl Parser {
+    const fn new(line: u64) -> Self {
+        Self {
+            delimiter: ',',
+            cells: Vec::new(),
+            cell: String::new(),
+            bytes: 0,
+            state: CellState::Start,
+            begun: line,
+            line,
+            returned: false,
+        }
+    }
+
+    fn take(&mut self, letter: char, rows: &mut Headed<'_>) -> Result<(), LayoutError> {
+        let after_return = std::mem::replace(&mut self.returned, letter == '\r');
+        if letter == '\n' && after_return && self.state != CellState::Quoted {
+            return Ok(());
+        }
+        self.bytes += letter.len_utf8();
+        match (self.state, letter) {
+            (CellState::Quoted, '"') => self.state = CellState::Closed,
+            (CellState::Quoted, letter) => {
+                if letter == '\n' || letter == '\r' && !after_return {
+                    self.line += u64::from(letter == '\n');
+                }
+                if self.bytes > MAX_ROW {
+                    return self.too_long(rows);
+                }
+                self.cell.push(letter);
+            }
+            (CellState::Closed, '"') => {
+                self.cell.push('"');
+                self.state = CellState::Quoted;
+            }
+            (_, '\n' | '\r') => return self.row(rows),
+            (_, letter) if letter == self.delimiter => {
+                self.cells.push(std::mem::take(&mut self.cell));
+                self.state = CellState::Start;
+            }
+            (CellState::Start, '"') if self.cell.trim().is_empty() => {
+                self.cell.clear();
+                self.state = CellState::Quoted;
+            }
+            (CellState::Start, ' ') => self.cell.push(' '),
+            (CellState::Closed, ' ') => {}
+            (_, letter) => {
+                if self.bytes > MAX_ROW {
+                    return self.too_long(rows);
+                }
+                self.state = CellState::Plain;
+                self.cell.push(letter);
+            }
+        }
+        Ok(())
+    }
+
+    fn row(&mut self, rows: &mut Headed<'_>) -> Result<(), LayoutError> {
+        self.cells.push(std::mem::take(&mut self.cell));
+        let (cells, number) = (std::mem::take(&mut self.cells), self.begun);
+        self.line += 1;
+        (self.begun, self.bytes, self.state) = (self.line, 0, CellState::Start);
+        rows.row(number, cells)
+    }
+
+    fn too_long(&mut self, rows: &Headed<'_>) -> Result<(), LayoutError> {
+        let reason = format!("the row that begins on line {} is longer than {MAX_ROW} bytes", self.begun);
+        Err(LayoutError::wrong(rows.what, reason, "look for a quote that is not closed"))
+    }
+
+    fn end(&mut self, rows: &mut Headed<'_>) -> Result<(), LayoutError> {
+        if self.state == CellState::Quoted {
+            return rows.rows.bad(self.begun, "a quote is not closed".to_owned(), true);
+        }
+        if self.cells.is_empty() && self.cell.is_empty() { Ok(()) } else { self.row(rows) }
+    }
+}
+
+/// Opens a workbook, within bounds.
+pub(super) fn open_workbook(what: &str, file: File) -> Result<Xlsx<BufReader<File>>, LayoutError> {
+    let bytes = file.metadata().map_err(LayoutError::io(what))?.len();
+    if bytes > MAX_WORKBOOK {
+        let cure = "save the sheet as CSV, and read it with csv = \"…\"";
+        return Err(LayoutError::wrong(what, "the workbook is larger than 512 MiB", cure));
+    }
+    let mut reader = BufReader::new(file);
+    reader.rewind().map_err(LayoutError::io(what))?;
+    Xlsx::new(reader).map_err(|error| {
+        let cure = "save it as .xlsx with a spreadsheet program, or as CSV";
+        LayoutError::wrong(what, format!("it is no Excel workbook: {error}"), cure)
+    })
+}
+
+/// Only the streaming reader of cells is used: the others reserve memory for the whole area that a sheet claims.
+fn workbook(what: &str, file: File, sheet: Option<&str>, rows: &mut Headed<'_>) -> Result<(), LayoutError> {
+    let mut workbook = open_workbook(what, file)?;
+    let names = workbook.sheet_names();
+    let sheet = match sheet {
+        None => names.first().cloned().unwrap_or_default(),
+        Some(wanted) => names.iter().find(|name| name.as_str() == wanted).cloned().ok_or_else(|| {
+            let near = nearest(wanted, names.iter().map(String::as_str));
+            let hint = near.map_or_else(|| names.join(", "), |near| format!("did you mean {near:?}?"));
+            LayoutError::wrong(what, format!("it has no sheet {wanted:?}"), format!("its sheets: {hint}"))
+        })?,
+    };
+    let broken = |error: calamine::XlsxError| {
+        LayoutError::wrong(what, format!("the sheet {sheet:?} cannot be read: {error}"), "save the workbook again")
+    };
+    let mut reader = workbook.worksheet_cells_reader(&sheet).map_err(broken)?;
+    let (mut number, mut cells) = (0_u64, Vec::new());
+    while let Some(cell) = reader.next_cell().map_err(broken)? {
+        let (row, column) = cell.get_position();
+        let (row, column) = (u64::from(row) + 1, column as usize);
+        if row != number {
+            if number > 0 {
+                rows.row(number, std::mem::take(&mut cells))?;
+            }
+            number = row;
+        }
+        if column >= 16_384 {
+            continue;
+        }
+        let text = text_of(cell.get_value());
+        if !text.is_empty() {
+            if cells.len() <= column {
+                cells.resize(column + 1, String::new());
+            }
+            if let Some(place) = cells.get_mut(column) {
+                *place = text;
+            }
+        }
+    }
+    if number > 0 { rows.row(number, cells) } else { Ok(()) }
+}
+
+/// A cell as text: numbers as they are, dates as ISO.
+fn text_of(value: &DataRef<'_>) -> String {
+    match value {
+        DataRef::Int(number) => number.to_string(),
+        DataRef::Float(number) => number.to_string(),
+        DataRef::String(text) | DataRef::DateTimeIso(text) | DataRef::DurationIso(text) => text.clone(),
+        DataRef::SharedString(text) => (*text).to_owned(),
+        DataRef::Bool(flag) => flag.to_string(),
+        DataRef::DateTime(moment) if moment.is_duration() => moment.as_f64().to_string(),
+        DataRef::DateTime(moment) => {
+            let (year, month, day, hour, minute, second, _) = moment.to_ymd_hms_milli();
+            let date = format!("{year:04}-{month:02}-{day:02}");
+            match (hour, minute, second) {
+                (0, 0, 0) => date,
+                _ => format!("{date}T{hour:02}:{minute:02}:{second:02}"),
+            }
+        }
+        DataRef::Error(error) => match error {
+            CellErrorType::NA => "#N/A".to_owned(),
+            other => other.to_string(),
+        },
+        DataRef::Empty => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Seen(Vec<String>);
+
+    impl TableRows for Seen {
+        fn header(&mut self, names: Vec<String>, row: u64) -> Result<(), LayoutError> {
+            self.0.push(format!("h{row} {}", names.join("/")));
+            Ok(())
+        }
+        fn row(&mut self, number: u64, cells: Vec<String>) -> Result<(), LayoutError> {
+            self.0.push(format!("{number} {}", cells.join("/")));
+            Ok(())
+        }
+        fn bad(&mut self, number: u64, reason: String, _: bool) -> Result<(), LayoutError> {
+            self.0.push(format!("{number} bad: {reason}"));
+            Ok(())
+        }
+    }
+
+    fn rows_of(bytes: &[u8], header: Option<u64>) -> Result<Vec<String>, LayoutError> {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        let form = TableForm { sheet: None, delimiter: None, encoding: None, header };
+        let mut seen = Seen::default();
+        file.rewind().unwrap();
+        read("list", file, &form, &mut seen)?;
+        Ok(seen.0)
+    }
+
+    #[test]
+    fn rows_are_counted_in_lines_of_the_file() {
+        let text = b"sep=;\r\nA;B\r\n\r\n1;\"two\r\nlines; \"\"x\"\"\"\r\n;;\r\n2;b;;\r\n3;b;c\r\n4;\"b";
+        let wanted = ["h2 A/B", "4 1/two\r\nlines; \"x\"", "7 2/b", "8 bad: the row has 3 cells, and the header 2"];
+        let seen = rows_of(text, None).unwrap();
+        assert_eq!(seen[..4], wanted);
+        assert_eq!(seen[4], "9 bad: a quote is not closed");
+    }
+
+    #[test]
+    fn the_header_may_be_elsewhere_or_missing() {
+        assert_eq!(rows_of(b"A title\n\na|b\n1|2\n", Some(3)).unwrap(), ["h3 a/b", "4 1/2"]);
+        assert_eq!(rows_of(b"1\t2,5\n", Some(0)).unwrap(), ["h0 ", "1 1/2,5"]);
+        assert!(rows_of(b"", None).is_err());
+        assert!(rows_of(b"a,b\n", Some(4)).is_err());
+    }
+
+    #[test]
+    fn other_encodings_are_refused_with_the_likely_one() {
+        let refusal = rows_of(b"Stra\xDFe;B\n1;2\n", None).unwrap_err().to_string();
+        assert!(refusal.contains("line 1") && refusal.contains("encoding = \"windows-1252\""), "{refusal}");
+        assert_eq!(rows_of(b"\xFF\xFEa\0,\0b\0\n\x001\0,\x002\0", None).unwrap(), ["h1 a/b", "2 1/2"]);
+    }
+}
