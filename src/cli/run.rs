@@ -100,7 +100,11 @@ pub(super) fn try_lock(config: &Config, command: &str) -> Result<Result<Lock, Ho
     if !config.queue.network_file_system {
         refuse_network_file_system(&config.queue.database)?;
     }
-    Lock::take(&config.queue.database, command)
+    let taken = Lock::take(&config.queue.database, command)?;
+    if let Ok(lock) = &taken {
+        lock.refuse_new_name()?;
+    }
+    Ok(taken)
 }
 
 async fn work(args: &RunArgs, config: &Config, lock: &Lock) -> anyhow::Result<Exit> {

@@ -142,9 +142,8 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// Where it is not ours, newer, damaged, or cannot be written; [`QueueError::OtherName`].
+    /// Where it is not ours, newer, damaged, or cannot be written.
     pub fn open(path: &Path, when_stuck: WhenStuck) -> Result<Self, QueueError> {
-        lock::refuse_new_name(path)?;
         Self::open_with(path, when_stuck, Upgrade::Allowed)
     }
 
@@ -155,7 +154,6 @@ impl Queue {
     /// As [`Queue::open`], [`QueueError::Older`], and [`QueueError::OtherName`].
     pub(crate) fn open_beside(path: &Path, when_stuck: WhenStuck) -> Result<Self, QueueError> {
         lock::refuse_other_name(path)?;
-        lock::refuse_new_name(path)?;
         Self::open_with(path, when_stuck, Upgrade::Refused)
     }
 

@@ -129,6 +129,8 @@ pub struct Lock {
     file: File,
     /// The database, where it was made for the lock.
     made: Option<PathBuf>,
+    /// The database, where no worker is known to have used this name of it ([`is_new_name`]).
+    new_name: Option<PathBuf>,
     written: RefCell<Option<String>>,
 }
 
@@ -182,10 +184,11 @@ impl Lock {
             descriptor.unlock();
             return Self::take(database, command);
         }
+        let new_name = is_new_name(database).then(|| database.to_owned());
         let path = beside(database, ENDING);
         let file = open(&path).inspect_err(|_| descriptor.unlock())?;
         let made = is_new.then(|| database.to_owned());
-        let mut lock = Self { descriptor, file, made, written: RefCell::new(None) };
+        let mut lock = Self { descriptor, file, made, new_name, written: RefCell::new(None) };
         match lock.file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Ok(Err(read_holder(database))),
@@ -197,6 +200,18 @@ impl Lock {
             tracing::warn!(%error, "cannot write who holds the lock");
         }
         Ok(Ok(lock))
+    }
+
+    /// Refuses to work under a name that no worker has used, where the database has others. The file that the lock made
+    /// beside it goes, so that the name is as new at the next start.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError::OtherName`].
+    pub(crate) fn refuse_new_name(&self) -> Result<(), QueueError> {
+        let Some(database) = &self.new_name else { return Ok(()) };
+        std::fs::remove_file(beside(database, ENDING)).ok();
+        Err(QueueError::OtherName { path: database.clone() })
     }
 
     /// Writes to the lock's file why the database cannot be written, which the database itself could not record; `None`
@@ -272,7 +287,7 @@ impl Drop for OpenImport {
 }
 
 /// Refuses to write to a database beside the process that works on it, if that uses another name of it: SQLite keeps the
-/// log of what is not in the database yet beside the name with which it was opened.
+/// log of what is not in the database yet beside the name with which it was opened. Without a worker, a new name is refused.
 ///
 /// # Errors
 ///
@@ -283,26 +298,23 @@ pub(crate) fn refuse_other_name(database: &Path) -> Result<(), QueueError> {
         stat.is_ok_and(|stat| stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
     };
     let Ok(found) = database.metadata() else { return Ok(()) };
-    if (found.nlink() > 1 || is_mounted()) && Lock::holder(database).is_some() && !is_log_in_use(database) {
+    let is_elsewhere =
+        || (found.nlink() > 1 || is_mounted()) && Lock::holder(database).is_some() && !is_log_in_use(database);
+    if is_new_name(database) || is_elsewhere() {
         return Err(QueueError::OtherName { path: database.to_owned() });
     }
     Ok(())
 }
 
-/// Refuses a name of a database that has others, and beside which nothing is: where the last worker was killed, its newest
-/// commits are in the log beside the name that it used. A random day lost them so, and a manifest with them.
-///
-/// # Errors
-///
-/// [`QueueError::OtherName`].
-pub(crate) fn refuse_new_name(database: &Path) -> Result<(), QueueError> {
-    let Ok(found) = database.metadata() else { return Ok(()) };
+/// Whether a database has other names, and nothing beside this one says that a worker used it. Where the last worker was
+/// killed, its newest commits are in the log beside the name that it used: a random day lost them so, and a manifest with them.
+/// The log alone does not show it, since it is empty once all of it is in the database, and a worker that is killed at its
+/// first start has no lineage yet: another day's worker refused its own name so.
+fn is_new_name(database: &Path) -> bool {
     // Whoever only reads leaves an empty log.
     let is_there = |end: &&str| beside(database, end).metadata().is_ok_and(|file| file.len() > 0);
-    if found.nlink() > 1 && !["-wal", super::marks::ENDING].iter().any(is_there) {
-        return Err(QueueError::OtherName { path: database.to_owned() });
-    }
-    Ok(())
+    database.metadata().is_ok_and(|found| found.nlink() > 1)
+        && !["-wal", super::marks::ENDING, ENDING].iter().any(is_there)
 }
 
 /// The byte of a log's index on which each connection to it has a shared lock (`UNIX_SHM_DMS` in SQLite's `os_unix.c`).

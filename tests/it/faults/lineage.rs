@@ -99,6 +99,7 @@ fn a_second_worker_is_refused_under_every_name_of_the_database_and_without_the_l
 #[test]
 fn a_hard_link_is_refused_also_once_its_worker_was_killed() {
     let (site, daemon) = Site::taken_in();
+    merge_log(&site);
     daemon.kill();
     fs::hard_link(site.at("state/queue.db"), site.at("hard.db")).unwrap();
     for command in [&["run", "--once"][..], &["adopt"], &["resume"]] {
@@ -107,6 +108,22 @@ fn a_hard_link_is_refused_also_once_its_worker_was_killed() {
     run_on(&site, "state/queue.db", &["resume"]).expect(0);
     run_on(&site, "state/queue.db", &["run", "--once"]).expect(0);
     assert_eq!(site.documents().len(), 2);
+}
+
+/// A random day refused the database's own name for ever: it had a link, an empty log, and no lineage yet.
+#[test]
+fn the_own_name_is_worked_under_although_there_is_a_link() {
+    let site = Site::new();
+    drop_document(&site, "drop", 1);
+    site.run_once_killed_at("before.commit.begin_start");
+    merge_log(&site);
+    fs::hard_link(site.at("state/queue.db"), site.at("hard.db")).unwrap();
+    assert!(!site.at("state/queue.db.lineage").exists());
+    for command in [&["run", "--once"][..], &["resume"]] {
+        run_on(&site, "hard.db", command).expect(2).says("another name");
+    }
+    run_on(&site, "state/queue.db", &["run", "--once"]).expect(0);
+    assert_eq!(site.documents().len(), 1);
 }
 
 #[test]
