@@ -43,6 +43,19 @@ impl FileIdentity {
     }
 }
 
+/// What is recorded of a checked file: [`FileIdentity::in_full`], or without the change time where that is 0 because a later
+/// change could have had the same.
+#[must_use]
+pub fn write_checked(identity: &FileIdentity) -> String {
+    if identity.ctime_ns == 0 { write(identity) } else { identity.in_full() }
+}
+
+/// Reads what [`write_checked`] wrote.
+#[must_use]
+pub fn read_checked(kept: &str) -> Option<FileIdentity> {
+    read_in_full(kept).or_else(|| read(kept))
+}
+
 /// A file's identity as the queue keeps it.
 #[must_use]
 pub fn write(identity: &FileIdentity) -> String {

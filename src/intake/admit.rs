@@ -276,7 +276,13 @@ fn admit_taken(
     rules.limits.max_path_bytes = rules.limits.max_path_bytes.saturating_add(taking.work.path.len() + 1);
     let root = Root::open(Path::new(&taking.work.root)).map_err(Unready::Io)?;
     let folder = if folder.is_empty() { taking.work.path.clone() } else { join(&taking.work.path, &folder) };
-    let context = TakenContext { within: context, drop: taker.root, work: &taking.work.path };
+    let context = TakenContext {
+        within: context,
+        reader: taker.reader,
+        batch_id: taking.batch_id,
+        drop: taker.root,
+        work: &taking.work.path,
+    };
     in_parts(batch, opened, (&root, &folder), (&rules, &context), (None, false), compared, taker.stopped)
 }
 

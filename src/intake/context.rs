@@ -67,6 +67,15 @@ pub trait EntryContext {
     /// Those of the queue.
     fn taken_by_another(&self, file: &WantedFile<'_>, images: &Root) -> Result<Option<Problem>, QueueError>;
 
+    /// What the file is in the drop that this one is a copy of.
+    ///
+    /// # Errors
+    ///
+    /// Those of the queue.
+    fn copied_from(&self, _: &WantedFile<'_>) -> Result<Option<FileIdentity>, QueueError> {
+        Ok(None)
+    }
+
     /// Where a file stayed that was not taken with its manifest: what was there in full was.
     fn left_behind<'a>(&'a self, _: &'a WantedFile<'_>) -> Option<(&'a Root, &'a str)> {
         None
@@ -98,6 +107,8 @@ impl EntryContext for NoContext {
 /// A manifest that was taken: what is in its work folder is its own.
 pub(super) struct TakenContext<'a> {
     pub(super) within: &'a dyn EntryContext,
+    pub(super) reader: &'a Reader,
+    pub(super) batch_id: i64,
     /// The drop's folder.
     pub(super) drop: &'a Root,
     /// The work folder, as its files' paths begin.
@@ -131,6 +142,10 @@ impl EntryContext for TakenContext<'_> {
         let left =
             || Problem::error("the file is in use by another manifest", CURE).path(file.written).code(NAME_IN_USE);
         Ok(taken.or_else(|| self.within.is_contested(path).then(left)))
+    }
+
+    fn copied_from(&self, file: &WantedFile<'_>) -> Result<Option<FileIdentity>, QueueError> {
+        self.reader.copied_from(self.batch_id, self.in_drop(file))
     }
 
     fn left_behind<'f>(&'f self, file: &'f WantedFile<'_>) -> Option<(&'f Root, &'f str)> {

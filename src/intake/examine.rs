@@ -687,7 +687,13 @@ fn look_at(
         FileRight::InUse(problem) => return Ok(Err(UnusableFile::not_mine(HoldReason::InUse(problem)))),
         FileRight::Spent(problem) => return Ok(Err(UnusableFile::not_mine(HoldReason::NotWhole(problem)))),
     }
-    Ok(examined((&mut opened, wanted.path), source, purpose, rules, out))
+    let mut found = examined((&mut opened, wanted.path), source, purpose, rules, out);
+    if let Ok((file, ..)) = &mut found
+        && let Some(original) = context.copied_from(wanted)?
+    {
+        file.seen = Some(FileIdentity { ctime_ns: 0, ..original });
+    }
+    Ok(found)
 }
 
 /// The code of a file that is not there.
@@ -782,7 +788,7 @@ fn examined(
                 bytes: examined.bytes,
                 sha256: examined.sha256,
                 checksum: examined.checksum,
-                seen: Some(examined.identity).filter(|identity| changed_well_before(identity, Timestamp::now())),
+                seen: Some(remembered(examined.identity, Timestamp::now())),
             };
             Ok((file, warnings, held))
         }
@@ -803,10 +809,11 @@ fn examined(
     }
 }
 
-/// Whether a file's last change is old enough that a later one would have another timestamp: clocks of file systems
-/// tick some hundred times a second.
-fn changed_well_before(identity: &FileIdentity, now: Timestamp) -> bool {
-    now.0 - identity.ctime_ns.div_euclid(1_000_000) > 1000
+/// What is remembered of a file: without its change time unless that is old enough that a later change would have another
+/// one, since clocks of file systems tick some hundred times a second.
+fn remembered(identity: FileIdentity, now: Timestamp) -> FileIdentity {
+    let is_old = now.0 - identity.ctime_ns.div_euclid(1_000_000) > 1000;
+    if is_old { identity } else { FileIdentity { ctime_ns: 0, ..identity } }
 }
 
 /// Splits the path of a manifest into the folder to open as root and the manifest's name in it.

@@ -22,7 +22,7 @@ use crate::{
     clock::Timestamp,
     entry::{Content, Entry, EntryKind, EntrySource, Sha256},
     extracted_data::ExtractedData,
-    file_identity::FileIdentity,
+    file_identity::{self, FileIdentity},
     job::{Declared, JobState},
     problem::Problem,
     relative_path::path_key,
@@ -38,7 +38,8 @@ pub struct CheckedFile {
     pub sha256: Sha256,
     /// Its XXH3 checksum with the queue's seed.
     pub checksum: u64,
-    /// The file's identity, where it is enough to detect a change later.
+    /// What the file was where its manifest names it, where that is known; `ctime_ns` is 0 where that is not enough to detect
+    /// a change later.
     pub seen: Option<FileIdentity>,
 }
 
@@ -420,7 +421,7 @@ fn insert_uploads<'a>(
             signed(file.bytes),
             file.sha256.0,
             file.checksum.cast_signed(),
-            file.seen.map(|identity| identity.in_full()),
+            file.seen.map(|identity| file_identity::write_checked(&identity)),
             Declared { bytes: source.declared_bytes.is_some(), sha256: source.declared_sha256.is_some() }.bits(),
         ])?;
     }

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     clock::Timestamp,
     entry::EntryKind,
+    file_identity,
     job::{JobState, Upload},
 };
 
@@ -105,7 +106,7 @@ fn take(
                 rows::signed(file.bytes),
                 file.sha256.0,
                 file.checksum.cast_signed(),
-                file.seen.map(|identity| identity.in_full()),
+                file.seen.map(|identity| file_identity::write_checked(&identity)),
             ])?;
         if changed != 1 {
             return Err(QueueError::Gone { what: "upload of job", id: job_id });

@@ -26,7 +26,7 @@ pub struct TakenBefore {
     pub claim: NameClaim,
     /// When its manifest was admitted.
     pub at: Timestamp,
-    /// What it was, where that is known for sure.
+    /// What it was in the drop, where that is known.
     pub file: Option<FileIdentity>,
 }
 
@@ -53,7 +53,7 @@ impl Reader {
                 manifest_sha256: rows::digest(&row.get::<_, Vec<u8>>(7)?)?,
                 claim: NameClaim::of(&row.get::<_, String>(1)?, Declared::of_bits(row.get(2)?).sha256),
                 at: Timestamp(row.get(3)?),
-                file: seen.and_then(|seen| file_identity::read_in_full(&seen)),
+                file: seen.and_then(|seen| file_identity::read_checked(&seen)),
             };
             if each(taken).is_break() {
                 break;

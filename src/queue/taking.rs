@@ -1,7 +1,7 @@
 //! Manifests on their way from a drop into the work folder: what is to be moved is on disk before the first rename, so that
 //! a crash between any two is finished or undone at the next start.
 
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{
     Queue, QueueError, Reader,
@@ -237,6 +237,14 @@ impl Reader {
             files.push(taken_file(row.get(0)?, &row.get::<_, String>(1)?, row.get(2)?, row.get(3)?)?);
         }
         Ok(files)
+    }
+
+    /// What a file was that stayed in the drop while a copy of it was taken.
+    pub(crate) fn copied_from(&self, batch_id: i64, path: &str) -> Result<Option<FileIdentity>, QueueError> {
+        let sql = "SELECT file FROM taking_file WHERE batch_id = ?1 AND path = ?2 AND copied";
+        let file: Option<String> =
+            self.connection.prepare_cached(sql)?.query_row(params![batch_id, path], |row| row.get(0)).optional()?;
+        Ok(file.as_deref().and_then(file_identity::read_in_full))
     }
 
     /// Whether any batch that is not settled uses its files where its manifest names them.

@@ -137,6 +137,30 @@ fn what_was_overwritten_while_no_worker_ran_is_the_new_manifests() {
     assert_eq!(images_of(&site, 1), [4, 3]);
 }
 
+/// A random day sent one file to two customers: a kill had forgotten in whose name it was copied.
+#[test]
+fn a_file_that_was_copied_for_one_profile_does_not_serve_another_after_a_restart() {
+    for killed_at in [None, Some("after.take.sync")] {
+        let site = Site::new();
+        site.put_documents("x.manifest.json", &[of("x", 1, &["front.png", "back.png"])]);
+        site.put_documents("z.manifest.json", &[declared("z", 3, &[("front.png", 1), ("other.png", 2)])]);
+        site.put_documents("y.manifest.json", &[declared("y", 2, &[("front.png", 1)])]);
+        site.put("front.png", image(Format::Png, 1));
+        if let Some(place) = killed_at {
+            site.run_once_killed_at(place);
+        }
+        site.run_once().expect(3);
+        assert_eq!((images_of(&site, 2), site.at("drop/front.png").exists()), (vec![1], true), "z needs it there");
+        fs::remove_file(site.at("drop/z.manifest.json")).unwrap();
+        site.put("back.png", image(Format::Png, 3));
+        site.run_once().expect(3);
+        assert_eq!(images_of(&site, 1), Vec::<u32>::new(), "killed at {killed_at:?}");
+        site.put("front.png", image(Format::Png, 4));
+        site.run_once().expect(0);
+        assert_eq!(images_of(&site, 1), [4, 3]);
+    }
+}
+
 #[test]
 fn a_manifest_that_waited_too_long_is_taken_without_what_is_in_use() {
     let site = Builder { drop: "incomplete_after = '2s'".to_owned(), ..Builder::default() }.build();
