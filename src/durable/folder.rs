@@ -260,9 +260,24 @@ impl Folder {
         access: Access,
         write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> io::Result<Draft<'_>> {
+        self.draft_as(name, Uuid::new_v4(), access, write)
+    }
+
+    /// The same with a hidden name that the caller chooses, in the place of what a process left there that was killed.
+    pub(crate) fn draft_as(
+        &self,
+        name: &str,
+        middle: Uuid,
+        access: Access,
+        write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> io::Result<Draft<'_>> {
         let (start, end) = draft_name_around(name);
-        let draft_name = format!("{start}{}{end}", Uuid::new_v4().simple());
+        let draft_name = format!("{start}{}{end}", middle.simple());
         let path = self.path.join(&draft_name);
+        match rustix::fs::unlinkat(&self.fd, draft_name.as_str(), AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => return Err(because("remove", &path)(error)),
+        }
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(&self.fd, draft_name.as_str(), flags, Mode::from_raw_mode(access.mode & 0o777))
             .map_err(because("create", &path))?;

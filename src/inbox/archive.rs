@@ -17,6 +17,7 @@ use rustix::{
     fs::{AtFlags, FileType, Stat, Timespec, Timestamps},
     io::Errno,
 };
+use uuid::Uuid;
 
 use super::{
     beneath::{Refusal, Root},
@@ -25,7 +26,7 @@ use super::{
 use crate::{
     durable::{Access, Folder, because, rename_without_replacing},
     entry::RelativePath,
-    file_identity::FileIdentity,
+    file_identity::{self, FileIdentity},
     relative_path,
 };
 
@@ -258,7 +259,8 @@ impl Archive<'_> {
             Err(refusal) => return Err(refused(refusal, self.root, relative)),
         };
         let path = target.path().join(name);
-        let draft = target.draft(name, Access::of_mode(COPY_MODE), |to| {
+        // The same hidden name at each try: a process that was killed while it copied left a part under it.
+        let draft = target.draft_as(name, hidden_name_for(settled), Access::of_mode(COPY_MODE), |to| {
             let copied = io::copy(&mut &opened.file, to)?;
             if copied == settled.bytes { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
         })?;
@@ -291,6 +293,11 @@ impl Archive<'_> {
         };
         rustix::fs::utimensat(target, name, &times, AtFlags::SYMLINK_NOFOLLOW)
     }
+}
+
+/// Distinguishes the copies of files that are put away under the same name.
+fn hidden_name_for(file: &FileIdentity) -> Uuid {
+    Uuid::from_u128(xxhash_rust::xxh3::xxh3_128(file_identity::write(file).as_bytes()))
 }
 
 /// A file in a drop, found by its name in its opened folder.
@@ -477,6 +484,18 @@ mod tests {
         assert_eq!(fs::metadata(place.at("done/a.1.jpg")).unwrap().modified().unwrap(), dated);
         assert!(!place.at("a.jpg").exists());
         assert_eq!(names(&place.at("done")), ["a.1.jpg", "a.jpg"]);
+    }
+
+    #[test]
+    fn what_a_killed_process_had_copied_is_written_over() {
+        let place = Place::with(&["a.jpg", "done/other"]);
+        let target = folder_for(&place.root, &place.at("done"), Access::of_mode(0)).unwrap();
+        let hidden = hidden_name_for(&place.identity("a.jpg"));
+        target.draft_as("a.jpg", hidden, Access::of_mode(COPY_MODE), |to| to.write_all(b"a part")).unwrap().keep();
+        assert_eq!(names(&place.at("done")).len(), 2);
+        same(place.archive_by("a.jpg", &place.at("done"), &across), place.moved("done/a.jpg"));
+        assert_eq!(names(&place.at("done")), ["a.jpg", "other"]);
+        assert_eq!(place.read("done/a.jpg"), "a.jpg");
     }
 
     #[test]
