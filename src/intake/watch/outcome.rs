@@ -1,0 +1,159 @@
+//! What becomes of a manifest that is observed: it is admitted, put off, or waits, and the queue notes that.
+
+use std::time::{Duration, Instant};
+
+use super::{
+    DropScanner,
+    takings::{TAKE_AGAIN_MAX, take_again_in},
+};
+use crate::{
+    entry::Sha256,
+    file_identity::{self, FileIdentity},
+    inbox::beneath::Root,
+    intake::{
+        admit::{AdmitError, Admitted, Policy, admit, take_and_admit},
+        examine::OpenedManifest,
+        step::{ManifestPhase, RETRY_MAX, TrackedManifest, Wait},
+        take::{CHANGED_MEANWHILE, in_words},
+    },
+    policy::AfterSuccess,
+    problem::Problem,
+    queue::{
+        QueueError,
+        arrivals::Arrival,
+        batch::{BatchPolicy, Plan},
+    },
+    relative_path,
+};
+
+impl DropScanner {
+    pub(super) fn admit(
+        &self,
+        root: &Root,
+        path: &str,
+        tracked: &TrackedManifest,
+        opened: &mut OpenedManifest,
+        wait_for_files: bool,
+    ) -> Result<Admitted, AdmitError> {
+        if let Some(known) = self.reader.known_manifest(&self.config.name, path)?
+            && known.admitting
+            && !known.taken
+            && (known.sha256 != opened.sha256.0
+                || opened.layout.as_ref().is_some_and(|layout| {
+                    // What a lookup says may have changed since.
+                    self.queue.has_other_entries(known.batch_id, layout).unwrap_or(true)
+                }))
+        {
+            // Another manifest replaced the one whose admission a crash interrupted.
+            self.queue.end_half_taken(known.batch_id, self.clock.now())?;
+        }
+        let plan = self.plan(path, opened);
+        let policy = Policy { on_invalid: self.config.on_invalid, wait_for_files };
+        let context = self.context(path, tracked);
+        // What an earlier release began to admit in place goes on there.
+        let in_place =
+            self.config.after_success == AfterSuccess::Keep || self.queue.admission(plan.clone())?.batch_id().is_some();
+        let admitted = if in_place {
+            admit(&self.queue, plan, opened, root, (&self.rules, &context), policy, &*self.stopped)?
+        } else {
+            take_and_admit(&self.taker(root), plan, opened, (&self.rules, &context), policy)?
+        };
+        tracing::info!(
+            drop = self.config.name,
+            manifest = path,
+            batch = admitted.batch_id,
+            entries = admitted.entries,
+            invalid = admitted.invalid,
+            unusable = admitted.unusable.is_some(),
+            "taken in"
+        );
+        Ok(admitted)
+    }
+
+    /// Puts a manifest off whose files cannot be moved, for longer each time: on a share, an open file must not move all
+    /// the others to and fro.
+    pub(super) fn not_taken(
+        &mut self,
+        path: &str,
+        seen: &mut TrackedManifest,
+        problem: &Problem,
+    ) -> Result<(), QueueError> {
+        let reason = format!("it cannot be taken: {}; {}", in_words(problem), problem.cure);
+        tracing::warn!(drop = self.config.name, arrival = self.number(path), manifest = path, reason, "put off");
+        let files = problem.path.iter().cloned().collect();
+        self.ground.suspect();
+        self.queue.awaited().put_back(&self.config.name, path);
+        let tries = seen.refused_takings;
+        self.wait(path, seen, Wait { files, phase: ManifestPhase::Blocked, ..Wait::for_ground(&reason) })?;
+        seen.refused_takings = tries.saturating_add(1);
+        // A sender that goes on writing is done soon; what the system refuses may last.
+        let most = if problem.code.as_deref() == Some(CHANGED_MEANWHILE) { RETRY_MAX } else { TAKE_AGAIN_MAX };
+        seen.not_before = Instant::now() + take_again_in(tries).min(most);
+        if !self.reader.takings(&self.config.name)?.is_empty() {
+            self.unended_takings = Some((0, Instant::now() + take_again_in(0)));
+        }
+        Ok(())
+    }
+
+    /// The number of a manifest that is not taken in yet, for the log.
+    pub(super) fn number(&self, path: &str) -> u64 {
+        self.queue.arrival_number(&self.config.name, path)
+    }
+
+    /// Records what a manifest waits for; returns for how long it has been there.
+    pub(super) fn wait(&self, path: &str, seen: &mut TrackedManifest, wait: Wait) -> Result<Duration, QueueError> {
+        let Wait { phase, reason, files, in_use, replaced, .. } = wait;
+        if phase == ManifestPhase::Unreadable && seen.phase != ManifestPhase::Unreadable {
+            tracing::warn!(
+                drop = self.config.name,
+                arrival = self.number(path),
+                manifest = path,
+                reason,
+                "waits until it can be read"
+            );
+        }
+        let (drop, manifest) = (self.config.name.clone(), path.to_owned());
+        let now = self.clock.now();
+        let arrival = Arrival {
+            drop,
+            manifest,
+            file: seen.file,
+            reason,
+            seen: seen.seen.at,
+            looked: self.looked,
+            missing: files,
+            in_use,
+            replaced,
+        };
+        let first_seen = self.queue.note_arrival(arrival, now)?;
+        seen.put_off(phase, Instant::now());
+        Ok(now.since(first_seen))
+    }
+
+    pub(in crate::intake) fn plan(&self, path: &str, opened: &OpenedManifest) -> Plan {
+        Plan { layout: opened.layout.clone(), ..self.plan_for(path, opened.sha256, &opened.identity) }
+    }
+
+    pub(super) fn plan_for(&self, path: &str, manifest_sha256: Sha256, identity: &FileIdentity) -> Plan {
+        Plan {
+            drop: self.config.name.clone(),
+            manifest: path.to_owned(),
+            manifest_sha256,
+            manifest_file: file_identity::write(identity),
+            taken: None,
+            layout: None,
+            policy: BatchPolicy {
+                root: self.config.path.clone(),
+                image_root: self.config.path.clone(),
+                image_folder: relative_path::parent(path).to_owned(),
+                receipts_dir: self.config.receipts_folder(),
+                receipt_mode: self.config.receipt_mode,
+                receipt_group: self.config.receipt_group.clone(),
+                done_dir: Some(self.config.done_folder()),
+                failed_dir: Some(self.config.failed_folder()),
+                after_success: self.config.after_success,
+                marker: self.config.done_marker.clone(),
+            },
+        }
+    }
+}
