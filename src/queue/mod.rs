@@ -144,7 +144,9 @@ impl Queue {
     ///
     /// Where it is not ours, newer, damaged, or cannot be written.
     pub fn open(path: &Path, when_stuck: WhenStuck) -> Result<Self, QueueError> {
-        Self::open_with(path, when_stuck, Upgrade::Allowed)
+        let (connection, seed) = schema::open_for_writing(path, Upgrade::Allowed)?;
+        schema::record_name(&connection, path)?;
+        Self::of(connection, seed, path, when_stuck)
     }
 
     /// Opens the database beside a process that may work on it, and never brings it up to date.
@@ -154,11 +156,11 @@ impl Queue {
     /// As [`Queue::open`], [`QueueError::Older`], and [`QueueError::OtherName`].
     pub(crate) fn open_beside(path: &Path, when_stuck: WhenStuck) -> Result<Self, QueueError> {
         lock::refuse_other_name(path)?;
-        Self::open_with(path, when_stuck, Upgrade::Refused)
+        let (connection, seed) = schema::open_for_writing(path, Upgrade::Refused)?;
+        Self::of(connection, seed, path, when_stuck)
     }
 
-    fn open_with(path: &Path, when_stuck: WhenStuck, upgrade: Upgrade) -> Result<Self, QueueError> {
-        let (connection, seed) = schema::open_for_writing(path, upgrade)?;
+    fn of(connection: Connection, seed: u64, path: &Path, when_stuck: WhenStuck) -> Result<Self, QueueError> {
         let holder: String = connection.query_row("SELECT lower(hex(randomblob(16)))", [], |row| row.get(0))?;
         let start_number = schema::start_number(&connection)?.into();
         Ok(Self {

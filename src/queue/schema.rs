@@ -229,6 +229,36 @@ pub(super) fn start_number(connection: &Connection) -> Result<String, QueueError
     Ok(connection.query_row("SELECT value FROM setting WHERE name = 'start_number'", [], |row| row.get(0))?)
 }
 
+/// Records the name by which the worker opens its database, in the file itself and not in the log, which has that name too.
+pub(super) fn record_name(connection: &Connection, path: &Path) -> Result<(), QueueError> {
+    let Some(name) = resolved(path) else { return Ok(()) };
+    let changed = connection.execute(
+        "INSERT INTO setting VALUES ('file_name', ?1)
+             ON CONFLICT DO UPDATE SET value = excluded.value WHERE value <> excluded.value",
+        [name],
+    )?;
+    if changed > 0 {
+        connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+    }
+    Ok(())
+}
+
+/// Whether the database's file says that its worker last opened it by this name; the log is not read.
+pub(super) fn has_name(path: &Path) -> bool {
+    let read = || -> Option<String> {
+        let mut address = reqwest::Url::from_file_path(path.canonicalize().ok()?).ok()?;
+        address.set_query(Some("immutable=1"));
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(address.as_str(), flags).ok()?;
+        connection.query_row("SELECT value FROM setting WHERE name = 'file_name'", [], |row| row.get(0)).ok()
+    };
+    read().is_some_and(|name| resolved(path) == Some(name))
+}
+
+fn resolved(path: &Path) -> Option<String> {
+    path.canonicalize().ok()?.into_os_string().into_string().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;

@@ -29,7 +29,7 @@ use nix::{
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags};
 
 use super::beside;
-use crate::queue::{QueueError, make_file};
+use crate::queue::{QueueError, make_file, schema};
 
 /// The byte that is locked. No database is so long.
 const LOCKED_BYTE: i64 = 1 << 62;
@@ -306,15 +306,16 @@ pub(crate) fn refuse_other_name(database: &Path) -> Result<(), QueueError> {
     Ok(())
 }
 
-/// Whether a database has other names, and nothing beside this one says that a worker used it. Where the last worker was
-/// killed, its newest commits are in the log beside the name that it used: a random day lost them so, and a manifest with them.
-/// The log alone does not show it, since it is empty once all of it is in the database, and a worker that is killed at its
-/// first start has no lineage yet: another day's worker refused its own name so.
+/// Whether a database has other names, and nothing says that a worker used this one. Where the last worker was killed, its
+/// newest commits are in the log beside the name that it used: a random day lost them so, and a manifest with them. The log
+/// alone does not show it, since it is empty once all of it is in the database; a worker that is killed at its first start has
+/// no lineage yet, and a cleaner removes the lock's file: other days' workers refused their own names so.
 fn is_new_name(database: &Path) -> bool {
     // Whoever only reads leaves an empty log.
     let is_there = |end: &&str| beside(database, end).metadata().is_ok_and(|file| file.len() > 0);
     database.metadata().is_ok_and(|found| found.nlink() > 1)
         && !["-wal", super::marks::ENDING, ENDING].iter().any(is_there)
+        && !schema::has_name(database)
 }
 
 /// The byte of a log's index on which each connection to it has a shared lock (`UNIX_SHM_DMS` in SQLite's `os_unix.c`).
