@@ -1,45 +1,42 @@
 //! Reads and checks a manifest and its files, entry by entry.
 
+mod file;
+mod opened;
+
 use std::{
     collections::HashSet,
-    fs::File,
-    io::{self, Read, Seek, SeekFrom},
+    io,
     ops::ControlFlow,
     path::{Path, PathBuf},
 };
 
-use sha2::Digest as _;
-
 use super::{
     bad_entries::BadEntries,
-    context::{EntryContext, FileRight, WantedFile},
+    context::{EntryContext, WantedFile},
 };
 use crate::{
     claims::NameClaim,
-    clock::Timestamp,
     config::DropConfig,
-    entry::{Entry, EntryKind, EntrySource, ProfileId, RelativePath, Sha256, Source},
+    entry::{Entry, EntryKind, EntrySource, ProfileId, RelativePath},
     file_identity::FileIdentity,
-    inbox::{
-        beneath::{OpenedFile, Refusal, Root},
-        examine::{Examining, Purpose, examine},
-        lease::{self, LeaseState},
-        near::NearNames,
-    },
-    lookalike,
-    manifest::{self, Format, ManifestSummary, ReadError, Reading},
+    inbox::{beneath::Root, examine::Purpose, near::NearNames},
+    manifest::{self, ReadError, Reading},
     problem::Problem,
     queue::{
         QueueError,
         admission::{Admission, CheckedFile},
         created_before::CreatedEntry,
-        layouts::LayoutUse,
-        scratch::TemporaryStore,
     },
     relative_path::join,
     warning::{EntryWarning, RefusedWarnings, Warning},
     warning_kind::WarningKind,
 };
+
+pub(crate) use file::{NEAR_NAME, NO_SUCH_FILE};
+use file::{UnusableFile, WhyUnusable, look_at};
+pub(super) use file::{near_name, spelt};
+pub(crate) use opened::staged;
+pub use opened::{OpenedManifest, Unready, open};
 
 /// The rules that a manifest is checked by.
 #[derive(Debug, Clone)]
@@ -96,163 +93,6 @@ impl ManifestRules {
     /// Whether a path leads into the folder of taken files.
     pub(super) fn is_taken(&self, path: &str) -> bool {
         self.work_dir.as_ref().is_some_and(|work| Path::new(path).starts_with(work))
-    }
-}
-
-/// A manifest that was opened: from here on its descriptor counts, not its path.
-#[derive(Debug)]
-pub struct OpenedManifest {
-    file: File,
-    /// What it was when it was opened.
-    pub identity: FileIdentity,
-    pub sha256: Sha256,
-    /// The layout that it is read by, where it is a list.
-    pub layout: Option<LayoutUse>,
-    format: Format,
-    /// What a layout made of it, and how long that is.
-    made: Option<(File, u64)>,
-    /// Why it cannot be read by its layout.
-    unusable: Option<Problem>,
-}
-
-impl OpenedManifest {
-    pub(super) const fn file(&self) -> &File {
-        &self.file
-    }
-
-    /// The same, where it is a list of which a layout made these lines.
-    pub(super) fn made_by(self, layout: LayoutUse, lines: File) -> io::Result<Self> {
-        let bytes = lines.metadata()?.len();
-        Ok(Self { layout: Some(layout), format: Format::Staged, made: Some((lines, bytes)), ..self })
-    }
-
-    /// The same, where it is a list that its layout does not fit.
-    pub(super) fn unusable(self, why: Problem) -> Self {
-        Self { unusable: Some(why), ..self }
-    }
-
-    /// Hands every entry to `each`.
-    pub(super) fn read(
-        &self,
-        limits: &manifest::ManifestBounds,
-        each: &mut dyn FnMut(Reading) -> ControlFlow<()>,
-    ) -> Result<ManifestSummary, ReadError> {
-        let nothing_of_it =
-            || Problem::error("the layout makes no entry of it", "`layout try` shows what becomes of its rows");
-        let is_blank = matches!(self.made, Some((_, 0)));
-        if let Some(why) = self.unusable.clone().or_else(|| is_blank.then(nothing_of_it)) {
-            // Some programs make a file first and fill it later.
-            let refuse = if self.identity.bytes == 0 { ReadError::Cut } else { ReadError::Unusable };
-            return Err(refuse(vec![why]));
-        }
-        let mut limits = limits.clone();
-        if self.made.is_some() {
-            // The bound is that of the list.
-            limits.max_bytes = u64::MAX;
-        }
-        manifest::read(Whole::of(self), self.format, &limits, &mut TemporaryStore::default(), each)
-    }
-}
-
-/// Why a manifest cannot be worked on now.
-#[derive(Debug, thiserror::Error)]
-pub enum Unready {
-    /// It cannot be opened.
-    #[error("{0}")]
-    Refused(#[from] Refusal),
-    /// It, or a file that it names, cannot be read; trying again may help.
-    #[error("{0}")]
-    Io(#[from] io::Error),
-    /// It changed while it was read.
-    #[error("the manifest changed while it was read")]
-    Changed,
-    /// The layout that it is read by, or a lookup of it, cannot be used now.
-    #[error("{0}")]
-    Layout(String),
-    /// What the queue knows of its entries cannot be read.
-    #[error(transparent)]
-    Queue(#[from] QueueError),
-}
-
-/// Opens a manifest and takes its digest.
-///
-/// # Errors
-///
-/// [`Unready`]; a manifest larger than `max_bytes` is refused when it is read, not here.
-pub fn open(root: &Root, path: &str, max_bytes: u64) -> Result<OpenedManifest, Unready> {
-    let mut opened = root.open_file(path)?;
-    let mut digest = sha2::Sha256::new();
-    let mut buffer = vec![0; 64 * 1024];
-    let mut head = Vec::new();
-    // One byte more than allowed is enough for the reader to refuse it.
-    let mut left = opened.identity.bytes.min(max_bytes.saturating_add(1));
-    while left > 0 {
-        let read = opened.file.read(&mut buffer)?;
-        let Some(piece) = buffer.get(..read).filter(|piece| !piece.is_empty()) else { break };
-        if head.is_empty() {
-            head = piece.to_vec();
-        }
-        digest.update(piece);
-        left = left.saturating_sub(read as u64);
-    }
-    if left > 0 {
-        return Err(Unready::Changed);
-    }
-    opened.file.rewind()?;
-    Ok(OpenedManifest {
-        format: Format::detect(path, &head),
-        identity: opened.identity,
-        sha256: Sha256(digest.finalize().into()),
-        file: opened.file,
-        layout: None,
-        made: None,
-        unusable: None,
-    })
-}
-
-/// What a layout made of an archive, in place of a manifest that was opened: its `identity` and digest are those of the
-/// archive's own list, where it has one.
-///
-/// # Errors
-///
-/// The system's, where the file cannot be read.
-pub(crate) fn staged(file: File, sha256: Sha256) -> io::Result<OpenedManifest> {
-    let identity = FileIdentity::now(&file)?;
-    Ok(OpenedManifest { file, identity, sha256, layout: None, format: Format::Staged, made: None, unusable: None })
-}
-
-/// A manifest's content, whose end must not come early: a truncated manifest would be taken for one that its sender
-/// wrote so. Network file systems may know a file's size before its content.
-pub(super) struct Whole<'a> {
-    file: &'a File,
-    bytes: u64,
-    at: u64,
-}
-
-impl<'a> Whole<'a> {
-    pub(super) fn of(opened: &'a OpenedManifest) -> Self {
-        match &opened.made {
-            Some((lines, bytes)) => Self { file: lines, bytes: *bytes, at: 0 },
-            None => Self { file: &opened.file, bytes: opened.identity.bytes, at: 0 },
-        }
-    }
-}
-
-impl Read for Whole<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.file.read(buffer)?;
-        if read == 0 && !buffer.is_empty() && self.at < self.bytes {
-            return Err(io::Error::other(format!("its content ends after {} of {} bytes", self.at, self.bytes)));
-        }
-        self.at = self.at.saturating_add(read as u64);
-        Ok(read)
-    }
-}
-
-impl Seek for Whole<'_> {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        self.at = self.file.seek(to)?;
-        Ok(self.at)
     }
 }
 
@@ -435,7 +275,7 @@ pub(super) fn examine_within(
     if let Some(error) = failure {
         return Err(error.into());
     }
-    let now = FileIdentity::now(&opened.file)?;
+    let now = FileIdentity::now(opened.file())?;
     if !now.same_content(&opened.identity) {
         return Err(Unready::Changed);
     }
@@ -605,215 +445,6 @@ fn place(mut problem: Problem, purpose: Purpose, position: usize) -> Problem {
         problem.field.get_or_insert_with(|| "path".to_owned());
     }
     problem
-}
-
-/// A file that cannot be used.
-struct UnusableFile {
-    problems: Vec<Problem>,
-    /// Whether it should be examined again.
-    held: Option<HoldReason>,
-    why: WhyUnusable,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum WhyUnusable {
-    Missing,
-    /// It serves another manifest.
-    NotMine,
-    Bad,
-}
-
-impl UnusableFile {
-    fn bad(problems: Vec<Problem>, held: Option<HoldReason>) -> Box<Self> {
-        Box::new(Self { problems, held, why: WhyUnusable::Bad })
-    }
-
-    fn not_mine(held: HoldReason) -> Box<Self> {
-        Box::new(Self { problems: vec![held.problem().clone()], held: Some(held), why: WhyUnusable::NotMine })
-    }
-
-    /// It is being written at this moment.
-    fn changing(source: &Source) -> Box<Self> {
-        let problem =
-            Problem::error("the file is still being written", "wait until it is whole").path(source.path.as_str());
-        Self::bad(vec![problem.clone()], Some(HoldReason::Unreadable(problem)))
-    }
-}
-
-/// A file with its warnings, and whether it should be examined again; or why it cannot be used.
-type FileExamination = Result<(CheckedFile, Vec<Problem>, Option<HoldReason>), Box<UnusableFile>>;
-
-fn look_at(
-    (images, near): (&Root, &NearNames<'_>),
-    source: &Source,
-    purpose: Purpose,
-    rules: &ManifestRules,
-    (context, wanted): (&dyn EntryContext, &WantedFile<'_>),
-    out: (&mut Vec<u8>, &mut Vec<FoundFile>),
-) -> Result<FileExamination, QueueError> {
-    if rules.is_taken(wanted.path) {
-        let cure = "name files that lie in the drop itself";
-        let problem = Problem::error("the path leads into the folder of taken files", cure).path(source.path.as_str());
-        return Ok(Err(UnusableFile::bad(vec![problem], None)));
-    }
-    let mut opened = match images.open_file(wanted.path) {
-        Ok(opened) => opened,
-        Err(refusal) => {
-            let mut problem = refusal.problem(source.path.as_str());
-            if matches!(refusal, Refusal::Missing) {
-                problem = problem.code(NO_SUCH_FILE);
-            }
-            return Ok(Err(match refusal {
-                Refusal::Io(_) => UnusableFile::bad(vec![problem.clone()], Some(HoldReason::Unreadable(problem))),
-                // It was there when its manifest was found to be complete, so it may come back.
-                Refusal::Missing => {
-                    let problem = match context.taken_by_another(wanted, images)? {
-                        Some(taken) => taken,
-                        None => match left_behind(source, purpose, rules, context.left_behind(wanted)) {
-                            Some(left) => return Ok(Err(left)),
-                            None => near_problem(near, wanted.path, source.path.as_str()).unwrap_or(problem),
-                        },
-                    };
-                    let held = Some(HoldReason::NotWhole(problem.clone()));
-                    Box::new(UnusableFile { problems: vec![problem], held, why: WhyUnusable::Missing })
-                }
-                Refusal::Unsafe(_) => UnusableFile::bad(vec![problem], None),
-            }));
-        }
-    };
-    match context.right_to(wanted, &opened.identity, images)? {
-        FileRight::Yes => {}
-        FileRight::Changed => return Ok(Err(UnusableFile::changing(source))),
-        FileRight::InUse(problem) => return Ok(Err(UnusableFile::not_mine(HoldReason::InUse(problem)))),
-        FileRight::Spent(problem) => return Ok(Err(UnusableFile::not_mine(HoldReason::NotWhole(problem)))),
-    }
-    let mut found = examined((&mut opened, wanted.path), source, purpose, rules, out);
-    if let Ok((file, ..)) = &mut found
-        && let Some(original) = context.copied_from(wanted)?
-    {
-        file.seen = Some(FileIdentity { ctime_ns: 0, ..original });
-    }
-    Ok(found)
-}
-
-/// The code of a file that is not there.
-pub(crate) const NO_SUCH_FILE: &str = "no-such-file";
-
-/// The code of a file that is not there while one of a near name is.
-pub(crate) const NEAR_NAME: &str = "near-name";
-
-/// The problem with a file that is not there, where one of a near name is.
-fn near_problem(near: &NearNames<'_>, path: &str, written: &str) -> Option<Problem> {
-    let there = near_name(near, path, written)?;
-    let reason = format!("there is no {}, but {} is there", spelt(written, &there), spelt(&there, written));
-    let cure = "write the path as the file's name is, or rename the file";
-    Some(Problem::error(reason, cure).path(written).code(NEAR_NAME))
-}
-
-/// The name of a near file, as the manifest would write it.
-pub(super) fn near_name(near: &NearNames<'_>, path: &str, written: &str) -> Option<String> {
-    let folder = path.strip_suffix(written)?.trim_end_matches('/');
-    let there = near.find(folder, written)?;
-    Some(there.strip_prefix(folder)?.trim_start_matches('/').to_owned())
-}
-
-/// A name as it is, unless it looks just like the other one, or has something at an end that cannot be seen.
-pub(super) fn spelt(name: &str, other: &str) -> String {
-    if lookalike::fold(name) == lookalike::fold(other) && !name.eq_ignore_ascii_case(other) {
-        lookalike::spelt(name)
-    } else {
-        name.to_owned()
-    }
-}
-
-/// Why a file is not with its manifest that stayed in the drop when the others were taken, if one is there.
-fn left_behind(
-    source: &Source,
-    purpose: Purpose,
-    rules: &ManifestRules,
-    place: Option<(&Root, &str)>,
-) -> Option<Box<UnusableFile>> {
-    let (drop, path) = place?;
-    let mut opened = drop.open_file(path).ok()?;
-    let too_late = || {
-        let cure = "drop it again with its entry, once it is there in full";
-        let problem = Problem::error("the file was not complete when its manifest was taken", cure);
-        UnusableFile::bad(vec![problem.path(source.path.as_str())], None)
-    };
-    let found = examined((&mut opened, path), source, purpose, rules, (&mut Vec::new(), &mut Vec::new()));
-    Some(found.err().unwrap_or_else(too_late))
-}
-
-fn examined(
-    (opened, path): (&mut OpenedFile, &str),
-    source: &Source,
-    purpose: Purpose,
-    rules: &ManifestRules,
-    (buffer, found): (&mut Vec<u8>, &mut Vec<FoundFile>),
-) -> FileExamination {
-    let examined = examine(opened, source, purpose, rules.max_image_bytes, rules.seed, buffer);
-    let (identity, checksum) = match &examined {
-        Ok((examined, _)) => (examined.identity, Some(examined.checksum)),
-        Err(_) => (opened.identity, None),
-    };
-    let incomplete = match &examined {
-        Ok((examined, _)) => examined.truncated.is_some() && purpose == Purpose::Image,
-        Err(failed) => !matches!(failed, Examining::Bad(_)),
-    };
-    found.push(FoundFile { path: path.to_owned(), identity, checksum: checksum.filter(|_| !incomplete), incomplete });
-    // Asked again: a large manifest takes minutes to read, and a writer that opened it meanwhile may not have written
-    // yet.
-    let being_written = (lease::ask(&opened.file) == LeaseState::Writer).then(|| {
-        let problem = Problem::error("the file is still open for writing", "wait until its sender has closed it");
-        HoldReason::BeingWritten(problem.path(source.path.as_str()))
-    });
-    match examined {
-        Ok((examined, mut warnings)) => {
-            let mut held = being_written;
-            if let Some(why) = examined.truncated {
-                let problem = Problem::error(
-                    format!("truncated: {why}"),
-                    "send the file again in full; it may still be under way",
-                )
-                .path(source.path.as_str());
-                held = held.or(Some(HoldReason::NotWhole(problem.clone())));
-                // A file entry may be of any type, so it is waited for, but not refused; an image must be complete to
-                // be of use.
-                if purpose == Purpose::Image {
-                    return Err(UnusableFile::bad(vec![problem], held));
-                }
-                warnings.push(Problem::warning(problem.reason, problem.cure).path(source.path.as_str()));
-            }
-            let file = CheckedFile {
-                bytes: examined.bytes,
-                sha256: examined.sha256,
-                checksum: examined.checksum,
-                seen: Some(remembered(examined.identity, Timestamp::now())),
-            };
-            Ok((file, warnings, held))
-        }
-        Err(Examining::Bad(problems)) => {
-            Err(UnusableFile::bad(problems.into_iter().filter(Problem::is_error).collect(), None))
-        }
-        Err(Examining::Held(problems)) => {
-            let held = problems.first().cloned().map(HoldReason::NotWhole);
-            Err(UnusableFile::bad(problems, held))
-        }
-        Err(Examining::Changed) => Err(UnusableFile::changing(source)),
-        Err(Examining::Io(error)) => {
-            let problem =
-                Problem::error(format!("the file cannot be read: {error}"), "look at the folder's disk or mount")
-                    .path(source.path.as_str());
-            Err(UnusableFile::bad(vec![problem.clone()], Some(HoldReason::Unreadable(problem))))
-        }
-    }
-}
-
-/// What is remembered of a file: without its change time unless that is old enough that a later change would have another
-/// one, since clocks of file systems tick some hundred times a second.
-fn remembered(identity: FileIdentity, now: Timestamp) -> FileIdentity {
-    let is_old = now.0 - identity.ctime_ns.div_euclid(1_000_000) > 1000;
-    if is_old { identity } else { FileIdentity { ctime_ns: 0, ..identity } }
 }
 
 /// Splits the path of a manifest into the folder to open as root and the manifest's name in it.
