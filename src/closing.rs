@@ -85,6 +85,12 @@ pub fn settle(queue: &Queue, reader: &Reader, batch: &EndedBatch) -> Result<Sett
         batch.problems.as_deref(),
     )
     .by_layout(batch.layout.as_ref());
+    if let Some(receipt) = reader.receipt_after_copy(batch.id)?.filter(|_| files::are_put_away(batch)) {
+        let path = batch.policy.receipts_dir.join(&receipt);
+        queue.close_as_receipted(batch.id, receipt)?;
+        let manifest = batch.manifest.clone();
+        return Ok(Settled { batch_id: batch.id, manifest, status: header.status, counts, receipt: path });
+    }
     let receipt = if batch.published {
         batch.policy.receipts_dir.join(batch.receipt.as_deref().unwrap_or_default())
     } else {

@@ -36,6 +36,13 @@ use crate::{
 /// Files whose new places are recorded at once.
 const AT_ONCE: usize = 256;
 
+/// Whether the batch's work folder has gone from `work_dir`, which is there.
+pub(super) fn are_put_away(batch: &EndedBatch) -> bool {
+    let Some(work) = &batch.work else { return false };
+    let Ok(root) = Root::open(Path::new(&work.root)) else { return false };
+    root.open_parent(&work.path).is_ok() && matches!(root.open_parent(&join(&work.path, "x")), Err(Refusal::Missing))
+}
+
 /// Moves or deletes the manifest and its files, and closes the batch.
 pub(super) fn archive(
     queue: &Queue,

@@ -166,6 +166,7 @@ impl Queue {
             let mut receipt = AdoptedReceipt { connection, origin: &origin, batch: None, now };
             let mut counts = AdoptionCounts::default();
             entries.iter().try_for_each(|entry| receipt.adopt(entry, &mut counts))?;
+            receipt.name_for_unsettled()?;
             Ok(counts)
         })
     }
@@ -200,6 +201,17 @@ impl Queue {
         .await
     }
 
+    /// Closes a batch that was settled, by this receipt, after the database had been copied.
+    pub(crate) fn close_as_receipted(&self, batch_id: i64, receipt: String) -> Result<(), QueueError> {
+        self.run_blocking("close_as_receipted", move |connection| {
+            let sql =
+                "UPDATE batch SET state = 'closed', receipt = ?2, trouble = NULL, work_root = NULL, work_path = NULL
+                        WHERE id = ?1 AND state IN ('ended', 'published')";
+            connection.prepare_cached(sql)?.execute(params![batch_id, receipt])?;
+            forget_receipt(connection, batch_id)
+        })
+    }
+
     /// Takes a new start number: whatever this database was copied from is another one from now on.
     pub(crate) fn take_new_start_number(&self) -> Result<(), QueueError> {
         self.run_blocking("take_new_start_number", |connection| {
@@ -208,6 +220,12 @@ impl Queue {
             Ok(())
         })
     }
+}
+
+/// Removes what [`Reader::receipt_after_copy`] gives.
+pub(super) fn forget_receipt(connection: &Connection, batch_id: i64) -> Result<(), QueueError> {
+    connection.prepare_cached("DELETE FROM setting WHERE name = 'receipt_of_' || ?1")?.execute([batch_id])?;
+    Ok(())
 }
 
 fn settle(
@@ -272,6 +290,20 @@ impl AdoptedReceipt<'_> {
                 counts.adopted += 1;
             }
         }
+        Ok(())
+    }
+
+    /// Notes of a batch that is not settled here that it was settled, by this receipt, after the database had been copied.
+    fn name_for_unsettled(&self) -> Result<(), QueueError> {
+        let ReceiptOrigin { drop, manifest, manifest_sha256, received_at, receipt, .. } = self.origin;
+        self.connection
+            .prepare_cached(
+                "INSERT OR REPLACE INTO setting
+                 SELECT 'receipt_of_' || batch.id, ?5 FROM batch JOIN drop_folder ON drop_folder.id = drop_id
+                  WHERE name = ?1 AND manifest = ?2 AND manifest_sha256 = ?3 AND received_at / 1000 = ?4 / 1000
+                    AND state <> 'closed'",
+            )?
+            .execute(params![drop, manifest, manifest_sha256.0, received_at.0, receipt])?;
         Ok(())
     }
 
@@ -440,6 +472,12 @@ const fn is_created(state: JobState) -> bool {
 }
 
 impl Reader {
+    /// The receipt of a batch that was settled after the database had been copied, as `adopt` found it.
+    pub(crate) fn receipt_after_copy(&self, batch_id: i64) -> Result<Option<String>, QueueError> {
+        let sql = "SELECT value FROM setting WHERE name = 'receipt_of_' || ?1";
+        Ok(self.connection.prepare_cached(sql)?.query_row([batch_id], |row| row.get(0)).optional()?)
+    }
+
     /// The next profiles after this one that have doubtful jobs.
     pub(crate) fn doubtful_profiles(&self, after: &str, most: u32) -> Result<Vec<String>, QueueError> {
         let sql = "SELECT DISTINCT profile_id FROM doubtful_job JOIN job ON job.id = job_id

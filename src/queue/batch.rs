@@ -10,6 +10,7 @@ use rusqlite::{Connection, Row, params, params_from_iter, types::Value};
 use super::{
     Queue, QueueError,
     accounts::NAMED,
+    adoption,
     files::{self, MovedFile},
     layouts::{self, LayoutUse},
     lock::OpenImport,
@@ -325,6 +326,7 @@ impl Queue {
                       WHERE id = ?1 AND state = 'published'",
                 )?
                 .execute(params![batch_id, archive, root, path])?;
+            adoption::forget_receipt(connection, batch_id)?;
             if changed == 1 { Ok(()) } else { Err(QueueError::Gone { what: "batch", id: batch_id }) }
         })
     }

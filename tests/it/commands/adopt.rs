@@ -93,6 +93,31 @@ fn receipts_make_a_restored_copy_know_what_was_done_after_it() {
 }
 
 #[test]
+fn a_batch_that_was_settled_after_the_copy_is_settled_in_it_too_without_another_receipt() {
+    let site = Site::new();
+    killed_after_the_first(&site);
+    fs::create_dir(site.at("copy")).unwrap();
+    for name in ["queue.db", "queue.db-wal"] {
+        fs::copy(site.at("state").join(name), site.at("copy").join(name)).unwrap();
+    }
+    site.run_once().expect(0);
+    let receipt = site.receipt("a.manifest.json");
+    for name in ["queue.db", "queue.db-wal", "queue.db-shm"] {
+        fs::remove_file(site.at("state").join(name)).ok();
+    }
+    for name in ["queue.db", "queue.db-wal"] {
+        fs::copy(site.at("copy").join(name), site.at("state").join(name)).unwrap();
+    }
+    site.run_once().expect(2);
+
+    site.run(&["adopt"]).expect(0);
+    site.run_once().expect(0);
+    assert_eq!(site.documents().len(), 3);
+    assert_eq!(site.receipt("a.manifest.json"), receipt);
+    assert_eq!(site.receipt_paths("a.manifest.json").len(), 1);
+}
+
+#[test]
 fn what_lies_in_the_work_folder_is_taken_up_and_held_where_a_document_may_be_it() {
     let site = Builder { more: "[workers]\nmax_in_flight = 1".to_owned(), ..Builder::default() }.build();
     killed_after_the_first(&site);
