@@ -2,6 +2,7 @@
 # Tries at length what the tests try in short, and appends what came of it to proofs/*.tsv, a line a run, with the commit.
 #
 #   scripts/prove.sh soak 10000 2000 101    documents, kills -9, seed; a fifth of all answers is lost, and senders reuse names
+#   scripts/prove.sh restores 170 8 1001    queues, so many at a time, first seed; twelve older databases are put back in each
 #   scripts/prove.sh kill-points 20         rounds; each ends the process at every durable step, once and twice
 #   scripts/prove.sh model 1..2001          seeds; each is a random day, see tests/it/model
 #   scripts/prove.sh exactly-once           every order of what can happen to two jobs on a profile: at least 10,000,000 states
@@ -32,6 +33,11 @@ record() {
 
 soak() {
     cargo test --locked --bench soak -- --documents "$1" --kills "$2" --seed "$3" --record
+}
+
+restores() {
+    cargo test --locked --bench soak -- --queues "$1" --at-once "$2" --seed "$3" \
+        --documents 40 --per-manifest 4 --kills 24 --restores 12 --record
 }
 
 kill_points() {
@@ -103,11 +109,12 @@ file_faults() {
 
 case ${1:-all} in
     soak) soak "${2:-10000}" "${3:-2000}" "${4:-101}" ;;
+    restores) restores "${2:-170}" "${3:-8}" "${4:-1001}" ;;
     kill-points) kill_points "${2:-20}" ;;
     model) model "${2:-1..2001}" ;;
     exactly-once) exactly_once ;;
     power-loss) power_loss "${2:-100000}" "${3:-500}" ;;
     file-faults) file_faults ;;
-    all) soak 10000 2000 101 && kill_points 20 && model 1..2001 && exactly_once && power_loss 100000 500 && file_faults ;;
-    *) sed -n '2,12p' "$0" >&2; exit 2 ;;
+    all) soak 10000 2000 101 && restores 170 8 1001 && kill_points 20 && model 1..2001 && exactly_once && power_loss 100000 500 && file_faults ;;
+    *) sed -n '2,13p' "$0" >&2; exit 2 ;;
 esac

@@ -1,7 +1,7 @@
 //! Compares what exists at the API, and what the receipts say of it, with what was asked for.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -28,6 +28,19 @@ pub struct Verdict {
     pub leftovers_counted: u64,
     /// Images without a document.
     pub leftovers_found: u64,
+}
+
+impl Verdict {
+    /// Counts another queue's.
+    pub fn add(&mut self, other: &Self) {
+        self.missing += other.missing;
+        self.doubled += other.doubled;
+        self.wrong += other.wrong;
+        self.files_lost += other.files_lost;
+        self.leftovers_possible += other.leftovers_possible;
+        self.leftovers_counted += other.leftovers_counted;
+        self.leftovers_found += other.leftovers_found;
+    }
 }
 
 /// Judges a run that is over.
@@ -70,8 +83,10 @@ pub fn judge(ground: &Ground, documents: u32, restored: bool) -> Result<Verdict>
             }
         }
     }
-    // What is left are the manifests, of which no two are the same.
-    verdict.files_lost += archived.len().abs_diff(ground.receipts()?.len()) as u64;
+    // What is left are the manifests, of which no two are the same; of one there may be two receipts, see `reported`.
+    let manifests = receipted_manifests(&ground.receipts()?)?;
+    verdict.files_lost += manifests.iter().filter(|digest| archived.remove(*digest) != Some(1)).count() as u64;
+    verdict.files_lost += archived.len() as u64;
     verdict.wrong += at_api.values().map(|ids| ids.len() as u64).sum::<u64>();
     Ok(verdict)
 }
@@ -95,6 +110,15 @@ fn reported(receipts: &[PathBuf], restored: bool) -> Result<HashMap<String, Stri
         }
     }
     Ok(reported)
+}
+
+fn receipted_manifests(receipts: &[PathBuf]) -> Result<HashSet<String>> {
+    let digest = |path: &PathBuf| {
+        let receipt = read(path)?;
+        let digest = receipt.pointer("/manifest_sha256").and_then(Value::as_str).map(str::to_owned);
+        digest.context("a receipt without its manifest's digest")
+    };
+    receipts.iter().map(digest).collect()
 }
 
 fn read(path: &Path) -> Result<Value> {

@@ -2,9 +2,11 @@
 
 use std::{
     collections::HashMap,
-    fs,
+    fs, mem,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    thread,
+    time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
@@ -71,6 +73,7 @@ impl Ground {
     pub fn new(program: &Path, seed: u64, lost: u8) -> Result<Self> {
         let beneath = env!("CARGO_TARGET_TMPDIR");
         let folder = tempfile::Builder::new().prefix("soak-").tempdir_in(beneath)?;
+
         let root = folder.path();
         for name in ["drop", "state"] {
             fs::create_dir(root.join(name))?;
@@ -110,12 +113,13 @@ impl Ground {
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
-        command.arg("--config").arg(self.folder.path().join("config.toml")).args(arguments);
+        command.arg("--config").arg(self.folder.path().join("config.toml")).arg("-v").args(arguments);
         command.env("PASSFORT_API_KEY", "test").env_remove("PASSFORT_INGEST_KILL_AT").stdin(Stdio::null());
         command
     }
 
-    fn words(&self) -> PathBuf {
+    /// What the program said last on standard error.
+    pub fn words(&self) -> PathBuf {
         self.folder.path().join("stderr.txt")
     }
 
@@ -133,14 +137,28 @@ impl Ground {
         fs::metadata(self.folder.path().join("ledger.jsonl")).map_or(0, |ledger| ledger.len() / LINE_BYTES)
     }
 
-    /// Whether no manifest is left in the drop.
+    /// The same, once what a killed daemon sent last has been handled.
+    pub fn calls_when_quiet(&self) -> u64 {
+        const QUIET: Duration = Duration::from_millis(200);
+        let mut calls = self.calls();
+        loop {
+            thread::sleep(QUIET);
+            let before = mem::replace(&mut calls, self.calls());
+            if before == calls {
+                return calls;
+            }
+        }
+    }
+
+    /// Whether nothing is left to do: no manifest in the drop, and nothing that was taken out of it.
     pub fn is_settled(&self) -> Result<bool> {
         for entry in fs::read_dir(self.folder.path().join("drop"))? {
             if entry?.file_name().to_string_lossy().contains(".manifest.") {
                 return Ok(false);
             }
         }
-        Ok(true)
+        // A folder may go away meanwhile.
+        Ok(self.left().is_ok_and(|left| left.is_empty()))
     }
 
     /// Lets the program do what is left, and a person what is held after a restore.
@@ -228,7 +246,7 @@ impl Ground {
 }
 
 /// Every file at or under this path.
-fn files(path: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
+pub fn files(path: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
     if path.is_dir() {
         for entry in fs::read_dir(path)? {
             files(&entry?.path(), found)?;

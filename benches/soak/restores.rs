@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use passfort_ingest::sandbox::Dice;
 
-use crate::ground::{Asked, Ground, asked};
+use crate::ground::{Asked, Ground, asked, files};
 
 /// Backups that are kept at most.
 const KEPT: usize = 4;
@@ -59,13 +59,14 @@ impl Restores {
             fs::remove_file(path).ok();
         }
         copy(&earlier.join("queue.db"), &database)?;
-        let before = ground.calls();
+        let before = ground.calls_when_quiet();
         let ended = ground.start(&["run", "--once"])?.wait()?;
         ensure!(ended.code() == Some(2), "an older database was not refused: {ended}\n{}", ground.last_words());
         ensure!(ground.calls() == before, "a database was refused, and something was sent");
         self.refused += 1;
         let ended = ground.start(&["adopt"])?.wait()?;
         ensure!(matches!(ended.code(), Some(0 | 1)), "`adopt` ended with {ended}\n{}", ground.last_words());
+        move_back(ground)?;
         // What they hold is of another start from now on.
         for (folder, _) in self.kept.drain(..) {
             fs::remove_dir_all(folder)?;
@@ -99,6 +100,24 @@ impl Restores {
         }
         Ok(())
     }
+}
+
+/// Does what `adopt` asks for where a taking that the older database does not know was cut short.
+#[expect(clippy::disallowed_methods, reason = "as a person does it")]
+fn move_back(ground: &Ground) -> Result<()> {
+    let words = fs::read_to_string(ground.words())?;
+    for line in words.lines().filter_map(|line| line.split_once("not taken up: ")) {
+        let Some((folder, _)) = line.1.split_once(": it has files and no manifest") else { continue };
+        let mut taken = Vec::new();
+        files(Path::new(folder), &mut taken)?;
+        for path in taken {
+            let back = ground.drop_folder().join(path.strip_prefix(folder)?);
+            ensure!(!back.exists(), "{} was taken, and another file is in its place", back.display());
+            fs::create_dir_all(back.parent().context("no folder")?)?;
+            fs::rename(path, back)?;
+        }
+    }
+    Ok(())
 }
 
 fn parts(database: &Path) -> [PathBuf; 3] {

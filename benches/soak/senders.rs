@@ -18,9 +18,6 @@ use crate::ground::{Asked, asked, content, images};
 /// Senders that work at the same time.
 const SENDERS: u32 = 6;
 
-/// Documents in a manifest.
-const PER_MANIFEST: u32 = 50;
-
 /// All that put something.
 pub struct Senders {
     all: Vec<Sender>,
@@ -41,10 +38,10 @@ struct Sender {
 
 impl Senders {
     /// They will put all documents.
-    pub fn new(drop: &Path, documents: u32) -> Self {
-        let numbers = (0..documents).step_by(PER_MANIFEST as usize);
+    pub fn new(drop: &Path, documents: u32, per_manifest: u32) -> Self {
+        let numbers = (0..documents).step_by(per_manifest as usize);
         let batches: Vec<Range<u32>> =
-            numbers.map(|first| first..first.saturating_add(PER_MANIFEST).min(documents)).collect();
+            numbers.map(|first| first..first.saturating_add(per_manifest).min(documents)).collect();
         let sender = |number: u32| Sender {
             drop: drop.to_owned(),
             name: format!("sender-{number}"),
