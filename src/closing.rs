@@ -42,6 +42,9 @@ pub enum ClosingError {
     /// A folder cannot be opened.
     #[error("{} cannot be opened: {source}", path.display())]
     Folder { path: PathBuf, source: io::Error },
+    /// What was taken is not there.
+    #[error("{}, with the files that were taken, is gone: put it back; if it is lost for good, make an empty folder there", .0.display())]
+    WorkFolder(PathBuf),
     /// A file could not be moved or removed.
     #[error("a file cannot be put away: {0}")]
     Archive(#[from] ArchiveError),

@@ -201,7 +201,11 @@ impl Mover<'_> {
         let path = Path::new(&work.root).join(&work.path);
         let root = self.root(Path::new(&work.root))?;
         let found = root.open_parent(&join(&work.path, "x"));
-        found.map(drop).map_err(|refusal| ClosingError::Folder { path, source: io::Error::other(refusal) })
+        match found {
+            Ok(_) => Ok(()),
+            Err(Refusal::Missing) => Err(ClosingError::WorkFolder(path)),
+            Err(refusal) => Err(ClosingError::Folder { path, source: io::Error::other(refusal) }),
+        }
     }
 
     /// Archives what else is in the work folder: what no entry names, as of a manifest that was rejected.

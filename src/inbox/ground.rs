@@ -107,6 +107,27 @@ pub fn is_link(path: &Path) -> Option<GroundFault> {
     })
 }
 
+/// The fault of a work folder that is gone, or empty as a mount point is whose mount is gone, while files that were taken
+/// are to be in it.
+#[must_use]
+pub fn lost_work(work: &Path) -> GroundFault {
+    GroundFault {
+        folder: work.to_owned(),
+        reason: "it is gone or empty, though manifests that were taken are to be in it".to_owned(),
+        cure: "put it back, or mount what belongs there; where it is lost for good, `cancel` the jobs that wait for it"
+            .to_owned(),
+    }
+}
+
+/// Whether nothing is in a folder, or there is none.
+#[must_use]
+pub fn is_void(folder: &Path) -> bool {
+    match std::fs::read_dir(folder) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    }
+}
+
 /// The folders among these that are one and the same, by a link or a bind mount; missing ones are passed over.
 #[must_use]
 pub fn same_folder<'a>(folders: &[&'a Path]) -> Option<(&'a Path, &'a Path)> {
@@ -171,7 +192,7 @@ impl<'r> FolderRights<'r> {
     /// What forbids to move the file, with the cure.
     pub fn let_go(&mut self, file: &str) -> Result<(), GroundFault> {
         let parent = relative_path::parent(file);
-        let path = self.root.path().join(parent);
+        let path = if parent.is_empty() { self.root.path().to_owned() } else { self.root.path().join(parent) };
         let mut opened = None;
         let owner = match self.sticky.get(parent) {
             Some(owner) => *owner,

@@ -43,13 +43,15 @@ impl DropGround {
         self.suspected = true;
     }
 
-    /// Tries the ground where that is due; returns whether it did.
-    pub(super) fn look(&mut self, queue: &Queue, now: Instant) -> bool {
-        if !self.is_due(now) {
+    /// Tries the ground where that is due; returns whether it did. `lost`: what was taken is not there, which is a fault at
+    /// once; nothing is tried then, so that no other work folder is made in its place.
+    pub(super) fn look(&mut self, queue: &Queue, lost: Option<GroundFault>, now: Instant) -> bool {
+        let is_new = lost.is_some() && self.fault().is_none();
+        if !is_new && !self.is_due(now) {
             return false;
         }
-        let link = ground::is_link(&self.needs.root);
-        let mut faults = link.map_or_else(|| ground::try_ground(&self.needs), |link| vec![link]);
+        let known = ground::is_link(&self.needs.root).or(lost);
+        let mut faults = known.map_or_else(|| ground::try_ground(&self.needs), |fault| vec![fault]);
         if let Some(account) = self.account.as_ref().filter(|_| faults.is_empty()) {
             faults.extend(foreign_receipts(&self.needs, queue, account));
         }
@@ -79,7 +81,14 @@ impl DropGround {
     /// What is wrong, with the cure; `None` where nothing is.
     pub(super) fn fault(&self) -> Option<String> {
         let faults = self.faults.as_deref().filter(|faults| !faults.is_empty())?;
-        Some(faults.iter().map(GroundFault::to_string).collect::<Vec<_>>().join("; "))
+        let mut texts = Vec::new();
+        for (fault, next) in faults.iter().zip(faults.iter().skip(1).map(Some).chain([None])) {
+            // Several folders mostly have one cure, which is read once.
+            let ends = next.is_none_or(|next| next.cure != fault.cure);
+            let GroundFault { folder, reason, .. } = fault;
+            texts.push(if ends { fault.to_string() } else { format!("{}: {reason}", folder.display()) });
+        }
+        Some(texts.join("; "))
     }
 
     /// When it is tried again by itself.

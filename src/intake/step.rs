@@ -231,7 +231,11 @@ impl TrackedManifest {
                 &[],
             ),
             Inspection::Unready(error) => {
-                forever(ManifestPhase::Unreadable, format!("the manifest cannot be read: {error}"), &[])
+                let cure = match error {
+                    Unready::Refused(refusal) => format!("; {}", refusal.problem("").cure),
+                    _ => String::new(),
+                };
+                forever(ManifestPhase::Unreadable, format!("the manifest cannot be read: {error}{cure}"), &[])
             }
             Inspection::Files { stillness, unchanged_for } => {
                 self.next_of_files(stillness, *unchanged_for, given_up, settings, now)
@@ -332,6 +336,7 @@ fn hold(held: &HoldReason) -> Step {
     let in_use = problem.code.as_deref() == Some(NAME_IN_USE);
     let reason = match &problem.path {
         Some(_) if in_use => in_use_reason(problem),
+        Some(file) if phase == ManifestPhase::Unreadable => format!("{file}: {}; {}", problem.reason, problem.cure),
         Some(file) => format!("{file}: {}", problem.reason),
         None => format!("the manifest is {}", problem.reason),
     };

@@ -424,7 +424,7 @@ impl FileList<'_> {
 }
 
 /// Where the work folder is: beneath the drop, where links of partners are not followed, or a folder of its own.
-fn work_location(drop: &Path, work_dir: &Path) -> FileLocation {
+pub(super) fn work_location(drop: &Path, work_dir: &Path) -> FileLocation {
     let text = |path: &Path| path.to_string_lossy().into_owned();
     match work_dir.strip_prefix(drop) {
         Ok(below) => FileLocation { root: text(drop), path: text(below) },

@@ -23,6 +23,7 @@ use crate::{
     file_identity::FileIdentity,
     inbox::{
         beneath::{Refusal, Root},
+        ground::{self, GroundFault},
         scan::{FoundManifest, ScanRules, globs, scan_all},
         watch::{EventSupport, delivers_events},
         writers::Writers,
@@ -32,6 +33,7 @@ use crate::{
         ground::DropGround,
         lists::ListReader,
         step::{EarlierLook, RETRY_MAX, TrackedManifest},
+        take::work_location,
         unclaimed::{UnclaimedSearch, UnclaimedWatch},
         unnameable::{UnnameableManifest, is_settled},
     },
@@ -332,7 +334,8 @@ impl DropScanner {
         if self.reader.has_troubled_batch(&self.config.name)? {
             self.ground.suspect();
         }
-        if !self.ground.look(&self.queue, Instant::now()) {
+        let lost = self.lost_work()?;
+        if !self.ground.look(&self.queue, lost, Instant::now()) {
             return Ok(());
         }
         let fault = self.ground.fault();
@@ -347,6 +350,15 @@ impl DropScanner {
             self.noted_ground = fault;
         }
         Ok(())
+    }
+
+    /// The fault of a work folder that is gone as a whole, with what was taken.
+    fn lost_work(&self) -> Result<Option<GroundFault>, QueueError> {
+        let folder = self.config.work_folder();
+        if !ground::is_void(&folder) || !self.reader.has_taken_into(&work_location(&self.config.path, &folder))? {
+            return Ok(None);
+        }
+        Ok(Some(ground::lost_work(&folder)))
     }
 
     /// What was found, in the order in which it was first seen; of what was seen at once the oldest first, so that a

@@ -1,11 +1,13 @@
 //! What the scan of a drop's folder found besides manifests, for `status` and monitoring: its ground, and files that
 //! belong to nothing.
 
+use std::path::Path;
+
 use rusqlite::{OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
 use super::{Queue, QueueError, Reader, rows::drop_id};
-use crate::clock::Timestamp;
+use crate::{clock::Timestamp, job::FileLocation};
 
 /// Files in a drop that no manifest names and that are no manifests.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +65,21 @@ impl Reader {
                     AND drop_id = (SELECT id FROM drop_folder WHERE name = ?1) LIMIT 1",
             )?
             .exists([drop])?)
+    }
+
+    /// Whether something of a manifest that is not settled, and was taken into this work folder, is still to be there.
+    pub(crate) fn has_taken_into(&self, work: &FileLocation) -> Result<bool, QueueError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT work_path FROM batch
+              WHERE state IN ('admitting', 'open', 'ended') AND state <> 'closed' AND work_root = ?1",
+        )?;
+        let mut paths = statement.query([&work.root])?;
+        while let Some(row) = paths.next()? {
+            if Path::new(&row.get::<_, String>(0)?).starts_with(&work.path) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Whether a manifest that is not settled names the file with this key where senders put it; with `ever`, whether any

@@ -98,6 +98,8 @@ fn a_drop_in_which_nothing_can_be_renamed_keeps_its_manifests_and_says_so() {
     let mut daemon = Daemon::start(command(&site, &["run"]), &site.at("log"));
     let status = || run(&site, &["status"]).said().to_lowercase();
     daemon.wait_until("it is said", || status().contains("permission"));
+    let why = run(&site, &["why", "a.manifest.json"]).stdout;
+    assert_eq!(why.matches("default ACL").count(), 1, "one cure for all folders: {why}");
     mode(&site.at("drop"), 0o755);
     daemon.wait_until("it goes on by itself", || site.is_settled("a.manifest.json") && site.left().is_empty());
     daemon.terminate().expect(0);
@@ -146,4 +148,74 @@ fn a_work_folder_that_cannot_be_made_is_waited_for() {
     daemon.wait_until("it goes on by itself", || site.is_settled("a.manifest.json") && site.left().is_empty());
     daemon.terminate().expect(0);
     assert_standing(&site, &[(X, &[1])]);
+}
+
+/// A mount under the work folder was gone for a night. Its jobs waited, and the next manifests were taken into the empty
+/// mount point, where the mount hid them in the morning.
+#[test]
+fn a_work_folder_that_is_gone_as_a_whole_is_bad_ground_until_it_is_back() {
+    for empty in [false, true] {
+        let site = paused("");
+        let work = site.at("work");
+        site.configure_drop(&format!("work_dir = '{}'", work.display()));
+        site.put(FRONT, picture(1));
+        site.put_documents("x.manifest.json", &[of("x", X, &[FRONT])]);
+        let mut daemon = site.daemon();
+        wait_until_taken(&site, &mut daemon, "x.manifest.json");
+        rename(&work, &site.at("away"));
+        if empty {
+            fs::create_dir(&work).unwrap();
+        }
+        site.put(FRONT, picture(2));
+        site.put_documents("y.manifest.json", &[of("y", Y, &[FRONT])]);
+        site.run(&["resume"]).expect(0);
+        let ground = || site.status()["queue"]["drops"][0]["ground"].as_str().unwrap_or_default().to_owned();
+        daemon.wait_until("the ground is bad", || ground().contains(&work.display().to_string()));
+        let why = || site.run(&["why", "y.manifest.json"]).stdout;
+        daemon.wait_until("the next manifest waits", || why().contains("put it back"));
+        assert_eq!(site.left(), [FRONT, "y.manifest.json"]);
+        assert_standing(&site, &[]);
+        fs::remove_dir(&work).ok();
+        rename(&site.at("away"), &work);
+        daemon.wait_until("it goes on by itself", || {
+            site.is_settled("x.manifest.json") && site.is_settled("y.manifest.json")
+        });
+        assert_eq!(ground(), "");
+        daemon.terminate().expect(0);
+        assert_standing(&site, &[(X, &[1]), (Y, &[2])]);
+    }
+}
+
+/// Somebody removed the work folder for good. A person gives up what was in it, and the drop goes on.
+#[test]
+fn what_was_in_a_work_folder_that_does_not_come_back_can_be_cancelled() {
+    let site = paused("");
+    site.put(FRONT, picture(1));
+    site.put_documents("x.manifest.json", &[of("x", X, &[FRONT])]);
+    let mut daemon = site.daemon();
+    wait_until_taken(&site, &mut daemon, "x.manifest.json");
+    let work = site.in_drop(".passfort-ingest");
+    let folder = fs::read_dir(&work).unwrap().next().unwrap().unwrap().path();
+    fs::remove_dir_all(&work).unwrap();
+    let is_bad = || site.status()["queue"]["drops"][0]["ground"].is_string();
+    daemon.wait_until("the ground is bad", is_bad);
+    site.run(&["cancel", "1"]).expect(0);
+    site.run(&["resume"]).expect(0);
+    daemon.wait_until("the way out is said", || site.trouble().contains("make an empty folder there"));
+    fs::create_dir_all(&folder).unwrap();
+    daemon.wait_until("all is put away that there is", || site.trouble() == "[]");
+    site.put(FRONT, picture(2));
+    site.put_documents("y.manifest.json", &[of("y", Y, &[FRONT])]);
+    daemon.wait_until("the next one is settled", || site.is_settled("y.manifest.json") && !is_bad());
+    daemon.terminate().expect(0);
+    assert_standing(&site, &[(Y, &[2])]);
+}
+
+#[test]
+fn a_file_that_the_worker_may_not_read_is_named_with_the_cure() {
+    let site = site_of_another();
+    fs::set_permissions(site.in_drop("in/a.png"), fs::Permissions::from_mode(0)).unwrap();
+    assert_eq!(run(&site, &["run", "--once"]).code, Some(3));
+    let why = run(&site, &["why", "a.manifest.json"]).stdout;
+    assert!(why.contains("in/a.png") && why.contains("let the service's user read the file"), "{why}");
 }
