@@ -275,20 +275,27 @@ impl<W: Write> Check<W> {
         }
         let mut failure = None;
         let mut bad = BadEntries::new(rules.max_invalid);
+        let mut bad_entries = BadEntrySet::default();
         // Of entries that were good until another one was read.
         let mut bad_later = 0;
         let examined = examine_all(&opened, images, folder, rules, &*names, &mut |mut found| {
             let judged = compare(&mut found, cross, rules, sum)
                 .and_then(|earlier| {
+                    let errors = earlier.iter().filter(|(_, problem)| problem.is_error());
+                    let later = errors.filter(|(subject, _)| bad_entries.insert(subject.index)).count() as u64;
+                    bad_later += later;
+                    sum.invalid += later;
                     folders.count(&found.admission, (images, folder))?;
                     if let (Some(questions), Admission::Take { entry, .. }) = (&mut *questions, &found.admission) {
                         questions.add(entry, number, found.line)?;
                     }
                     bad.count(&found.admission, found.line);
-                    bad_later += earlier.iter().filter(|(_, problem)| problem.is_error()).count() as u64;
                     Ok((earlier, judge(found, number, all, references, sum)?))
                 })
                 .and_then(|(mut report, (subject, problems))| {
+                    if problems.iter().any(Problem::is_error) {
+                        bad_entries.insert(subject.index);
+                    }
                     report.extend(problems.into_iter().map(|problem| (subject.clone(), problem)));
                     report
                         .iter()
@@ -366,6 +373,27 @@ impl<W: Write> Check<W> {
     }
 }
 
+/// Which entries of a manifest are bad: one may be bad for several others, and counts once. A bit for each entry.
+#[derive(Default)]
+struct BadEntrySet(Vec<u64>);
+
+impl BadEntrySet {
+    /// Says whether the entry was not known to be bad.
+    fn insert(&mut self, index: Option<u64>) -> bool {
+        let Some((word, bit)) = index.and_then(|index| Some((usize::try_from(index / 64).ok()?, 1 << (index % 64))))
+        else {
+            return false;
+        };
+        if self.0.len() <= word {
+            self.0.resize(word + 1, 0);
+        }
+        let Some(bits) = self.0.get_mut(word) else { return false };
+        let is_new = *bits & bit == 0;
+        *bits |= bit;
+        is_new
+    }
+}
+
 /// Adds what a comparison with other entries says of an entry; gives what it says of earlier ones.
 fn compare(
     found: &mut ExaminedEntry,
@@ -373,14 +401,15 @@ fn compare(
     rules: &ManifestRules,
     sum: &mut CheckTotals,
 ) -> anyhow::Result<Vec<(Subject, Problem)>> {
-    let Admission::Take { entry, files } = &found.admission else { return Ok(Vec::new()) };
+    let Some((entry, files)) = found.compared() else { return Ok(Vec::new()) };
     let earlier = cross.remember(entry, files)?;
-    let warnings = cross.warnings(entry, files)?;
-    found.warn(warnings, &rules.refused);
+    if let Admission::Take { entry, files } = &found.admission {
+        let warnings = cross.warnings(entry, files)?;
+        found.warn(warnings, &rules.refused);
+    }
     let mut report = Vec::new();
     for (index, problem) in earlier {
         let (errors, warnings) = rules.refused.divide(vec![problem]);
-        sum.invalid += errors.len() as u64;
         sum.warnings += warnings.len() as u64;
         let subject = Subject { index: Some(index), ..Subject::default() };
         report.extend(errors.into_iter().chain(warnings).map(|problem| (subject.clone(), problem)));

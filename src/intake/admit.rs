@@ -419,7 +419,7 @@ impl Comparison {
 
     /// Remembers an entry; gives what that says of earlier ones.
     fn remember(&mut self, found: &ExaminedEntry) -> Result<Vec<EntryWarning>, CrossCheckError> {
-        let Admission::Take { entry, files } = &found.admission else { return Ok(Vec::new()) };
+        let Some((entry, files)) = found.compared() else { return Ok(Vec::new()) };
         if self.is_complete {
             return Ok(Vec::new());
         }

@@ -111,6 +111,8 @@ pub struct ExaminedEntry {
     pub held: Option<HoldReason>,
     /// Its files that are there.
     pub files: Vec<FoundFile>,
+    /// Of an entry that is refused although its files are good: other entries are compared with it all the same.
+    refused: Option<Box<(Entry, Vec<CheckedFile>)>>,
 }
 
 /// A file of an entry that was found.
@@ -138,6 +140,14 @@ impl ExaminedEntry {
             Admission::Take { entry, .. } | Admission::Known { entry, .. } => {
                 self.admission = invalid(entry.clone(), errors, &[]);
             }
+        }
+    }
+
+    /// What other entries are compared with, where its files are good.
+    pub(crate) fn compared(&self) -> Option<(&Entry, &[CheckedFile])> {
+        match &self.admission {
+            Admission::Take { entry, files } => Some((entry, files)),
+            _ => self.refused.as_deref().map(|(entry, files)| (entry, files.as_slice())),
         }
     }
 
@@ -334,7 +344,15 @@ impl Examination<'_> {
                 let (refused, warnings) = self.rules.refused.divide(warnings);
                 problems.extend(refused);
                 let admission = Admission::Invalid { index, kind, reference, profile_id, problems, paths };
-                return Ok(ExaminedEntry { admission, warnings, line, source, held: None, files: Vec::new() });
+                return Ok(ExaminedEntry {
+                    admission,
+                    warnings,
+                    line,
+                    source,
+                    held: None,
+                    files: Vec::new(),
+                    refused: None,
+                });
             }
             Reading::Entry { entry, warnings, line, source } => (entry, warnings, line, source),
         };
@@ -360,15 +378,16 @@ impl Examination<'_> {
         if errors.is_empty() && !found.bad && created.is_some() && found.files.iter().any(Option::is_none) {
             let held = found.held.filter(|held| matches!(held, HoldReason::BeingWritten(_)));
             let admission = Admission::Known { entry, files: found.files };
-            return Ok(ExaminedEntry { admission, warnings, line, source, held, files: found.found });
+            return Ok(ExaminedEntry { admission, warnings, line, source, held, files: found.found, refused: None });
         }
         errors.extend(found.errors);
         let files: Option<Vec<CheckedFile>> = found.files.into_iter().collect();
-        let admission = match files.filter(|_| errors.is_empty()) {
-            Some(files) => Admission::Take { entry, files },
-            None => invalid(entry, errors, &found.others),
+        let (admission, refused) = match files {
+            Some(files) if errors.is_empty() => (Admission::Take { entry, files }, None),
+            Some(files) => (invalid(entry.clone(), errors, &found.others), Some(Box::new((entry, files)))),
+            None => (invalid(entry, errors, &found.others), None),
         };
-        Ok(ExaminedEntry { admission, warnings, line, source, held: found.held, files: found.found })
+        Ok(ExaminedEntry { admission, warnings, line, source, held: found.held, files: found.found, refused })
     }
 
     /// What was created under the entry's reference, if it asks for nothing else.

@@ -213,6 +213,25 @@ fn where_a_shared_image_is_refused_neither_profile_gets_it() {
     }
 }
 
+/// One of a pair was refused for its form alone, and the other customer got the picture of both.
+#[test]
+fn an_entry_that_is_refused_shares_its_image_all_the_same() {
+    let site = Builder { drop: "refuse_warnings = 'all'".to_owned(), ..Builder::default() }.build();
+    let mut nameless = of("1", 1, "a.png");
+    nameless.as_object_mut().unwrap().remove("reference");
+    let entries = settled(&site, "a.manifest.json", &[nameless.clone(), of("2", 2, "a.png")], 1);
+    assert_eq!(
+        (kinds(&entries[0], "errors"), kinds(&entries[1], "errors")),
+        (vec!["missing-reference"], vec!["shared-image"])
+    );
+    assert_eq!(site.summary().images, 0);
+    site.write("in/a.png", image(Format::Png, 1));
+    let documents = [nameless, of("2", 2, "a.png")];
+    site.write("in/a.manifest.json", json!({ "version": 1, "documents": documents }).to_string());
+    let checked = site.run(&["check", "--refuse-warnings", "all", "in"]).expect(1).stdout;
+    assert!(checked.contains("0 good, 2 bad") && checked.contains("shared-image"), "{checked}");
+}
+
 #[test]
 fn where_one_bad_entry_rejects_the_manifest_so_does_a_refused_warning() {
     let drop = "refuse_warnings = ['lookalike-reference']\non_invalid = 'reject'".to_owned();
@@ -239,6 +258,17 @@ fn references_that_look_the_same_are_warned_of() {
         assert_eq!(kinds(entry, "warnings"), ["lookalike-reference"], "{reference:?}");
         assert_eq!(entry["warnings"][0]["field"], "reference");
     }
+}
+
+/// An entry that two others made bad counted twice, and `check` crashed while it counted the good ones.
+#[test]
+fn an_entry_that_is_bad_for_several_reasons_counts_once_in_check() {
+    let site = Site::new();
+    site.write("in/a.png", image(Format::Png, 1));
+    let documents = json!({ "version": 1, "documents": [of("r1", 1, "a.png"), of("R1", 2, "a.png")] });
+    site.write("in/a.manifest.json", documents.to_string());
+    let said = site.run(&["check", "--refuse-warnings", "all", "in"]).expect(1).stdout;
+    assert!(said.contains("2 entries: 0 good, 2 bad"), "{said}");
 }
 
 #[test]
