@@ -17,6 +17,8 @@ use super::{
 use crate::{
     clock::Timestamp,
     config::{DropConfig, duration_text},
+    entry::RelativePath,
+    inbox::scan::path_without_hidden,
     manifest::near_name::is_near_name,
     problem::Problem,
     queue::{
@@ -123,7 +125,14 @@ fn in_queue(
     for arrival in reader.arrivals(u32::MAX)? {
         findings.extend(waiting(&arrival, given, context, now));
     }
-    for batch in reader.batches_at(given)? {
+    // A manifest that cannot be read because of its name has a receipt under an escaped one.
+    let escaped = path_without_hidden(given.as_bytes());
+    let also = (escaped != given).then_some(escaped.as_str());
+    for batch in reader
+        .batches_at(given)?
+        .into_iter()
+        .chain(also.map_or_else(|| Ok(Vec::new()), |path| reader.batches_at(path))?)
+    {
         findings.push(Explanation::new("manifest", manifest(&batch)));
     }
     let mut jobs = Vec::new();
@@ -354,6 +363,11 @@ fn not_queued(drop: &DropConfig, path: &Path) -> String {
             "it is named like a manifest, but its path is longer than {} bytes, so it is not read; give its folders shorter \
              names, or raise max_path_bytes of the drop",
             drop.max_path_bytes
+        );
+    }
+    if let Some(Err(reason)) = relative.to_str().map(RelativePath::parse) {
+        return format!(
+            "it is named like a manifest and is not read: {reason}; send it under another name, and remove this one"
         );
     }
     if let Some(marker) = drop.done_marker.as_ref().filter(|marker| !marker.is_empty()) {

@@ -151,15 +151,15 @@ impl Judge {
     pub(super) fn changed(&self, reason: &str, attempt: Option<Attempt>, job: &Job, upload: &Upload) -> Failed {
         let in_place = upload.moved_to.is_none() && job.work.is_none();
         let problem = if in_place {
-            Problem::error(
-                reason,
-                format!(
-                    "put the file back as it was and use `retry {id}`; or, if what is there now is meant, \
-                     `retry {id} --take-changed`",
-                    id = job.id
-                ),
-            )
-            .code("file-changed")
+            let id = job.id;
+            let meant = if upload.declared.sha256 {
+                "drop the entry again with its sha256".to_owned()
+            } else {
+                format!("`retry {id} --take-changed`")
+            };
+            let cure =
+                format!("put the file back as it was and use `retry {id}`; or, if what is there now is meant, {meant}");
+            Problem::error(reason, cure).code("file-changed")
         } else {
             // In a folder of ours, where no sender changes anything.
             Problem::error(reason, "drop the entry again, with its files").code("taken-file-changed")

@@ -144,6 +144,9 @@ fn a_file_that_has_changed_is_named_with_where_it_was_kept() {
     assert_eq!((in_place.path.as_deref(), in_place.field.as_deref()), (Some("a.pdf"), Some("images[0].path")));
     assert_eq!(in_place.code.as_deref(), Some("file-changed"));
     assert!(in_place.cure.contains("`retry 1 --take-changed`"), "{}", in_place.cure);
+    let declared = Declared { sha256: true, ..Declared::default() };
+    let cure = judged(&Upload { declared, ..upload() }).cure;
+    assert!(cure.contains("`retry 1`") && !cure.contains("--take-changed"), "what is refused is no cure: {cure}");
     let place = FileLocation { root: "/work".into(), path: "a.pdf".into() };
     let taken = judged(&Upload { moved_to: Some(place), ..upload() });
     assert_eq!(taken.code.as_deref(), Some("taken-file-changed"));

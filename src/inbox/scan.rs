@@ -258,11 +258,12 @@ impl Scan<'_> {
                 Problem::warning("the name is not UTF-8, so nothing can refer to it", "send it under another name")
                     .path(escape(&shown).into_owned()),
             );
-            let (lossy, path) = (raw_name.to_string_lossy(), join(&level.path, &safe(raw_name.to_bytes())));
+            let (lossy, path) =
+                (raw_name.to_string_lossy(), join(&level.path, &path_without_hidden(raw_name.to_bytes())));
             let manifest = matches(&self.rules.manifests, &lossy, &join(&level.path, &lossy))
                 && !matches(&self.rules.ignore, &lossy, &join(&level.path, &lossy));
             return if manifest && kind == FileType::RegularFile {
-                FolderStep::Show(safe(path.as_bytes()), Some("its name is not UTF-8"))
+                FolderStep::Show(path_without_hidden(path.as_bytes()), Some("its name is not UTF-8"))
             } else {
                 FolderStep::On
             };
@@ -343,7 +344,7 @@ impl Scan<'_> {
                 Problem::warning(format!("the manifest cannot be read: {reason}"), "send it under another name")
                     .path(escape(&path).into_owned()),
             );
-            return FolderStep::Show(safe(path.as_bytes()), Some(reason));
+            return FolderStep::Show(path_without_hidden(path.as_bytes()), Some(reason));
         }
         match rustix::fs::statat(&level.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
             // It became something else meanwhile; the next scan will say what.
@@ -385,7 +386,8 @@ pub fn matches(set: &GlobSet, name: &str, path: &str) -> bool {
 }
 
 /// A path that can be a file's on every system: what is not UTF-8 or cannot be seen is written as `%1B`.
-fn safe(path: &[u8]) -> String {
+#[must_use]
+pub fn path_without_hidden(path: &[u8]) -> String {
     let percent =
         |text: &mut String, bytes: &[u8]| bytes.iter().for_each(|byte| text.push_str(&format!("%{byte:02X}")));
     let mut text = String::new();

@@ -35,6 +35,6 @@ pub(super) fn moving(connection: &Connection, job_id: i64) -> Result<Option<Comm
             "SELECT batch.state = 'published' FROM batch JOIN job ON batch.id = job.batch_id WHERE job.id = ?1",
         )?
         .query_row([job_id], |row| row.get(0))?;
-    let message = "its manifest's files are being moved away: try again when they are";
+    let message = "cannot be changed now: its manifest's files are being moved away; try again when they are";
     Ok(moving.then(|| CommandOutcome { job: job_id, done: false, message: message.into() }))
 }

@@ -90,7 +90,7 @@ fn take(
     for (position, file) in files {
         if let Some(manifest) = other_manifest(connection, job_id, *position)? {
             return refused(format!(
-                "{manifest} named the same file, so what is there now may be meant for that one: \
+                "stays as it is: {manifest} named the same file, so what is there now may be meant for that one: \
                  drop the entry again under a name of its own"
             ));
         }

@@ -14,6 +14,7 @@ use crate::{
     },
     intake::examine,
     manifest::near_name::is_near_name,
+    printable::escape,
     relative_path::{join, parent},
     service::IMPORT,
 };
@@ -58,11 +59,12 @@ pub(in crate::cli) fn targets(
                 let names = DropConfig::DEFAULT_MANIFESTS.join(", ");
                 let why = format!("{}: no manifest ({names}) in this folder", path.display());
                 // With files that were meant, this is more than a slip in the command line.
-                return Err(if near == 0 {
-                    Usage(why).into()
-                } else {
-                    anyhow::anyhow!("{why}; rename what looks like one")
-                });
+                let Some(first) = near.first() else { return Err(Usage(why).into()) };
+                let more = match near.len() {
+                    1 => String::new(),
+                    files => format!(" and {} more", files - 1),
+                };
+                return Err(anyhow::anyhow!("{why}; rename what looks like one: {first}{more}"));
             }
         } else {
             let (folder, name) = examine::split(&real).map_err(named)?;
@@ -100,10 +102,10 @@ fn put_aside(config: &Config, own: &[PathBuf]) -> impl Iterator<Item = PathBuf> 
     config.drops.iter().flat_map(DropConfig::own_folders).chain(own.iter().cloned())
 }
 
-/// Adds the manifests of a folder, and names what only looks like one; returns how many files do.
-fn search(folder: &Path, rules: &ScanRules, targets: &mut Vec<Target>) -> io::Result<usize> {
+/// Adds the manifests of a folder, and names what only looks like one; returns the paths of those.
+fn search(folder: &Path, rules: &ScanRules, targets: &mut Vec<Target>) -> io::Result<Vec<String>> {
     let root = Root::open(folder)?;
-    let mut near = 0;
+    let mut near = Vec::new();
     let mut each = |found: FoundManifest| {
         targets.push(Target { root: folder.to_owned(), manifest: found.path });
         std::ops::ControlFlow::Continue(())
@@ -111,15 +113,15 @@ fn search(folder: &Path, rules: &ScanRules, targets: &mut Vec<Target>) -> io::Re
     let report = scan_all(&root, rules, &mut each, &mut |file| {
         let fits = |name: &str| matches(&rules.manifests, name, &join(parent(file.path), name));
         if file.unnameable.is_none() && is_near_name(file.name(), fits) {
-            near += 1;
-            if near <= NAMED {
+            if near.len() < NAMED {
                 let path = folder.join(file.path);
                 tracing::warn!(path = %path.display(), cure = NEAR_CURE, "looks like a manifest, and is passed over");
             }
+            near.push(escape(file.path).into_owned());
         }
     })?;
-    if near > NAMED {
-        tracing::warn!(more = near - NAMED, "more files look like manifests, and are passed over");
+    if !near.is_empty() {
+        tracing::warn!(files = near.len(), "files look like manifests, and are passed over: `check` names them");
     }
     for problem in report.problems {
         let path = problem.path.unwrap_or_default();

@@ -29,6 +29,12 @@ fn letter_case_does_not_count_and_nearly_right_names_are_named() {
         assert!(!finished.stderr.contains("looks like a manifest, and is passed over path=PART2"));
     }
     assert_eq!(site.summary().documents, 2);
+    let finished = site.run(&["import", "in"]).expect(0);
+    assert!(
+        finished.stderr.contains("`check` names them") && finished.stderr.contains("files=2"),
+        "{}",
+        finished.stderr
+    );
 }
 
 #[test]
@@ -37,7 +43,7 @@ fn a_folder_with_nearly_right_names_alone_is_refused_with_them() {
     let text = manifest(&site, 1);
     site.write("in/batch_manifest.json", text);
     for command in ["check", "import"] {
-        let finished = site.run(&["-v", command, "in"]).expect(1);
+        let finished = site.run(&[command, "in"]).expect(1);
         assert!(finished.stderr.contains("batch_manifest.json"), "{}", finished.stderr);
         assert!(finished.stderr.contains("no manifest"), "{}", finished.stderr);
     }

@@ -479,5 +479,10 @@ fn a_manifest_that_nothing_can_refer_to_gets_a_receipt_under_an_escaped_name_onc
             assert!(receipt["errors"].to_string().contains("name"), "{receipt}");
         }
     }
+    let why = site.run(&["why", "esc\x1b[2J\u{202e}.manifest.json"]).expect(0).stdout;
+    assert!(
+        why.contains("because of its name") && why.contains("esc%1B[2J%E2%80%AE.manifest.json.receipt.json"),
+        "{why}"
+    );
     assert_eq!(site.summary().documents, 0);
 }
