@@ -105,7 +105,7 @@ fn each_observation_has_its_step() {
         (
             "held, unreadable",
             held(HoldReason::Unreadable(problem())),
-            "Unreadable: a.png: truncated [\"a.png\"]",
+            "Unreadable: a.png: truncated; send it again [\"a.png\"]",
             "admit",
         ),
         (

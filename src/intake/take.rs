@@ -480,7 +480,7 @@ fn problem(path: &str, why: &NotTaken) -> Problem {
         NotTaken::Io(error) => {
             let cure = match error.kind() {
                 io::ErrorKind::PermissionDenied => {
-                    "let the service's user write to that folder: a group with umask 002, or a default ACL"
+                    "let the service's user write to that folder: by a common group and umask 007, or by a default ACL"
                 }
                 io::ErrorKind::CrossesDevices => {
                     "put work_dir onto the drop's file system, in the same mount and the same ReadWritePaths entry"

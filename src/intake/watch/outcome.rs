@@ -79,7 +79,13 @@ impl DropScanner {
         problem: &Problem,
     ) -> Result<(), QueueError> {
         let reason = format!("it cannot be taken: {}; {}", in_words(problem), problem.cure);
-        tracing::warn!(drop = self.config.name, arrival = self.number(path), manifest = path, reason, "put off");
+        tracing::warn!(
+            drop = self.config.name,
+            arrival = self.number(path),
+            manifest = path,
+            reason,
+            "a manifest cannot be taken, and is put back: see `status`"
+        );
         let files = problem.path.iter().cloned().collect();
         self.ground.suspect();
         self.queue.awaited().put_back(&self.config.name, path);
