@@ -180,11 +180,11 @@ impl<T: Send, F: FnMut(&Connection) -> Result<T, QueueError> + Send> WriteComman
             self.changes = connection.total_changes() != before;
             return Ok(());
         }
-        connection.prepare_cached("SAVEPOINT command")?.execute([])?;
+        execute(connection, "SAVEPOINT command")?;
         match (self.command)(connection) {
             Err(error) if error.is_disk_trouble() => return Err(error),
             Err(error) => {
-                connection.prepare_cached("ROLLBACK TO command")?.execute([])?;
+                execute(connection, "ROLLBACK TO command")?;
                 self.changes = false;
                 self.result = Some(Err(error));
             }
@@ -193,8 +193,7 @@ impl<T: Send, F: FnMut(&Connection) -> Result<T, QueueError> + Send> WriteComman
                 self.result = Some(Ok(value));
             }
         }
-        connection.prepare_cached("RELEASE command")?.execute([])?;
-        Ok(())
+        execute(connection, "RELEASE command")
     }
 
     fn step(&self) -> Option<&'static str> {
@@ -211,6 +210,12 @@ impl<T: Send, F: FnMut(&Connection) -> Result<T, QueueError> + Send> WriteComman
             drop(reply.send(result));
         }
     }
+}
+
+// Not in the method above, which is compiled once for each kind of command.
+fn execute(connection: &Connection, sql: &str) -> Result<(), QueueError> {
+    connection.prepare_cached(sql)?.execute([])?;
+    Ok(())
 }
 
 fn serve(connection: &Connection, inbox: &mpsc::Receiver<Box<dyn WriteCommand>>, shared: &WriterStatus) {
