@@ -377,6 +377,58 @@ impl Job {
 }
 
 #[cfg(test)]
+pub(crate) mod test_support {
+    use super::*;
+    use crate::entry::Sha256;
+
+    /// An image, or a job's one file, that was not sent yet.
+    pub(crate) fn upload(position: u32) -> Upload {
+        Upload {
+            position,
+            path: format!("{position}.png"),
+            image_type: None,
+            bytes: 1,
+            sha256: Sha256([0; 32]),
+            checksum: 0,
+            remote_id: None,
+            lost: 0,
+            moved_to: None,
+            declared: Declared::default(),
+            changed_from: None,
+        }
+    }
+
+    /// A document of which nothing was sent yet, changed as the test needs it.
+    pub(crate) fn job(change: impl FnOnce(&mut Job)) -> Job {
+        let mut job = Job {
+            id: 1,
+            batch_id: 1,
+            drop_id: 1,
+            kind: EntryKind::Document,
+            profile_id: ProfileId::parse("a2c4393a-e219-67a4-5ab4-2186952e9038").unwrap(),
+            category: String::new(),
+            document_type: String::new(),
+            extracted_data: None,
+            name: None,
+            uploads: Vec::new(),
+            image_root: "/drop".into(),
+            work: None,
+            image_folder: String::new(),
+            file_patience: Duration::from_secs(1),
+            clock_ms: 0,
+            creation: Creation::None,
+            sent_at: None,
+            attempts: 0,
+            tried_ms: 0,
+            file_ms: 0,
+            refused_before: None,
+        };
+        change(&mut job);
+        job
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -441,45 +493,11 @@ mod tests {
     }
 
     fn upload(position: u32, remote_id: Option<&str>) -> Upload {
-        Upload {
-            position,
-            path: format!("{position}.png"),
-            image_type: None,
-            bytes: 1,
-            sha256: Sha256([0; 32]),
-            checksum: 0,
-            remote_id: remote_id.map(str::to_owned),
-            lost: 0,
-            moved_to: None,
-            declared: Declared::default(),
-            changed_from: None,
-        }
+        Upload { remote_id: remote_id.map(str::to_owned), ..test_support::upload(position) }
     }
 
     fn job(kind: EntryKind, uploads: Vec<Upload>, creation: Creation) -> Job {
-        Job {
-            id: 1,
-            batch_id: 1,
-            drop_id: 1,
-            kind,
-            profile_id: ProfileId::parse("a2c4393a-e219-67a4-5ab4-2186952e9038").unwrap(),
-            category: String::new(),
-            document_type: String::new(),
-            extracted_data: None,
-            name: None,
-            uploads,
-            image_root: "/drop".into(),
-            work: None,
-            image_folder: String::new(),
-            file_patience: Duration::from_secs(1),
-            clock_ms: 0,
-            creation,
-            sent_at: None,
-            attempts: 0,
-            tried_ms: 0,
-            file_ms: 0,
-            refused_before: None,
-        }
+        test_support::job(|job| (job.kind, job.uploads, job.creation) = (kind, uploads, creation))
     }
 
     #[test]

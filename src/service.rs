@@ -173,7 +173,7 @@ impl Service {
         let telemetry = Arc::new(Telemetry::new());
         telemetry.limit_in_flight(calls_at_once(config));
         let observed = queue.observed().await?;
-        telemetry.observed(&observed);
+        telemetry.observed(&observed, &absence);
         queue.note_bounds(absence, Timestamp::now()).await?;
         tracing::info!("{}", absence.sentence());
         if let Some(broken) = absence.broken_by(&observed) {

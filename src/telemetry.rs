@@ -18,7 +18,7 @@ use prometheus_client::{
 };
 
 use crate::{
-    absence::Observed,
+    absence::{AbsenceBounds, Observed},
     clock::Timestamp,
     exchange::Exchange,
     job::JobState,
@@ -123,6 +123,7 @@ pub struct Telemetry {
     warnings: Family<Warned, Counter>,
     observed_lag: Seconds,
     observed_late: Seconds,
+    bound_broken: Gauge,
 }
 
 /// What the stages know at the moment of asking.
@@ -187,6 +188,7 @@ impl Telemetry {
             warnings: Family::default(),
             observed_lag: Seconds::default(),
             observed_late: Seconds::default(),
+            bound_broken: Gauge::default(),
         };
         telemetry.register();
         for operation in Operation::ALL.map(Operation::as_str) {
@@ -277,13 +279,21 @@ impl Telemetry {
             "The longest measured time from the end of a lost call to a list without the document that was found later",
             self.observed_late.clone(),
         );
+        registry.register(
+            "bound_broken",
+            "Whether a measured time is beyond api.request_lives or api.list_lag, so that documents in doubt are held: 1, else 0",
+            self.bound_broken.clone(),
+        );
         registry.register("paused", "What is stopped, by reason: how many accounts or drops", self.paused.clone());
     }
 
-    /// Records the longest times that were measured.
-    pub fn observed(&self, observed: &Observed) {
+    /// Records the longest times that were measured, and whether they are within the bounds.
+    pub fn observed(&self, observed: &Observed, bounds: &AbsenceBounds) {
         self.observed_lag.set(self.observed_lag.get().max(observed.lag.as_secs_f64()));
         self.observed_late.set(self.observed_late.get().max(observed.late.as_secs_f64()));
+        if bounds.broken_by(observed).is_some() {
+            self.bound_broken.set(1);
+        }
     }
 
     /// Counts a call as in flight until the guard is dropped.
@@ -568,5 +578,18 @@ mod tests {
         let waiting = Numbers { oldest_waiting: Some(Timestamp(NOW.0 - 90_000)), ..Numbers::default() };
         assert_eq!(value(&telemetry, &waiting, "oldest_waiting_seconds"), Some(90.0));
         assert_eq!(value(&telemetry, &waiting, "paused{reason=\"outage\"}"), Some(0.0));
+    }
+
+    #[test]
+    fn a_measured_time_beyond_its_bound_is_1() {
+        let telemetry = Telemetry::new();
+        let [request_lives, list_lag, within] = [60, 10, 7].map(Duration::from_secs);
+        let bounds = AbsenceBounds { absent_after: request_lives + list_lag, request_lives, list_lag };
+        let broken = || value(&telemetry, &Numbers::default(), "bound_broken").unwrap();
+        telemetry.observed(&Observed { late: request_lives, lag: within }, &bounds);
+        assert_eq!(broken(), 0.0);
+        telemetry.observed(&Observed { late: request_lives, lag: list_lag + within }, &bounds);
+        assert_eq!(broken(), 1.0);
+        assert_eq!(value(&telemetry, &Numbers::default(), "observed_list_lag_seconds"), Some(17.0));
     }
 }

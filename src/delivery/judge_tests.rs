@@ -2,8 +2,7 @@
 
 use super::*;
 use crate::{
-    entry::{ProfileId, Sha256},
-    job::{Declared, FileLocation},
+    job::{Declared, FileLocation, test_support},
     policy::LostFile,
     retry::RetryPolicy,
 };
@@ -26,48 +25,18 @@ fn judge() -> Judge {
 }
 
 fn upload() -> Upload {
-    Upload {
-        position: 0,
-        path: "a.pdf".into(),
-        image_type: None,
-        bytes: 1,
-        sha256: Sha256([0; 32]),
-        checksum: 0,
-        declared: Declared::default(),
-        remote_id: Some("image".into()),
-        lost: 0,
-        moved_to: None,
-        changed_from: None,
-    }
+    Upload { path: "a.pdf".into(), remote_id: Some("image".into()), ..test_support::upload(0) }
 }
 
 /// A document whose answer was lost.
 pub(in crate::delivery) fn job(change: impl FnOnce(&mut Job)) -> Job {
-    let mut job = Job {
-        id: 1,
-        batch_id: 1,
-        drop_id: 1,
-        kind: EntryKind::Document,
-        profile_id: ProfileId::parse("a2c4393a-e219-67a4-5ab4-2186952e9038").unwrap(),
-        category: String::new(),
-        document_type: String::new(),
-        extracted_data: None,
-        name: None,
-        uploads: vec![upload()],
-        image_root: String::new(),
-        work: None,
-        image_folder: String::new(),
-        file_patience: FILE_PATIENCE,
-        clock_ms: 0,
-        creation: Creation::Unknown,
-        sent_at: Some(SENT.0),
-        attempts: 0,
-        tried_ms: 0,
-        file_ms: 0,
-        refused_before: None,
-    };
-    change(&mut job);
-    job
+    test_support::job(|job| {
+        job.uploads = vec![upload()];
+        job.file_patience = FILE_PATIENCE;
+        job.creation = Creation::Unknown;
+        job.sent_at = Some(SENT.0);
+        change(job);
+    })
 }
 
 /// A verdict, in few words.

@@ -234,7 +234,7 @@ impl Delivery {
             return Ok(());
         }
         if let Some(observed) = self.queue.note_reading(job.id, note).await? {
-            self.telemetry.observed(&observed);
+            self.telemetry.observed(&observed, self.judge.absence());
             self.queue.note_bounds(*self.judge.absence(), self.clock.now()).await?;
             if let Some(broken) = self.judge.absence().broken_by(&observed) {
                 tracing::error!(

@@ -17,8 +17,7 @@ use super::{
 };
 use crate::{
     absence::{self, AbsenceBounds, Conclusion, Control, KnownDocument, ListReading, Observed, SoughtDocument},
-    entry::{EntryKind, ProfileId},
-    job::{Creation, Job, JobEvent, JobState, Next},
+    job::{Creation, JobEvent, JobState, Next, test_support},
     operation::Operation,
     outcome::{DocumentList, Outcome, Reply, answered_id},
     policy::LostFile,
@@ -703,29 +702,7 @@ const RETRY: RetryBounds = RetryBounds {
 /// What a job with all images does next.
 fn next(creation: Creation) -> Next {
     static NEXT: LazyLock<Vec<(Creation, Next)>> = LazyLock::new(|| {
-        let of = |creation| Job {
-            id: 1,
-            batch_id: 1,
-            drop_id: 1,
-            kind: EntryKind::Document,
-            profile_id: ProfileId::parse("a2c4393a-e219-67a4-5ab4-2186952e9038").unwrap(),
-            category: String::new(),
-            document_type: String::new(),
-            extracted_data: None,
-            name: None,
-            uploads: Vec::new(),
-            image_root: String::new(),
-            work: None,
-            image_folder: String::new(),
-            file_patience: TICK,
-            clock_ms: 0,
-            creation,
-            sent_at: None,
-            attempts: 0,
-            tried_ms: 0,
-            file_ms: 0,
-            refused_before: None,
-        };
+        let of = |creation| test_support::job(|job| job.creation = creation);
         Creation::ALL.map(|creation| (creation, of(creation).next())).into()
     });
     NEXT.iter().find(|(of, _)| *of == creation).unwrap().1.clone()

@@ -323,3 +323,25 @@ fn note(connection: &Connection, refused: Option<&str>) -> Result<(), QueueError
     };
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::test_support::{Site, execute, number};
+
+    #[test]
+    fn only_the_latest_starts_are_kept_and_an_older_one_is_not_known_any_more() {
+        let site = Site::new();
+        let first = site.queue.draw_start().unwrap();
+        let sql = format!(
+            "WITH RECURSIVE many (at) AS (SELECT 1 UNION ALL SELECT at + 1 FROM many WHERE at < {MOST_STARTS} - 1)
+             INSERT INTO start (number) SELECT -at FROM many"
+        );
+        execute(&site.queue, &sql);
+        assert!(site.queue.knows_start(first).unwrap(), "they are as many as are kept");
+        let last = site.next_process().draw_start().unwrap();
+        assert_eq!(number(&site.queue, "SELECT count(*) FROM start"), Some(MOST_STARTS));
+        let known = [first, -1, last].map(|start| site.queue.knows_start(start).unwrap());
+        assert_eq!(known, [false, true, true]);
+    }
+}
