@@ -67,12 +67,12 @@ impl Reader {
             .exists([drop])?)
     }
 
-    /// Whether something of a manifest that is not settled, and was taken into this work folder, is still to be there.
+    /// Whether files of a manifest that was taken into this work folder are to be there: jobs of it have not ended. Once all
+    /// have, its files are put away, and the folder may be gone before that is recorded.
     pub(crate) fn has_taken_into(&self, work: &FileLocation) -> Result<bool, QueueError> {
-        let mut statement = self.connection.prepare_cached(
-            "SELECT work_path FROM batch
-              WHERE state IN ('admitting', 'open', 'ended') AND state <> 'closed' AND work_root = ?1",
-        )?;
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT work_path FROM batch WHERE state IN ('admitting', 'open') AND work_root = ?1")?;
         let mut paths = statement.query([&work.root])?;
         while let Some(row) = paths.next()? {
             if Path::new(&row.get::<_, String>(0)?).starts_with(&work.path) {
