@@ -380,6 +380,24 @@ async fn an_answer_that_does_not_end_is_left() {
 }
 
 #[tokio::test]
+async fn interim_answers_without_end_are_no_answer() {
+    let (address, served) = server(|mut peer| async move {
+        let head = peer.head().await;
+        peer.body(&head).await;
+        let flood = "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n".repeat(1000);
+        while peer.stream.write_all(flood.as_bytes()).await.is_ok() {}
+    })
+    .await;
+    let response_timeout = Duration::from_millis(200);
+    let client = Client::new(&ClientSettings { response_timeout, ..settings(&address) }).unwrap();
+    let exchange = client.upload_image(&profile(), None, upload_of(b"abc")).await;
+    assert_eq!(exchange.result, Err(Fault::NoAnswer(response_timeout)));
+    assert!(exchange.handed_over);
+    // The connection is closed, so the server cannot write any more.
+    served.await.unwrap();
+}
+
+#[tokio::test]
 async fn a_list_that_comes_byte_by_byte_is_left_as_early_as_one_that_does_not_come() {
     let (address, served) = server(|mut peer| async move {
         peer.head().await;

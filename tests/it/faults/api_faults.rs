@@ -1,6 +1,17 @@
 //! Each way in which a call can go wrong: in the end every entry has exactly one document, whatever was answered.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::{Read, Write},
+    net::TcpListener,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
 
 use passfort_ingest::sandbox::{ApiCall, IdOrder, ListShape, Options};
 use serde_json::{Value, json};
@@ -223,4 +234,50 @@ fn limits_of_the_api_are_kept_to_and_fail_nothing() {
     drop_everything(&site);
     site.run_once().expect(0);
     assert_all_created_once(&site);
+}
+
+/// How many bytes of interim answers come in the place of an answer: far more than any buffer.
+const FLOOD_BYTES: usize = 24 * 1024 * 1024;
+
+/// An API that answers every call with a flood of interim answers, and then with nothing. Counts the calls of which the
+/// whole flood was taken.
+fn flooding_api() -> (String, Arc<AtomicU64>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}/4.0", listener.local_addr().unwrap());
+    let flooded = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&flooded);
+    thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let count = Arc::clone(&count);
+            thread::spawn(move || {
+                let flood = b"HTTP/1.1 103 Early Hints\r\nLink: </x>; rel=preload\r\n\r\n".repeat(1000);
+                let came = stream.read(&mut [0; 4096]).is_ok_and(|length| length > 0);
+                if came && (0..FLOOD_BYTES / flood.len()).all(|_| stream.write_all(&flood).is_ok()) {
+                    count.fetch_add(1, Ordering::Relaxed);
+                    stream.read_to_end(&mut Vec::new()).ok();
+                }
+            });
+        }
+    });
+    (address, flooded)
+}
+
+#[test]
+fn a_flood_of_interim_answers_takes_no_memory_and_stops_no_other_account() {
+    let (address, flooded) = flooding_api();
+    let site = Builder { api: "response_timeout = '2s'".to_owned(), ..Builder::default() }.build();
+    site.another_drop("other", &format!("base_url = '{address}'"));
+    site.write("other/0.png", image(Format::Png, 70));
+    let manifest = json!({"version": 1, "documents": [entry("a", 70, "0.png")]});
+    site.write("other/a.manifest.json", manifest.to_string());
+    site.put_batch("batch.manifest.json", 20);
+    let mut daemon = site.daemon();
+    daemon.wait_until("each flooded call ends, and is tried again", || flooded.load(Ordering::Relaxed) >= 3);
+    daemon.wait_until("the other account's work is done", || site.is_settled("batch.manifest.json"));
+    assert_eq!(site.receipt("batch.manifest.json")["counts"]["created"], 20);
+    let status = fs::read_to_string(format!("/proc/{}/status", daemon.id())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let peak: usize = peak.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(peak * 1024 < 3 * FLOOD_BYTES, "{peak} KiB at most");
+    daemon.kill();
 }
