@@ -37,7 +37,11 @@ use crate::{
         unclaimed::{UnclaimedSearch, UnclaimedWatch},
         unnameable::{UnnameableManifest, is_settled},
     },
-    queue::{Queue, QueueError, Reader, arrivals::NotedArrival, awaited::FirstSeen},
+    queue::{
+        Queue, QueueError, Reader,
+        arrivals::NotedArrival,
+        awaited::{FileSight, FirstSeen},
+    },
 };
 
 /// Scans one drop.
@@ -67,6 +71,8 @@ pub struct DropScanner {
     reader: Reader,
     /// Who writes to files.
     writers: Writers,
+    /// When files that several manifests want are looked at again.
+    contested_due: Instant,
     /// Whether the file system's clock is this machine's.
     own_clock: bool,
     /// How often the takings that are under way could not be ended, and when that is tried again; `None` where there are
@@ -136,6 +142,7 @@ impl DropScanner {
             trouble,
             reader,
             writers,
+            contested_due: Instant::now(),
             own_clock: false,
             unended_takings: Some((0, Instant::now())),
             orphans_ended: false,
@@ -274,6 +281,7 @@ impl DropScanner {
         }
         let turns = self.turns(&root, found)?;
         self.forget_gone(&root, report.complete);
+        self.look_at_contested(&root);
         // No manifest is taken before the names of all are known: a later one may need the same file, or have the right to
         // it.
         let mut observed = HashMap::new();
@@ -312,6 +320,22 @@ impl DropScanner {
             }
             stays
         });
+    }
+
+    /// Looks at the files that manifests for several profiles want, although none of these is due: of two that follow one
+    /// another between two looks at a manifest, the second would pass for the first.
+    fn look_at_contested(&mut self, root: &Root) {
+        let began = Instant::now();
+        if began < self.contested_due {
+            return;
+        }
+        for (key, path) in self.queue.awaited().contested(&self.config.name) {
+            let Ok(found) = root.open_file(&path) else { continue };
+            let mut sight = FileSight::of(&found.identity, root.keeps_numbers());
+            sight.open = self.writers.of(&found.file, &found.identity).is_some();
+            self.queue.awaited().saw(&self.config.name, key, sight, self.scans);
+        }
+        self.contested_due = Instant::now() + began.elapsed() * 10;
     }
 
     /// Whether an unnameable manifest was refused already, by the path that its receipt has.

@@ -51,9 +51,13 @@ impl Place {
     }
 
     fn put_manifest(&self, name: &str, image: &str) {
+        self.put_manifest_for(PROFILE, name, image);
+    }
+
+    fn put_manifest_for(&self, profile: &str, name: &str, image: &str) {
         let manifest = serde_json::json!({
             "version": 1,
-            "profile_id": PROFILE,
+            "profile_id": profile,
             "documents": [{
                 "category": "PROOF_OF_IDENTITY", "document_type": "PASSPORT", "images": [{ "path": image }],
             }],
@@ -320,4 +324,29 @@ fn a_manifest_that_goes_between_a_scan_and_its_turn_is_waited_for_by_nobody() {
     assert_eq!(place.value("SELECT count(*) FROM arrival"), Some(0));
     let looked = drop.scan(1).unwrap();
     assert_eq!((looked.settling, looked.waiting), (0, 0), "{looked:?}");
+}
+
+/// Two manifests had waited for a while, so that they were looked at every ten seconds. The scanner put the picture of one
+/// customer there, and a second later that of the next, which was sent for the first.
+#[test]
+fn a_file_that_comes_and_is_replaced_between_two_looks_at_its_manifests_serves_neither() {
+    let place = Place::new(|_| {});
+    place.put_manifest("x.manifest.json", "front.png");
+    place.put_manifest_for("b2c4393a-e219-67a4-5ab4-2186952e9038", "y.manifest.json", "front.png");
+    let mut inbox = place.drop();
+    assert_eq!(inbox.scan(0).unwrap().waiting, 2);
+    let mut number = 1;
+    for picture in [samples::PNG, samples::JPEG] {
+        fs::write(place.at("front.png"), picture).unwrap();
+        // It is not their turn yet, but events make it look.
+        for _ in 0..100 {
+            assert_eq!(inbox.scan(number).unwrap().taken, 0);
+            number += 1;
+        }
+    }
+    let waits = "SELECT count(*) FROM arrival WHERE reason LIKE '%it is not known for which%'";
+    while place.value(waits) != Some(2) {
+        assert_eq!(inbox.scan(number).unwrap().taken, 0, "it is sent to one of the two");
+        number += 1;
+    }
 }

@@ -134,6 +134,18 @@ impl Awaited {
         self.state().drops.get(drop).is_some_and(|names| names.is_contested(manifest, key))
     }
 
+    /// The files of a drop, relative to it, that waiting manifests for several profiles want.
+    pub(crate) fn contested(&self, drop: &str) -> Vec<(i64, String)> {
+        self.state().drops.get(drop).map(DropNames::contested).unwrap_or_default()
+    }
+
+    /// Notes what a scan saw under a name while it read none of the manifests that want it.
+    pub(crate) fn saw(&self, drop: &str, key: i64, sight: FileSight, scan: u64) {
+        if let Some(names) = self.state().drops.get_mut(drop) {
+            names.looked(key, sight, scan);
+        }
+    }
+
     /// Announces that these files of a drop are about to be moved, except those that a manifest waits for.
     ///
     /// # Errors

@@ -280,6 +280,25 @@ impl DropNames {
         }
     }
 
+    /// Notes what is there while nobody reads a manifest.
+    pub(super) fn looked(&mut self, key: i64, sight: FileSight, scan: u64) {
+        if let Some(path) = self.paths.get_mut(&key) {
+            path.saw(Some(sight), scan);
+        }
+    }
+
+    /// The files, relative to the drop, that manifests for several profiles want.
+    pub(super) fn contested(&self) -> Vec<(i64, String)> {
+        let several = self.paths.iter().filter(|(_, path)| path.users.all().len() > 1);
+        let contested = several.filter(|(_, path)| {
+            let claims = || path.users.all().iter().filter_map(|user| user.claim);
+            let profile = claims().next().and_then(|claim| claim.profile);
+            let one_profile = profile.is_some() && claims().all(|claim| claim.profile == profile);
+            !(one_profile || claims().all(|claim| claim.declared))
+        });
+        contested.map(|(key, path)| (*key, path.users.path().to_owned())).collect()
+    }
+
     /// Forgets a manifest. `taken`: with the files that were its own, so that the next under their names are others'.
     pub(super) fn forget(&mut self, manifest: &str, taken: bool) {
         let Some(number) = self.numbers.remove(manifest) else { return };
