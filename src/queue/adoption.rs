@@ -208,7 +208,7 @@ impl Queue {
                 "UPDATE batch SET state = 'closed', receipt = ?2, trouble = NULL, work_root = NULL, work_path = NULL
                         WHERE id = ?1 AND state IN ('ended', 'published')";
             connection.prepare_cached(sql)?.execute(params![batch_id, receipt])?;
-            forget_receipt(connection, batch_id)
+            batch::forget_receipt(connection, batch_id)
         })
     }
 
@@ -220,12 +220,6 @@ impl Queue {
             Ok(())
         })
     }
-}
-
-/// Removes what [`Reader::receipt_after_copy`] gives.
-pub(super) fn forget_receipt(connection: &Connection, batch_id: i64) -> Result<(), QueueError> {
-    connection.prepare_cached("DELETE FROM setting WHERE name = 'receipt_of_' || ?1")?.execute([batch_id])?;
-    Ok(())
 }
 
 fn settle(

@@ -10,7 +10,6 @@ use rusqlite::{Connection, Row, params, params_from_iter, types::Value};
 use super::{
     Queue, QueueError,
     accounts::NAMED,
-    adoption,
     files::{self, MovedFile},
     layouts::{self, LayoutUse},
     lock::OpenImport,
@@ -185,6 +184,12 @@ fn ended(connection: &Connection, row: &Row<'_>) -> Result<EndedBatch, QueueErro
     })
 }
 
+/// Forgets the receipt that `adopt` found for a batch, see [`Reader::receipt_after_copy`](super::Reader::receipt_after_copy).
+pub(super) fn forget_receipt(connection: &Connection, batch_id: i64) -> Result<(), QueueError> {
+    connection.prepare_cached("DELETE FROM setting WHERE name = 'receipt_of_' || ?1")?.execute([batch_id])?;
+    Ok(())
+}
+
 /// Creates the batch of a manifest that is about to be admitted, and returns its number.
 pub(super) fn begin(connection: &Connection, plan: &Plan, now: Timestamp) -> Result<i64, QueueError> {
     let drop_id = rows::drop_id(connection, &plan.drop)?;
@@ -326,7 +331,7 @@ impl Queue {
                       WHERE id = ?1 AND state = 'published'",
                 )?
                 .execute(params![batch_id, archive, root, path])?;
-            adoption::forget_receipt(connection, batch_id)?;
+            forget_receipt(connection, batch_id)?;
             if changed == 1 { Ok(()) } else { Err(QueueError::Gone { what: "batch", id: batch_id }) }
         })
     }
