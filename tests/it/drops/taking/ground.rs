@@ -214,7 +214,7 @@ fn what_was_in_a_work_folder_that_does_not_come_back_can_be_cancelled() {
 #[test]
 fn a_file_that_the_worker_may_not_read_is_named_with_the_cure() {
     let site = site_of_another();
-    fs::set_permissions(site.in_drop("in/a.png"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(site.in_drop("in/a.png"), fs::Permissions::from_mode(0o000)).unwrap();
     assert_eq!(run(&site, &["run", "--once"]).code, Some(3));
     let why = run(&site, &["why", "a.manifest.json"]).stdout;
     assert!(why.contains("in/a.png") && why.contains("let the service's user read the file"), "{why}");
