@@ -70,9 +70,10 @@ impl Reader {
     /// Whether files of a manifest that was taken into this work folder are to be there: jobs of it have not ended. Once all
     /// have, its files are put away, and the folder may be gone before that is recorded.
     pub(crate) fn has_taken_into(&self, work: &FileLocation) -> Result<bool, QueueError> {
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT work_path FROM batch WHERE state IN ('admitting', 'open') AND work_root = ?1")?;
+        let mut statement = self.connection.prepare_cached(
+            "SELECT work_path FROM batch
+              WHERE state IN ('admitting', 'open') AND state <> 'closed' AND work_root = ?1",
+        )?;
         let mut paths = statement.query([&work.root])?;
         while let Some(row) = paths.next()? {
             if Path::new(&row.get::<_, String>(0)?).starts_with(&work.path) {
