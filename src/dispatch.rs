@@ -34,6 +34,7 @@ use crate::{
     clock::{Clock, Timestamp},
     config::Window,
     delivery::{Delivery, profiles::Profiles},
+    estimate::Pace,
     operation::Operation,
     outcome::{Outcome, outcome},
     queue::{
@@ -65,6 +66,9 @@ pub struct Lane {
 
 /// A step of the clock is a warning beyond this; virtual machines correct their clocks by less all the time.
 const WORTH_SAYING_MS: u64 = 2000;
+
+/// How often the pace is recorded while jobs are claimed.
+const PACE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Without a setting.
 const DEFAULT_RECHECK: Duration = Duration::from_secs(15 * 60);
@@ -105,6 +109,8 @@ pub struct Dispatcher {
     recheck_after: Duration,
     next_recheck: Instant,
     rechecks: JoinSet<Result<(), QueueError>>,
+    /// When the pace is recorded next.
+    next_pace: Instant,
     /// Of accounts that are stopped, by scope: when they are tried again, and the answer to the call in flight.
     probes: HashMap<String, (Probe, Option<oneshot::Receiver<bool>>)>,
 }
@@ -154,6 +160,7 @@ impl Dispatcher {
             recheck_after: DEFAULT_RECHECK,
             next_recheck: Instant::now(),
             rechecks: JoinSet::new(),
+            next_pace: Instant::now(),
             probes: HashMap::new(),
         }
     }
@@ -225,6 +232,10 @@ impl Dispatcher {
             tracing::warn!(jobs = running.len(), "calls did not end in time; the next start asks what became of them");
             running.shutdown().await;
         }
+        self.next_pace = Instant::now();
+        if failure.is_none() {
+            failure = self.note_pace().await.err();
+        }
         if failure.is_none() {
             // A jump that is not recorded now is lost to the next process.
             failure = self.follow_clock().await.err();
@@ -260,6 +271,7 @@ impl Dispatcher {
     /// Claims what may be claimed; returns when to do so again without an event.
     async fn hand_out(&mut self, running: &mut JoinSet<Result<(), QueueError>>) -> Result<Instant, QueueError> {
         self.follow_clock().await?;
+        self.note_pace().await?;
         let now = Instant::now();
         let mut wake = now + POLL_INTERVAL;
         let pauses = self.queue.pauses().await?;
@@ -284,6 +296,23 @@ impl Dispatcher {
         }
         self.recheck().await?;
         Ok(wake.min(self.next_recheck))
+    }
+
+    /// Records how fast each account may send and does, for whoever estimates the end.
+    async fn note_pace(&mut self) -> Result<(), QueueError> {
+        let now = Instant::now();
+        if now < self.next_pace {
+            return Ok(());
+        }
+        self.next_pace = now + PACE_INTERVAL;
+        let at = self.clock.now();
+        let of_account = |(index, account): (usize, &Arc<Account>)| {
+            let lanes = self.lanes.iter().filter(|(_, own)| *own == index);
+            account.pace(lanes.map(|(lane, _)| lane.drop.clone()).collect(), at)
+        };
+        let accounts = self.accounts.iter().enumerate().map(of_account).collect();
+        let windows = self.windows.iter().map(ToString::to_string).collect();
+        self.queue.note_pace(&Pace { at: at.0, windows, accounts }).await
     }
 
     /// Starts what is due of the readings of profiles whose documents were sent a second time.

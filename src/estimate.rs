@@ -4,10 +4,16 @@
 //! bucket; it fills while sending is not allowed, and lets work pass only while it is. The work is done when the slowest of
 //! them has let all of it pass, and that one binds.
 
+mod measured;
+
 use std::cell::RefCell;
 
+use serde::{Deserialize, Serialize};
+
+pub use self::measured::{MeasuredSpeed, SpeedMeter};
+
 /// What may bind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Constraint {
     /// `limits.documents_per_hour`.
@@ -22,6 +28,117 @@ pub enum Constraint {
     CallTime,
     /// The sending windows: most of the time is spent in waiting for one.
     Windows,
+    /// What the API's own answers report of its limits.
+    ApiQuota,
+    /// The speed of this run.
+    MeasuredRate,
+    /// A retry that is due later than everything else.
+    Retry,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct WorkLeft {
+    /// To be created, when their images are there.
+    pub documents: f64,
+    /// To be uploaded.
+    pub images: f64,
+    /// To be uploaded.
+    pub files: f64,
+    /// Of the requests' bodies.
+    pub bytes: f64,
+}
+
+impl WorkLeft {
+    /// Calls to the API.
+    #[must_use]
+    pub fn requests(&self) -> f64 {
+        self.documents + self.images + self.files
+    }
+
+    /// Adds so many times other work.
+    #[must_use]
+    pub fn plus(self, other: &Self, times: f64) -> Self {
+        Self {
+            documents: other.documents.mul_add(times, self.documents),
+            images: other.images.mul_add(times, self.images),
+            files: other.files.mul_add(times, self.files),
+            bytes: other.bytes.mul_add(times, self.bytes),
+        }
+    }
+
+    fn of(&self, counted: Counted) -> f64 {
+        match counted {
+            Counted::Documents => self.documents,
+            Counted::Images => self.images,
+            Counted::Files => self.files,
+            Counted::Requests => self.requests(),
+            Counted::Bytes => self.bytes,
+        }
+    }
+}
+
+/// What of the work a limit counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Counted {
+    Documents,
+    Images,
+    Files,
+    Requests,
+    Bytes,
+}
+
+/// A limit as a worker keeps it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct PacedLimit {
+    pub constraint: Constraint,
+    pub counted: Counted,
+    /// What passes in a second.
+    pub rate: f64,
+    /// What may pass at once after a rest.
+    pub burst: f64,
+    /// What may pass at once now.
+    pub level: f64,
+}
+
+/// How fast an account may send, and does: what a worker records of it for others to estimate by.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct AccountPace {
+    /// Under which it is paused.
+    pub scope: String,
+    pub drops: Vec<String>,
+    pub limits: Vec<PacedLimit>,
+    pub measured: MeasuredSpeed,
+}
+
+impl AccountPace {
+    /// The limits, so many milliseconds after they were recorded, without a call in between.
+    #[must_use]
+    pub fn limits_after(&self, later: i64) -> Vec<PacedLimit> {
+        let level = |limit: &PacedLimit| limit.rate.mul_add(seconds(later.max(0)), limit.level).min(limit.burst);
+        self.limits.iter().map(|limit| PacedLimit { level: level(limit), ..*limit }).collect()
+    }
+
+    /// What slows this work down, so many milliseconds after this was recorded.
+    #[must_use]
+    pub fn throttles(&self, work: &WorkLeft, later: i64) -> Vec<Throttle> {
+        let limits =
+            self.limits_after(later).into_iter().map(|PacedLimit { constraint, counted, rate, burst, level }| {
+                Throttle { constraint, amount: work.of(counted), rate, burst, level }
+            });
+        limits.chain(self.measured.throttle(work)).collect()
+    }
+}
+
+/// How fast a worker may send, and does.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Pace {
+    /// When this was so, in milliseconds since 1970.
+    pub at: i64,
+    /// `limits.windows`.
+    pub windows: Vec<String>,
+    pub accounts: Vec<AccountPace>,
 }
 
 /// One limit, and how much of the work it counts.

@@ -22,6 +22,7 @@ pub mod exchange;
 pub mod extracted_data;
 pub mod file_format;
 pub(crate) mod file_identity;
+pub(crate) mod finish;
 pub(crate) mod history;
 pub(crate) mod http;
 pub mod inbox;

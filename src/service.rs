@@ -19,7 +19,7 @@ mod vitals;
 
 use std::{
     collections::HashSet,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, PoisonError},
     time::{Duration, Instant},
 };
@@ -170,6 +170,7 @@ impl Service {
             lost_file: config.retry.lost_file,
             file: FILE_PATIENCE,
         };
+        go_on_at_the_same_pace(queue.path(), &accounts)?;
         let telemetry = Arc::new(Telemetry::new());
         telemetry.limit_in_flight(calls_at_once(config));
         let observed = queue.observed().await?;
@@ -424,4 +425,15 @@ async fn purge_again_and_again(queue: Queue, drops: Vec<DropConfig>, stop: Cance
             () = tokio::time::sleep(PURGE_EVERY) => {}
         }
     }
+}
+
+/// Lets accounts go on from what the last process recorded of their pace, so that the end is known at once.
+fn go_on_at_the_same_pace(database: &Path, accounts: &[Arc<Account>]) -> Result<(), QueueError> {
+    let Some(pace) = Reader::open(database)?.pace()? else { return Ok(()) };
+    for earlier in pace.accounts {
+        if let Some(account) = accounts.iter().find(|account| account.scope == earlier.scope) {
+            account.continue_from(earlier, Timestamp(pace.at));
+        }
+    }
+    Ok(())
 }

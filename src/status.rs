@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::{
     clock::Timestamp,
-    job::JobState,
+    finish::{self, Finish},
     queue::{
         QueueError, Reader,
         lock::Lock,
@@ -37,8 +37,10 @@ pub struct QueueStatus {
     pub paused: bool,
     /// Documents and files a minute, over the last ten minutes.
     pub rate_per_minute: Option<f64>,
-    /// Until everything that can continue has ended, at this rate.
+    /// Until everything that can continue has ended; left out where work is stopped.
     pub eta_seconds: Option<u64>,
+    /// When that is, and what decides it.
+    pub estimate: Option<Finish>,
     /// Jobs by state, of all drops.
     pub totals: BTreeMap<String, i64>,
     /// The rest, as read from the queue.
@@ -71,22 +73,26 @@ pub fn read(database: &Path, now: Timestamp) -> Result<Option<QueueStatus>, Queu
         *totals.entry(state.clone()).or_default() += jobs;
     }
     let rate = rate(queue.ended_lately, queue.lately_since, now);
-    let left = [JobState::Queued, JobState::Running, JobState::Waiting]
-        .iter()
-        .filter_map(|state| totals.get(state.as_str()))
-        .sum();
+    let daemon = Lock::holder(database).map(|holder| Daemon {
+        pid: holder.pid,
+        command: holder.command,
+        trouble: holder.trouble,
+    });
+    let estimate = match &daemon {
+        Some(Daemon { trouble: None, .. }) => finish::of_queue(&reader, rate, now)?,
+        _ => None,
+    };
     Ok(Some(QueueStatus {
         database: database.display().to_string(),
         now: now.to_string(),
-        daemon: Lock::holder(database).map(|holder| Daemon {
-            pid: holder.pid,
-            command: holder.command,
-            trouble: holder.trouble,
-        }),
+        daemon,
         refused: reader.refused()?,
         paused: !queue.pauses.is_empty(),
         rate_per_minute: rate,
-        eta_seconds: eta(left, rate),
+        eta_seconds: estimate
+            .map(|finish| finish.done.since(now).as_millis().div_ceil(1000))
+            .and_then(|seconds| u64::try_from(seconds).ok()),
+        estimate,
         totals,
         waiting_manifests: reader.arrivals(NAMED)?,
         queue,
@@ -101,27 +107,17 @@ fn rate(ended: i64, since: Option<Timestamp>, now: Timestamp) -> Option<f64> {
     Some(f64::from(ended) * 60.0 / span.as_secs_f64())
 }
 
-/// Seconds until `left` jobs have ended.
-fn eta(left: i64, rate: Option<f64>) -> Option<u64> {
-    let left = u32::try_from(left).ok().filter(|left| *left > 0)?;
-    let seconds = f64::from(left) / rate? * 60.0;
-    Duration::try_from_secs_f64(seconds.ceil()).ok().map(|eta| eta.as_secs())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::queue::test_support::NOW;
 
     #[test]
-    fn rates_and_etas_are_of_the_time_that_was_worked() {
+    fn rates_are_of_the_time_that_was_worked() {
         let ago = |seconds: i64| Some(Timestamp(NOW.0 - seconds * 1000));
         assert_eq!(rate(0, None, NOW), None);
         assert_eq!(rate(60, ago(600), NOW), Some(6.0));
         assert_eq!(rate(60, ago(60), NOW), Some(60.0));
         assert_eq!(rate(1, ago(0), NOW), Some(6.0));
-        assert_eq!(eta(10, None), None);
-        assert_eq!(eta(0, Some(6.0)), None);
-        assert_eq!(eta(10, Some(60.0)), Some(10));
     }
 }

@@ -118,6 +118,8 @@ pub struct Telemetry {
     scan: Seconds,
     last_drop_event: Seconds,
     paused: Family<Stopped, Gauge>,
+    /// Without a value where there is no estimate.
+    estimated_finish: Family<Vec<(String, String)>, Seconds>,
     drop_ready: Family<OfDrop, Gauge>,
     unclaimed_files: Family<OfDrop, Gauge>,
     warnings: Family<Warned, Counter>,
@@ -136,6 +138,8 @@ pub struct GaugeValues {
     pub last_drop_event: Duration,
     /// The drops that are watched, and whether each is ready.
     pub ready: Vec<(String, bool)>,
+    /// When everything that can go on will be done, where that is known.
+    pub done: Option<Timestamp>,
 }
 
 /// Counts one call in the `in_flight` gauge until it is dropped.
@@ -183,6 +187,7 @@ impl Telemetry {
             scan: Seconds::default(),
             last_drop_event: Seconds::default(),
             paused: Family::default(),
+            estimated_finish: Family::default(),
             drop_ready: Family::default(),
             unclaimed_files: Family::default(),
             warnings: Family::default(),
@@ -283,6 +288,11 @@ impl Telemetry {
             "bound_broken",
             "Whether a measured time is beyond api.request_lives or api.list_lag, so that documents in doubt are held: 1, else 0",
             self.bound_broken.clone(),
+        );
+        registry.register(
+            "estimated_finish_timestamp_seconds",
+            "When everything that can go on will be done, in seconds since 1970; without a value where work is stopped",
+            self.estimated_finish.clone(),
         );
         registry.register("paused", "What is stopped, by reason: how many accounts or drops", self.paused.clone());
     }
@@ -411,6 +421,10 @@ impl Telemetry {
             let gauge = self.paused.get_or_create_owned(&Stopped { reason: cause.as_str() });
             gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         }
+        self.estimated_finish.clear();
+        if let Some(done) = now.done {
+            self.estimated_finish.get_or_create(&Vec::new()).set(done.since(Timestamp(0)).as_secs_f64());
+        }
         self.scan.set(now.scan.as_secs_f64());
         self.last_drop_event.set(now.last_drop_event.as_secs_f64());
     }
@@ -497,6 +511,7 @@ mod tests {
             scan: Duration::from_millis(250),
             last_drop_event: Duration::from_secs(40),
             ready: vec![("partner".into(), true), ("other".into(), false)],
+            done: None,
         };
         let text = telemetry.text(numbers, &now).unwrap();
         let line = text.lines().find_map(|line| line.strip_prefix(&format!("passfort_ingest_{series} ")))?;

@@ -23,7 +23,9 @@ use self::{
 };
 use crate::{
     api::Client,
+    clock::Timestamp,
     entry::ProfileId,
+    estimate::{AccountPace, SpeedMeter},
     exchange::{Exchange, Fault},
     operation::Operation,
     outcome::{Outcome, PauseCause},
@@ -55,6 +57,9 @@ pub struct Account {
 
 struct AccountState {
     pacer: Pacer,
+    meter: SpeedMeter,
+    /// How fast it could send when an earlier process recorded that, and when that was, in milliseconds since 1970.
+    earlier: (AccountPace, i64),
     breaker: Breaker,
     witness: Witness,
     last_success: Instant,
@@ -72,12 +77,17 @@ struct ReservedTurn<'a> {
     operation: Operation,
     bytes: u64,
     ticket: Option<Ticket>,
+    /// Whether the meter counts it as under way.
+    is_metered: bool,
 }
 
 impl Drop for ReservedTurn<'_> {
     fn drop(&mut self) {
         {
             let mut state = self.account.state();
+            if self.is_metered {
+                state.meter.on_ended(self.account.started.elapsed(), None);
+            }
             state.in_flight = state.in_flight.saturating_sub(1);
             if let Some(ticket) = self.ticket.take() {
                 state.pacer.cancel(self.operation, ticket, self.bytes, self.account.started.elapsed());
@@ -124,6 +134,8 @@ impl Account {
         let started = Instant::now();
         let state = AccountState {
             pacer,
+            meter: SpeedMeter::default(),
+            earlier: (AccountPace::default(), 0),
             breaker: Breaker::new(),
             witness: Witness::default(),
             last_success: started,
@@ -180,7 +192,7 @@ impl Account {
                 }
                 Reservation::Granted(wait, ticket) => (wait, ticket),
             };
-            let turn = ReservedTurn { account: self, operation, bytes, ticket: Some(ticket) };
+            let mut turn = ReservedTurn { account: self, operation, bytes, ticket: Some(ticket), is_metered: false };
             if !wait.is_zero() {
                 tokio::time::sleep(wait).await;
             }
@@ -197,6 +209,8 @@ impl Account {
                     && turn.ticket.is_some_and(|ticket| state.pacer.is_valid(operation, ticket, self.started.elapsed()))
             };
             if still {
+                self.state().meter.on_sent(self.started.elapsed(), !wait.is_zero());
+                turn.is_metered = true;
                 return Ok(CallSlot { turn, _permit: permit });
             }
         }
@@ -217,6 +231,10 @@ impl Account {
         let now = self.started.elapsed();
         let cause = {
             let mut state = self.state();
+            let does_work = matches!(outcome, Outcome::Done(_))
+                && matches!(operation, Operation::UploadImage | Operation::UploadFile | Operation::CreateDocument);
+            state.meter.on_ended(now, does_work.then_some((exchange.took, bytes)));
+            turn.is_metered = false;
             if let Some(ticket) = turn.ticket.take() {
                 match outcome {
                     Outcome::Throttled { wait, .. } => state.pacer.on_refused(operation, ticket, report, *wait, now),
@@ -352,6 +370,22 @@ impl Account {
         }
         let jobs = room.jobs.min(usize::from(state.in_flight == 0));
         Room { jobs, again_in: room.again_in.max(TRIAL_POLL_INTERVAL) }
+    }
+
+    /// Goes on from how fast an earlier process could send, and did.
+    pub fn continue_from(&self, earlier: AccountPace, at: Timestamp) {
+        let mut state = self.state();
+        state.meter = SpeedMeter::continuing(earlier.measured);
+        state.earlier = (earlier, at.0);
+    }
+
+    /// How fast it may send now, and does; for these drops.
+    #[must_use]
+    pub fn pace(&self, drops: Vec<String>, now: Timestamp) -> AccountPace {
+        let state = self.state();
+        let (earlier, at) = &state.earlier;
+        let limits = state.pacer.limits(self.started.elapsed(), &earlier.limits_after(now.0 - at));
+        AccountPace { scope: self.scope.clone(), drops, limits, measured: state.meter.measured() }
     }
 
     /// How many calls may be in flight now, of all accounts that share its slots.

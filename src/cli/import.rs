@@ -363,7 +363,7 @@ async fn follow(
         // In this order: what is admitted after the first query is waited for by the next round.
         let finished = intake.finished.load(Ordering::Acquire);
         let looked = ours.look(&reader, &intake.batches());
-        progress.show(&ours, finished);
+        progress.show(&ours, finished, &reader, &args.drop);
         let observed = looked.and_then(|()| worker.observe(&reader, args, config, &ours, finished));
         // Calls and queries share a thread: reading very many manifests may take a twentieth of its time.
         pause = POLL_INTERVAL.max(began.elapsed() * 20);

@@ -334,6 +334,8 @@ fn in_numbers(limit: Constraint, now: f64, needed: f64) -> String {
             "{needed:.1} calls a second (now {now:.1}): more calls at once (workers.max_in_flight), or shorter ones"
         ),
         Constraint::Windows => "longer sending windows".to_owned(),
+        // A plan knows nothing of these.
+        Constraint::ApiQuota | Constraint::MeasuredRate | Constraint::Retry => String::new(),
     }
 }
 
@@ -350,7 +352,9 @@ fn describe(binds: Constraint, args: &PlanArgs, config: &Config) -> String {
             format!("limits.bytes_per_second = {}", HumanBytes(limits.bytes_per_second.unwrap_or_default()))
         }
         Constraint::Link => format!("the link: {} a second", HumanBytes(args.link.unwrap_or_default())),
-        Constraint::CallTime => "the time a call takes, and how many are made at once".to_owned(),
+        Constraint::CallTime | Constraint::ApiQuota | Constraint::MeasuredRate | Constraint::Retry => {
+            "the time a call takes, and how many are made at once".to_owned()
+        }
         Constraint::Windows => {
             let windows: Vec<_> = limits.windows.iter().map(|window| format!("{:?}", window.to_string())).collect();
             format!("limits.windows = [{}]", windows.join(", "))

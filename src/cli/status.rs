@@ -123,8 +123,11 @@ fn page(seen: &QueueStatus, output: &mut Output<'_>) -> anyhow::Result<()> {
         let eta = match seen.eta_seconds {
             _ if seen.daemon.is_none() => "unknown: nobody works on it".to_owned(),
             _ if queue.pauses.iter().any(|pause| pause.scope.is_empty()) => "unknown: it is paused".to_owned(),
-            Some(seconds) => format!("about {} at this rate", in_words(Duration::from_secs(seconds))),
-            None => "unknown: there is no rate yet".to_owned(),
+            Some(seconds) => {
+                let limit = seen.estimate.map(|finish| format!(", limited by {}", finish.limit_in_words()));
+                format!("about {}{}", in_words(Duration::from_secs(seconds)), limit.unwrap_or_default())
+            }
+            None => "unknown: there is no rate yet, or all that is left is paused".to_owned(),
         };
         line("done in", &eta)?;
     }
@@ -357,7 +360,8 @@ mod tests {
         let site = site();
         let seen: serde_json::Value = serde_json::from_str(&status(site.queue.path(), true)).unwrap();
         assert_eq!(seen["totals"]["failed"], 1);
-        assert_eq!(seen["eta_seconds"], 20);
+        // Nobody works on it.
+        assert!(seen["eta_seconds"].is_null());
         assert_eq!(seen["queue"]["next_due"], "2026-11-22T20:15:18Z");
         assert!(seen["daemon"].is_null());
     }

@@ -10,6 +10,14 @@ const CAUSES = {
   quota_spent: "stopped: a limit of the account is spent",
   outage: "stopped: the API does not work, or cannot be reached",
 };
+const LIMITS = {
+  documents_per_hour: "limits.documents_per_hour",
+  requests_per_second: "limits.requests_per_second",
+  bytes_per_second: "limits.bytes_per_second",
+  windows: "limits.windows",
+  api_quota: "the API's own limit",
+  retry: "the last retry",
+};
 
 const byId = (id) => document.getElementById(id);
 
@@ -89,8 +97,8 @@ function show(status) {
     : `${status.rate_per_minute.toFixed(1)} a minute over the last 10 minutes`]];
   if (open("queued") + open("running") + open("waiting") > 0) {
     facts.push(["done in", queue.pauses.some((pause) => pause.scope === "") ? "unknown: it is paused"
-      : status.eta_seconds === null ? "unknown: there is no rate yet"
-      : `about ${inWords(status.eta_seconds)} at this rate`]);
+      : status.eta_seconds === null ? "unknown: there is no rate yet, or all that is left is paused"
+      : `about ${inWords(status.eta_seconds)}, limited by ${LIMITS[status.estimate.limited_by] || "the speed of this run"}`]);
   }
   if (queue.oldest_waiting !== null) {
     facts.push(["oldest waiting", `since ${queue.oldest_waiting}, ${since(queue.oldest_waiting)}`]);

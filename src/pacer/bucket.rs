@@ -49,6 +49,11 @@ impl TokenBucket {
         self.rate
     }
 
+    /// The most tokens that it holds.
+    pub(super) const fn burst(&self) -> f64 {
+        self.burst
+    }
+
     /// Makes `origin` the new zero of time, so that takes recorded up to then are before the clock's start.
     pub fn rebase(&mut self, origin: Duration) {
         self.take(0.0, origin);

@@ -6,6 +6,8 @@
 
 mod bucket;
 pub mod concurrency;
+#[cfg(test)]
+mod estimate_tests;
 mod measured;
 mod quota;
 #[cfg(test)]
@@ -22,13 +24,16 @@ mod simulator;
 
 use std::time::Duration;
 
-use self::quota::{Fit, Quota};
+use self::quota::{Fit, KnownQuota, Quota};
 pub use self::{
     bucket::TokenBucket,
     quota::{SHORTEST_WAIT, Ticket},
     reported::LimitReport,
 };
-use crate::operation::Operation;
+use crate::{
+    estimate::{Constraint, Counted, PacedLimit},
+    operation::Operation,
+};
 
 /// The configured limits; `None` is no limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -256,6 +261,38 @@ impl Pacer {
     /// Learns from a call that worked.
     pub fn on_worked(&mut self, operation: Operation) {
         self.quotas.of(operation).on_worked();
+    }
+
+    /// Everything that limits calls now. Of a limit of the API that is not known yet, what an earlier process knew.
+    #[must_use]
+    pub fn limits(&self, now: Duration, earlier: &[PacedLimit]) -> Vec<PacedLimit> {
+        let configured = [
+            (&self.documents, Constraint::DocumentsPerHour, Counted::Documents),
+            (&self.requests, Constraint::RequestsPerSecond, Counted::Requests),
+            (&self.bytes, Constraint::BytesPerSecond, Counted::Bytes),
+        ];
+        let configured = configured.into_iter().filter_map(|(bucket, constraint, counted)| {
+            let bucket = bucket.as_ref()?;
+            let (rate, burst, level) = (bucket.rate(), bucket.burst(), bucket.level_at(now));
+            Some(PacedLimit { constraint, counted, rate, burst, level })
+        });
+        let quotas = [
+            (&self.quotas.create_document, Counted::Documents),
+            (&self.quotas.upload_image, Counted::Images),
+            (&self.quotas.upload_file, Counted::Files),
+        ];
+        let quotas = quotas.into_iter().filter_map(|(quota, counted)| match quota.known(now) {
+            KnownQuota::Limit { rate, burst, level } => {
+                Some(PacedLimit { constraint: Constraint::ApiQuota, counted, rate, burst, level })
+            }
+            KnownQuota::Unlimited => None,
+            KnownQuota::NotYet => {
+                let is_same =
+                    |known: &&PacedLimit| known.constraint == Constraint::ApiQuota && known.counted == counted;
+                earlier.iter().find(is_same).copied()
+            }
+        });
+        configured.chain(quotas).collect()
     }
 
     /// How many more jobs are worth claiming: none that could not create its document soon.

@@ -163,6 +163,19 @@ impl Knowledge {
     }
 }
 
+/// What is known of a limit, for an estimate.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum KnownQuota {
+    NotYet,
+    Unlimited,
+    /// Calls a second, the most at once, and those that fit now.
+    Limit {
+        rate: f64,
+        burst: f64,
+        level: f64,
+    },
+}
+
 /// What matters of a refusal beside its report.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RefusedCall {
@@ -219,6 +232,23 @@ impl Quota {
             Knowledge::Unknown { .. } | Knowledge::Unlimited => None,
             Knowledge::Reported(reported) => reported.rate(),
             Knowledge::Measured(measured) => measured.bucket().map(|bucket| bucket.rate()),
+        }
+    }
+
+    /// What is known of the limit.
+    pub(super) fn known(&self, now: Duration) -> KnownQuota {
+        let limit = |rate: f64, burst, level| KnownQuota::Limit { rate, burst, level };
+        match &self.knowledge {
+            Knowledge::Unlimited => KnownQuota::Unlimited,
+            Knowledge::Unknown { .. } => KnownQuota::NotYet,
+            Knowledge::Reported(reported) => reported.certain_rate().map_or(KnownQuota::NotYet, |rate| {
+                // Until the wait that the API asks for is over, nothing passes that flows in meanwhile.
+                let level = reported.remaining_at(now) - rate * self.retry_after(now).as_secs_f64();
+                limit(rate, reported.burst(), level)
+            }),
+            Knowledge::Measured(measured) => measured
+                .bucket()
+                .map_or(KnownQuota::NotYet, |bucket| limit(bucket.rate(), bucket.burst(), bucket.level_at(now))),
         }
     }
 

@@ -15,6 +15,8 @@ pub(super) struct Refill {
     by_reset: Option<(f64, f64)>,
     /// Rate from the growth of what remains.
     by_growth: Option<f64>,
+    /// Whether calls were seen to move the moment when the bucket is full, as they do not where a window is fixed.
+    moves: bool,
     /// Start of the growth measurement: what remained, when, and the calls counted since.
     growth_from: Option<(f64, Duration, f64)>,
 }
@@ -38,6 +40,11 @@ impl Refill {
         }
     }
 
+    /// The same, unless it rests on a moment that did not move.
+    pub(super) fn certain_rate(&self) -> Option<f64> {
+        self.rate().filter(|_| self.moves)
+    }
+
     /// A call was counted.
     pub(super) fn on_counted(&mut self) {
         if let Some((_, _, calls)) = &mut self.growth_from {
@@ -56,10 +63,12 @@ impl Refill {
         let (taken, later) = (full.remaining - remaining, reset - full.reset);
         if later <= -1.0 {
             // Full sooner although fewer calls are left: that is no GCRA bucket, so it says nothing about a rate.
+            self.moves = false;
             return;
         }
         let since_full = reset.max(1.0);
         let rate = if later >= 1.0 {
+            self.moves = true;
             (taken / (later + 1.0)).max(taken / since_full)
         } else {
             // The moment did not move visibly. Half a call for the one that was taken before the reference was seen.
@@ -77,7 +86,7 @@ impl Refill {
         // The rate is kept until little evidence replaces it. Growth may have come in one step, so it counts no more.
         let rate = self.by_reset.map(|(rate, _)| rate).or(self.by_growth);
         let by_wait = || retry_after.map(|wait| 1.0 / wait.as_secs_f64()).filter(|rate| rate.is_finite());
-        *self = Self { by_reset: rate.or_else(by_wait).map(|rate| (rate, 1.0)), ..Self::default() };
+        *self = Self { by_reset: rate.or_else(by_wait).map(|rate| (rate, 1.0)), moves: self.moves, ..Self::default() };
     }
 
     fn measure_growth(&mut self, remaining: f64, now: Duration) {

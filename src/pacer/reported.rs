@@ -83,6 +83,16 @@ impl Reported {
         self.refill.rate().filter(|rate| *rate > 0.0)
     }
 
+    /// Refill rate in calls a second, where it is certain that there is one.
+    pub(super) fn certain_rate(&self) -> Option<f64> {
+        self.refill.certain_rate().filter(|rate| *rate > 0.0)
+    }
+
+    /// The most calls that fit at once, as far as it is known.
+    pub(super) const fn burst(&self) -> f64 {
+        self.burst
+    }
+
     /// A call passed.
     pub(super) fn on_passed(&mut self, seen: &Observation, now: Duration) {
         self.broken_promises = (self.broken_promises - 1.0 / CALLS_PER_REFUSAL).max(0.0);

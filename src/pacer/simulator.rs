@@ -76,7 +76,7 @@ impl Server {
     }
 
     /// Whether the call is let through, its report, and the wait that it asks for.
-    fn call(&mut self, now: Duration) -> (bool, LimitReport, Option<Duration>) {
+    pub(super) fn call(&mut self, now: Duration) -> (bool, LimitReport, Option<Duration>) {
         let now = now + self.phase;
         let (passes, remaining, reset, retry) = match self.shape {
             Shape::Drip { count, seconds, burst } => {

@@ -37,6 +37,7 @@ pub(crate) mod layouts;
 #[cfg(test)]
 mod life_tests;
 pub mod lineage;
+pub(crate) mod pace;
 pub mod purge;
 mod reader;
 pub mod recheck;

@@ -15,6 +15,7 @@ use super::inboxes::InboxShared;
 use crate::{
     account::Account,
     clock::Timestamp,
+    finish,
     queue::{Queue, QueueError, Reader, control::Cause},
     telemetry::{GaugeValues, Telemetry},
 };
@@ -76,12 +77,14 @@ impl Vitals {
     ///
     /// Where the database cannot be read.
     pub fn numbers(&self, at: Timestamp) -> Result<String, QueueError> {
-        let numbers = Reader::open(self.database())?.numbers()?;
+        let reader = Reader::open(self.database())?;
+        let numbers = reader.numbers()?;
         let states = || self.inboxes.iter().map(|inbox| inbox.state());
         let now = GaugeValues {
             at,
             scan: states().map(|state| state.took).max().unwrap_or_default(),
             last_drop_event: self.since_event(states().filter_map(|state| state.event).max()),
+            done: finish::of_queue(&reader, None, at)?.map(|finish| finish.done),
             ready: self.inboxes.iter().map(|inbox| (inbox.drop.clone(), inbox.is_ready())).collect(),
         };
         self.telemetry.text(&numbers, &now).map_err(|error| QueueError::Refused(error.to_string()))

@@ -6,12 +6,17 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::super::drive::Remaining;
 use crate::{
-    config::duration_text,
+    clock::Timestamp,
+    finish,
     queue::{QueueError, Reader},
+    reason::in_words,
 };
 
 /// Between two lines of progress where there is no terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How often the end is estimated.
+const ESTIMATE_INTERVAL: Duration = Duration::from_secs(2);
 
 /// How far the batches of this command are.
 #[derive(Debug, Default)]
@@ -68,7 +73,8 @@ impl OwnBatches {
 pub(super) struct ProgressDisplay {
     bar: Option<ProgressBar>,
     last_line: Instant,
-    started: Instant,
+    /// When the end was last estimated, and what is said of it.
+    estimated: Option<(Instant, String)>,
 }
 
 impl ProgressDisplay {
@@ -78,31 +84,41 @@ impl ProgressDisplay {
             let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
             ProgressBar::new(0).with_style(style)
         });
-        Self { bar, last_line: Instant::now(), started: Instant::now() }
+        Self { bar, last_line: Instant::now(), estimated: None }
     }
 
-    pub(super) fn show(&mut self, ours: &OwnBatches, finished: bool) {
+    pub(super) fn show(&mut self, ours: &OwnBatches, finished: bool, reader: &Reader, drop: &str) {
         let ended = ours.entries.saturating_sub(ours.unfinished);
-        let rate = self.rate(ended, ours.entries, finished);
+        let is_line_due = self.bar.is_none() && self.last_line.elapsed() >= LINE_INTERVAL;
+        let end = if self.bar.is_some() || is_line_due {
+            self.end_in_words(ours, finished, reader, drop).to_owned()
+        } else {
+            String::new()
+        };
         if let Some(bar) = &self.bar {
             bar.set_length(ours.entries);
             bar.set_position(ended);
-            bar.set_message(format!("entries{}{rate}", if finished { "" } else { ", still reading" }));
-        } else if self.last_line.elapsed() >= LINE_INTERVAL {
+            bar.set_message(format!("entries{}{end}", if finished { "" } else { ", still reading" }));
+        } else if is_line_due {
+            tracing::info!(ended, entries = ours.entries, reading = !finished, "under way{end}");
             self.last_line = Instant::now();
-            tracing::info!(ended, entries = ours.entries, reading = !finished, "under way{rate}");
         }
     }
 
-    fn rate(&self, ended: u64, entries: u64, finished: bool) -> String {
-        let seconds = self.started.elapsed().as_secs();
-        if ended == 0 || seconds < 5 {
-            return String::new();
+    /// When these entries will be done, and what decides it.
+    fn end_in_words(&mut self, ours: &OwnBatches, finished: bool, reader: &Reader, drop: &str) -> &str {
+        let is_old = self.estimated.as_ref().is_none_or(|(at, _)| at.elapsed() >= ESTIMATE_INTERVAL);
+        if is_old {
+            let now = Timestamp::now();
+            let finish = finish::of_jobs(reader, drop, ours.unfinished, now).ok().flatten();
+            let said = finish.map_or_else(String::new, |finish| {
+                let more = if finished { "" } else { " at least" };
+                let left = in_words(finish.done.since(now));
+                format!(", {left} left{more}, limited by {}", finish.limit_in_words())
+            });
+            self.estimated = Some((Instant::now(), said));
         }
-        let left = entries.saturating_sub(ended).saturating_mul(seconds) / ended;
-        let rate = ended * 60 / seconds;
-        let more = if finished { "" } else { " at least" };
-        format!(", {rate} a minute, {} left{more}", duration_text(Duration::from_secs(left)))
+        self.estimated.as_ref().map_or("", |(_, said)| said)
     }
 
     pub(super) fn end(&self) {

@@ -11,5 +11,6 @@ pub mod progress;
 pub mod receipt;
 mod similar;
 pub mod trace;
+pub mod work_left;
 
 pub use filter::Filter;
