@@ -102,8 +102,8 @@ pub struct Dispatcher {
     paused_drops: Vec<String>,
     /// Whose turn it is among drops of the same priority.
     turn: usize,
-    /// Which job each task has, to give it back should the task die.
-    tasks: HashMap<task::Id, i64>,
+    /// Which job each task has, to give it back should the task die, and the index of its account.
+    tasks: HashMap<task::Id, (i64, usize)>,
     /// How long after its end a job whose document was sent a second time is looked at once more, when that is next
     /// asked for, and the readings in flight.
     recheck_after: Duration,
@@ -249,7 +249,7 @@ impl Dispatcher {
     ) -> Option<QueueError> {
         self.signals.ended.notify_one();
         let id = ended.as_ref().map_or_else(task::JoinError::id, |(id, _)| *id);
-        let job = self.tasks.remove(&id);
+        let job = self.tasks.remove(&id).map(|(job, _)| job);
         match ended {
             Ok((_, Ok(()))) => None,
             // An operator's command was faster with this one job.
@@ -353,7 +353,11 @@ impl Dispatcher {
         let mut shares = Shares::new(self.ready_lanes(drops), self.turn);
         loop {
             let free = self.width.saturating_sub(in_flight(running, &self.delivery.profiles));
-            let room = |account: usize| self.accounts.get(account).map_or(0, |account| account.room().jobs);
+            let of_accounts: Vec<usize> = self.tasks.values().map(|(_, account)| *account).collect();
+            let room = |index: usize| {
+                let room = self.accounts.get(index).map_or(0, |account| account.room().jobs);
+                room.min(shares::places(self.width, self.accounts.len(), &of_accounts, index))
+            };
             let Some(claim) = shares.next_claim(free, room) else { break };
             let jobs = self.queue.claim(claim.lane.drop_id, claim.jobs).await?;
             shares.claimed(claim, jobs.len());
@@ -363,7 +367,7 @@ impl Dispatcher {
                 let (delivery, account) = (Arc::clone(&self.delivery), Arc::clone(&lane.account));
                 let id = job.id;
                 let task = running.spawn(async move { delivery.deliver(&account, job).await });
-                self.tasks.insert(task.id(), id);
+                self.tasks.insert(task.id(), (id, claim.lane.account));
             }
         }
         Ok(shares.again_in(FULL_ACCOUNT_INTERVAL))

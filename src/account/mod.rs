@@ -15,7 +15,8 @@ use std::{
 
 use tokio::{sync::Notify, time::Instant};
 
-pub use self::slots::Slots;
+pub(crate) use self::slots::kept_for_each;
+pub use self::slots::{SlotPool, Slots};
 use self::{
     breaker::{Admits, Breaker},
     slots::Permit,
@@ -128,7 +129,7 @@ pub enum SendBlocked {
 }
 
 impl Account {
-    /// An account whose calls share `slots` with all others; `of_key` is the API's address and the digest of the key.
+    /// An account with these slots; `of_key` is the API's address and the digest of the key.
     #[must_use]
     pub fn new(scope: String, of_key: (String, [u8; 32]), client: Client, slots: Arc<Slots>, pacer: Pacer) -> Self {
         let started = Instant::now();
@@ -388,7 +389,7 @@ impl Account {
         AccountPace { scope: self.scope.clone(), drops, limits, measured: state.meter.measured() }
     }
 
-    /// How many calls may be in flight now, of all accounts that share its slots.
+    /// How many calls may be in flight now, of all accounts that share its places.
     #[must_use]
     pub fn in_flight_limit(&self) -> usize {
         self.slots.limit()
@@ -443,7 +444,7 @@ mod tests {
             "account:a".to_owned(),
             ("a".to_owned(), [0; 32]),
             client,
-            Slots::new(1),
+            SlotPool::new(1, 1).slots(),
             Pacer::new(&limits, &[]),
         );
         let causes = [Cause::Outage, Cause::Outage, Cause::QuotaSpent, Cause::QuotaSpent, Cause::Outage];

@@ -1,17 +1,27 @@
-//! The slots for in-flight calls, which all accounts share.
+//! The slots for in-flight calls.
 //!
-//! First come, first served, except that small calls keep a share of the slots: large bodies use it only while no small
-//! call waits. [`ConcurrencyLimit`] decides how many slots there are.
+//! First come, first served, except that small calls keep a share of an account's slots: large bodies use it only while no
+//! small call waits. [`ConcurrencyLimit`] decides how many slots an account has, since each may be behind a gateway of its
+//! own.
+//!
+//! The places of the process are shared, but each account keeps some that no other can take: an API that was silent, or
+//! flooded its connections, once held all of them until every call had timed out, and the other accounts waited for that.
 //!
 //! Dropping the future of [`Slots::acquire`] gives up its place in the line, or the slot that it was just given.
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
-use tokio::{sync::oneshot, time::Instant};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    time::Instant,
+};
 
 use crate::pacer::concurrency::{ConcurrencyLimit, LoadSignal, Sample};
 
@@ -21,10 +31,60 @@ const LARGE_BYTES: u64 = 1 << 20;
 /// With fewer slots than this, none are kept for small calls.
 const WORTH_SHARING: usize = 4;
 
-/// The slots of a process.
+/// How `total` places are shared out among accounts: how many each keeps for itself. An account alone has all of them.
+pub(crate) const fn kept_for_each(total: usize, accounts: usize) -> usize {
+    if accounts < 2 || total < 2 * accounts {
+        return 0;
+    }
+    let share = total / (4 * accounts);
+    if share == 0 { 1 } else { share }
+}
+
+/// The places of a process, which its accounts share.
+pub struct SlotPool {
+    calls: usize,
+    kept: usize,
+    common: Arc<Semaphore>,
+    /// The sum of what the accounts may have in flight.
+    limits: AtomicUsize,
+}
+
+impl SlotPool {
+    /// For this many calls at once and this many accounts.
+    #[must_use]
+    pub fn new(calls: usize, accounts: usize) -> Arc<Self> {
+        let kept = kept_for_each(calls, accounts);
+        let common = Arc::new(Semaphore::new(calls - kept * accounts));
+        Arc::new(Self { calls, kept, common, limits: AtomicUsize::new(0) })
+    }
+
+    /// The slots of one of the accounts.
+    #[must_use]
+    pub fn slots(self: &Arc<Self>) -> Arc<Slots> {
+        let limit = ConcurrencyLimit::new(self.calls);
+        self.limits.fetch_add(limit.limit(), Ordering::Relaxed);
+        Arc::new(Slots {
+            state: Mutex::new(SlotState {
+                limit,
+                in_flight: 0,
+                large: 0,
+                small_line: VecDeque::new(),
+                large_line: VecDeque::new(),
+            }),
+            started: Instant::now(),
+            own: Arc::new(Semaphore::new(self.kept)),
+            pool: Arc::clone(self),
+        })
+    }
+}
+
+/// The slots of an account.
 pub struct Slots {
     state: Mutex<SlotState>,
     started: Instant,
+    /// The places that no other account can take.
+    own: Arc<Semaphore>,
+    pool: Arc<SlotPool>,
 }
 
 struct SlotState {
@@ -35,10 +95,11 @@ struct SlotState {
     large_line: VecDeque<oneshot::Sender<Permit>>,
 }
 
-/// A slot; dropping it frees the slot.
+/// A slot with its place; dropping it frees both.
 pub(super) struct Permit {
     slots: Arc<Slots>,
     large: bool,
+    place: Option<OwnedSemaphorePermit>,
 }
 
 impl std::fmt::Debug for Permit {
@@ -81,25 +142,10 @@ impl SlotState {
 }
 
 impl Slots {
-    /// At most `most` slots.
-    #[must_use]
-    pub fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self {
-            state: Mutex::new(SlotState {
-                limit: ConcurrencyLimit::new(most),
-                in_flight: 0,
-                large: 0,
-                small_line: VecDeque::new(),
-                large_line: VecDeque::new(),
-            }),
-            started: Instant::now(),
-        })
-    }
-
-    /// How many calls may be in flight now.
+    /// How many calls of all accounts may be in flight now.
     #[must_use]
     pub fn limit(&self) -> usize {
-        self.state().limit.limit()
+        self.pool.limits.load(Ordering::Relaxed).min(self.pool.calls)
     }
 
     #[cfg(test)]
@@ -107,8 +153,19 @@ impl Slots {
         self.state().in_flight
     }
 
-    /// Waits for a slot for a body of `bytes`.
+    /// Waits for a slot for a body of `bytes`, then for a place.
     pub(super) async fn acquire(self: &Arc<Self>, bytes: u64) -> Option<Permit> {
+        let mut permit = self.slot(bytes).await?;
+        let (own, common) = (Arc::clone(&self.own), Arc::clone(&self.pool.common));
+        permit.place = tokio::select! {
+            biased;
+            own = own.acquire_owned() => own.ok(),
+            common = common.acquire_owned() => common.ok(),
+        };
+        Some(permit)
+    }
+
+    async fn slot(self: &Arc<Self>, bytes: u64) -> Option<Permit> {
         let large = bytes >= LARGE_BYTES;
         let turn = {
             let mut state = self.state();
@@ -121,7 +178,7 @@ impl Slots {
             if fits {
                 state.take(large);
                 drop(state);
-                return Some(Permit { slots: Arc::clone(self), large });
+                return Some(Permit { slots: Arc::clone(self), large, place: None });
             }
             let (give, turn) = oneshot::channel();
             if large { &mut state.large_line } else { &mut state.small_line }.push_back(give);
@@ -138,7 +195,10 @@ impl Slots {
             let mut state = self.state();
             let before = state.limit.limit();
             state.limit.on_sample(&sample, now);
-            (before, state.limit.limit())
+            let after = state.limit.limit();
+            self.pool.limits.fetch_add(after, Ordering::Relaxed);
+            self.pool.limits.fetch_sub(before, Ordering::Relaxed);
+            (before, after)
         };
         if after < before {
             tracing::debug!(limit = after, ?signal, "fewer calls at once");
@@ -153,7 +213,7 @@ impl Slots {
             let next = self.state().next();
             let Some((give, large)) = next else { return };
             // If the waiting call is gone, dropping the permit hands the slot on.
-            drop(give.send(Permit { slots: Arc::clone(self), large }));
+            drop(give.send(Permit { slots: Arc::clone(self), large, place: None }));
         }
     }
 
@@ -170,6 +230,8 @@ impl Drop for Permit {
             state.in_flight = state.in_flight.saturating_sub(1);
             state.large = state.large.saturating_sub(usize::from(self.large));
         }
+        // Whoever gets the slot looks for a place.
+        self.place = None;
         self.slots.hand_on();
     }
 }
@@ -181,6 +243,10 @@ mod tests {
     use super::*;
 
     const LARGE: u64 = 50_000_000;
+
+    fn alone(calls: usize) -> Arc<Slots> {
+        SlotPool::new(calls, 1).slots()
+    }
 
     fn acquire(slots: &Arc<Slots>, bytes: u64) -> std::pin::Pin<Box<dyn Future<Output = Option<Permit>>>> {
         let slots = Arc::clone(slots);
@@ -195,7 +261,7 @@ mod tests {
 
     #[test]
     fn large_bodies_use_every_slot_while_nobody_small_waits() {
-        let slots = Slots::new(8);
+        let slots = alone(8);
         let held: Vec<_> = (0..8).map(|_| at_once(&slots, LARGE)).collect();
         assert_eq!(slots.in_flight(), 8);
         drop(held);
@@ -204,7 +270,7 @@ mod tests {
 
     #[test]
     fn small_bodies_get_their_share_back_as_soon_as_large_ones_end() {
-        let slots = Slots::new(8);
+        let slots = alone(8);
         let mut held: Vec<_> = (0..8).map(|_| at_once(&slots, LARGE)).collect();
         let mut large: Vec<_> = (0..20).map(|_| acquire(&slots, LARGE)).collect();
         let mut small: Vec<_> = (0..3).map(|_| acquire(&slots, 1000)).collect();
@@ -231,7 +297,7 @@ mod tests {
 
     #[test]
     fn a_dropped_holder_leaves_its_slot_to_the_next() {
-        let slots = Slots::new(1);
+        let slots = alone(1);
         let held = at_once(&slots, 1);
         let gone = acquire(&slots, 1);
         let given = acquire(&slots, 1);
@@ -248,10 +314,33 @@ mod tests {
 
     #[test]
     fn an_overload_leaves_fewer_slots() {
-        let slots = Slots::new(8);
+        let slots = alone(8);
         slots.on_sample(LoadSignal::Overloaded, Duration::ZERO, 1);
         assert_eq!(slots.limit(), 5);
         let _held: Vec<_> = (0..5).map(|_| at_once(&slots, 1)).collect();
         assert!(slots.acquire(1).now_or_never().is_none());
+    }
+
+    #[test]
+    fn places_are_kept_for_each_account_where_there_are_enough() {
+        let cases = [(16, 1, 0), (16, 2, 2), (16, 4, 1), (16, 8, 1), (16, 9, 0), (3, 2, 0), (1, 2, 0), (64, 2, 8)];
+        assert_eq!(cases.map(|(calls, accounts, _)| kept_for_each(calls, accounts)), cases.map(|(.., kept)| kept));
+    }
+
+    #[test]
+    fn an_account_whose_calls_never_end_leaves_the_others_their_places() {
+        let pool = SlotPool::new(16, 3);
+        let [silent, slow, quick] = [(); 3].map(|()| pool.slots());
+        let held: Vec<_> = (0..14).map(|_| at_once(&silent, 1)).collect();
+        let _waits = acquire(&silent, 1);
+        let own = at_once(&slow, 1);
+        let waits = acquire(&slow, 1);
+        for _ in 0..3 {
+            at_once(&quick, 1);
+        }
+        assert_eq!(silent.limit(), 16);
+        // What one gives back, whoever has waited longest gets.
+        drop((held, waits, own));
+        at_once(&slow, 1);
     }
 }

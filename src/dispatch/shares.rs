@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use crate::pacer::Room;
+use crate::{account::kept_for_each, pacer::Room};
 
 /// A drop, as it is when places are shared out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,9 +99,38 @@ impl Shares {
     }
 }
 
+/// How many more places an account may take, which has the jobs in `running` with its index: some are kept for each of the
+/// others, since jobs of an API that is silent hold theirs for as long as its calls last.
+pub(super) fn places(width: usize, accounts: usize, running: &[usize], account: usize) -> usize {
+    if accounts < 2 {
+        return usize::MAX;
+    }
+    let kept = kept_for_each(width, accounts);
+    let jobs_of = |account: usize| running.iter().filter(|of| **of == account).count();
+    let common_taken: usize = (0..accounts).map(|other| jobs_of(other).saturating_sub(kept)).sum();
+    (width - kept * accounts).saturating_sub(common_taken) + kept.saturating_sub(jobs_of(account))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_account_takes_no_place_that_is_kept_for_another() {
+        let of = |jobs: &[usize]| -> Vec<usize> {
+            let each = jobs.iter().enumerate();
+            each.flat_map(|(account, jobs)| std::iter::repeat_n(account, *jobs)).collect()
+        };
+        let left = |width, jobs: &[usize]| -> Vec<usize> {
+            (0..jobs.len()).map(|account| places(width, jobs.len(), &of(jobs), account)).collect()
+        };
+        assert_eq!(left(32, &[0, 0]), [28, 28]);
+        assert_eq!(left(32, &[28, 0]), [0, 4]);
+        assert_eq!(left(32, &[20, 8]), [4, 4]);
+        assert_eq!(left(32, &[28, 2, 0]), [0, 0, 2]);
+        assert_eq!(left(32, &[9]), [usize::MAX], "alone it has all of them");
+        assert_eq!(left(2, &[1, 0]), [1, 1], "where there are too few, they go to whoever comes first");
+    }
 
     const PAUSE: Duration = Duration::from_millis(200);
     const ALL: usize = usize::MAX;

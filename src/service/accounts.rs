@@ -1,13 +1,17 @@
 //! Which account each drop uses: its address and key, with the pace that the configuration allows.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use secrecy::ExposeSecret;
 use sha2::Digest as _;
 
 use super::{FILE_PATIENCE, IMPORT, ServiceError, calls_at_once};
 use crate::{
-    account::{Account, Slots},
+    account::{Account, SlotPool},
     api::{self, Client},
     clock::Timestamp,
     config::{self, Config, DropConfig},
@@ -104,7 +108,9 @@ pub(super) fn lanes(
     import: Option<&str>,
     spent: &HashMap<String, Vec<Duration>>,
 ) -> Result<Vec<Lane>, ServiceError> {
-    let slots = Slots::new(calls_at_once(config));
+    let of_import = import.is_some_and(|name| config.drop_named(name).is_none());
+    let scopes = config.drops.iter().map(Some).chain(of_import.then_some(None)).map(|drop| scope_of(config, drop));
+    let places = SlotPool::new(calls_at_once(config), scopes.collect::<HashSet<_>>().len());
     let mut accounts: HashMap<String, Arc<Account>> = HashMap::new();
     let mut account = |drop: Option<&DropConfig>| -> Result<Arc<Account>, ServiceError> {
         let base_url = drop.and_then(|drop| drop.base_url.as_ref()).unwrap_or(&config.api.base_url);
@@ -133,7 +139,7 @@ pub(super) fn lanes(
         };
         let pacer =
             Pacer::new(&limits, spent.get(&scope).map_or(&[][..], Vec::as_slice)).with_longest_wait(config.retry.max);
-        let made = Arc::new(Account::new(scope.clone(), of_key, client, Arc::clone(&slots), pacer));
+        let made = Arc::new(Account::new(scope.clone(), of_key, client, places.slots(), pacer));
         accounts.insert(scope, Arc::clone(&made));
         Ok(made)
     };

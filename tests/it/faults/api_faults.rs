@@ -281,3 +281,45 @@ fn a_flood_of_interim_answers_takes_no_memory_and_stops_no_other_account() {
     assert!(peak * 1024 < 3 * FLOOD_BYTES, "{peak} KiB at most");
     daemon.kill();
 }
+
+/// An API that reads every call and never answers. Counts the uploads.
+fn silent_api() -> (String, Arc<AtomicU64>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}/4.0", listener.local_addr().unwrap());
+    let called = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&called);
+    thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let count = Arc::clone(&count);
+            thread::spawn(move || {
+                let mut method = [0; 4];
+                if stream.read_exact(&mut method).is_ok() {
+                    count.fetch_add(u64::from(method == *b"POST"), Ordering::Relaxed);
+                    stream.read_to_end(&mut Vec::new()).ok();
+                }
+            });
+        }
+    });
+    (address, called)
+}
+
+/// Sixteen silent calls once held every place, and the other accounts waited until they had timed out.
+#[test]
+fn calls_that_are_never_answered_take_no_place_that_another_account_needs() {
+    let (address, called) = silent_api();
+    let site = Builder { api: "response_timeout = '10m'".to_owned(), ..Builder::default() }.build();
+    site.another_drop("other", &format!("base_url = '{address}'"));
+    let names: Vec<String> = (100..150).map(|number| format!("{number}.png")).collect();
+    for (number, name) in (100..).zip(&names) {
+        site.write(&format!("other/{name}"), image(Format::Png, number));
+    }
+    let documents: Vec<_> = (100..).zip(&names).map(|(number, name)| entry(name, number, name)).collect();
+    site.write("other/a.manifest.json", json!({"version": 1, "documents": documents}).to_string());
+    let mut daemon = site.daemon();
+    daemon.wait_until("all calls are made that it may make", || called.load(Ordering::Relaxed) >= 14);
+    site.put_batch("batch.manifest.json", 20);
+    daemon.wait_until("the other account's work is done", || site.is_settled("batch.manifest.json"));
+    assert_eq!(site.receipt("batch.manifest.json")["counts"]["created"], 20);
+    assert_eq!(called.load(Ordering::Relaxed), 14, "two of sixteen places are kept for the other account");
+    daemon.kill();
+}
