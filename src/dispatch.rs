@@ -271,7 +271,10 @@ impl Dispatcher {
     /// Claims what may be claimed; returns when to do so again without an event.
     async fn hand_out(&mut self, running: &mut JoinSet<Result<(), QueueError>>) -> Result<Instant, QueueError> {
         self.follow_clock().await?;
-        self.note_pace().await?;
+        // An idle worker writes nothing.
+        if !running.is_empty() {
+            self.note_pace().await?;
+        }
         let now = Instant::now();
         let mut wake = now + POLL_INTERVAL;
         let pauses = self.queue.pauses().await?;
