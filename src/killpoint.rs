@@ -95,6 +95,8 @@ pub const PLACES: &[&str] = &[
     "after.commit.note_ground",
     "before.commit.note_lineage",
     "after.commit.note_lineage",
+    "before.commit.note_pace",
+    "after.commit.note_pace",
     "before.commit.note_reading",
     "after.commit.note_reading",
     "before.commit.pause_account",
