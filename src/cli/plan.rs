@@ -12,7 +12,7 @@ use super::{
     check::{asked, configuration, unready},
     import::targets,
     layout::{InputPaths, failure, many},
-    output::{Output, escape, on_streams},
+    output::{Output, escape, on_streams, plural},
     start::Usage,
 };
 use crate::{
@@ -245,10 +245,10 @@ impl WorkPlan {
         let [entries, left_out, documents, files, images, requests] =
             [entries, left_out, documents, files, images, requests].map(|count| HumanCount(count).to_string());
         let mut text = format!(
-            "{} manifests ({} unusable), {entries} entries, {left_out} of them left out: wrong, or their files are not \
+            "{} ({} unusable), {entries} entries, {left_out} of them left out: wrong, or their files are not \
              there\n{documents} documents with {images} images, and {files} files: {}\n{requests} requests with bodies of \
              {}\n\n",
-            self.manifests,
+            plural(self.manifests, "manifest", "manifests"),
             self.unusable,
             HumanBytes(bytes),
             HumanBytes(request_bytes),

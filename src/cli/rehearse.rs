@@ -20,7 +20,7 @@ use super::{
     check::{configuration, refused_warnings},
     import::{self, ImportArgs, ImportEnd},
     layout::InputPaths,
-    output::{Output, escape, on_streams},
+    output::{Output, escape, on_streams, plural},
     run::try_lock,
     start::{self, Usage},
 };
@@ -171,8 +171,8 @@ fn report(ended: &ImportEnd, database: &Path, calls: u64, json: bool, output: &m
         }
     }
     let total = format!(
-        "Rehearsed: {} manifests, {unusable} of them unusable; {}; {calls} calls of the sandbox. Nothing was sent.",
-        ended.batches.len(),
+        "Rehearsed: {}, {unusable} of them unusable; {}; {calls} calls of the sandbox. Nothing was sent.",
+        plural(ended.batches.len() as u64, "manifest", "manifests"),
         in_words(&counts, false),
     );
     if json {

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::causes::{ProblemCause, ProblemCauses};
 use crate::{
-    cli::output::{Csv, escape},
+    cli::output::{Csv, escape, plural},
     intake::examine::{NEAR_NAME, NO_SUCH_FILE},
     problem::{Problem, Severity},
     warning_kind::WarningKind,
@@ -94,10 +94,6 @@ impl fmt::Display for CheckTotals {
         let unusable = if self.unusable > 0 { format!(" ({} unusable)", self.unusable) } else { String::new() };
         write!(f, "{}{unusable}, {}", plural(self.manifests, "manifest", "manifests"), self.inside())
     }
-}
-
-fn plural(number: u64, one: &str, more: &str) -> String {
-    format!("{number} {}", if number == 1 { one } else { more })
 }
 
 /// For whom it is printed.
