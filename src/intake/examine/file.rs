@@ -80,7 +80,10 @@ pub(super) fn look_at(
                     let problem = match context.taken_by_another(wanted, images)? {
                         Some(taken) => taken,
                         None => match left_behind(source, purpose, rules, context.left_behind(wanted)) {
-                            Some(left) => return Ok(Err(left)),
+                            // An entry that was created before needs no file, so that its own may come at any time.
+                            Some(left) => {
+                                return Ok(Err(Box::new(UnusableFile { why: WhyUnusable::Missing, ..*left })));
+                            }
                             None => near_problem(near, wanted.path, source.path.as_str()).unwrap_or(problem),
                         },
                     };

@@ -47,6 +47,19 @@ fn yesterdays_rows_are_duplicates_without_their_files() {
     }
 }
 
+/// A random day refused such a row: a kill came after the taking, then its file.
+#[test]
+fn a_file_that_comes_after_its_old_row_was_taken_changes_nothing() {
+    let (site, id) = on_the_second_day("");
+    let known = site.receipt_paths(MANIFEST);
+    site.put_documents(MANIFEST, &[day(1), day(2)]);
+    site.run_once_killed_at("after.take.sync");
+    site.put("day1.png", image(Format::Png, 1));
+    site.run_once().expect(0);
+    let row = &site.newer_receipt(MANIFEST, &known)["entries"][0];
+    assert_eq!((&row["status"], &row["document_id"]), (&json!("duplicate"), &id));
+}
+
 #[test]
 fn what_a_row_declares_decides_where_its_file_is_not_there() {
     let digest = |number| sha256(&image(Format::Png, number));
