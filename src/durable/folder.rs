@@ -260,7 +260,7 @@ impl Folder {
         access: Access,
         write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> io::Result<Draft<'_>> {
-        self.draft_as(name, Uuid::new_v4(), access, write)
+        self.write_draft(hidden_name(name, Uuid::new_v4()), access, write)
     }
 
     /// The same with a hidden name that the caller chooses, in the place of what a process left there that was killed.
@@ -271,13 +271,21 @@ impl Folder {
         access: Access,
         write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> io::Result<Draft<'_>> {
-        let (start, end) = draft_name_around(name);
-        let draft_name = format!("{start}{}{end}", middle.simple());
-        let path = self.path.join(&draft_name);
+        let draft_name = hidden_name(name, middle);
         match rustix::fs::unlinkat(&self.fd, draft_name.as_str(), AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {}
-            Err(error) => return Err(because("remove", &path)(error)),
+            Err(error) => return Err(because("remove", &self.path.join(&draft_name))(error)),
         }
+        self.write_draft(draft_name, access, write)
+    }
+
+    fn write_draft(
+        &self,
+        draft_name: String,
+        access: Access,
+        write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> io::Result<Draft<'_>> {
+        let path = self.path.join(&draft_name);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(&self.fd, draft_name.as_str(), flags, Mode::from_raw_mode(access.mode & 0o777))
             .map_err(because("create", &path))?;
@@ -290,7 +298,12 @@ impl Folder {
     }
 }
 
-/// What surrounds the random part of a temporary name.
+fn hidden_name(name: &str, middle: Uuid) -> String {
+    let (start, end) = draft_name_around(name);
+    format!("{start}{}{end}", middle.simple())
+}
+
+/// What surrounds the middle of a temporary name.
 fn draft_name_around(name: &str) -> (String, &'static str) {
     let end = ".tmp";
     let room = "0".repeat(uuid::fmt::Simple::LENGTH + 1) + end;
