@@ -356,10 +356,10 @@ impl Dispatcher {
         let mut shares = Shares::new(self.ready_lanes(drops), self.turn);
         loop {
             let free = self.width.saturating_sub(in_flight(running, &self.delivery.profiles));
-            let of_accounts: Vec<usize> = self.tasks.values().map(|(_, account)| *account).collect();
+            let of_jobs = self.tasks.values().map(|(_, account)| *account);
             let room = |index: usize| {
                 let room = self.accounts.get(index).map_or(0, |account| account.room().jobs);
-                room.min(shares::places(self.width, self.accounts.len(), &of_accounts, index))
+                room.min(shares::places(self.width, self.accounts.len(), of_jobs.clone(), index))
             };
             let Some(claim) = shares.next_claim(free, room) else { break };
             let jobs = self.queue.claim(claim.lane.drop_id, claim.jobs).await?;

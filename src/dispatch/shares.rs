@@ -99,14 +99,19 @@ impl Shares {
     }
 }
 
-/// How many more places an account may take, which has the jobs in `running` with its index: some are kept for each of the
-/// others, since jobs of an API that is silent hold theirs for as long as its calls last.
-pub(super) fn places(width: usize, accounts: usize, running: &[usize], account: usize) -> usize {
+/// How many more places an account may take; `of_jobs` has the index of the account of each job that runs. Some are kept for
+/// each of the others, since jobs of an API that is silent hold theirs for as long as its calls last.
+pub(super) fn places(
+    width: usize,
+    accounts: usize,
+    of_jobs: impl Iterator<Item = usize> + Clone,
+    account: usize,
+) -> usize {
     if accounts < 2 {
         return usize::MAX;
     }
     let kept = kept_for_each(width, accounts);
-    let jobs_of = |account: usize| running.iter().filter(|of| **of == account).count();
+    let jobs_of = |account: usize| of_jobs.clone().filter(|of| *of == account).count();
     let common_taken: usize = (0..accounts).map(|other| jobs_of(other).saturating_sub(kept)).sum();
     (width - kept * accounts).saturating_sub(common_taken) + kept.saturating_sub(jobs_of(account))
 }
@@ -122,7 +127,7 @@ mod tests {
             each.flat_map(|(account, jobs)| std::iter::repeat_n(account, *jobs)).collect()
         };
         let left = |width, jobs: &[usize]| -> Vec<usize> {
-            (0..jobs.len()).map(|account| places(width, jobs.len(), &of(jobs), account)).collect()
+            (0..jobs.len()).map(|account| places(width, jobs.len(), of(jobs).into_iter(), account)).collect()
         };
         assert_eq!(left(32, &[0, 0]), [28, 28]);
         assert_eq!(left(32, &[28, 0]), [0, 4]);
