@@ -58,7 +58,7 @@ pub struct Contender {
     pub after_file: bool,
 }
 
-/// Whether a file is the one that a manifest means; where it is not, the place in the list of who stands against it.
+/// Whether a file is the one that a manifest means; where it is not, the place in the list of the claim that comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ownership {
     Mine,

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::exchange::{Answer, Exchange, Fault};
 
-/// What stands in the key's place.
+/// What is written in the key's place.
 const BLANK: &str = "[key]";
 
 /// A shorter key is a word, not a secret, and would be found everywhere.

@@ -400,7 +400,7 @@ fn decide(
     jobs.into_iter().map(settle).collect()
 }
 
-/// What a person is told of documents that fit.
+/// What is printed for a person of documents that fit.
 fn offer(job: i64, fits: &[String]) -> String {
     match fits {
         [id] => format!(

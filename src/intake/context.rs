@@ -35,7 +35,7 @@ pub enum FileRight {
     Yes,
     /// It changed since its drop was last scanned.
     Changed,
-    /// Another waiting manifest stands against it.
+    /// Another waiting manifest has a claim to it that comes first.
     InUse(Problem),
     /// It was taken by another manifest and stayed in its place; only another file is of use.
     Spent(Problem),

@@ -117,7 +117,7 @@ impl Awaited {
         self.state().drops.get(drop).is_some_and(|names| names.is_shared(manifest, key))
     }
 
-    /// Who stands against the use of a file by an entry of a waiting manifest that makes this claim.
+    /// Whose claim to a file comes before this one, of an entry of a waiting manifest.
     pub(crate) fn owner(&self, drop: &str, manifest: &str, key: i64, claim: NameClaim) -> Option<InUse> {
         let state = self.state();
         let names = state.drops.get(drop)?;

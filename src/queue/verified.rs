@@ -111,7 +111,7 @@ pub(super) fn note(connection: &Connection, checked: &CheckedDocuments, now: Tim
     }
     for (job, ids) in &checked.doubled {
         let ids = serde_json::to_string(ids).unwrap_or_default();
-        // What is found again after it was resolved is another double, and is told again.
+        // What is found again after it was resolved is another double, and is reported again.
         connection
             .prepare_cached(
                 "INSERT INTO doubled_document (job_id, document_ids, found_at) VALUES (?1, ?2, ?3)

@@ -163,7 +163,7 @@ impl Users {
     }
 }
 
-/// Another manifest stands against one that names a file.
+/// Another manifest's claim comes before that of one that names a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InUse {
     /// The file, relative to the drop.
@@ -174,7 +174,7 @@ pub struct InUse {
     pub why: InUseReason,
 }
 
-/// Why another manifest stands against the use of a file.
+/// Why another manifest's claim to a file comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InUseReason {
     /// It was seen first.
@@ -440,7 +440,7 @@ impl DropNames {
         others.any(|user| self.ownership(user.manifest, key, None).is_none())
     }
 
-    /// Who stands against a manifest's use of the file that is there; nobody where it is its own. `asked` stands for the
+    /// Whose claim to the file that is there comes before a manifest's; nobody's where it is its own. `asked` replaces the
     /// claim that is noted.
     pub(super) fn ownership(&self, number: u32, key: i64, asked: Option<NameClaim>) -> Option<InUse> {
         let manifest = self.manifests.get(&number)?;

@@ -5,7 +5,7 @@ use crate::clock::Timestamp;
 
 const KEY: i64 = 7;
 
-/// A drop whose scans are told one after the other.
+/// A drop whose scans are made one after the other.
 #[derive(Default)]
 struct Day {
     names: DropNames,

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Builder, Finished, Format, Site, entry, image};
 
-/// Removes the database with all that stands beside it.
+/// Removes the database with all files beside it.
 fn lose_the_database(site: &Site) {
     fs::remove_dir_all(site.at("state")).unwrap();
     fs::create_dir(site.at("state")).unwrap();
