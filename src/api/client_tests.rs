@@ -508,11 +508,18 @@ async fn of_sixteen_long_lists_at_once_a_tenth_is_kept_at_most() {
 #[tokio::test]
 #[ignore = "takes minutes: sixteen lists of 49 MB"]
 async fn sixteen_lists_of_49_mb_at_once_fit_into_64_mib() {
+    // The pages of the binary itself: the tests' has 28 MB, unoptimised, and the worker's is not larger than 18 MiB.
+    let binary = of_status("RssFile:");
     kept_of_sixteen(200_000).await;
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    let peak: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+    let peak = of_status("VmHWM:") - binary + 18 * 1024;
     assert!(peak < 64 * 1024, "{peak} kB");
+}
+
+/// A figure of this process, in kB (proc(5)).
+fn of_status(field: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let value = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+    value.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 #[tokio::test]
