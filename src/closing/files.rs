@@ -16,7 +16,7 @@ use crate::{
     durable,
     file_identity::{self, FileIdentity},
     inbox::{
-        archive::{self, ArchiveError, Archived},
+        archive::{self, ArchiveError, Archived, LastTarget},
         beneath::{Refusal, Root},
         take::{files_below, remove_empty_folders},
     },
@@ -137,21 +137,21 @@ impl Mover<'_> {
         } else {
             Some(self.queue.awaited().about_to_move(&batch.drop, &keys).map_err(ClosingError::NotNow)?)
         };
-        let mut touched = BTreeSet::new();
+        let mut moves = Moves::default();
         for (file, key) in files.iter().zip(keys) {
             if is_own(file) {
-                self.own_file(file, key, &mut touched)?;
+                self.own_file(file, key, &mut moves)?;
                 continue;
             }
             let is_awaited = moving.as_ref().is_some_and(|moving| moving.is_named(key));
             let is_named = (file.moved_to.is_none() && is_awaited)
                 || self.reader.is_still_named(batch.id, key, file.moved_to.as_ref())?;
             if !is_named && !self.is_in_archive(file) {
-                self.file(file, key, &mut touched)?;
+                self.file(file, key, &mut moves)?;
             }
         }
         drop(moving);
-        for folder in touched {
+        for folder in moves.touched {
             durable::sync_dir(&folder).map_err(ArchiveError::Io)?;
             killpoint::after("move", "sync");
         }
@@ -168,13 +168,13 @@ impl Mover<'_> {
     }
 
     /// Archives or removes a file of the work folder, whatever it is by now.
-    fn own_file(&mut self, file: &NamedFile, key: i64, touched: &mut BTreeSet<PathBuf>) -> Result<(), ClosingError> {
+    fn own_file(&mut self, file: &NamedFile, key: i64, moves: &mut Moves) -> Result<(), ClosingError> {
         let Some(work) = &self.batch.work else { return Ok(()) };
         if self.put_away.contains(&key) {
             return Ok(());
         }
         let own_path = join(&self.batch.policy.image_folder, &file.path);
-        let to = self.dispose_of_own(work, &own_path, touched)?;
+        let to = self.dispose_of_own(work, &own_path, moves)?;
         let to = to.or_else(|| self.archive.and_then(|archive| self.gone_to(archive, &own_path, file)));
         self.moved.extend(to.and_then(|to| self.moved(file, key, &to)));
         if self.put_away.len() >= KNOWN {
@@ -188,11 +188,11 @@ impl Mover<'_> {
         &mut self,
         work: &FileLocation,
         path: &str,
-        touched: &mut BTreeSet<PathBuf>,
+        moves: &mut Moves,
     ) -> Result<Option<PathBuf>, ClosingError> {
         let (archive, home) = (self.archive, self.home);
         let root = self.root(Path::new(&work.root))?;
-        dispose((root, home), &join(&work.path, path), None, archive, path, touched)
+        dispose((root, home), &join(&work.path, path), None, archive, path, moves)
     }
 
     /// Fails where the work folder is gone as a whole: its files are somewhere else, and may come back.
@@ -215,11 +215,11 @@ impl Mover<'_> {
         let Some(archive) = self.archive.or(failed.as_deref()) else { return Ok(()) };
         let home = self.home;
         let root = self.root(Path::new(&work.root))?;
-        let mut touched = BTreeSet::new();
+        let mut moves = Moves::default();
         for path in files_below(root, &work.path).map_err(ArchiveError::Io)? {
-            dispose((root, home), &join(&work.path, &path), None, Some(archive), &path, &mut touched)?;
+            dispose((root, home), &join(&work.path, &path), None, Some(archive), &path, &mut moves)?;
         }
-        sync_all(touched)
+        sync_all(moves)
     }
 
     /// Removes the work folder, which is empty; what somebody put into it stays.
@@ -233,7 +233,7 @@ impl Mover<'_> {
         }
     }
 
-    fn file(&mut self, file: &NamedFile, key: i64, touched: &mut BTreeSet<PathBuf>) -> Result<(), ClosingError> {
+    fn file(&mut self, file: &NamedFile, key: i64, moves: &mut Moves) -> Result<(), ClosingError> {
         let (batch, seed, archive, home) = (self.batch, self.queue.seed(), self.archive, self.home);
         let own_path = join(&batch.policy.image_folder, &file.path);
         let (folder, path) = match &file.moved_to {
@@ -253,7 +253,7 @@ impl Mover<'_> {
             },
             None => None,
         };
-        if let Some(to) = dispose((root, home), path, expected.as_ref(), archive, &own_path, touched)? {
+        if let Some(to) = dispose((root, home), path, expected.as_ref(), archive, &own_path, moves)? {
             self.moved.extend(self.moved(file, key, &to));
         }
         Ok(())
@@ -287,18 +287,18 @@ impl Mover<'_> {
         let (batch, archive) = (self.batch, self.archive);
         let Some(marker) = &batch.policy.marker else { return Ok(()) };
         let path = format!("{}{marker}", batch.manifest);
-        let mut touched = BTreeSet::new();
+        let mut moves = Moves::default();
         if let Some(work) = &batch.work {
-            self.dispose_of_own(work, &path, &mut touched)?;
-            return sync_all(touched);
+            self.dispose_of_own(work, &path, &mut moves)?;
+            return sync_all(moves);
         }
         let home = self.home;
         let root = self.root(&batch.policy.root)?;
         if is_for_the_next(root, &batch.manifest, file_identity::read(&batch.manifest_file).as_ref(), &path) {
             return Ok(());
         }
-        dispose((root, home), &path, None, archive, &path, &mut touched)?;
-        sync_all(touched)
+        dispose((root, home), &path, None, archive, &path, &mut moves)?;
+        sync_all(moves)
     }
 
     /// Archives the manifest, if it is still the one that was admitted; returns where it is now.
@@ -333,8 +333,15 @@ impl Mover<'_> {
     }
 }
 
-fn sync_all(folders: BTreeSet<PathBuf>) -> Result<(), ClosingError> {
-    folders.iter().try_for_each(|folder| Ok(durable::sync_dir(folder).map_err(ArchiveError::Io)?))
+/// What is moved before the folders are synced.
+#[derive(Default)]
+struct Moves {
+    touched: BTreeSet<PathBuf>,
+    target: LastTarget,
+}
+
+fn sync_all(moves: Moves) -> Result<(), ClosingError> {
+    moves.touched.iter().try_for_each(|folder| Ok(durable::sync_dir(folder).map_err(ArchiveError::Io)?))
 }
 
 /// Whether a marker was set for another manifest that took the settled one's place: one that came after it.
@@ -407,19 +414,21 @@ fn dispose(
     expected: Option<&FileIdentity>,
     archive: Option<&Path>,
     target: &str,
-    touched: &mut BTreeSet<PathBuf>,
+    moves: &mut Moves,
 ) -> Result<Option<PathBuf>, ClosingError> {
     let step = if archive.is_some() { "move" } else { "remove" };
     killpoint::before(step, "file");
     let moved = match archive {
         None => archive::remove(root, path, expected).map(|_| None),
-        Some(archive) => archive::put_unsynced(root, path, expected, home, archive, target).map(Some),
+        Some(archive) => {
+            archive::put_unsynced(root, path, expected, home, &mut moves.target, archive, target).map(Some)
+        }
     };
     killpoint::after(step, "file");
     match moved {
         Ok(Some(Archived::Moved { to })) => {
-            touched.extend(to.parent().map(Path::to_owned));
-            touched.insert(root.path().join(relative_path::parent(path)));
+            moves.touched.extend(to.parent().map(Path::to_owned));
+            moves.touched.insert(root.path().join(relative_path::parent(path)));
             Ok(Some(to))
         }
         Ok(_) => Ok(None),

@@ -233,14 +233,15 @@ impl Folder {
 
     /// Gives `rename` free names that are like `name` until it takes one, and returns the path that it took.
     pub(crate) fn take(&self, name: &str, mut rename: impl FnMut(&str) -> Result<(), Errno>) -> Result<PathBuf, Errno> {
+        let mut free = name.to_owned();
         for _ in 0..TRIES {
-            let Some(n) = names::free_number(|n| self.taken(&names::numbered(name, n)))? else { break };
-            let free = names::numbered(name, n);
             match rename(&free) {
                 Ok(()) => return Ok(self.path.join(free)),
                 Err(Errno::EXIST) => {}
                 Err(error) => return Err(error),
             }
+            let Some(n) = names::free_number(|n| self.taken(&names::numbered(name, n)))? else { break };
+            free = names::numbered(name, n);
         }
         Err(Errno::EXIST)
     }

@@ -94,7 +94,17 @@ pub fn put(
     target_relative: &str,
 ) -> Result<Archived, ArchiveError> {
     let archive = Archive { root, home, rename: &rename_without_replacing, sync: true };
-    archive.put(relative, expected, target_dir, target_relative)
+    archive.put(relative, expected, &mut LastTarget::default(), target_dir, target_relative)
+}
+
+/// The folder that the last file was put into, open: most files go where the one before went.
+#[derive(Default)]
+pub struct LastTarget(Option<Folder>);
+
+impl LastTarget {
+    fn is(&self, path: &Path) -> bool {
+        self.0.as_ref().is_some_and(|folder| folder.path() == path)
+    }
 }
 
 /// Like [`put`], but the move may be lost in a crash until `durable::sync_dir` was called for
@@ -108,11 +118,12 @@ pub fn put_unsynced(
     relative: &str,
     expected: Option<&FileIdentity>,
     home: &Root,
+    last: &mut LastTarget,
     target_dir: &Path,
     target_relative: &str,
 ) -> Result<Archived, ArchiveError> {
     let archive = Archive { root, home, rename: &rename_without_replacing, sync: false };
-    archive.put(relative, expected, target_dir, target_relative)
+    archive.put(relative, expected, last, target_dir, target_relative)
 }
 
 /// The folder `path`, made where it is missing. The part of it that is in the drop is followed without links, because
@@ -190,6 +201,7 @@ impl Archive<'_> {
         &self,
         relative: &str,
         expected: Option<&FileIdentity>,
+        last: &mut LastTarget,
         target_dir: &Path,
         target_relative: &str,
     ) -> Result<Archived, ArchiveError> {
@@ -198,11 +210,16 @@ impl Archive<'_> {
         if !self.root.is_as_it_was(&settled, &source.identity) {
             return Ok(Archived::Replaced);
         }
-        let target = RelativePath::parse(target_relative)
+        let to = RelativePath::parse(target_relative)
             .map_err(|reason| ArchiveError::Unsafe { path: target_relative.to_owned(), reason })?;
-        let (folders, name) = relative_path::split(target.as_str());
-        let trusted = if target_dir.starts_with(self.root.path()) { self.root } else { self.home };
-        let target = folder_for(trusted, target_dir, Access::of_mode(0))?.child(folders)?;
+        let (folders, name) = relative_path::split(to.as_str());
+        let folder = if folders.is_empty() { target_dir.to_owned() } else { target_dir.join(folders) };
+        let is_open = last.is(&folder);
+        if !is_open {
+            let trusted = if target_dir.starts_with(self.root.path()) { self.root } else { self.home };
+            last.0 = Some(folder_for(trusted, target_dir, Access::of_mode(0))?.child(folders)?);
+        }
+        let Some(target) = &last.0 else { return Err(because("open the folder", &folder)(Errno::NOENT).into()) };
 
         let mut taken = String::new();
         let renamed = target.take(name, |free| {
@@ -211,15 +228,20 @@ impl Archive<'_> {
         });
         let to = match renamed {
             Ok(to) => {
-                if !self.is_settled(&target, &taken, &settled)? {
-                    return self.take_back(&source, &target, &taken);
+                if !self.is_settled(target, &taken, &settled)? {
+                    return self.take_back(&source, target, &taken);
                 }
                 to
             }
-            Err(Errno::XDEV) => match self.copy(&source, relative, &settled, &target, name)? {
+            Err(Errno::XDEV) => match self.copy(&source, relative, &settled, target, name)? {
                 Some(to) => to,
                 None => return Ok(Archived::Replaced),
             },
+            // The folder may have been removed since it was opened.
+            Err(Errno::NOENT) if is_open => {
+                last.0 = None;
+                return self.put(relative, expected, last, target_dir, target_relative);
+            }
             Err(Errno::NOENT) => return Ok(Archived::Missing),
             Err(error) => return Err(because("move away", &source.path)(error).into()),
         };
@@ -397,6 +419,7 @@ mod tests {
             Archive { root: &self.root, home: &self.root, rename, sync: true }.put(
                 relative,
                 Some(&expected),
+                &mut LastTarget::default(),
                 target,
                 relative,
             )
@@ -426,6 +449,17 @@ mod tests {
         assert_eq!(place.read("done/2026-11-22/17/front.jpg"), "17/front.jpg");
         assert!(!place.at("17/front.jpg").exists());
         same(place.put("17/front.jpg", Some(&expected)), Ok(Archived::Missing));
+    }
+
+    #[test]
+    fn a_folder_that_is_removed_between_two_files_is_made_again() {
+        let place = Place::with(&["a.jpg", "b.jpg"]);
+        let (root, done, mut last) = (&place.root, place.at("done"), LastTarget::default());
+        let mut put = |name: &str| put_unsynced(root, name, None, root, &mut last, &done, name);
+        same(put("a.jpg"), Ok(Archived::Moved { to: done.join("a.jpg") }));
+        fs::remove_dir_all(&done).unwrap();
+        same(put("b.jpg"), Ok(Archived::Moved { to: done.join("b.jpg") }));
+        same(put("b.jpg"), Ok(Archived::Missing));
     }
 
     #[test]
