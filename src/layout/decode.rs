@@ -1,9 +1,6 @@
 //! Bytes of a list as text: by its mark, by the layout's `encoding`, or as UTF-8.
 
-use std::{
-    fs::File,
-    io::{self, Read as _},
-};
+use std::io::{Read, Seek};
 
 use encoding_rs::{CoderResult, Decoder, DecoderResult, Encoding, UTF_8};
 
@@ -24,10 +21,10 @@ pub(super) fn encoding_of(name: &str) -> Result<&'static Encoding, String> {
     })
 }
 
-/// Reads a file as text, piece by piece.
-pub(super) struct TextReader<'a> {
+/// Reads a list as text, piece by piece.
+pub(super) struct TextReader<'a, R> {
     what: &'a str,
-    file: File,
+    input: R,
     decoder: Decoder,
     bytes: Vec<u8>,
     /// What of `bytes` is not decoded yet.
@@ -37,16 +34,16 @@ pub(super) struct TextReader<'a> {
     given: bool,
 }
 
-impl<'a> TextReader<'a> {
-    /// Begins at the file's start. A byte order mark decides; else `given`, else UTF-8.
-    pub(super) fn new(what: &'a str, mut file: File, given: Option<&'static Encoding>) -> Result<Self, LayoutError> {
+impl<'a, R: Read + Seek> TextReader<'a, R> {
+    /// Begins at its start. A byte order mark decides; else `given`, else UTF-8.
+    pub(super) fn new(what: &'a str, mut input: R, given: Option<&'static Encoding>) -> Result<Self, LayoutError> {
         let mut head = Vec::new();
-        file.by_ref().take(4).read_to_end(&mut head).map_err(LayoutError::io(what))?;
+        input.by_ref().take(4).read_to_end(&mut head).map_err(LayoutError::io(what))?;
         if head.starts_with(b"PK\x03\x04") {
             let cure = "read it with xlsx = \"…\" instead of csv";
             return Err(LayoutError::wrong(what, "it is a spreadsheet or a ZIP archive, not text", cure));
         }
-        io::Seek::rewind(&mut file).map_err(LayoutError::io(what))?;
+        input.rewind().map_err(LayoutError::io(what))?;
         let marked = Encoding::for_bom(&head).map(|(encoding, _)| encoding);
         let zeros = head.len() == 4 && (head.get(1) == Some(&0) || head.first() == Some(&0));
         if marked.is_none() && given.is_none() && zeros {
@@ -54,7 +51,7 @@ impl<'a> TextReader<'a> {
             return Err(refused(what, "it is no UTF-8 text", likely));
         }
         let decoder = marked.or(given).unwrap_or(UTF_8).new_decoder_with_bom_removal();
-        Ok(Self { what, file, decoder, bytes: Vec::new(), left: 0, at_end: false, line: 1, given: given.is_some() })
+        Ok(Self { what, input, decoder, bytes: Vec::new(), left: 0, at_end: false, line: 1, given: given.is_some() })
     }
 
     /// Appends the next piece of text; says whether there was one.
@@ -64,7 +61,7 @@ impl<'a> TextReader<'a> {
         }
         let before = text.len();
         let mut chunk = vec![0; 64 * 1024];
-        let read = self.file.read(&mut chunk).map_err(LayoutError::io(self.what))?;
+        let read = self.input.read(&mut chunk).map_err(LayoutError::io(self.what))?;
         chunk.truncate(read);
         self.at_end = read == 0;
         let kept = self.bytes.len().saturating_sub(self.left);

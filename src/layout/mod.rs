@@ -23,9 +23,12 @@ mod spill;
 mod stage;
 mod table;
 mod template;
+mod temporary;
 mod text;
 mod trial;
 mod words;
+mod workbook;
+mod workbook_parts;
 mod xml;
 
 pub use self::{

@@ -12,6 +12,7 @@ use super::{
     table::{self, Sheet, TableForm, TableRows},
     text::{fold, quoted},
     words::toml,
+    workbook,
 };
 use crate::entry::ProfileId;
 
@@ -215,14 +216,14 @@ fn text_table(archive: &ArchiveFolder<'_>, path: &str) -> Result<Option<ListSamp
 
 fn sheets(archive: &ArchiveFolder<'_>, path: &str) -> Vec<ListSample> {
     let Ok(opened) = archive.open(path) else { return Vec::new() };
-    let Ok(workbook) = table::open_workbook(path, opened.file) else { return Vec::new() };
+    let Ok(workbook) = workbook::open(path, opened.file) else { return Vec::new() };
     let names = calamine::Reader::sheet_names(&workbook);
     let sheet = |name: String| {
         let form =
             TableForm { sheet: Some(Sheet(Some(name.clone()))), delimiter: None, encoding: None, header: Some(0) };
         table_of(path, first_rows(archive, path, &form)?, Some(name), (None, true))
     };
-    names.into_iter().filter_map(sheet).collect()
+    names.into_iter().take(LISTS).filter_map(sheet).collect()
 }
 
 /// A table, once its row of names is found: the first one whose cells are all distinct text.

@@ -1,10 +1,8 @@
 //! What a layout makes of an archive, kept in a temporary file without a name until it is admitted or checked.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io::{self, BufWriter, Write as _},
-    path::PathBuf,
-    sync::atomic::{AtomicU64, Ordering},
 };
 
 use sha2::Digest as _;
@@ -14,6 +12,7 @@ use super::{
     lookup::FreshLookups,
     plan::ArchiveLayout,
     produce::{ArchiveTarget, LayoutCounts, Produced, produce, produce_list},
+    temporary::temporary,
 };
 use crate::{
     entry::Sha256,
@@ -105,40 +104,4 @@ fn stage_by(
     drop(out);
     io::Seek::rewind(&mut &file)?;
     Ok(Staged { file, sha256: Sha256(digest.finalize().into()), counts })
-}
-
-/// Distinguishes the files of one process.
-static NEXT: AtomicU64 = AtomicU64::new(0);
-
-/// A file that is gone when it is closed, where SQLite's temporary files are too.
-fn temporary() -> io::Result<File> {
-    let named = ["SQLITE_TMPDIR", "TMPDIR"].iter().filter_map(std::env::var_os).map(PathBuf::from);
-    let usual = ["/var/tmp", "/tmp"].iter().map(PathBuf::from);
-    let mut last = io::Error::from(io::ErrorKind::NotFound);
-    for folder in named.chain(usual) {
-        match in_folder(&folder) {
-            Ok(file) => return Ok(file),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
-fn in_folder(folder: &std::path::Path) -> io::Result<File> {
-    use rustix::fs::{Mode, OFlags};
-    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::TMPFILE;
-    match rustix::fs::open(folder, flags, Mode::RUSR | Mode::WUSR) {
-        Ok(file) => Ok(file.into()),
-        // Not every file system has files without names.
-        Err(_) => {
-            let path = folder.join(format!(
-                "passfort-ingest-{}-{}.layout",
-                std::process::id(),
-                NEXT.fetch_add(1, Ordering::Relaxed)
-            ));
-            let file = File::options().read(true).write(true).create_new(true).open(&path)?;
-            fs::remove_file(&path)?;
-            Ok(file)
-        }
-    }
 }

@@ -1,21 +1,13 @@
-//! Rows of lists: CSV with any delimiter and encoding, and sheets of Excel workbooks.
+//! Rows of lists: CSV with any delimiter and encoding, and sheets of workbooks.
 
-use std::{
-    fs::File,
-    io::{BufReader, Seek as _},
-};
+use std::io::{Read, Seek};
 
-use calamine::{CellErrorType, DataRef, Reader as _, Xlsx};
 use encoding_rs::Encoding;
 
-use super::{decode::TextReader, finding::LayoutError};
-use crate::nearest::nearest;
+use super::{decode::TextReader, finding::LayoutError, workbook};
 
 /// The longest row, in bytes; a quote that is never closed ends here.
 const MAX_ROW: usize = 1 << 20;
-
-/// The largest workbook; what it says of itself may be many times larger.
-const MAX_WORKBOOK: u64 = 512 << 20;
 
 /// How a list is read.
 #[derive(Debug, Clone)]
@@ -42,15 +34,22 @@ pub(super) trait TableRows {
 }
 
 /// Reads a list to its end.
-pub(super) fn read(what: &str, file: File, form: &TableForm, rows: &mut dyn TableRows) -> Result<(), LayoutError> {
+pub(super) fn read(
+    what: &str,
+    input: impl Read + Seek,
+    form: &TableForm,
+    rows: &mut dyn TableRows,
+) -> Result<(), LayoutError> {
     let mut headed = Headed { what, header: form.header, seen: form.header == Some(0), width: 0, rows };
     if form.header == Some(0) {
         headed.rows.header(Vec::new(), 0)?;
         headed.width = usize::MAX;
     }
     match &form.sheet {
-        Some(Sheet(sheet)) => workbook(what, file, sheet.as_deref(), &mut headed)?,
-        None => csv(what, file, form, &mut headed)?,
+        Some(Sheet(sheet)) => {
+            workbook::read(what, input, sheet.as_deref(), &mut |number, cells| headed.row(number, cells))?;
+        }
+        None => csv(what, input, form, &mut headed)?,
     }
     if headed.seen {
         return Ok(());
@@ -112,8 +111,8 @@ pub(super) fn numbered(count: usize) -> Vec<String> {
     (1..=count).map(|number| number.to_string()).collect()
 }
 
-fn csv(what: &str, file: File, form: &TableForm, rows: &mut Headed<'_>) -> Result<(), LayoutError> {
-    let mut reader = TextReader::new(what, file, form.encoding)?;
+fn csv(what: &str, input: impl Read + Seek, form: &TableForm, rows: &mut Headed<'_>) -> Result<(), LayoutError> {
+    let mut reader = TextReader::new(what, input, form.encoding)?;
     let mut text = String::new();
     let mut more = reader.read(&mut text)?;
     while more && !text.contains('\n') && text.len() < MAX_ROW {
@@ -264,91 +263,9 @@ impl Parser {
     }
 }
 
-/// Opens a workbook, within bounds.
-pub(super) fn open_workbook(what: &str, file: File) -> Result<Xlsx<BufReader<File>>, LayoutError> {
-    let bytes = file.metadata().map_err(LayoutError::io(what))?.len();
-    if bytes > MAX_WORKBOOK {
-        let cure = "save the sheet as CSV, and read it with csv = \"…\"";
-        return Err(LayoutError::wrong(what, "the workbook is larger than 512 MiB", cure));
-    }
-    let mut reader = BufReader::new(file);
-    reader.rewind().map_err(LayoutError::io(what))?;
-    Xlsx::new(reader).map_err(|error| {
-        let cure = "save it as .xlsx with a spreadsheet program, or as CSV";
-        LayoutError::wrong(what, format!("it is no Excel workbook: {error}"), cure)
-    })
-}
-
-/// Only the streaming reader of cells is used: the others reserve memory for the whole area that a sheet claims.
-fn workbook(what: &str, file: File, sheet: Option<&str>, rows: &mut Headed<'_>) -> Result<(), LayoutError> {
-    let mut workbook = open_workbook(what, file)?;
-    let names = workbook.sheet_names();
-    let sheet = match sheet {
-        None => names.first().cloned().unwrap_or_default(),
-        Some(wanted) => names.iter().find(|name| name.as_str() == wanted).cloned().ok_or_else(|| {
-            let near = nearest(wanted, names.iter().map(String::as_str));
-            let hint = near.map_or_else(|| names.join(", "), |near| format!("did you mean {near:?}?"));
-            LayoutError::wrong(what, format!("it has no sheet {wanted:?}"), format!("its sheets: {hint}"))
-        })?,
-    };
-    let broken = |error: calamine::XlsxError| {
-        LayoutError::wrong(what, format!("the sheet {sheet:?} cannot be read: {error}"), "save the workbook again")
-    };
-    let mut reader = workbook.worksheet_cells_reader(&sheet).map_err(broken)?;
-    let (mut number, mut cells) = (0_u64, Vec::new());
-    while let Some(cell) = reader.next_cell().map_err(broken)? {
-        let (row, column) = cell.get_position();
-        let (row, column) = (u64::from(row) + 1, column as usize);
-        if row != number {
-            if number > 0 {
-                rows.row(number, std::mem::take(&mut cells))?;
-            }
-            number = row;
-        }
-        if column >= 16_384 {
-            continue;
-        }
-        let text = text_of(cell.get_value());
-        if !text.is_empty() {
-            if cells.len() <= column {
-                cells.resize(column + 1, String::new());
-            }
-            if let Some(place) = cells.get_mut(column) {
-                *place = text;
-            }
-        }
-    }
-    if number > 0 { rows.row(number, cells) } else { Ok(()) }
-}
-
-/// A cell as text: numbers as they are, dates as ISO.
-fn text_of(value: &DataRef<'_>) -> String {
-    match value {
-        DataRef::Int(number) => number.to_string(),
-        DataRef::Float(number) => number.to_string(),
-        DataRef::String(text) | DataRef::DateTimeIso(text) | DataRef::DurationIso(text) => text.clone(),
-        DataRef::SharedString(text) => (*text).to_owned(),
-        DataRef::Bool(flag) => flag.to_string(),
-        DataRef::DateTime(moment) if moment.is_duration() => moment.as_f64().to_string(),
-        DataRef::DateTime(moment) => {
-            let (year, month, day, hour, minute, second, _) = moment.to_ymd_hms_milli();
-            let date = format!("{year:04}-{month:02}-{day:02}");
-            match (hour, minute, second) {
-                (0, 0, 0) => date,
-                _ => format!("{date}T{hour:02}:{minute:02}:{second:02}"),
-            }
-        }
-        DataRef::Error(error) => match error {
-            CellErrorType::NA => "#N/A".to_owned(),
-            other => other.to_string(),
-        },
-        DataRef::Empty => String::new(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
+    use std::io::Cursor;
 
     use super::*;
 
@@ -371,12 +288,9 @@ mod tests {
     }
 
     fn rows_of(bytes: &[u8], header: Option<u64>) -> Result<Vec<String>, LayoutError> {
-        let mut file = tempfile::tempfile().unwrap();
-        file.write_all(bytes).unwrap();
         let form = TableForm { sheet: None, delimiter: None, encoding: None, header };
         let mut seen = Seen::default();
-        file.rewind().unwrap();
-        read("list", file, &form, &mut seen)?;
+        read("list", Cursor::new(bytes), &form, &mut seen)?;
         Ok(seen.0)
     }
 

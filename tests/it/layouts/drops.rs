@@ -1,8 +1,12 @@
 //! `[drop.layout]`: a list is a manifest like any other, and the layout with its lookups is the operator's.
 
-use std::fs;
+use std::{
+    fs,
+    io::{Cursor, Write as _},
+};
 
 use serde_json::json;
+use zip::write::SimpleFileOptions;
 
 use crate::support::{Builder, Format, Site, image, profile};
 
@@ -154,6 +158,50 @@ fn a_list_that_the_layout_does_not_fit_is_refused_as_a_whole() {
     assert_eq!(receipt["status"], "rejected", "{receipt}");
     assert!(receipt.to_string().contains("Kunden-Nr"), "{receipt}");
     assert_eq!(site.left(), ["a.png"]);
+}
+
+/// A partner's workbook of 2 KB announced more strings than memory could hold, and ended the worker at each start.
+#[test]
+fn a_workbook_that_announces_more_than_it_has_is_refused() {
+    let site = with_lists("", "");
+    site.write(
+        "operator/partner.layout.toml",
+        LAYOUT.replace("csv = \"any.csv\"\nencoding = \"windows-1252\"", "xlsx = \"any.xlsx\""),
+    );
+    site.edit_config("lists = ['*.csv']", "lists = ['*.xlsx']\nxlsx = true");
+    let part = |from: &str, target: &str| format!("<Relationship Id='r' Type='x/{from}' Target='{target}'/>");
+    for (name, count) in [("good", 0), ("many", 1_u64 << 44), ("most", u64::MAX)] {
+        let strings = ["Beleg-Nr", "Kunden-Nr", "Belegart", "Datei", "B-1", "1", "Reisepass", "a.png"];
+        let items: String = strings.iter().map(|text| format!("<si><t>{text}</t></si>")).collect();
+        let row = |from: usize| (from..from + 4).map(|at| format!("<c t='s'><v>{at}</v></c>")).collect::<String>();
+        let mut workbook = zip::ZipWriter::new(Cursor::new(Vec::new()));
+        for (path, content) in [
+            (
+                "_rels/.rels",
+                format!("<Relationships>{}</Relationships>", part("relationships/officeDocument", "xl/workbook.xml")),
+            ),
+            ("xl/workbook.xml", "<workbook><sheets><sheet name='List' r:id='r'/></sheets></workbook>".to_owned()),
+            ("xl/_rels/workbook.xml.rels", format!("<Relationships>{}</Relationships>", part("worksheet", "list.xml"))),
+            ("xl/sharedStrings.xml", format!("<sst uniqueCount='{count}'>{items}</sst>")),
+            (
+                "xl/list.xml",
+                format!("<worksheet><sheetData><row>{}</row><row>{}</row></sheetData></worksheet>", row(0), row(4)),
+            ),
+        ] {
+            workbook.start_file(path, SimpleFileOptions::default()).unwrap();
+            workbook.write_all(content.as_bytes()).unwrap();
+        }
+        site.put(&format!("{name}.xlsx"), workbook.finish().unwrap().into_inner());
+    }
+    site.put("a.png", image(Format::Png, 1));
+    site.run_once().expect(1);
+    assert_eq!(site.receipt("good.xlsx")["counts"]["created"], 1);
+    for name in ["many.xlsx", "most.xlsx"] {
+        let receipt = site.receipt(name);
+        assert_eq!(receipt["status"], "rejected", "{receipt}");
+        let words = receipt.to_string();
+        assert!(words.contains("sharedStrings.xml") && words.contains("save the workbook again"), "{words}");
+    }
 }
 
 #[test]
