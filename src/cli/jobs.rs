@@ -10,7 +10,7 @@ use crate::{
     clock::Timestamp,
     queue::{
         QueueError, Reader,
-        views::{Filter, jobs::JobRow},
+        views::{Filter, jobs::JobRow, trace::InvalidRow},
     },
     reason::reason,
 };
@@ -24,6 +24,10 @@ pub struct JobsArgs {
     /// Which ones.
     #[command(flatten)]
     pub filter: FilterArgs,
+
+    /// List the entries that were not good enough to become jobs, with what is wrong
+    #[arg(long, conflicts_with = "states")]
+    pub invalid: bool,
 
     /// At most this many, the newest; 0 for all
     #[arg(long, value_name = "NUMBER", default_value_t = 100)]
@@ -77,7 +81,9 @@ fn list(args: &JobsArgs, context: &QueueContext, now: Timestamp, output: &mut Ou
         reader => reader?,
     };
     let filter = Filter { limit: filter::limit(args.limit), ..args.filter.filter(now) };
-    if args.json {
+    if args.invalid {
+        invalid(args, &reader, &filter, output)?;
+    } else if args.json {
         let mut array = JsonArray::new(output.out);
         reader.jobs(&filter, |job| array.add(&job).map_err(anyhow::Error::from))?;
         array.end()?;
@@ -127,6 +133,66 @@ fn table(reader: &Reader, filter: &Filter, now: Timestamp, output: &mut Output<'
     Ok(())
 }
 
+const INVALID_COLUMNS: [&str; 10] =
+    ["batch", "drop", "manifest", "index", "kind", "profile_id", "reference", "place", "reason", "cure"];
+
+/// A line for each problem of an entry that never became a job.
+fn invalid(args: &JobsArgs, reader: &Reader, filter: &Filter, output: &mut Output<'_>) -> anyhow::Result<()> {
+    if args.json {
+        let mut array = JsonArray::new(output.out);
+        reader.invalid_entries(filter, |entry| array.add(&entry).map_err(anyhow::Error::from))?;
+        return Ok(array.end()?);
+    }
+    if args.csv {
+        let mut csv = Csv::new(output.out, &INVALID_COLUMNS)?;
+        reader.invalid_entries(filter, |entry| {
+            problems(&entry).try_for_each(|cells| csv.row(cells.map(Cow::Owned)).map_err(anyhow::Error::from))
+        })?;
+        return Ok(csv.end()?);
+    }
+    let header = ["BATCH", "DROP", "MANIFEST", "ENTRY", "REFERENCE", "PLACE", "WHAT IS WRONG"];
+    let terminal = output.terminal;
+    let begin = || Rows::new(&header, &["BATCH", "ENTRY"], terminal);
+    let (mut rows, mut in_table, mut listed) = (begin(), 0, 0_u64);
+    reader.invalid_entries(filter, |entry| {
+        if in_table >= TABLE {
+            std::mem::replace(&mut rows, begin()).write(output.out)?;
+            in_table = 0;
+        }
+        listed += 1;
+        for [batch, drop, manifest, index, _, _, reference, place, reason, cure] in problems(&entry) {
+            in_table += 1;
+            rows.add([batch, drop, manifest, index, reference, place, format!("{reason}; {cure}")]);
+        }
+        Ok::<_, anyhow::Error>(())
+    })?;
+    match listed {
+        0 => output.remark("no entry fits"),
+        _ => rows.write(output.out)?,
+    }
+    if filter.limit.is_some_and(|limit| u64::from(limit) == listed) {
+        output.remark(&format!("the newest {listed} are listed; --limit 0 lists all"));
+    }
+    Ok(())
+}
+
+fn problems(entry: &InvalidRow) -> impl Iterator<Item = [String; INVALID_COLUMNS.len()]> {
+    entry.problems.iter().map(|problem| {
+        [
+            entry.batch_id.to_string(),
+            entry.drop.clone(),
+            entry.manifest.clone(),
+            entry.index.to_string(),
+            entry.kind.clone(),
+            cell(entry.profile_id.as_ref()),
+            cell(entry.reference.as_ref()),
+            cell(problem.path.as_ref().or(problem.field.as_ref())),
+            problem.reason.clone(),
+            problem.cure.clone(),
+        ]
+    })
+}
+
 fn cells(job: &JobRow, now: Timestamp) -> [Cow<'static, str>; COLUMNS.len()] {
     [
         job.id.to_string(),
@@ -158,7 +224,12 @@ mod tests {
     use super::*;
     use crate::{
         cli::output::tests::capture,
-        queue::test_support::{NOW, Site},
+        entry::EntryKind,
+        problem::Problem,
+        queue::{
+            admission::Admission,
+            test_support::{NOW, Site},
+        },
     };
 
     #[derive(Parser)]
@@ -219,6 +290,31 @@ mod tests {
         let rows: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
         assert_eq!(rows.len(), 4);
         assert_eq!(&rows[3][6], "'=four");
+    }
+
+    #[test]
+    fn entries_that_never_became_jobs_are_listed_with_what_is_wrong() {
+        let site = site();
+        let bad = |index, reference: &str| Admission::Invalid {
+            index,
+            kind: EntryKind::Document,
+            reference: Some(reference.into()),
+            profile_id: None,
+            problems: vec![Problem::error("it is no UUID", "give the profile's UUID").field("profile_id")],
+            paths: Vec::new(),
+        };
+        site.admit_entries("c.manifest.json", vec![bad(0, "bad one"), bad(1, "bad two")]);
+        let (exit, out, _) = jobs(&site, &["--invalid"]);
+        assert_eq!((exit, out.lines().count()), (Exit::Well, 3), "{out}");
+        assert!(out.contains("c.manifest.json") && out.contains("bad two"), "{out}");
+        let (_, out, err) = jobs(&site, &["--invalid", "--limit=1", "--json"]);
+        let listed: Vec<serde_json::Value> = serde_json::from_str(&out).unwrap();
+        assert_eq!((listed.len(), listed[0]["index"].as_i64()), (1, Some(1)), "{out}{err}");
+        let (_, out, _) = jobs(&site, &["--invalid", "--csv", "--reference=bad one"]);
+        let mut reader = csv::Reader::from_reader(out.as_bytes());
+        assert_eq!(reader.headers().unwrap().iter().collect::<Vec<_>>(), INVALID_COLUMNS);
+        assert_eq!(reader.records().count(), 1);
+        assert!(jobs(&site, &["--invalid", "--drop=other"]).2.contains("no entry fits"));
     }
 
     #[test]

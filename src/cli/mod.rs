@@ -3,6 +3,7 @@
 pub mod act;
 mod adopt;
 pub mod backup;
+pub mod batches;
 pub mod check;
 pub mod config_show;
 pub mod demo;
@@ -90,6 +91,8 @@ enum Command {
     Status(status::StatusArgs),
     /// List jobs.
     Jobs(jobs::JobsArgs),
+    /// List manifests and imports, the newest first: state, counts, when, receipt.
+    Batches(batches::BatchesArgs),
     /// Show all about one job: its images, their IDs, every call, and what it waits for.
     Show(show::ShowArgs),
     /// Explain why a file or manifest is where it is.
@@ -202,6 +205,7 @@ fn carry_out(command: Command, context: &Context) -> anyhow::Result<Exit> {
         Command::Rehearse(args) => rehearse::run(&args, context),
         Command::Status(args) => status::run(&args, &context.looking()?),
         Command::Jobs(args) => jobs::run(&args, &context.looking()?),
+        Command::Batches(args) => batches::run(&args, &context.looking()?),
         Command::Show(args) => show::run(&args, &context.looking()?),
         Command::Why(args) => why::run(&args, &context.looking()?),
         Command::Retry(args) => act::retry(&args, &context.looking()?),

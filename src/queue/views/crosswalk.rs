@@ -93,13 +93,27 @@ impl Reader {
     }
 }
 
+impl Reader {
+    /// Calls `each` with the entries that never became jobs, oldest first; memory stays flat.
+    pub(crate) fn invalid_entries<E: From<QueueError>>(
+        &self,
+        filter: &Filter,
+        each: impl FnMut(InvalidRow) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.snapshot(|connection| invalid(connection, filter, each))
+    }
+}
+
 fn invalid<E: From<QueueError>>(
     connection: &Connection,
     filter: &Filter,
     mut each: impl FnMut(InvalidRow) -> Result<(), E>,
 ) -> Result<(), E> {
     let (text, values) = filter.invalid_conditions();
-    let sql = format!("SELECT {} WHERE {text} ORDER BY invalid_entry.batch_id, entry_index", trace::INVALID);
+    let newest = filter.limit.map_or_else(String::new, |limit| {
+        format!(" LIMIT -1 OFFSET max(0, (SELECT count(*) FROM (SELECT {} WHERE {text})) - {limit})", trace::INVALID)
+    });
+    let sql = format!("SELECT {} WHERE {text} ORDER BY invalid_entry.batch_id, entry_index{newest}", trace::INVALID);
     let mut statement = connection.prepare(&sql).map_err(QueueError::from)?;
     let mut rows = statement.query(params_from_iter(values)).map_err(QueueError::from)?;
     while let Some(row) = rows.next().map_err(QueueError::from)? {

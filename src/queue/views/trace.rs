@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use rusqlite::{OptionalExtension, ToSql, params};
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 use serde::Serialize;
 
 use crate::{
@@ -42,6 +42,18 @@ pub struct BatchRow {
     pub invalid: i64,
 }
 
+/// Which manifests `batches` is about.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BatchFilter {
+    pub drop: Option<String>,
+    /// Taken in, or finished, since then.
+    pub since: Option<Timestamp>,
+    /// Only those that are not settled.
+    pub unsettled: bool,
+    /// The newest, at most this many.
+    pub limit: Option<u32>,
+}
+
 /// An entry that was not good enough to become a job.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct InvalidRow {
@@ -57,7 +69,7 @@ pub struct InvalidRow {
     pub problems: Vec<Problem>,
     #[serde(serialize_with = "rows::optional_moment")]
     pub received_at: Option<Timestamp>,
-    #[serde(skip)]
+    #[serde(rename = "batch")]
     pub batch_id: i64,
 }
 
@@ -78,41 +90,29 @@ impl Reader {
         Ok(self.batches_where("batch.id = ?1", &number)?.pop())
     }
 
+    /// Calls `each` with manifests, the newest first; memory stays flat.
+    pub(crate) fn batches<E: From<QueueError>>(
+        &self,
+        filter: &BatchFilter,
+        each: impl FnMut(BatchRow) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let settled = if filter.unsettled { "state <> 'closed'" } else { "1" };
+        let condition = format!(
+            "(?1 IS NULL OR drop_folder.name = ?1)
+               AND max(received_at, coalesce(finished_at, 0)) >= coalesce(?2, 0) AND {settled}"
+        );
+        let limit = filter.limit.map_or(-1, i64::from);
+        self.snapshot(|connection| {
+            each_batch(connection, &condition, params![filter.drop, filter.since.map(|since| since.0), limit], each)
+        })
+    }
+
     fn batches_where(&self, condition: &str, wanted: &dyn ToSql) -> Result<Vec<BatchRow>, QueueError> {
-        let mut batches: Vec<BatchRow> = self
-            .connection
-            .prepare_cached(&format!(
-                "SELECT batch.id, drop_folder.name, manifest, state, problems, batch.trouble, received_at, finished_at,
-                        shelf, receipts_dir || '/' || receipt,
-                        (SELECT count(*) FROM invalid_entry WHERE batch_id = batch.id)
-                   FROM batch JOIN drop_folder ON drop_folder.id = batch.drop_id
-                  WHERE {condition} ORDER BY batch.id DESC LIMIT ?2",
-            ))?
-            .query_map(params![wanted, ENOUGH], |row| {
-                let problems: Option<String> = row.get(4)?;
-                Ok(BatchRow {
-                    batch: row.get(0)?,
-                    drop: row.get(1)?,
-                    manifest: row.get(2)?,
-                    state: row.get(3)?,
-                    problems: problems.map(|text| rows::problems(&text)).unwrap_or_default(),
-                    trouble: row.get(5)?,
-                    received_at: Some(Timestamp(row.get(6)?)),
-                    finished_at: row.get::<_, Option<i64>>(7)?.map(Timestamp),
-                    moved_to: row.get(8)?,
-                    receipt: row.get(9)?,
-                    jobs: Vec::new(),
-                    invalid: row.get(10)?,
-                })
-            })?
-            .collect::<Result<_, _>>()?;
-        for batch in &mut batches {
-            batch.jobs = self
-                .connection
-                .prepare_cached("SELECT state, count(*) FROM job WHERE batch_id = ?1 GROUP BY state ORDER BY state")?
-                .query_map([batch.batch], |row| Ok((row.get(0)?, row.get(1)?)))?
-                .collect::<Result<_, _>>()?;
-        }
+        let mut batches = Vec::new();
+        each_batch(&self.connection, condition, params![wanted, ENOUGH], |batch| {
+            batches.push(batch);
+            Ok::<_, QueueError>(())
+        })?;
         Ok(batches)
     }
 
@@ -191,12 +191,58 @@ impl Reader {
     }
 }
 
+/// Calls `each` with the manifests for which the condition holds, the newest first; the last value is how many at most.
+fn each_batch<E: From<QueueError>>(
+    connection: &Connection,
+    condition: &str,
+    values: &[&dyn ToSql],
+    mut each: impl FnMut(BatchRow) -> Result<(), E>,
+) -> Result<(), E> {
+    let sql = format!(
+        "SELECT batch.id, drop_folder.name, manifest, state, problems, batch.trouble, received_at, finished_at,
+                shelf, receipts_dir || '/' || receipt,
+                (SELECT count(*) FROM invalid_entry WHERE batch_id = batch.id)
+           FROM batch JOIN drop_folder ON drop_folder.id = batch.drop_id
+          WHERE {condition} ORDER BY batch.id DESC LIMIT ?{}",
+        values.len()
+    );
+    let mut select = connection.prepare_cached(&sql).map_err(QueueError::from)?;
+    let mut rows = select.query(values).map_err(QueueError::from)?;
+    while let Some(row) = rows.next().map_err(QueueError::from)? {
+        each(batch_row(connection, row)?)?;
+    }
+    Ok(())
+}
+
+fn batch_row(connection: &Connection, row: &Row<'_>) -> Result<BatchRow, QueueError> {
+    let batch = row.get(0)?;
+    let problems: Option<String> = row.get(4)?;
+    let jobs = connection
+        .prepare_cached("SELECT state, count(*) FROM job WHERE batch_id = ?1 GROUP BY state ORDER BY state")?
+        .query_map([batch], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<Result<_, _>>()?;
+    Ok(BatchRow {
+        batch,
+        drop: row.get(1)?,
+        manifest: row.get(2)?,
+        state: row.get(3)?,
+        problems: problems.map(|text| rows::problems(&text)).unwrap_or_default(),
+        trouble: row.get(5)?,
+        received_at: Some(Timestamp(row.get(6)?)),
+        finished_at: row.get::<_, Option<i64>>(7)?.map(Timestamp),
+        moved_to: row.get(8)?,
+        receipt: row.get(9)?,
+        jobs,
+        invalid: row.get(10)?,
+    })
+}
+
 pub(super) const INVALID: &str = "drop_folder.name, batch.manifest, entry_index, kind, profile_id, reference,
                                   invalid_entry.problems, received_at, invalid_entry.batch_id
                                   FROM invalid_entry CROSS JOIN batch ON batch.id = invalid_entry.batch_id
                                   CROSS JOIN drop_folder ON drop_folder.id = batch.drop_id";
 
-pub(super) fn invalid_row(row: &rusqlite::Row<'_>) -> Result<InvalidRow, rusqlite::Error> {
+pub(super) fn invalid_row(row: &Row<'_>) -> Result<InvalidRow, rusqlite::Error> {
     let problems: String = row.get(6)?;
     Ok(InvalidRow {
         drop: row.get(0)?,
