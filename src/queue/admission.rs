@@ -13,7 +13,7 @@ use super::{
     batch::{self, Plan},
     content::{ContentDigests, ContentRule},
     created_before::{self, KnownContent, declared},
-    identity::{DedupDecision, conflict, decide, key_of, own_entry, owner_of_entry},
+    identity::{DedupDecision, conflict, decide, key_of, own_entry, owner_of_entry, owner_within},
     layouts,
     rows::{drop_id, json, signed, text},
     similar, warnings,
@@ -285,7 +285,10 @@ fn insert(
     let content = ContentDigests::of_entry(entry, files.iter().map(|file| file.sha256));
     let reference = entry.reference.as_deref();
     let key = key_of(reference, content.current());
-    let owner = owner_of_entry(connection, place.drop_id, reference, &content)?;
+    let owner = match entry.replace {
+        false => owner_within(connection, (place.drop_id, place.batch_id), reference, &content)?,
+        true => owner_of_entry(connection, place.drop_id, reference, &content)?,
+    };
     // The previous owner of the identity, which gets it back if this job fails or is cancelled.
     let replaces = owner.job_id();
     let decision = decide(owner, entry.replace);
@@ -296,6 +299,9 @@ fn insert(
         DedupDecision::Refuse(problem) => (JobState::Failed, None, None, Some(problem)),
     };
     let reason = match &decision {
+        DedupDecision::Duplicate { of, .. } if is_of_batch(connection, *of, place.batch_id)? => {
+            Some(format!("created by job {of}"))
+        }
         DedupDecision::Duplicate { of, .. } => Some(format!("created before by job {of}")),
         DedupDecision::Twin { of } => Some(format!("job {of} creates the same")),
         DedupDecision::Refuse(problem) => Some(problem.reason.clone()),
@@ -313,6 +319,12 @@ fn insert(
         similar::add_taken(connection, (place.drop_id, job_id), entry.profile_id.as_str(), reference, files)?;
     }
     Ok(!state.has_ended())
+}
+
+fn is_of_batch(connection: &Connection, job_id: i64, batch_id: i64) -> Result<bool, QueueError> {
+    Ok(connection
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM job WHERE id = ?1 AND batch_id = ?2)")?
+        .query_row([job_id, batch_id], |row| row.get(0))?)
 }
 
 /// Makes the job of an entry that was created before and whose files are not all there. It has ended.

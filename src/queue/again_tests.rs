@@ -41,6 +41,33 @@ fn after_a_crash_the_time_in_which_a_document_may_appear_starts_again() {
     assert_eq!((job.creation, job.sent_at), (Creation::Unknown, Some(LATER.0)));
 }
 
+#[test]
+fn an_entry_that_contradicts_another_of_its_manifest_is_refused_whether_that_one_has_failed_or_not() {
+    for fails in [false, true] {
+        let site = Site::new();
+        let mut batch = site.begin("a.manifest.json");
+        batch.admit_part(vec![take(document(0, "one"), 1)], NOW).unwrap();
+        if fails {
+            site.fail(site.job("one"), "no such profile");
+        }
+        let again = crate::entry::Entry { replace: true, ..document(2, "one") };
+        batch.admit_part(vec![take(document(1, "one"), 2), take(again, 3)], NOW).unwrap();
+        batch.seal(None, NOW).unwrap();
+        let jobs = ["0", "1", "2"].map(|index| {
+            let id = site.value(&format!("SELECT id FROM job WHERE entry_index = {index}"));
+            site.detail(id.parse().unwrap()).job
+        });
+        assert_eq!(jobs[1].state, JobState::Failed);
+        assert!(jobs[1].reason.as_deref().is_some_and(|reason| reason.contains("with other content")), "{jobs:?}");
+        assert_eq!(jobs[2].state, JobState::Queued, "on purpose");
+        // Another manifest may correct what failed.
+        site.admit_entries("b.manifest.json", vec![take(document(0, "two"), 1)]);
+        site.fail(site.job("two"), "no such profile");
+        site.admit_entries("c.manifest.json", vec![take(document(0, "two"), 2)]);
+        assert_eq!(site.state(site.job("two")), JobState::Queued);
+    }
+}
+
 /// Admits an entry to a drop, on the account, and gives its job.
 fn in_drop(site: &Site, drop: &str, account: &str, entry: crate::entry::Entry) -> i64 {
     let reference = entry.reference.clone().unwrap();

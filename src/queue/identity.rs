@@ -112,7 +112,23 @@ pub(super) fn owner(
     key: &[u8],
     asked: &ContentDigests,
 ) -> Result<Owner, QueueError> {
-    Ok(find(connection, drop_id, key, asked)?.map_or(Owner::Nobody, |(owner, _)| owner))
+    Ok(find(connection, drop_id, key, asked, None)?.map_or(Owner::Nobody, |(owner, _)| owner))
+}
+
+/// The same of an entry that comes into a batch. One that contradicts another of the batch is refused also where that one
+/// has failed: whether it has by now depends on how fast the manifest is read.
+pub(super) fn owner_within(
+    connection: &Connection,
+    (drop_id, batch_id): (i64, i64),
+    reference: Option<&str>,
+    asked: &ContentDigests,
+) -> Result<Owner, QueueError> {
+    let contradicted = find(connection, drop_id, &key_of(reference, asked.current()), asked, Some(batch_id))?;
+    match contradicted {
+        Some((owner @ (Owner::Created { .. } | Owner::UnderWay { same: false, .. }), _)) => Ok(owner),
+        None if reference.is_some() => Ok(Owner::Nobody),
+        _ => owner_of_entry(connection, drop_id, reference, asked),
+    }
 }
 
 /// Who has an entry's identity.
@@ -128,19 +144,21 @@ pub(super) fn owner_of_entry(
     if owner != Owner::Nobody || reference.is_some() {
         return Ok(owner);
     }
-    let older = find(connection, drop_id, &key_of(None, asked.by(ContentRule::Files)), asked)?;
+    let older = find(connection, drop_id, &key_of(None, asked.by(ContentRule::Files)), asked, None)?;
     Ok(older.filter(|(_, rule)| *rule == ContentRule::Files).map_or(Owner::Nobody, |(owner, _)| owner))
 }
 
+/// `within`: failed jobs of this batch count as under way.
 fn find(
     connection: &Connection,
     drop_id: i64,
     key: &[u8],
     asked: &ContentDigests,
+    within: Option<i64>,
 ) -> Result<Option<(Owner, ContentRule)>, QueueError> {
     let found = connection
         .prepare_cached(
-            "SELECT job.id, job.state, job.content, job.remote_id, job.content_rule
+            "SELECT job.id, job.state, job.content, job.remote_id, job.content_rule, job.batch_id
                FROM identity JOIN job ON job.id = identity.job_id
               WHERE identity.drop_id = ?1 AND identity.key = ?2",
         )?
@@ -151,10 +169,11 @@ fn find(
                 row.get::<_, Vec<u8>>(2)?,
                 row.get::<_, Option<String>>(3)?,
                 row.get::<_, i64>(4)?,
+                row.get::<_, i64>(5)?,
             ))
         })
         .optional()?;
-    let Some((job_id, state, theirs, remote_id, rule)) = found else { return Ok(None) };
+    let Some((job_id, state, theirs, remote_id, rule, batch_id)) = found else { return Ok(None) };
     let rule = ContentRule::of(rule)?;
     let same = if rule <= asked.rule() {
         theirs == asked.by(rule)
@@ -163,6 +182,7 @@ fn find(
     };
     let state = JobState::parse(&state).ok_or_else(|| super::rows::unreadable("a job's state", &state))?;
     let owner = match state {
+        JobState::Failed if within == Some(batch_id) => Owner::UnderWay { job_id, same },
         JobState::Failed | JobState::Cancelled => Owner::Nobody,
         JobState::Done | JobState::Duplicate => {
             Owner::Created { job_id, remote_id: remote_id.unwrap_or_default(), same }

@@ -160,8 +160,12 @@ const MISSED: &str = update!(
      answered_id = NULL, doubts = 0, unseen_at = NULL, sent_at = ended_at, ended_at = NULL"
 );
 
-const TWIN_CREATED: &str =
-    update!("waits = NULL, remote_id = ?5, ended_at = ?6, reason = 'created by job ' || twin_of");
+/// The words are those of an entry that comes when the twin has ended.
+const TWIN_CREATED: &str = update!(
+    "waits = NULL, remote_id = ?5, ended_at = ?6, \
+     reason = CASE (SELECT batch_id FROM job AS twin WHERE twin.id = job.twin_of) \
+                   WHEN batch_id THEN 'created by job ' ELSE 'created before by job ' END || twin_of"
+);
 
 const PROMOTED: &str =
     update!("waits = NULL, reason = NULL, twin_of = (SELECT twin_of FROM job AS other WHERE other.id = ?5)");
