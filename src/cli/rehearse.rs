@@ -22,6 +22,7 @@ use super::{
     layout::InputPaths,
     output::{Output, escape, on_streams, plural},
     run::try_lock,
+    sandbox::SandboxRefusals,
     start::{self, Usage},
 };
 use crate::{
@@ -36,8 +37,9 @@ use crate::{
 /// Carry out the whole import against the built-in sandbox API and a database that is thrown away.
 ///
 /// By the same code as `import`, so each entry comes to the same as in the real run, except for what only the API knows:
-/// whether a profile exists, and what it refuses. What was sent before is not known here. Nothing is sent, nothing is
-/// written beside the manifests, and limits and windows are not waited for (see `plan`).
+/// whether a profile exists, and what it refuses. The sandbox can be told: see --profile, --category and --fault. What was
+/// sent before is not known here. Nothing is sent, nothing is written beside the manifests, and limits and windows are not
+/// waited for (see `plan`).
 #[derive(Debug, Args)]
 #[command(
     after_help = "With --json, standard output gets one line for each entry, an object as in a receipt without IDs, with \
@@ -56,6 +58,9 @@ pub struct RehearseArgs {
     /// Kinds of warnings that are errors, e.g. shared-image,unknown-type; `all` for every kind.
     #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = refused_warnings)]
     refuse_warnings: Vec<RefusedWarnings>,
+
+    #[command(flatten)]
+    refusals: SandboxRefusals,
 
     /// Where the database is made that is thrown away; else in the folder for temporary files. A million entries need
     /// some gigabytes.
@@ -89,7 +94,7 @@ pub fn run(args: &RehearseArgs, context: &Context) -> anyhow::Result<Exit> {
     };
     let targets = import::chosen(&import, &config)?;
     let (ended, calls) = start::block_on(async {
-        let sandbox = stand_in(&mut config, &folder.0).await?;
+        let sandbox = stand_in(&args.refusals, &mut config, &folder.0).await?;
         let lock = try_lock(&config, "rehearse")?;
         let ended = import::work(&import, &config, context, targets, lock.ok()).await?;
         let calls = sandbox.summary().calls.values().flat_map(BTreeMap::values).sum();
@@ -123,11 +128,15 @@ impl Drop for ThrowAway {
 }
 
 /// Starts the sandbox, and points the configuration at it and at a new database.
-async fn stand_in(config: &mut Config, folder: &Path) -> anyhow::Result<Sandbox> {
+async fn stand_in(refusals: &SandboxRefusals, config: &mut Config, folder: &Path) -> anyhow::Result<Sandbox> {
     let key = uuid::Uuid::new_v4().simple().to_string();
+    let SandboxRefusals { profiles, categories, faults } = refusals.clone();
     let options = sandbox::Options {
         keys: vec![key.clone()],
         max_image_bytes: config.api.max_image_bytes,
+        profiles,
+        categories,
+        faults,
         ..sandbox::Options::default()
     };
     let sandbox = sandbox::start(options).await.context("the sandbox cannot start")?;

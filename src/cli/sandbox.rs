@@ -55,6 +55,22 @@ says: everything (the default: the API's own headers), retry-after (that header 
 
 While it runs: curl --data-binary 'any=5/1' http://127.0.0.1:PORT/_sandbox/limits";
 
+/// What the stand-in knows, and what goes wrong there.
+#[derive(Debug, Clone, clap::Args)]
+pub struct SandboxRefusals {
+    /// The only profile that exists; give it again for more. Without it, every UUID is one
+    #[arg(long = "profile", value_name = "UUID", value_parser = parse_profile)]
+    pub profiles: Vec<ProfileId>,
+
+    /// The only category of documents; give it again for more. Without it, every one is known
+    #[arg(long = "category", value_name = "NAME")]
+    pub categories: Vec<String>,
+
+    /// What goes wrong, as OPERATION=KIND[,WHEN…]; give it again for more
+    #[arg(long = "fault", value_name = "RULE", long_help = FAULT_HELP)]
+    pub faults: Vec<FaultRule>,
+}
+
 /// The arguments of `sandbox`.
 #[derive(Debug, clap::Args)]
 pub struct SandboxArgs {
@@ -66,13 +82,9 @@ pub struct SandboxArgs {
     #[arg(long = "key", value_name = "KEY", default_value = "test")]
     pub keys: Vec<String>,
 
-    /// The only profile that exists; give it again for more. Without it, every UUID is one
-    #[arg(long = "profile", value_name = "UUID", value_parser = parse_profile)]
-    pub profiles: Vec<ProfileId>,
-
-    /// What goes wrong, as OPERATION=KIND[,WHEN…]; give it again for more
-    #[arg(long = "fault", value_name = "RULE", long_help = FAULT_HELP)]
-    pub faults: Vec<FaultRule>,
+    #[command(flatten)]
+    /// What it knows, and what goes wrong
+    pub refusals: SandboxRefusals,
 
     /// How many calls are let through, as OPERATION=COUNT/SECONDS[,burst=N…]; give it again for more
     #[arg(long = "limit", value_name = "RULE", long_help = LIMIT_HELP)]
@@ -133,15 +145,17 @@ fn parse_profile(text: &str) -> Result<ProfileId, &'static str> {
 
 impl SandboxArgs {
     fn into_options(self) -> Options {
+        let SandboxRefusals { profiles, categories, faults } = self.refusals;
         Options {
             listen: self.listen,
             keys: self.keys,
-            profiles: self.profiles,
+            profiles,
+            categories,
             max_image_bytes: self.max_image_bytes,
             latency: self.latency,
             seed: self.seed,
             ledger: self.ledger,
-            faults: self.faults,
+            faults,
             limits: self.limits,
             visible_after: self.visible_after,
             tls: self.tls_cert.zip(self.tls_key),

@@ -223,6 +223,9 @@ fn create_document(
     }
     let required = |name| text(fields, name)?.filter(|text| !text.is_empty()).ok_or_else(|| missing(name));
     let category = required("category")?;
+    if !options.categories.is_empty() && !options.categories.iter().any(|known| known == category) {
+        return Err(invalid("the field 'category' is none that is known", "category"));
+    }
     let document_type = required("document_type")?;
     let extracted_data = match fields.get("extracted_data") {
         None => None,

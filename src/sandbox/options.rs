@@ -22,6 +22,8 @@ pub struct Options {
     pub keys: Vec<String>,
     /// The only profiles that exist; where empty, every UUID is one.
     pub profiles: Vec<ProfileId>,
+    /// The only categories of documents; where empty, every text is one.
+    pub categories: Vec<String>,
     /// The largest image or file, in bytes before Base64.
     pub max_image_bytes: u64,
     /// How long every answer is kept back after its call has taken effect.
@@ -59,6 +61,7 @@ impl Default for Options {
             base_path: "/4.0".to_owned(),
             keys: vec!["test".to_owned()],
             profiles: Vec::new(),
+            categories: Vec::new(),
             max_image_bytes: 50_000_000,
             latency: Duration::ZERO,
             seed: 0,

@@ -162,6 +162,15 @@ async fn other_paths_and_other_profiles_do_not_exist() {
 }
 
 #[tokio::test]
+async fn other_categories_are_refused_where_the_known_ones_are_told() {
+    let known = Options { categories: vec!["SUPPORTING".to_owned()], ..Options::default() };
+    let bench = bench(known).await;
+    let image = bench.image(PNG).await;
+    assert_eq!(bench.document(&[&image]).await.unwrap().status(), 400);
+    assert_eq!(bench.sandbox.documents().len(), 0);
+}
+
+#[tokio::test]
 async fn a_document_shows_only_after_its_time() {
     let bench = bench(Options { visible_after: Duration::from_secs(3600), ..Options::default() }).await;
     let image = bench.image(PNG).await;
