@@ -1,7 +1,7 @@
 //! When work will be done under limits, sending windows, quotas and measured rates, and which of them binds.
 //!
-//! The one estimator, for plans, `status`, the page and imports: pure, and time is an argument. Every limit is a token
-//! bucket; it fills while sending is not allowed, and lets work pass only while it is. The work is done when the slowest of
+//! The one estimator, for plans, `status`, the page and imports: pure, and time is an argument. A limit is a token bucket,
+//! or counts in fixed windows; it fills while sending is not allowed, and lets work pass only while it is. The work is done when the slowest of
 //! them has let all of it pass, and that one binds.
 
 mod measured;
@@ -100,6 +100,42 @@ pub struct PacedLimit {
     pub burst: f64,
     /// What may pass at once now.
     pub level: f64,
+    /// Where it counts in fixed windows: nothing flows in within one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<LimitWindow>,
+}
+
+/// When a limit that counts in fixed windows begins anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitWindow {
+    /// How long this window lasts, in milliseconds.
+    pub ends_in: i64,
+    /// How long each lasts, in milliseconds.
+    pub every: i64,
+}
+
+impl LimitWindow {
+    /// The window so many milliseconds later, and whether that is another one.
+    fn after(self, later: i64) -> (Self, bool) {
+        let left = self.ends_in - later;
+        if left > 0 {
+            return (Self { ends_in: left, ..self }, false);
+        }
+        let every = self.every.max(1);
+        (Self { ends_in: every - left.saturating_neg().rem_euclid(every), ..self }, true)
+    }
+}
+
+impl PacedLimit {
+    /// The limit so many milliseconds later, without a call in between.
+    fn after(self, later: i64) -> Self {
+        match self.window.map(|window| window.after(later)) {
+            Some((window, is_new)) => {
+                Self { window: Some(window), level: if is_new { self.burst } else { self.level }, ..self }
+            }
+            None => Self { level: self.rate.mul_add(seconds(later), self.level).min(self.burst), ..self },
+        }
+    }
 }
 
 /// How fast an account may send, and does: what a worker records of it for others to estimate by.
@@ -116,17 +152,22 @@ impl AccountPace {
     /// The limits, so many milliseconds after they were recorded, without a call in between.
     #[must_use]
     pub fn limits_after(&self, later: i64) -> Vec<PacedLimit> {
-        let level = |limit: &PacedLimit| limit.rate.mul_add(seconds(later.max(0)), limit.level).min(limit.burst);
-        self.limits.iter().map(|limit| PacedLimit { level: level(limit), ..*limit }).collect()
+        self.limits.iter().map(|limit| limit.after(later.max(0))).collect()
     }
 
     /// What slows this work down, so many milliseconds after this was recorded.
     #[must_use]
     pub fn throttles(&self, work: &WorkLeft, later: i64) -> Vec<Throttle> {
-        let limits =
-            self.limits_after(later).into_iter().map(|PacedLimit { constraint, counted, rate, burst, level }| {
-                Throttle { constraint, amount: work.of(counted), rate, burst, level }
-            });
+        let limits = self.limits_after(later).into_iter().map(
+            |PacedLimit { constraint, counted, rate, burst, level, window }| Throttle {
+                constraint,
+                amount: work.of(counted),
+                rate,
+                burst,
+                level,
+                window,
+            },
+        );
         limits.chain(self.measured.throttle(work)).collect()
     }
 }
@@ -154,19 +195,21 @@ pub struct Throttle {
     pub burst: f64,
     /// What may pass at once now; at most `burst`.
     pub level: f64,
+    /// Where it counts in fixed windows; then `burst` passes in each.
+    pub window: Option<LimitWindow>,
 }
 
 impl Throttle {
     /// A limit that is at rest now.
     #[must_use]
     pub const fn at_rest(constraint: Constraint, amount: f64, rate: f64, burst: f64) -> Self {
-        Self { constraint, amount, rate, burst, level: burst }
+        Self { constraint, amount, rate, burst, level: burst, window: None }
     }
 
     /// A speed: nothing is saved up in a rest.
     #[must_use]
     pub const fn speed(constraint: Constraint, amount: f64, rate: f64) -> Self {
-        Self { constraint, amount, rate, burst: 0.0, level: 0.0 }
+        Self { constraint, amount, rate, burst: 0.0, level: 0.0, window: None }
     }
 
     /// The same limit at another rate, with a burst in proportion.
@@ -234,6 +277,9 @@ impl<'a> OpenHours<'a> {
 
     /// When a throttle has let everything pass; `None` where that is not known, or years ahead.
     fn passes(&self, throttle: &Throttle, start: i64) -> Option<i64> {
+        if let Some(window) = throttle.window {
+            return self.last_window(throttle, window, start).map(|(begins, _)| begins);
+        }
         let (mut left, mut level, mut at) = (throttle.amount, throttle.level.min(throttle.burst), start);
         for index in 0.. {
             let Stretch { opens, closes } = self.get(index)?;
@@ -250,6 +296,36 @@ impl<'a> OpenHours<'a> {
                 #[expect(clippy::cast_possible_truncation, reason = "years in milliseconds are far below")]
                 None => return Some(opens.saturating_add((needed * 1000.0).ceil().min(1e15) as i64)),
             }
+        }
+        None
+    }
+
+    /// When the last of the fixed windows begins that a throttle needs, and how much is left for it.
+    fn last_window(&self, throttle: &Throttle, window: LimitWindow, start: i64) -> Option<(i64, f64)> {
+        let (mut left, mut level, mut at, mut window) = (throttle.amount, throttle.level, start, window);
+        for index in 0.. {
+            let Stretch { opens, closes } = self.get(index)?;
+            let (now, is_new) = window.after(opens.max(at) - at);
+            (window, at) = (now, opens.max(at));
+            level = if is_new { throttle.burst } else { level };
+            if left <= level {
+                return Some((at, left));
+            }
+            left -= level;
+            #[expect(clippy::cast_possible_truncation, reason = "saturates, far beyond the most windows")]
+            let needed = (left / throttle.burst).ceil() as i64;
+            let done = at.checked_add(window.ends_in)?.checked_add(window.every.checked_mul(needed - 1)?)?;
+            #[expect(clippy::cast_precision_loss, reason = "saturates, far beyond the most windows")]
+            let last = left - (needed - 1) as f64 * throttle.burst;
+            let Some(closes) = closes.filter(|closes| *closes <= done) else { return Some((done, last)) };
+            // Those that begin before sending is no longer allowed.
+            let begun = (closes - at - window.ends_in + window.every - 1).max(0) / window.every.max(1);
+            #[expect(clippy::cast_precision_loss, reason = "years have far fewer windows than 2^52")]
+            let passed = begun as f64 * throttle.burst;
+            left -= passed;
+            (window, at) = (window.after(closes - at).0, closes);
+            // One that begins at that moment is left for later.
+            level = if window.ends_in == window.every { throttle.burst } else { 0.0 };
         }
         None
     }
@@ -277,8 +353,20 @@ pub struct Estimate {
 pub fn estimate(throttles: &[Throttle], hours: &OpenHours<'_>, start: i64, otherwise: Constraint) -> Option<Estimate> {
     let first = hours.get(0)?.opens.max(start);
     let (mut done, mut binds) = (first, otherwise);
+    // Of all work, in seconds, where nothing is saved up.
+    let speeds = throttles.iter().filter(|throttle| throttle.burst <= 0.0);
+    let at_speed = speeds.map(|throttle| throttle.amount / throttle.rate).fold(0.0, f64::max);
     for throttle in throttles.iter().filter(|throttle| throttle.amount > 0.0) {
-        let passes = hours.passes(throttle, start)?;
+        let passes = match throttle.window {
+            None => hours.passes(throttle, start)?,
+            Some(window) => {
+                let (begins, left) = hours.last_window(throttle, window, start)?;
+                // What is left for the last window takes its time in it.
+                #[expect(clippy::cast_possible_truncation, reason = "saturates")]
+                let takes = (left / throttle.amount * at_speed * 1000.0).ceil() as i64;
+                begins.saturating_add(takes)
+            }
+        };
         if passes > done {
             (done, binds) = (passes, throttle.constraint);
         }
@@ -364,6 +452,47 @@ mod tests {
         // A speed saves nothing up.
         let link = Throttle::speed(Constraint::Link, 5.0 * 3600.0, 1.0);
         assert_eq!(of(&[link], &evenings, 0).unwrap().done, 45 * HOUR);
+    }
+
+    #[test]
+    fn in_fixed_windows_nothing_flows_in_before_the_next_one() {
+        let window = |amount, level, ends_in| Throttle {
+            level,
+            window: Some(LimitWindow { ends_in, every: HOUR }),
+            ..Throttle::at_rest(Constraint::ApiQuota, amount, 1000.0 / 3600.0, 1000.0)
+        };
+        let done = |amount, level, at: &dyn Fn(i64) -> _, start| {
+            of(&[window(amount, level, HOUR / 2)], at, start).unwrap().done - start
+        };
+        assert_eq!(done(300.0, 300.0, &always, 7), 0);
+        assert_eq!(done(301.0, 300.0, &always, 7), HOUR / 2);
+        assert_eq!(done(1300.0, 300.0, &always, 7), HOUR / 2);
+        assert_eq!(done(1301.0, 300.0, &always, 7), HOUR * 3 / 2);
+        // From half past seven in the evening: 20 to 24 o'clock, and the next evening.
+        let evening = 19 * HOUR + HOUR / 2;
+        assert_eq!(done(1000.0, 0.0, &evenings, evening), HOUR / 2);
+        assert_eq!(done(4000.0, 0.0, &evenings, evening), HOUR / 2 + 3 * HOUR);
+        assert_eq!(done(4001.0, 0.0, &evenings, evening), HOUR / 2 + 24 * HOUR);
+        // The last five hundred take half an hour.
+        let limit = window(1800.0, 300.0, HOUR / 2);
+        let speed = Throttle::speed(Constraint::MeasuredRate, 1800.0, 1000.0 / 3600.0);
+        assert_eq!(of(&[limit, speed], &always, 0).unwrap().done, HOUR / 2 + HOUR + HOUR / 2);
+        let later = AccountPace {
+            limits: vec![PacedLimit {
+                constraint: Constraint::ApiQuota,
+                counted: Counted::Documents,
+                rate: 0.1,
+                burst: 1000.0,
+                level: 300.0,
+                window: Some(LimitWindow { ends_in: HOUR / 2, every: HOUR }),
+            }],
+            ..AccountPace::default()
+        };
+        let after = |later_by| {
+            let limit = later.limits_after(later_by)[0];
+            (limit.level, limit.window.unwrap().ends_in)
+        };
+        assert_eq!((after(HOUR / 4), after(HOUR)), ((300.0, HOUR / 4), (1000.0, HOUR / 2)));
     }
 
     #[test]

@@ -154,6 +154,7 @@ mod tests {
             rate: 20.0 / 3600.0,
             burst: 2.0,
             level: 0.0,
+            window: None,
         };
         let account = AccountPace {
             scope: "account:a".to_owned(),

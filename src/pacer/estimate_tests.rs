@@ -40,6 +40,8 @@ enum Limiting {
     RequestsPerSecond,
     /// As the API documents its own.
     Drip,
+    /// So many in each hour of the clock.
+    FixedWindows,
 }
 
 /// At night, or always.
@@ -99,7 +101,7 @@ fn pacer(limiting: Limiting, spent: &[Duration]) -> Pacer {
         Limiting::RequestsPerSecond => {
             ConfiguredLimits { requests_per_second: Some(0.5), ..ConfiguredLimits::default() }
         }
-        Limiting::None | Limiting::Drip => ConfiguredLimits::default(),
+        Limiting::None | Limiting::Drip | Limiting::FixedWindows => ConfiguredLimits::default(),
     };
     Pacer::new(&limits, spent)
 }
@@ -108,12 +110,17 @@ impl Days {
     fn new(jobs: Vec<SimulatedJob>, limiting: Limiting, windows: Windows, start_ms: i64) -> Self {
         let server = match limiting {
             Limiting::Drip => Some(Shape::Drip { count: 500, seconds: 3600, burst: 100 }),
+            Limiting::FixedWindows => Some(Shape::Window { count: 500, seconds: 3600 }),
             _ => None,
         };
         let mut days = Self {
             jobs,
             pacer: pacer(limiting, &[]),
-            server: server.map(|shape| Server::new(shape, Says::Everything)),
+            server: server.map(|shape| {
+                let mut server = Server::new(shape, Says::Everything);
+                server.phase = MS(u64::try_from(start_ms % HOUR_MS).unwrap());
+                server
+            }),
             meter: SpeedMeter::default(),
             windows,
             start_ms,
@@ -235,10 +242,6 @@ impl Days {
     /// A pause, in which the process ends and another one begins: it knows what the former one recorded.
     fn pause(&mut self, span: Duration, limiting: Limiting) -> Vec<PacedLimit> {
         let earlier = self.pace(&[]);
-        let throttled = |limit: &PacedLimit| {
-            let level = (limit.level + limit.rate * span.as_secs_f64()).min(limit.burst);
-            PacedLimit { level, ..*limit }
-        };
         self.now += span;
         // What was created before was created long enough ago.
         self.pacer = pacer(limiting, &[]);
@@ -249,7 +252,7 @@ impl Days {
             self.push(Duration::ZERO, worker, Moment::Asks);
         }
         // The new process counts its own time from its start, which the pacer of this simulation does not.
-        earlier.limits.iter().map(throttled).collect()
+        earlier.limits_after(i64::try_from(span.as_millis()).unwrap())
     }
 }
 
@@ -271,8 +274,14 @@ fn workloads() -> [(&'static str, Vec<SimulatedJob>); 5] {
     [("one image", one_image), ("sides", sides), ("files", files), ("few large", few_large), ("growing", growing)]
 }
 
-const LIMITS: [Limiting; 5] =
-    [Limiting::None, Limiting::DocumentsPerHour, Limiting::BytesPerSecond, Limiting::RequestsPerSecond, Limiting::Drip];
+const LIMITS: [Limiting; 6] = [
+    Limiting::None,
+    Limiting::DocumentsPerHour,
+    Limiting::BytesPerSecond,
+    Limiting::RequestsPerSecond,
+    Limiting::Drip,
+    Limiting::FixedWindows,
+];
 
 /// Simulates each work under each limit, always and at night; `before` works on it until the estimate is asked for, and returns
 /// the limits that an earlier process left. Fails where the real end is further from that than a tenth of what is left.
@@ -280,7 +289,8 @@ fn each_end_is_known_within_a_tenth(before: impl Fn(&mut Days, Limiting) -> Vec<
     let mut wrong = Vec::new();
     for (name, jobs) in workloads() {
         for limiting in LIMITS {
-            for (open, windows, start) in [("always", always as Windows, 0), ("nights", nights as Windows, 5 * HOUR_MS)]
+            for (open, windows, start) in
+                [("always", always as Windows, HOUR_MS / 3), ("nights", nights as Windows, 5 * HOUR_MS + HOUR_MS / 3)]
             {
                 let mut days = Days::new(jobs.clone(), limiting, windows, start);
                 let earlier = before(&mut days, limiting);

@@ -8,6 +8,7 @@ mod bucket;
 pub mod concurrency;
 #[cfg(test)]
 mod estimate_tests;
+mod fixed_window;
 mod measured;
 mod quota;
 #[cfg(test)]
@@ -24,14 +25,17 @@ mod simulator;
 
 use std::time::Duration;
 
-use self::quota::{Fit, KnownQuota, Quota};
 pub use self::{
     bucket::TokenBucket,
     quota::{SHORTEST_WAIT, Ticket},
     reported::LimitReport,
 };
+use self::{
+    fixed_window::WindowFacts,
+    quota::{Fit, KnownQuota, Quota},
+};
 use crate::{
-    estimate::{Constraint, Counted, PacedLimit},
+    estimate::{Constraint, Counted, LimitWindow, PacedLimit},
     operation::Operation,
 };
 
@@ -274,22 +278,24 @@ impl Pacer {
         let configured = configured.into_iter().filter_map(|(bucket, constraint, counted)| {
             let bucket = bucket.as_ref()?;
             let (rate, burst, level) = (bucket.rate(), bucket.burst(), bucket.level_at(now));
-            Some(PacedLimit { constraint, counted, rate, burst, level })
+            Some(PacedLimit { constraint, counted, rate, burst, level, window: None })
         });
         let quotas = [
             (&self.quotas.create_document, Counted::Documents),
             (&self.quotas.upload_image, Counted::Images),
             (&self.quotas.upload_file, Counted::Files),
         ];
-        let quotas = quotas.into_iter().filter_map(|(quota, counted)| match quota.known(now) {
-            KnownQuota::Limit { rate, burst, level } => {
-                Some(PacedLimit { constraint: Constraint::ApiQuota, counted, rate, burst, level })
-            }
-            KnownQuota::Unlimited => None,
-            KnownQuota::NotYet => {
-                let is_same =
-                    |known: &&PacedLimit| known.constraint == Constraint::ApiQuota && known.counted == counted;
-                earlier.iter().find(is_same).copied()
+        let quotas = quotas.into_iter().filter_map(|(quota, counted)| {
+            let constraint = Constraint::ApiQuota;
+            let is_same = |known: &&PacedLimit| known.constraint == constraint && known.counted == counted;
+            let before = earlier.iter().find(is_same).copied();
+            match quota.known(now) {
+                KnownQuota::Limit { rate, burst, level } => {
+                    Some(PacedLimit { constraint, counted, rate, burst, level, window: None })
+                }
+                KnownQuota::Windows(facts) => Some(in_windows(&facts, counted, before)),
+                KnownQuota::Unlimited => None,
+                KnownQuota::NotYet => before,
             }
         });
         configured.chain(quotas).collect()
@@ -324,6 +330,18 @@ impl Pacer {
         let again_in = Duration::try_from_secs_f64(short).unwrap_or(MAX_SPREAD).clamp(MIN_ROOM_INTERVAL, MAX_SPREAD);
         Room { jobs: 0, again_in }
     }
+}
+
+/// A limit that counts in fixed windows. Where no whole one was seen yet, an earlier process may know how large they are.
+fn in_windows(facts: &WindowFacts, counted: Counted, before: Option<PacedLimit>) -> PacedLimit {
+    let ms = |span: Duration| i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
+    let known = before.filter(|before| !facts.is_whole && before.window.is_some() && before.burst >= facts.count);
+    let every = known.and_then(|known| known.window).map_or(ms(facts.every), |window| window.every);
+    let burst = known.map_or(facts.count, |known| known.burst);
+    #[expect(clippy::cast_precision_loss, reason = "years in milliseconds are far below 2^52")]
+    let rate = burst / (every as f64 / 1000.0);
+    let window = Some(LimitWindow { ends_in: ms(facts.ends_in), every });
+    PacedLimit { constraint: Constraint::ApiQuota, counted, rate, burst, level: facts.left, window }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use super::{
+    fixed_window::WindowFacts,
     measured::Measured,
     reported::{LimitReport, Observation, Reported},
 };
@@ -174,6 +175,7 @@ pub(super) enum KnownQuota {
         burst: f64,
         level: f64,
     },
+    Windows(WindowFacts),
 }
 
 /// What matters of a refusal beside its report.
@@ -241,6 +243,9 @@ impl Quota {
         match &self.knowledge {
             Knowledge::Unlimited => KnownQuota::Unlimited,
             Knowledge::Unknown { .. } => KnownQuota::NotYet,
+            Knowledge::Reported(reported) if reported.windows(now).is_some() => {
+                reported.windows(now).map_or(KnownQuota::NotYet, KnownQuota::Windows)
+            }
             Knowledge::Reported(reported) => reported.certain_rate().map_or(KnownQuota::NotYet, |rate| {
                 // Until the wait that the API asks for is over, nothing passes that flows in meanwhile.
                 let level = reported.remaining_at(now) - rate * self.retry_after(now).as_secs_f64();

@@ -8,7 +8,11 @@
 
 use std::time::Duration;
 
-use super::{measured::Measured, refill::Refill};
+use super::{
+    fixed_window::{FixedWindow, WindowFacts},
+    measured::Measured,
+    refill::Refill,
+};
 
 /// Reports that led to this many recent refusals are not followed any longer: whatever the numbers mean, it is not GCRA.
 const MAX_BROKEN_PROMISES: f64 = 4.0;
@@ -37,6 +41,7 @@ pub(super) struct Reported {
     /// Number of the newest call whose report is included.
     newest: u64,
     refill: Refill,
+    windows: FixedWindow,
     /// Refusals although the reports promised room; fades as calls pass.
     broken_promises: f64,
     /// The first refusal, and the calls that passed since.
@@ -60,6 +65,8 @@ impl Reported {
         let mut refill = Refill::default();
         refill.on_report(remaining, seen.report.reset, now);
         let full_at = seen.report.reset.map(|reset| now.saturating_add(reset));
+        let mut windows = FixedWindow::default();
+        seen.report.reset.into_iter().for_each(|reset| windows.on_report(remaining, reset, now));
         Some(Self {
             remaining,
             at: now,
@@ -67,6 +74,7 @@ impl Reported {
             burst: remaining + 1.0,
             newest: seen.number,
             refill,
+            windows,
             broken_promises: 0.0,
             first_refusal: None,
         })
@@ -86,6 +94,13 @@ impl Reported {
     /// Refill rate in calls a second, where it is certain that there is one.
     pub(super) fn certain_rate(&self) -> Option<f64> {
         self.refill.certain_rate().filter(|rate| *rate > 0.0)
+    }
+
+    /// The fixed windows that the limit counts in, where it does, without the margin that is left unused in each.
+    pub(super) fn windows(&self, now: Duration) -> Option<WindowFacts> {
+        let facts = self.windows.known(now)?;
+        let margin = reserve(facts.count);
+        Some(WindowFacts { count: facts.count - margin, left: (facts.left - margin).max(0.0), ..facts })
     }
 
     /// The most calls that fit at once, as far as it is known.
@@ -128,6 +143,9 @@ impl Reported {
         let full_at = seen.report.reset.map(|reset| now.saturating_add(reset));
         let is_newest = seen.number >= self.newest;
         self.refill.on_report(reported, seen.report.reset, now);
+        if let Some(reset) = seen.report.reset.filter(|_| is_newest) {
+            self.windows.on_report(reported, reset, now);
+        }
         let expected = self.remaining_at(now);
         let difference = reported - expected;
         let remaining = if difference <= 0.0 || (is_newest && seen.in_flight == 0) {
@@ -159,7 +177,7 @@ impl Reported {
 
     /// Calls left unused as a margin for misjudged ones; none where the burst is so small that a margin would cost much.
     fn reserve(&self) -> f64 {
-        if self.burst < 3.0 { 0.0 } else { (self.burst / 10.0).min(3.0) }
+        reserve(self.burst)
     }
 
     /// How many more calls fit within `within`, the margin kept back.
@@ -188,6 +206,10 @@ impl Reported {
     pub(super) fn full_in(&self, now: Duration) -> Option<Duration> {
         self.full_at.map(|full| full.saturating_sub(now))
     }
+}
+
+fn reserve(burst: f64) -> f64 {
+    if burst < 3.0 { 0.0 } else { (burst / 10.0).min(3.0) }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a count of calls is far below 2^53")]

@@ -58,7 +58,7 @@ pub(super) struct Server {
     pub(super) shape: Shape,
     says: Says,
     /// How long its windows had been counted when the simulation began.
-    phase: Duration,
+    pub(super) phase: Duration,
     pub(super) full_at: Duration,
     pub(super) window: u128,
     used: u64,
