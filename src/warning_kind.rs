@@ -27,6 +27,8 @@ pub enum WarningKind {
     RowLimit,
     /// A file that was taken by a name that differs from the given one in letter case or Unicode normal form.
     NearPath,
+    /// A record that an archive's own list has again.
+    DuplicateRecord,
     /// A picture or PDF with certain damage inside.
     DamagedImage,
     /// A PDF that asks for a password.
@@ -34,7 +36,7 @@ pub enum WarningKind {
 }
 
 impl WarningKind {
-    const TABLE: [(&'static str, Self); 11] = [
+    const TABLE: [(&'static str, Self); 12] = [
         ("unknown-category", Self::UnknownCategory),
         ("unknown-type", Self::UnknownType),
         ("shared-image", Self::SharedImage),
@@ -44,6 +46,7 @@ impl WarningKind {
         ("spreadsheet-reference", Self::SpreadsheetReference),
         ("row-limit", Self::RowLimit),
         ("near-path", Self::NearPath),
+        ("duplicate-record", Self::DuplicateRecord),
         ("damaged-image", Self::DamagedImage),
         ("protected-pdf", Self::ProtectedPdf),
     ];

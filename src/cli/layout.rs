@@ -151,7 +151,7 @@ pub fn from_layout(args: &FromLayoutArgs) -> anyhow::Result<Exit> {
             match made {
                 Produced::Entry { line, .. } => writeln!(output.out, "{line}").map_err(closed)?,
                 Produced::Invalid(record) => record.findings.iter().for_each(|finding| causes.add(finding)),
-                Produced::Remark(finding) => causes.add(&finding),
+                Produced::Remark(finding) | Produced::Repeated { finding, .. } => causes.add(&finding),
             }
             Ok(())
         });

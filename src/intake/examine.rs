@@ -267,11 +267,7 @@ pub(super) fn examine_within(
         if let Reading::Invalid { problems, .. } = &reading {
             last = problems.first().cloned();
         }
-        let index = match &reading {
-            Reading::Entry { entry, .. } => entry.index,
-            Reading::Invalid { index, .. } => *index,
-        };
-        if index < skip {
+        if reading.index() < skip {
             return ControlFlow::Continue(());
         }
         match examination.found(reading) {

@@ -38,6 +38,6 @@ pub use self::{
     lookup::FreshLookups,
     plan::ArchiveLayout,
     produce::{ArchiveTarget, LayoutCounts, Produced, probe, produce},
-    stage::{Staged, load_lookups, stage, stage_list},
+    stage::{RepeatedRecords, Staged, load_lookups, stage, stage_list},
     trial::{RecordTrial, TrialOutcome, WhichRecords, try_records},
 };

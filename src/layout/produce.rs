@@ -33,6 +33,8 @@ pub enum Produced {
     Invalid(InvalidRecord),
     /// A warning or a note, which concerns no entry.
     Remark(RecordFinding),
+    /// A record that was there before; `index` is the place of its entry among all, with those that are not made.
+    Repeated { index: u64, finding: RecordFinding },
 }
 
 /// Records of which no entry is made.
@@ -178,7 +180,7 @@ fn produce_from(
     each: &mut dyn FnMut(Produced) -> Result<(), LayoutError>,
 ) -> Result<LayoutCounts, LayoutError> {
     let mut builder = DraftBuilder { layout, archive, lookups, named: Default::default() };
-    let mut out = ProducedSink { each, counts: LayoutCounts::default() };
+    let mut out = ProducedSink { each, counts: LayoutCounts::default(), next: 0 };
     let mut groups = Groups::default();
     let mut seen = SpilledMap::default();
     sources::read(layout, archive, list, &mut |read| {
@@ -232,12 +234,19 @@ pub fn probe(layout: &ArchiveLayout, target: &ArchiveTarget, root: &Root) -> Res
 struct ProducedSink<'a> {
     each: &'a mut dyn FnMut(Produced) -> Result<(), LayoutError>,
     counts: LayoutCounts,
+    /// The place of the next entry among all, with those that are not made.
+    next: u64,
 }
 
 impl ProducedSink<'_> {
     fn remark(&mut self, finding: RecordFinding) -> Result<(), LayoutError> {
         self.counts.warnings += u64::from(finding.severity == Weight::Warning);
         (self.each)(Produced::Remark(finding))
+    }
+
+    fn repeated(&mut self, index: u64, draft: &EntryDraft) -> Result<(), LayoutError> {
+        self.counts.warnings += 1;
+        (self.each)(Produced::Repeated { index, finding: duplicate(draft) })
     }
 
     fn left_out(&mut self, builder: &mut DraftBuilder<'_>, record: &mut Record) -> Result<(), LayoutError> {
@@ -248,6 +257,7 @@ impl ProducedSink<'_> {
 
     fn bad(&mut self, finding: RecordFinding) -> Result<(), LayoutError> {
         self.counts.invalid += 1;
+        self.next += 1;
         let file = finding.source.clone().or_else(|| finding.path.clone()).unwrap_or_default();
         (self.each)(Produced::Invalid(InvalidRecord {
             source: EntrySource { file, row: finding.row, is_file: false },
@@ -265,11 +275,11 @@ impl ProducedSink<'_> {
         let key = digest(reference.as_bytes());
         let content = content_of(draft);
         let Some(before) = seen.get(&key)? else {
-            seen.put(&key, &content)?;
+            seen.put(&key, &[content.as_slice(), &self.next.to_be_bytes()].concat())?;
             return Ok(false);
         };
-        if before == content {
-            self.remark(duplicate(draft))?;
+        if let Some(index) = before.strip_prefix(content.as_slice()) {
+            self.repeated(index.try_into().map_or(0, u64::from_be_bytes), draft)?;
             return Ok(true);
         }
         let cure = "nobody can say whether it is a correction: keep one of the two records";
@@ -284,6 +294,7 @@ impl ProducedSink<'_> {
     }
 
     fn draft(&mut self, draft: EntryDraft) -> Result<(), LayoutError> {
+        self.next += 1;
         let kind = match draft.kind {
             Some(RecordKind::Document { .. }) | None => EntryKind::Document,
             Some(RecordKind::File | RecordKind::Skip) => EntryKind::File,
@@ -501,7 +512,7 @@ fn merge(group: Vec<EntryDraft>, by_type: bool, out: &mut ProducedSink<'_>) -> R
     sides.extend(side_of(&whole));
     for mut record in records {
         if !contents.insert(content_of(&record)) {
-            out.remark(duplicate(&record))?;
+            out.repeated(out.next, &record)?;
             continue;
         }
         for (field, differs) in differences(&whole, &record) {

@@ -12,12 +12,15 @@ use super::{
     lookup::FreshLookups,
     plan::ArchiveLayout,
     produce::{ArchiveTarget, LayoutCounts, Produced, produce, produce_list},
+    spill::SpilledMap,
     temporary::temporary,
 };
 use crate::{
     entry::Sha256,
     inbox::beneath::Root,
     manifest::staged::{StagedInvalid, entry_line, invalid_line},
+    problem::Problem,
+    warning_kind::WarningKind,
 };
 
 /// A manifest that a layout made.
@@ -28,6 +31,53 @@ pub struct Staged {
     /// Their digest.
     pub sha256: Sha256,
     pub counts: LayoutCounts,
+    pub repeats: RepeatedRecords,
+}
+
+/// Which entries an archive has the record of more than once.
+#[derive(Debug, Default)]
+pub struct RepeatedRecords {
+    /// How often each is there again, and in which row first.
+    entries: SpilledMap,
+    any: bool,
+}
+
+impl RepeatedRecords {
+    fn add(&mut self, index: u64, row: Option<u64>) -> io::Result<()> {
+        let (times, first) = self.of(index)?.unwrap_or((0, row.unwrap_or_default()));
+        self.any = true;
+        self.entries.put(&index.to_be_bytes(), &[(times + 1).to_be_bytes(), first.to_be_bytes()].concat())
+    }
+
+    fn of(&self, index: u64) -> io::Result<Option<(u64, u64)>> {
+        if !self.any {
+            return Ok(None);
+        }
+        let kept = self.entries.get(&index.to_be_bytes())?;
+        let number = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_be_bytes);
+        Ok(kept
+            .as_deref()
+            .and_then(|kept| kept.split_at_checked(8))
+            .map(|(times, first)| (number(times), number(first))))
+    }
+
+    /// The warning about the entry in this place, if its record is there again.
+    ///
+    /// # Errors
+    ///
+    /// Where the temporary file cannot be read.
+    pub fn warning(&self, index: u64) -> io::Result<Option<Problem>> {
+        let Some((times, first)) = self.of(index)? else { return Ok(None) };
+        let mut reason = "the same record is there again".to_owned();
+        if first > 0 {
+            reason.push_str(&format!(", in row {first}"));
+        }
+        if times > 1 {
+            reason.push_str(&format!(", {times} times in all"));
+        }
+        let cure = "remove it from the list, unless it was meant to be another one: it makes nothing new";
+        Ok(Some(Problem::warning_of(WarningKind::DuplicateRecord, reason, cure)))
+    }
 }
 
 /// Reads a list by itself, and keeps its entries, also those that are not made. The files that it names may be missing.
@@ -84,10 +134,18 @@ fn stage_by(
         digest.update(line.as_bytes());
         out.write_all(line.as_bytes())
     };
+    let mut repeats = RepeatedRecords::default();
     let counts = produce(&mut |made| {
         match made {
             Produced::Entry { source, line } => put(entry_line(&source, &line))?,
             Produced::Remark(finding) => remark(&finding)?,
+            Produced::Repeated { index, finding } => {
+                remark(&finding)?;
+                // Else they have other places.
+                if invalid {
+                    repeats.add(index, finding.row)?;
+                }
+            }
             Produced::Invalid(record) => {
                 record.findings.iter().try_for_each(&mut *remark)?;
                 if invalid {
@@ -103,5 +161,5 @@ fn stage_by(
     out.flush()?;
     drop(out);
     io::Seek::rewind(&mut &file)?;
-    Ok(Staged { file, sha256: Sha256(digest.finalize().into()), counts })
+    Ok(Staged { file, sha256: Sha256(digest.finalize().into()), counts, repeats })
 }

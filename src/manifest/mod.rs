@@ -136,6 +136,24 @@ pub enum Reading {
     },
 }
 
+impl Reading {
+    /// Its place among the entries, from 0.
+    #[must_use]
+    pub const fn index(&self) -> u64 {
+        match self {
+            Self::Entry { entry, .. } => entry.index,
+            Self::Invalid { index, .. } => *index,
+        }
+    }
+
+    /// Adds warnings.
+    pub(crate) fn warn(&mut self, more: impl IntoIterator<Item = Problem>) {
+        match self {
+            Self::Entry { warnings: problems, .. } | Self::Invalid { problems, .. } => problems.extend(more),
+        }
+    }
+}
+
 /// Why a manifest could not be read to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {

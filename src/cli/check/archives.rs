@@ -22,7 +22,7 @@ use crate::{
     entry::{EntrySource, Sha256},
     inbox::beneath::Root,
     intake::{cross_check::CrossCheck, examine, examine::ManifestRules, named_files::NamedFiles},
-    layout::{ArchiveLayout, ArchiveTarget, LayoutError, RecordFinding, Weight, stage},
+    layout::{ArchiveLayout, ArchiveTarget, LayoutError, RecordFinding, RepeatedRecords, Weight, stage},
     problem::Problem,
 };
 
@@ -134,7 +134,7 @@ impl ArchiveCheck<'_> {
         sum: &mut CheckTotals,
         report: &mut Report<'_>,
     ) -> anyhow::Result<()> {
-        let opened = examine::staged(file, Sha256([0; 32]))?;
+        let opened = examine::staged(file, Sha256([0; 32]), RepeatedRecords::default())?;
         let Self { rules, names, references, cross, .. } = self;
         let mut failure = None;
         let examined = examine::examine_all(&opened, root, "", rules, &*names, &mut |mut found| {

@@ -283,7 +283,7 @@ impl Importer {
             entries_sha256: staged.sha256,
         };
         let sha256 = list.as_ref().map_or(staged.sha256, |list| list.sha256);
-        Ok((examine::staged(staged.file, sha256)?, used))
+        Ok((examine::staged(staged.file, sha256, staged.repeats)?, used))
     }
 
     /// Refuses a manifest whose files could not be archived afterwards.

@@ -12,6 +12,7 @@ use crate::{
     entry::Sha256,
     file_identity::FileIdentity,
     inbox::beneath::{Refusal, Root},
+    layout::RepeatedRecords,
     manifest::{self, Format, ManifestSummary, ReadError, Reading},
     problem::Problem,
     queue::{QueueError, layouts::LayoutUse, scratch::TemporaryStore},
@@ -29,6 +30,8 @@ pub struct OpenedManifest {
     format: Format,
     /// What a layout made of it, and how long that is.
     made: Option<(File, u64)>,
+    /// Which of its entries an archive has the record of more than once.
+    repeats: RepeatedRecords,
     /// Why it cannot be read by its layout.
     unusable: Option<Problem>,
 }
@@ -39,9 +42,14 @@ impl OpenedManifest {
     }
 
     /// The same, where it is a list of which a layout made these lines.
-    pub(in crate::intake) fn made_by(self, layout: LayoutUse, lines: File) -> io::Result<Self> {
+    pub(in crate::intake) fn made_by(
+        self,
+        layout: LayoutUse,
+        lines: File,
+        repeats: RepeatedRecords,
+    ) -> io::Result<Self> {
         let bytes = lines.metadata()?.len();
-        Ok(Self { layout: Some(layout), format: Format::Staged, made: Some((lines, bytes)), ..self })
+        Ok(Self { layout: Some(layout), format: Format::Staged, made: Some((lines, bytes)), repeats, ..self })
     }
 
     /// The same, where it is a list that its layout does not fit.
@@ -68,7 +76,24 @@ impl OpenedManifest {
             // The bound is that of the list.
             limits.max_bytes = u64::MAX;
         }
-        manifest::read(Whole::of(self), self.format, &limits, &mut TemporaryStore::default(), each)
+        let mut failure = None;
+        let read = manifest::read(
+            Whole::of(self),
+            self.format,
+            &limits,
+            &mut TemporaryStore::default(),
+            &mut |mut reading| {
+                match self.repeats.warning(reading.index()) {
+                    Ok(warning) => reading.warn(warning),
+                    Err(error) => {
+                        failure = Some(error);
+                        return ControlFlow::Break(());
+                    }
+                }
+                each(reading)
+            },
+        );
+        failure.map_or(read, |error| Err(ReadError::Io(error)))
     }
 }
 
@@ -124,6 +149,7 @@ pub fn open(root: &Root, path: &str, max_bytes: u64) -> Result<OpenedManifest, U
         file: opened.file,
         layout: None,
         made: None,
+        repeats: RepeatedRecords::default(),
         unusable: None,
     })
 }
@@ -134,9 +160,18 @@ pub fn open(root: &Root, path: &str, max_bytes: u64) -> Result<OpenedManifest, U
 /// # Errors
 ///
 /// The system's, where the file cannot be read.
-pub(crate) fn staged(file: File, sha256: Sha256) -> io::Result<OpenedManifest> {
+pub(crate) fn staged(file: File, sha256: Sha256, repeats: RepeatedRecords) -> io::Result<OpenedManifest> {
     let identity = FileIdentity::now(&file)?;
-    Ok(OpenedManifest { file, identity, sha256, layout: None, format: Format::Staged, made: None, unusable: None })
+    Ok(OpenedManifest {
+        file,
+        identity,
+        sha256,
+        layout: None,
+        format: Format::Staged,
+        made: None,
+        repeats,
+        unusable: None,
+    })
 }
 
 /// A manifest's content, whose end must not come early: a truncated manifest would be taken for one that its sender

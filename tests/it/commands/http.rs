@@ -2,16 +2,14 @@
 
 use std::{
     io::{Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{TcpListener, TcpStream},
     time::Duration,
 };
 
 use passfort_ingest::sandbox::Options;
 use serde_json::{Value, json};
 
-use crate::support::{
-    Builder, Daemon, Format, Site, entry, get, image, metrics, page_in, profile, promise, sum, value,
-};
+use crate::support::{Builder, Format, Site, entry, get, image, metrics, profile, promise, sum, value};
 
 /// Every name that the interface promises.
 const NAMES: [&str; 15] = [
@@ -34,19 +32,6 @@ const NAMES: [&str; 15] = [
 
 fn builder() -> Builder {
     Builder { more: "[http]\nlisten = '127.0.0.1:0'".to_owned(), ..Builder::default() }
-}
-
-/// Starts the daemon and finds out where its page is.
-fn daemon(site: &Site) -> (Daemon, SocketAddr) {
-    let mut daemon = site.daemon();
-    let mut address = None;
-    let log = site.at("log");
-    daemon.wait_until("the page is served", || {
-        let said = std::fs::read_dir(&log).unwrap().map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap());
-        address = said.filter_map(|said| page_in(&said)).next();
-        address.is_some()
-    });
-    (daemon, address.unwrap())
 }
 
 /// Drops documents of one image each, one file, and an entry that cannot be sent; returns how many jobs they make.
@@ -74,7 +59,7 @@ fn the_numbers_are_all_there_agree_with_the_api_and_name_nobody() {
     site.sandbox().set_limits(vec!["any=1000/1,burst=1000".parse().unwrap()]);
     site.faults(&["upload_image=lost,nth=2", "create_document=lost,nth=3", "upload_file=throttle:1,nth=1"]);
     drop_some(&site);
-    let (mut daemon, page) = daemon(&site);
+    let (mut daemon, page) = site.daemon_with_page();
     daemon.wait_until("everything is settled", || site.left().is_empty());
 
     let numbers = metrics(page);
@@ -113,7 +98,7 @@ fn the_page_shows_what_status_shows() {
     let site = builder().build();
     drop_some(&site);
     site.put("late.manifest.json", json!({ "version": 1, "documents": [entry("x", 8, "missing.png")] }).to_string());
-    let (mut daemon, page) = daemon(&site);
+    let (mut daemon, page) = site.daemon_with_page();
     daemon.wait_until("everything else is settled", || site.left() == ["late.manifest.json"]);
     site.run(&["pause", "--drop", "partner"]).expect(0);
 
@@ -142,7 +127,7 @@ fn bad_ground_and_unclaimed_files_are_in_what_the_page_reads() {
     let shows = |what: &str, prepare: &dyn Fn(&Site), is_shown: &dyn Fn(&Value) -> bool| {
         let site = Builder { drop: "incomplete_after = '1s'".to_owned(), ..builder() }.build();
         prepare(&site);
-        let (mut daemon, page) = daemon(&site);
+        let (mut daemon, page) = site.daemon_with_page();
         daemon.wait_until(what, || {
             let shown: Value = serde_json::from_str(&get(page, "/status.json").1).unwrap();
             shown["queue"]["drops"].as_array().unwrap().iter().any(is_shown)
@@ -160,7 +145,7 @@ fn bad_ground_and_unclaimed_files_are_in_what_the_page_reads() {
 #[test]
 fn a_refused_key_is_alive_and_not_ready_and_a_pause_by_a_person_is_both() {
     let site = builder().build();
-    let (mut daemon, page) = daemon(&site);
+    let (mut daemon, page) = site.daemon_with_page();
     site.run(&["pause"]).expect(0);
     assert_eq!(get(page, "/healthz").0, 200);
     assert_eq!(get(page, "/readyz").0, 200);
@@ -187,7 +172,7 @@ fn while_it_stops_it_is_alive_and_not_ready() {
     let sandbox = Options { latency: Duration::from_secs(2), ..Options::default() };
     let site = Builder { sandbox, ..builder() }.build();
     drop_some(&site);
-    let (mut daemon, page) = daemon(&site);
+    let (mut daemon, page) = site.daemon_with_page();
     daemon.wait_until("a call is under way", || value(&metrics(page), "in_flight") >= 1.0);
     let asked = std::thread::spawn(move || {
         // Asks until the process is gone; what it answered last, before that, is what counts.
@@ -228,7 +213,7 @@ fn warnings_are_counted_by_drop_and_kind() {
     let mut document = entry("a", 1, "a.png");
     document["document_type"] = "PASPORT".into();
     site.put_documents("a.manifest.json", &[document]);
-    let (mut daemon, page) = daemon(&site);
+    let (mut daemon, page) = site.daemon_with_page();
     let series = "passfort_ingest_warnings_total{drop=\"partner\",kind=\"unknown-type\"} 1";
     daemon.wait_until("it is counted", || metrics(page).lines().any(|line| line == series));
 }

@@ -8,7 +8,7 @@ use std::{
 use serde_json::json;
 use zip::write::SimpleFileOptions;
 
-use crate::support::{Builder, Format, Site, image, profile};
+use crate::support::{Builder, Format, Site, image, metrics, profile, value};
 
 const LAYOUT: &str = r#"version = 1
 [source]
@@ -93,6 +93,41 @@ fn a_list_waits_for_its_files_and_goes_on_when_they_come() {
     daemon.wait_until("it is settled", || site.is_settled("list.csv"));
     assert_eq!(site.receipt("list.csv")["counts"]["created"], 2);
     daemon.terminate().expect(0);
+}
+
+#[test]
+fn what_the_layout_warns_of_is_in_the_receipt_in_show_and_in_the_numbers() {
+    for record in ["document", "image"] {
+        let layout = LAYOUT.replace("[document]\n", &format!("[document]\nrecord = \"{record}\"\n"));
+        let site = with_lists("", "");
+        let config = fs::read_to_string(site.at("config.toml")).unwrap();
+        site.write("config.toml", config + "[http]\nlisten = '127.0.0.1:0'\n");
+        site.write("operator/partner.layout.toml", layout);
+        site.put("a.png", image(Format::Png, 1));
+        site.put("b.png", image(Format::Png, 2));
+        let rows =
+            ["B-1;1;Reisepass;a.png", "B-2;2;Reisepass;b.png", "B-2;2;Reisepass;b.png", "B-2;00002;Reisepass;b.png"];
+        site.put("list.csv", list(&rows));
+        site.run_once().expect(0);
+        let receipt = site.receipt("list.csv");
+        assert_eq!((&receipt["counts"]["entries"], &receipt["counts"]["created"]), (&json!(2), &json!(2)), "{receipt}");
+        assert!(receipt["entries"][0].get("warnings").is_none(), "{receipt}");
+        let warning = &receipt["entries"][1]["warnings"][0];
+        assert_eq!(warning["kind"], "duplicate-record", "{record}: {receipt}");
+        assert_eq!(warning["reason"], "the same record is there again, in row 4, 2 times in all");
+        assert!(warning["cure"].as_str().is_some_and(|cure| !cure.is_empty()));
+        site.run(&["show", "2"]).expect(0).says("the same record is there again, in row 4");
+        let (daemon, page) = site.daemon_with_page();
+        let series = "warnings_total{drop=\"partner\",kind=\"duplicate-record\"}";
+        assert_eq!(value(&metrics(page), series), 1.0, "{}", metrics(page));
+        daemon.terminate().expect(0);
+    }
+    // Refused, it is an error like any other warning.
+    let site = with_lists("refuse_warnings = ['duplicate-record']", "");
+    site.put("a.png", image(Format::Png, 1));
+    site.put("list.csv", list(&["B-1;1;Reisepass;a.png", "B-1;1;Reisepass;a.png"]));
+    site.run_once().expect(1);
+    assert_eq!(site.receipt("list.csv")["entries"][0]["status"], "invalid");
 }
 
 #[test]

@@ -22,6 +22,7 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use super::{
+    http::page_in,
     images::{Format, image},
     process::{Daemon, Finished, wait_until},
 };
@@ -264,6 +265,19 @@ impl Site {
     /// Starts the daemon.
     pub(crate) fn daemon(&self) -> Daemon {
         self.start(&["run"])
+    }
+
+    /// Starts the daemon of a site that serves its page, and finds out where.
+    pub(crate) fn daemon_with_page(&self) -> (Daemon, SocketAddr) {
+        let mut daemon = self.daemon();
+        let mut address = None;
+        daemon.wait_until("the page is served", || {
+            let logs = fs::read_dir(self.at("log")).unwrap();
+            let said = logs.map(|file| fs::read_to_string(file.unwrap().path()).unwrap());
+            address = said.filter_map(|said| page_in(&said)).next();
+            address.is_some()
+        });
+        (daemon, address.unwrap())
     }
 
     /// Runs the program to its end.
