@@ -240,6 +240,15 @@ impl Entry {
         };
         images.iter().map(|image| &image.source).chain(file)
     }
+
+    /// The same, to be changed.
+    pub(crate) fn sources_mut(&mut self) -> impl Iterator<Item = &mut Source> {
+        let (images, file) = match &mut self.content {
+            Content::Document { images, .. } => (images.as_mut_slice(), None),
+            Content::File { source, .. } => (&mut [][..], Some(source)),
+        };
+        images.iter_mut().map(|image| &mut image.source).chain(file)
+    }
 }
 
 /// Whether an entry is a document or a file.

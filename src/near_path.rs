@@ -1,14 +1,18 @@
 //! When two paths are the same to a person, and two to a program.
 //!
 //! Lists are written on Windows and macOS, in spreadsheets and mail programs, each of which changes names in its own way:
-//! letter case, Unicode normal form, backslashes, blanks, percent signs, typographic quotes.
+//! letter case, Unicode normal form, backslashes, blanks, percent signs, drives, typographic quotes.
 
-use crate::lookalike;
+use unicode_normalization::UnicodeNormalization as _;
+
+use crate::{lookalike, problem::Problem, warning_kind::WarningKind};
 
 /// The parts of a path, each in the form that near names have in common; `None` where it cannot lead to a file.
 #[must_use]
 pub(crate) fn parts(path: &str) -> Option<Vec<String>> {
     let path = path.replace('\\', "/");
+    let drive = path.split_once(':').filter(|(drive, _)| matches!(drive.as_bytes(), [b'A'..=b'Z' | b'a'..=b'z']));
+    let path = drive.map_or(path.as_str(), |(_, path)| path);
     let parts: Vec<_> = path.split('/').map(fold).filter(|part| !part.is_empty() && part != ".").collect();
     (!parts.is_empty() && parts.iter().all(|part| part != "..")).then_some(parts)
 }
@@ -26,6 +30,37 @@ pub(crate) fn fold(name: &str) -> String {
     let folded = lookalike::fold(&decoded);
     let unquoted = folded.trim_matches(['"', '\'', ' ']);
     unquoted.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Whether two paths differ in letter case and Unicode normal form alone.
+#[must_use]
+pub(crate) fn is_loosely(one: &str, other: &str) -> bool {
+    let fold = |path: &str| path.nfc().flat_map(char::to_lowercase).nfc().collect::<String>();
+    fold(one) == fold(other)
+}
+
+/// The warning about a file that was taken by another name than the written one.
+#[must_use]
+pub(crate) fn taken_by_near(written: &str, there: &str, field: &str) -> Problem {
+    let reason = format!("there is no {}; {} was taken", spelt(written, there), spelt(there, written));
+    let cure = "see whether it is the right one, and write its name in the list as it is on disk";
+    Problem::warning_of(WarningKind::NearPath, reason, cure).field(field).path(there)
+}
+
+/// A name as it is, unless it looks just like the other one, or has something at an end that cannot be seen.
+#[must_use]
+pub(crate) fn spelt(name: &str, other: &str) -> String {
+    if lookalike::fold(name) == lookalike::fold(other) && !name.eq_ignore_ascii_case(other) {
+        lookalike::spelt(name)
+    } else {
+        name.to_owned()
+    }
+}
+
+/// That no file has the written path, and which one does nearly.
+#[must_use]
+pub(crate) fn but_there(written: &str, there: &str) -> String {
+    format!("there is no {}, but {} is there", spelt(written, there), spelt(there, written))
 }
 
 /// The name with `%20` and its like decoded, where that is text.
@@ -65,6 +100,7 @@ mod tests {
             ("a  b.png", "a b.png"),
             ("2020\u{2013}1.png", "2020-1.png"),
             ("./17//a.png", "17/a.png"),
+            ("D:17\\a.png", "17/a.png"),
         ] {
             assert_eq!(parts(one), parts(other), "{one:?}");
             assert!(parts(one).is_some(), "{one:?}");

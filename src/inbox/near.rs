@@ -29,9 +29,19 @@ impl<'a> NearNames<'a> {
     /// The path, from the root, of a file whose name is near this one; `within` is a folder that is as it is written.
     #[must_use]
     pub fn find(&self, within: &str, written: &str) -> Option<String> {
+        self.walk(within, &near_path::parts(written)?)
+    }
+
+    /// The same of a path that is absolute, whose first folders may be those of another machine.
+    #[must_use]
+    pub fn find_end(&self, within: &str, written: &str) -> Option<String> {
         let parts = near_path::parts(written)?;
+        (0..parts.len()).find_map(|first| self.walk(within, parts.get(first..)?))
+    }
+
+    fn walk(&self, within: &str, parts: &[String]) -> Option<String> {
         let mut at = within.to_owned();
-        for part in &parts {
+        for part in parts {
             at = join(&at, &self.name_in(&at, part)?);
         }
         // A folder, a link, or somebody else's file would be of no use.
@@ -85,6 +95,8 @@ mod tests {
         assert_eq!(found("In", "17/front.jpg").as_deref(), Some("In/17/FRONT.JPG"));
         assert_eq!(found("", "in\\17\\front.jpg").as_deref(), Some("In/17/FRONT.JPG"));
         assert_eq!(found("In", "m\u{fc}ller/x%20y.png").as_deref(), Some("In/Mu\u{308}ller/x y.png"));
+        assert_eq!(near.find_end("In", "D:\\scans\\17\\front.jpg").as_deref(), Some("In/17/FRONT.JPG"));
+        assert_eq!(near.find_end("In", "/mnt/front.jpg"), None);
         // Which of the two is meant, nobody knows; and a link is not read.
         assert_eq!((found("In", "17/a.PNG"), found("In", "17/LINK.png")), (None, None));
         assert_eq!((found("In", "17"), found("In", "../In/17/front.jpg"), found("no", "17/a")), (None, None, None));

@@ -1,6 +1,7 @@
 //! Reads and checks a manifest and its files, entry by entry.
 
 mod file;
+mod loose;
 mod opened;
 
 use std::{
@@ -32,9 +33,9 @@ use crate::{
     warning_kind::WarningKind,
 };
 
+pub(super) use file::near_name;
 pub(crate) use file::{NEAR_NAME, NO_SUCH_FILE};
 use file::{UnusableFile, WhyUnusable, look_at};
-pub(super) use file::{near_name, spelt};
 pub(crate) use opened::staged;
 pub use opened::{OpenedManifest, Unready, open};
 
@@ -339,6 +340,7 @@ impl Examination<'_> {
                 let (mut problems, warnings): (Vec<_>, Vec<_>) = problems.into_iter().partition(Problem::is_error);
                 let (refused, warnings) = self.rules.refused.divide(warnings);
                 problems.extend(refused);
+                problems.iter_mut().for_each(|problem| file::name_end(&self.near, self.folder, problem));
                 let admission = Admission::Invalid { index, kind, reference, profile_id, problems, paths };
                 return Ok(ExaminedEntry {
                     admission,

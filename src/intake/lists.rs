@@ -9,7 +9,7 @@ use crate::{
     layout::{ArchiveLayout, FreshLookups, LayoutError, Staged, load_lookups, stage_list},
     problem::Problem,
     queue::layouts::LayoutUse,
-    relative_path::name,
+    relative_path::{name, parent},
 };
 
 /// A drop's layout, with its lookups.
@@ -64,7 +64,11 @@ impl ListReader {
                     references: self.layout.references.clone(),
                     entries_sha256: sha256,
                 };
-                Ok(opened.made_by(layout, file, repeats)?)
+                let opened = opened.made_by(layout, file, repeats)?;
+                if self.layout.is_loose() {
+                    return Ok(opened.loosely(Root::open(root.path())?, parent(at).to_owned()));
+                }
+                Ok(opened)
             }
             Err(LayoutError::Wrong { what, reason, cure }) => {
                 Ok(opened.unusable(Problem::error(format!("{what}: {reason}"), cure)))

@@ -11,9 +11,10 @@ use crate::{
     inbox::beneath::Refusal,
     intake::{
         context::NAME_IN_USE,
-        examine::{HoldReason, Unready, spelt},
+        examine::{HoldReason, Unready},
         stillness::{NAMED, Stillness},
     },
+    near_path::but_there,
     problem::Problem,
     queue::awaited::{Before, FirstSeen},
 };
@@ -363,9 +364,7 @@ fn missing_reason(stillness: &Stillness) -> String {
         Some(by) => format!("{text}, which went with {by}: send it again"),
         None => text,
     });
-    let near = stillness.near.as_ref().map(|(written, there)| {
-        format!("there is no {}, but {} is there", spelt(written, there), spelt(there, written))
-    });
+    let near = stillness.near.as_ref().map(|(written, there)| but_there(written, there));
     let in_use = stillness.first_in_use.first().map(in_use_reason);
     let others = (stillness.in_use > 1).then(|| format!("{} such", stillness.in_use));
     missing.into_iter().chain(near).chain(in_use).chain(others).collect::<Vec<_>>().join("; ")

@@ -3,8 +3,8 @@
 //! Nothing is followed out of it: links are passed over here, and what is sent is opened below the folder later.
 
 use std::{
-    cell::RefCell,
-    collections::VecDeque,
+    cell::{OnceCell, RefCell},
+    collections::{HashMap, VecDeque},
     fs::{self, File},
     io::{self, Read as _, Seek as _},
     ops::ControlFlow,
@@ -15,11 +15,12 @@ use globset::GlobSet;
 
 use super::{
     finding::LayoutError,
-    text::{begins_as_picture, fold, is_picture_name, natural},
+    text::{begins_as_picture, is_picture_name, natural},
 };
 use crate::{
     file_identity::FileIdentity,
     inbox::beneath::{OpenedFile, Refusal, Root},
+    near_path,
     relative_path::{join, name, split},
 };
 
@@ -52,6 +53,27 @@ pub(super) struct Listing {
     /// Files, in natural order.
     pub(super) files: Vec<String>,
     pub(super) folders: Vec<String>,
+    near_files: OnceCell<NearIndex>,
+    near_folders: OnceCell<NearIndex>,
+}
+
+/// The places of names by what they have in common with near ones.
+type NearIndex = HashMap<String, Vec<usize>>;
+
+impl Listing {
+    /// The names of files, or of folders, that are near this one.
+    fn near(&self, name: &str, folders: bool) -> impl Iterator<Item = &String> {
+        let (names, index) =
+            if folders { (&self.folders, &self.near_folders) } else { (&self.files, &self.near_files) };
+        let index = index.get_or_init(|| {
+            let mut index = NearIndex::new();
+            for (at, name) in names.iter().enumerate() {
+                index.entry(near_path::fold(name)).or_default().push(at);
+            }
+            index
+        });
+        index.get(&near_path::fold(name)).into_iter().flatten().filter_map(|at| names.get(*at))
+    }
 }
 
 /// What a written path leads to.
@@ -60,11 +82,19 @@ pub(super) enum Resolved {
     /// This file or folder, as its name is on disk.
     Found(String),
     /// Nothing; perhaps something whose name is nearly the same.
-    Missing { near: Option<String> },
+    Missing { near: Option<NearFile> },
     /// Several whose names differ in letter case or composition alone.
     Several(Vec<String>),
     /// Something that is not to be read, and why.
     Refused(String),
+}
+
+/// A file or folder whose name is nearly the one that is looked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct NearFile {
+    pub(super) path: String,
+    /// Whether it differs in letter case and composition alone.
+    pub(super) is_loose: bool,
 }
 
 /// Where an archive is.
@@ -180,32 +210,69 @@ impl<'a> ArchiveFolder<'a> {
         Ok(true)
     }
 
-    /// Looks for names that differ in letter case and composition alone.
+    /// Looks for names that differ in letter case and composition alone, then for other near ones.
     fn search(&self, path: &str, is_folder: bool) -> Result<Resolved, LayoutError> {
+        let found = self.like(path, is_folder, &near_path::is_loosely)?;
+        let near = match (found.as_slice(), self.loose) {
+            ([one], true) => return Ok(Resolved::Found(one.clone())),
+            ([_, _, ..], true) => return Ok(Resolved::Several(found)),
+            ([one, ..], false) => Some(NearFile { path: one.clone(), is_loose: true }),
+            ([], _) => {
+                let near = self.like(path, is_folder, &|_, _| true)?.into_iter().next();
+                near.map(|path| NearFile { path, is_loose: false })
+            }
+        };
+        Ok(Resolved::Missing { near })
+    }
+
+    /// The files or folders each part of whose path is near that of another path, and like it.
+    fn like(
+        &self,
+        path: &str,
+        is_folder: bool,
+        is_like: &dyn Fn(&str, &str) -> bool,
+    ) -> Result<Vec<String>, LayoutError> {
         let parts: Vec<&str> = path.split('/').collect();
         let mut found = vec![String::new()];
         for (at, part) in parts.iter().enumerate() {
-            let is_last = at + 1 == parts.len();
-            let folded = fold(part);
+            let folders = at + 1 < parts.len() || is_folder;
             let mut next = Vec::new();
             for folder in &found {
                 let Some(listing) = self.list(folder)? else { continue };
-                let names = if is_last && !is_folder { &listing.files } else { &listing.folders };
                 // The very name counts before those that are like it.
-                if names.iter().any(|name| name == part) {
+                if listing.near(part, folders).any(|name| name == part) {
                     next.push(join(folder, part));
                 } else {
-                    next.extend(names.iter().filter(|name| fold(name) == folded).map(|name| join(folder, name)));
+                    let like = listing.near(part, folders).filter(|name| is_like(part, name));
+                    next.extend(like.map(|name| join(folder, name)));
                 }
             }
             next.truncate(8);
             found = next;
         }
-        Ok(match (found.as_slice(), self.loose) {
-            ([one], true) => Resolved::Found(one.clone()),
-            ([_, _, ..], true) => Resolved::Several(found),
-            (_, _) => Resolved::Missing { near: found.into_iter().next() },
-        })
+        Ok(found)
+    }
+
+    /// The file or folder that the end of an absolute path leads to, with what is before that end.
+    pub(super) fn end_of<'p>(
+        &self,
+        written: &'p str,
+        (base, folder): (&str, &str),
+        is_folder: bool,
+    ) -> Result<Option<(&'p str, String)>, LayoutError> {
+        if !matches!(self.place, ArchivePlace::Folder(_)) {
+            return Ok(None);
+        }
+        let rules = PathRules { strip: Vec::new(), base: base.to_owned() };
+        for (at, _) in written.match_indices(['/', '\\', ':']) {
+            let (before, end) = written.split_at(at + 1);
+            let Placed::Within(path) = rules.place(end, folder) else { continue };
+            let found = if is_folder { self.folder(&path)? } else { self.file(&path)? };
+            if let Resolved::Found(path) | Resolved::Missing { near: Some(NearFile { path, .. }) } = found {
+                return Ok(Some((before, path)));
+            }
+        }
+        Ok(None)
     }
 
     /// Whether a file is passed over without a word.

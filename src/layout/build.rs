@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    archive::{ArchiveFolder, PathRules, Placed, Resolved, folder_of},
+    archive::{ArchiveFolder, NearFile, PathRules, Placed, Resolved, folder_of},
     finding::{FindingKind, LayoutError, RecordFinding},
     lookup::Lookups,
     node::TreeNode,
@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     entry::{EntrySource, ImageType, ProfileId, Sha256},
+    near_path,
     relative_path::{join, name},
 };
 
@@ -42,6 +43,8 @@ pub(super) struct EntryDraft {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct DraftImage {
     pub(super) path: String,
+    /// As its record gives it, where the file has another name.
+    pub(super) written: Option<String>,
     pub(super) image_type: Option<ImageType>,
     pub(super) sha256: Option<String>,
     pub(super) bytes: Option<u64>,
@@ -364,14 +367,15 @@ impl DraftBuilder<'_> {
             Sha256::parse(text).map(|digest| digest.to_string())
         })?;
         let bytes = self.declared(form.bytes.as_ref(), values, "bytes", draft, |text| text.parse().ok())?;
-        let Some(found) = self.find(template, &written, is_folder, record, draft)? else { return Ok(()) };
+        let Some((found, written)) = self.find(template, &written, is_folder, record, draft)? else { return Ok(()) };
         let pictures = if is_folder { self.archive.pictures(&found)? } else { vec![found.clone()] };
         if pictures.is_empty() {
             draft.wrong(no_images(Some(&found)));
         }
         for path in pictures {
             self.named.insert(&path)?;
-            draft.images.push(DraftImage { path, image_type, sha256: sha256.clone(), bytes });
+            let written = written.clone();
+            draft.images.push(DraftImage { path, written, image_type, sha256: sha256.clone(), bytes });
         }
         Ok(())
     }
@@ -403,7 +407,8 @@ impl DraftBuilder<'_> {
         }
     }
 
-    /// Finds a file or folder on disk; notes what is wrong where it is not there.
+    /// Finds a file or folder on disk, and gives the path as it is written where that is another one; notes what is wrong
+    /// where it is not there.
     fn find(
         &mut self,
         template: &Template,
@@ -411,7 +416,7 @@ impl DraftBuilder<'_> {
         is_folder: bool,
         record: &Record,
         draft: &mut EntryDraft,
-    ) -> Result<Option<String>, LayoutError> {
+    ) -> Result<Option<(String, Option<String>)>, LayoutError> {
         let from_root =
             template.names().any(|name| matches!(name.folded.as_str(), "path" | "dir")) && record.path.is_some();
         let (rules, folder) = match &record.path {
@@ -423,27 +428,44 @@ impl DraftBuilder<'_> {
             // A name on disk may have a backslash in it.
             let literal = join(&join(folder, rules.base.trim_matches('/')), written);
             if !is_folder && self.archive.has(&literal) {
-                return Ok(Some(literal));
+                return Ok(Some((literal, None)));
             }
         }
         let path = match rules.place(written, folder) {
             Placed::Within(path) => path,
             Placed::Outside(reason) => {
-                let cure = "if its beginning is the archive's folder, add to [paths]:   strip = ['…']";
+                let cure = match self.archive.end_of(written, (&rules.base, folder), is_folder)? {
+                    Some((before, there)) => {
+                        self.named.insert(&there)?;
+                        let before = if before.contains('\'') { quoted(before) } else { format!("'{before}'") };
+                        format!("there is {}: add to [paths]:   strip = [{before}]", quoted(&there))
+                    }
+                    None => "if its beginning is the archive's folder, add to [paths]:   strip = ['…']".to_owned(),
+                };
                 let finding = RecordFinding::error(FindingKind::PathOutside, reason, cure);
-                draft.wrong(finding.field("path").value(written));
+                draft.wrong(finding.field("path").path(written).value(written));
                 return Ok(None);
             }
         };
         let resolved = if is_folder { self.archive.folder(&path)? } else { self.archive.file(&path)? };
         let what = if is_folder { "folder" } else { "file" };
         match resolved {
-            Resolved::Found(found) => return Ok(Some(found)),
+            Resolved::Found(found) => {
+                let other = (found != path).then_some(path);
+                return Ok(Some((found, other)));
+            }
             Resolved::Missing { near } => {
                 let cure = match &near {
-                    Some(near) => {
+                    Some(NearFile { path: near, is_loose }) => {
                         self.named.insert(near)?;
-                        format!("there is {}: add to [paths]:   match = \"loose\"", quoted(near))
+                        let advice = if *is_loose {
+                            "add to [paths]:   match = \"loose\""
+                        } else {
+                            "write its name so in the list, or rename it"
+                        };
+                        let there = near_path::spelt(near, &path);
+                        let there = if there == *near { quoted(near) } else { there };
+                        format!("there is {there}: {advice}")
                     }
                     None => {
                         format!("put the {what} there, or correct the path; a folder to put before is [paths] base")

@@ -28,6 +28,9 @@ pub enum FindingKind {
     Filtered,
 }
 
+/// The word of [`FindingKind::PathOutside`].
+pub const PATH_OUTSIDE: &str = "path_outside";
+
 impl FindingKind {
     /// The word for programs.
     #[must_use]
@@ -45,7 +48,7 @@ impl FindingKind {
             Self::Conflict => "conflict",
             Self::DuplicateRecord => "duplicate_record",
             Self::SameSideTwice => "same_side_twice",
-            Self::PathOutside => "path_outside",
+            Self::PathOutside => PATH_OUTSIDE,
             Self::AmbiguousFile => "ambiguous_file",
             Self::BadRecord => "bad_record",
             Self::UnlistedFile => "unlisted_file",

@@ -32,7 +32,7 @@ mod workbook_parts;
 mod xml;
 
 pub use self::{
-    finding::{FindingKind, LayoutError, RecordFinding, Weight},
+    finding::{FindingKind, LayoutError, PATH_OUTSIDE, RecordFinding, Weight},
     form::schema,
     guess::guess,
     lookup::FreshLookups,

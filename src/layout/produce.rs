@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     archive::ArchiveFolder,
-    build::{DraftBuilder, EntryDraft, no_images, own_name},
+    build::{DraftBuilder, DraftImage, EntryDraft, no_images, own_name},
     finding::{FindingKind, LayoutError, RecordFinding, Weight},
     form::{RecordToml, UnlistedToml},
     lookup::{Lookups, is_lookup},
@@ -20,6 +20,8 @@ use crate::{
     entry::{EntryKind, EntrySource, ImageType},
     inbox::beneath::Root,
     manifest::Scratch as _,
+    near_path::taken_by_near,
+    problem::Problem,
     queue::scratch::TemporaryStore,
     relative_path::{join, split},
 };
@@ -28,7 +30,7 @@ use crate::{
 #[derive(Debug)]
 pub enum Produced {
     /// An entry, in the form of a JSON Lines manifest.
-    Entry { source: EntrySource, line: String },
+    Entry { source: EntrySource, line: String, warnings: Vec<Problem> },
     /// Records of which no entry is made.
     Invalid(InvalidRecord),
     /// A warning or a note, which concerns no entry.
@@ -106,6 +108,12 @@ impl ArchiveLayout {
     #[must_use]
     pub const fn has_list(&self) -> bool {
         sources::has_list(self)
+    }
+
+    /// Whether letter case and Unicode normal form do not count in paths.
+    #[must_use]
+    pub const fn is_loose(&self) -> bool {
+        self.loose
     }
 
     /// Why it cannot read the lists of a drop, if so. A list has to name each of its files, since nothing else says when all
@@ -308,7 +316,8 @@ impl ProducedSink<'_> {
                     }
                     EntryKind::File => self.counts.files += 1,
                 }
-                (self.each)(Produced::Entry { source: draft.source, line })
+                let warnings = near_paths(&draft, kind);
+                (self.each)(Produced::Entry { source: draft.source, line, warnings })
             }
             _ => {
                 self.counts.invalid += 1;
@@ -325,18 +334,24 @@ impl ProducedSink<'_> {
     }
 }
 
+/// The files of a draft that have other names than its record gives them.
+fn near_paths(draft: &EntryDraft, kind: EntryKind) -> Vec<Problem> {
+    let near = draft.images.iter().enumerate().filter_map(|(at, image)| Some((at, image, image.written.as_ref()?)));
+    let field = |at: usize| match kind {
+        EntryKind::Document => format!("images[{at}].path"),
+        EntryKind::File => "path".to_owned(),
+    };
+    near.map(|(at, image, written)| taken_by_near(written, &image.path, &field(at))).collect()
+}
+
 /// What a draft asks for, to compare it with another.
 fn content_of(draft: &EntryDraft) -> Vec<u8> {
+    // How a path was written makes no difference.
+    let images: Vec<_> =
+        draft.images.iter().map(|image| (&image.path, image.image_type, &image.sha256, image.bytes)).collect();
     let findings: Vec<_> = draft.findings.iter().map(|finding| (finding.kind, &finding.value, &finding.path)).collect();
-    let content = json!([
-        draft.profile_id,
-        draft.kind,
-        draft.images,
-        draft.page_count,
-        draft.name,
-        draft.extracted_data,
-        findings
-    ]);
+    let content =
+        json!([draft.profile_id, draft.kind, images, draft.page_count, draft.name, draft.extracted_data, findings]);
     digest(content.to_string().as_bytes()).to_vec()
 }
 
@@ -356,7 +371,7 @@ pub(super) fn line_of(draft: &EntryDraft) -> Option<String> {
     if let Some(reference) = &draft.reference {
         entry.insert("reference".into(), json!(reference));
     }
-    let declared = |image: &super::build::DraftImage, object: &mut serde_json::Map<String, Value>| {
+    let declared = |image: &DraftImage, object: &mut serde_json::Map<String, Value>| {
         if let Some(sha256) = &image.sha256 {
             object.insert("sha256".into(), json!(sha256));
         }

@@ -137,7 +137,7 @@ fn stage_by(
     let mut repeats = RepeatedRecords::default();
     let counts = produce(&mut |made| {
         match made {
-            Produced::Entry { source, line } => put(entry_line(&source, &line))?,
+            Produced::Entry { source, line, warnings } => put(entry_line(&source, &line, &warnings))?,
             Produced::Remark(finding) => remark(&finding)?,
             Produced::Repeated { index, finding } => {
                 remark(&finding)?;

@@ -134,6 +134,9 @@ pub(super) fn image_type(text: &str, field: &str) -> Result<ImageType, Problem> 
     })
 }
 
+/// The code of a path that is absolute.
+pub(crate) const ABSOLUTE_PATH: &str = "absolute-path";
+
 /// Reads a `path`; one with a space at an end or with a backslash comes with a warning, because neither is often meant.
 pub(super) fn path(
     text: &str,
@@ -149,7 +152,10 @@ pub(super) fn path(
     }
     let path = RelativePath::parse(text).map_err(|reason| {
         let cure = "name a file by its path from the manifest's folder, for example 17/front.jpg";
-        Problem::error(format!("{reason}: {}", quote(text)), cure).field(field)
+        match reason.starts_with("the path is absolute") {
+            true => Problem::error(reason, cure).path(text).code(ABSOLUTE_PATH).field(field),
+            false => Problem::error(format!("{reason}: {}", quote(text)), cure).field(field),
+        }
     })?;
     findings.name_path(&path);
     if text.trim() != text {

@@ -91,7 +91,7 @@ fn staged_entry(line: &TextLine<'_>, index: u64, has_references: bool, limits: &
             let line = own.row;
             Reading::Invalid { index, line, kind, reference, profile_id, paths, problems, source: Some(own) }
         }
-        Some(StagedLine { source: own, entry: Some(inner), .. }) => {
+        Some(StagedLine { source: own, entry: Some(inner), warnings, .. }) => {
             let bytes = inner.get().as_bytes();
             let (mut reading, _) = entry(
                 &TextLine { number: own.row.unwrap_or(line.number), bytes, ..*line },
@@ -102,6 +102,7 @@ fn staged_entry(line: &TextLine<'_>, index: u64, has_references: bool, limits: &
             let (Reading::Entry { source, line, .. } | Reading::Invalid { source, line, .. }) = &mut reading;
             *line = own.row;
             *source = Some(own);
+            reading.warn(warnings);
             reading
         }
         // Only what is too long for an entry can be no line.

@@ -33,6 +33,7 @@ mod scratch;
 pub mod staged;
 mod value;
 
+pub(crate) use self::fields::ABSOLUTE_PATH;
 pub use self::{
     format::Format,
     schema::schema,

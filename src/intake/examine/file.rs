@@ -12,7 +12,9 @@ use crate::{
         near::NearNames,
     },
     intake::context::{EntryContext, FileRight, WantedFile},
-    lookalike,
+    layout::PATH_OUTSIDE,
+    manifest::ABSOLUTE_PATH,
+    near_path::but_there,
     problem::Problem,
     queue::{QueueError, admission::CheckedFile},
 };
@@ -118,9 +120,24 @@ pub(crate) const NEAR_NAME: &str = "near-name";
 /// The problem with a file that is not there, where one of a near name is.
 fn near_problem(near: &NearNames<'_>, path: &str, written: &str) -> Option<Problem> {
     let there = near_name(near, path, written)?;
-    let reason = format!("there is no {}, but {} is there", spelt(written, &there), spelt(&there, written));
-    let cure = "write the path as the file's name is, or rename the file";
-    Some(Problem::error(reason, cure).path(written).code(NEAR_NAME))
+    Some(Problem::error(but_there(written, &there), NEAR_CURE).path(written).code(NEAR_NAME))
+}
+
+const NEAR_CURE: &str = "write the path as the file's name is, or rename the file";
+
+/// Names the file that is meant by a path of another machine, where a problem is that the path is absolute.
+pub(super) fn name_end(near: &NearNames<'_>, folder: &str, problem: &mut Problem) {
+    let (Some(code @ (ABSOLUTE_PATH | PATH_OUTSIDE)), Some(written)) = (problem.code.as_deref(), &problem.path) else {
+        return;
+    };
+    let Some(there) = near.find_end(folder, written) else { return };
+    let there = there.strip_prefix(folder).unwrap_or(&there).trim_start_matches('/');
+    problem.reason = but_there(written, there);
+    // A layout's own cure is for all of its paths.
+    if code == ABSOLUTE_PATH {
+        problem.cure = NEAR_CURE.to_owned();
+        problem.code = Some(NEAR_NAME.into());
+    }
 }
 
 /// The name of a near file, as the manifest would write it.
@@ -128,15 +145,6 @@ pub(in crate::intake) fn near_name(near: &NearNames<'_>, path: &str, written: &s
     let folder = path.strip_suffix(written)?.trim_end_matches('/');
     let there = near.find(folder, written)?;
     Some(there.strip_prefix(folder)?.trim_start_matches('/').to_owned())
-}
-
-/// A name as it is, unless it looks just like the other one, or has something at an end that cannot be seen.
-pub(in crate::intake) fn spelt(name: &str, other: &str) -> String {
-    if lookalike::fold(name) == lookalike::fold(other) && !name.eq_ignore_ascii_case(other) {
-        lookalike::spelt(name)
-    } else {
-        name.to_owned()
-    }
 }
 
 /// Why a file is not with its manifest that stayed in the drop when the others were taken, if one is there.

@@ -8,6 +8,7 @@ use std::{
 
 use sha2::Digest as _;
 
+use super::loose::LooseFolder;
 use crate::{
     entry::Sha256,
     file_identity::FileIdentity,
@@ -32,6 +33,8 @@ pub struct OpenedManifest {
     made: Option<(File, u64)>,
     /// Which of its entries an archive has the record of more than once.
     repeats: RepeatedRecords,
+    /// Where its files are looked for by names that differ in letter case or normal form.
+    loose: Option<LooseFolder>,
     /// Why it cannot be read by its layout.
     unusable: Option<Problem>,
 }
@@ -50,6 +53,11 @@ impl OpenedManifest {
     ) -> io::Result<Self> {
         let bytes = lines.metadata()?.len();
         Ok(Self { layout: Some(layout), format: Format::Staged, made: Some((lines, bytes)), repeats, ..self })
+    }
+
+    /// The same, where letter case and normal form do not count in its paths, which start from this folder.
+    pub(in crate::intake) fn loosely(self, root: Root, folder: String) -> Self {
+        Self { loose: Some(LooseFolder { root, folder }), ..self }
     }
 
     /// The same, where it is a list that its layout does not fit.
@@ -76,6 +84,7 @@ impl OpenedManifest {
             // The bound is that of the list.
             limits.max_bytes = u64::MAX;
         }
+        let names = self.loose.as_ref().map(LooseFolder::names);
         let mut failure = None;
         let read = manifest::read(
             Whole::of(self),
@@ -90,6 +99,7 @@ impl OpenedManifest {
                         return ControlFlow::Break(());
                     }
                 }
+                names.iter().for_each(|names| names.resolve(&mut reading));
                 each(reading)
             },
         );
@@ -150,6 +160,7 @@ pub fn open(root: &Root, path: &str, max_bytes: u64) -> Result<OpenedManifest, U
         layout: None,
         made: None,
         repeats: RepeatedRecords::default(),
+        loose: None,
         unusable: None,
     })
 }
@@ -170,6 +181,7 @@ pub(crate) fn staged(file: File, sha256: Sha256, repeats: RepeatedRecords) -> io
         format: Format::Staged,
         made: None,
         repeats,
+        loose: None,
         unusable: None,
     })
 }
