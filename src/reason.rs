@@ -68,6 +68,7 @@ fn waiting(job: &JobExplanation<'_>, now: Timestamp) -> String {
     };
     match job.waits {
         Some(WaitReason::Retry) => format!("waiting for a retry: {due}, try {}", job.attempts.saturating_add(1)),
+        Some(WaitReason::Quota) if job.due_at.is_none() => "waiting for the import's limit".to_owned(),
         Some(WaitReason::Quota) => format!("waiting for a quota: {due}"),
         Some(WaitReason::File) => format!("waiting for a file: looked at again, {due}"),
         Some(WaitReason::ReadBack) => {

@@ -179,6 +179,7 @@ fn plan() -> Plan {
         manifest_file: "bench".to_owned(),
         taken: None,
         layout: None,
+        held_back: false,
         policy: BatchPolicy {
             root: "/bench".into(),
             image_root: "/bench".into(),

@@ -2,6 +2,7 @@
 
 mod admission;
 mod progress;
+mod stages;
 mod targets;
 
 use std::{
@@ -18,6 +19,7 @@ pub(super) use self::targets::{Target, search_rules, targets};
 use self::{
     admission::{Importer, Intake},
     progress::{OwnBatches, ProgressDisplay},
+    stages::{StageEnd, StageRun, StageStep, Stages, StopRule},
 };
 use super::{
     Context, Exit,
@@ -70,6 +72,16 @@ pub struct ImportArgs {
     /// Move settled manifests and their files to DIR/done and DIR/failed; else nothing is moved.
     #[arg(long, value_name = "DIR")]
     pub(super) archive_to: Option<PathBuf>,
+
+    /// Send so many entries first, or such a share of all, taken across types, folders and profiles; then look what came
+    /// of them, as `verify` does, before the next stage begins. Each is counted from the first entry, e.g. 20,1%,100%.
+    #[arg(long, value_name = "ENTRIES|SHARE%", value_delimiter = ',')]
+    pub(super) stages: Vec<StageEnd>,
+
+    /// End after a stage by which more than this was refused, held or missing; the rest is not touched. What is not named
+    /// keeps its own bound: refused>2%,held>0,missing>0.
+    #[arg(long, value_name = "WHAT>BOUND", value_delimiter = ',', requires = "stages")]
+    pub(super) stop_if: Vec<StopRule>,
 
     /// Kinds of warnings that are errors, e.g. shared-image,unknown-type; `all` for every kind.
     #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = refused_warnings)]
@@ -294,6 +306,14 @@ impl Worker {
         Ok(())
     }
 
+    /// There is something to send.
+    fn notify(&self, queue: &Queue) {
+        match &self.service {
+            Some(service) => service.signals.work.notify_one(),
+            None => wake::notify(queue.path()),
+        }
+    }
+
     /// Takes over the work where the process that did it has ended.
     async fn follow_lock(
         &mut self,
@@ -353,6 +373,7 @@ async fn follow(
     let mut ending = StopCondition::new(args.give_up_after, Instant::now());
     let mut ours = OwnBatches::default();
     let mut pause = POLL_INTERVAL;
+    let mut stages = Stages::new(&args.stages, &args.stop_if).map(StageRun::new);
     loop {
         // The end of a short import is seen at once; while much is open, a read after each change would cost too much.
         tokio::select! {
@@ -364,6 +385,17 @@ async fn follow(
         let finished = intake.finished.load(Ordering::Acquire);
         let looked = ours.look(&reader, &intake.batches());
         progress.show(&ours, finished, &reader, &args.drop);
+        if finished && looked.is_ok() {
+            let step = match &mut stages {
+                Some(stages) => stages.step(args, config, queue, intake, &ours, stop).await?,
+                None => stages::begin_all(queue, intake).await?,
+            };
+            match step {
+                StageStep::Wait => {}
+                StageStep::Begun => worker.notify(queue),
+                StageStep::End(exit) => return Ok(exit),
+            }
+        }
         let observed = looked.and_then(|()| worker.observe(&reader, args, config, &ours, finished));
         // Calls and queries share a thread: reading very many manifests may take a twentieth of its time.
         pause = POLL_INTERVAL.max(began.elapsed() * 20);

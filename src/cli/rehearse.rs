@@ -89,6 +89,8 @@ pub fn run(args: &RehearseArgs, context: &Context) -> anyhow::Result<Exit> {
         drop: args.drop.clone(),
         receipts_to: Some(folder.0.join("receipts")),
         archive_to: None,
+        stages: Vec::new(),
+        stop_if: Vec::new(),
         refuse_warnings: args.refuse_warnings.clone(),
         give_up_after: GIVE_UP_AFTER,
     };

@@ -115,28 +115,14 @@ fn verify(args: &VerifyArgs, config: &Config, bar: &ProgressBar, output: &mut Ou
         noted: reader.noted_by_verify()?,
     };
     let Checked { sum, refused, ended } = start::block_on(async {
-        let accounts = Accounts::new(config)?;
         let stop = CancellationToken::new();
         let (stopping, signalled) = (stop.clone(), start::signalled());
         let stopper = tokio::spawn(async move {
             signalled.await;
             stopping.cancel();
         });
-        let (waits, waited_for) = mpsc::channel(1);
-        let known = reader.into_async();
-        let asking = Asking {
-            queue: Some(known.clone()),
-            retry: RetryPolicy {
-                initial: config.retry.initial,
-                max: config.retry.max.min(LONGEST_DELAY),
-                give_up_after: args.give_up_after,
-            },
-            stop,
-            list_lag: config.api.list_lag,
-            waits,
-        };
         let selection = Selection { filter, sample: args.sample, at_once: config.workers.max_in_flight };
-        let checked = check_all((&asking, &known), &accounts, selection, &mut notes, waited_for, |news| match news {
+        let checked = ask(config, reader, selection, (args.give_up_after, stop), &mut notes, |news| match news {
             News::Checked(checked) => {
                 bar.inc(1);
                 bar.set_message(format!("{} profiles", bar.position()));
@@ -184,6 +170,46 @@ fn verify(args: &VerifyArgs, config: &Config, bar: &ProgressBar, output: &mut Ou
         None if sum.is_well() => Exit::Well,
         None => Exit::Refused,
     })
+}
+
+/// Checks the documents of these jobs' profiles, for a command that goes on by what comes of it.
+///
+/// # Errors
+///
+/// Those of the configuration and the database.
+pub(super) async fn totals(
+    config: &Config,
+    queue: &Queue,
+    filter: Filter,
+    give_up_after: Duration,
+    stop: &CancellationToken,
+) -> anyhow::Result<(VerifyTotals, Option<NoAnswer>)> {
+    let reader = Reader::open(queue.path())?;
+    let mut notes = Notes { queue: Ok(queue.clone()), noted: reader.noted_by_verify()? };
+    let selection = Selection { filter, sample: None, at_once: config.workers.max_in_flight };
+    let checked = ask(config, reader, selection, (give_up_after, stop.clone()), &mut notes, |_| Ok(())).await?;
+    Ok((checked.sum, checked.ended))
+}
+
+async fn ask(
+    config: &Config,
+    reader: Reader,
+    selection: Selection,
+    (give_up_after, stop): (Duration, CancellationToken),
+    notes: &mut Notes,
+    report: impl FnMut(News) -> std::io::Result<()>,
+) -> anyhow::Result<Checked> {
+    let accounts = Accounts::new(config)?;
+    let (waits, waited_for) = mpsc::channel(1);
+    let known = reader.into_async();
+    let asking = Asking {
+        queue: Some(known.clone()),
+        retry: RetryPolicy { initial: config.retry.initial, max: config.retry.max.min(LONGEST_DELAY), give_up_after },
+        stop,
+        list_lag: config.api.list_lag,
+        waits,
+    };
+    check_all((&asking, &known), &accounts, selection, notes, waited_for, report).await
 }
 
 /// A person waits: no delay is longer.

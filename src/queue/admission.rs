@@ -16,14 +16,14 @@ use super::{
     identity::{DedupDecision, conflict, decide, key_of, own_entry, owner_of_entry, owner_within},
     layouts,
     rows::{drop_id, json, signed, text},
-    similar, warnings,
+    similar, stages, warnings,
 };
 use crate::{
     clock::Timestamp,
     entry::{Content, Entry, EntryKind, EntrySource, Sha256},
     extracted_data::ExtractedData,
     file_identity::{self, FileIdentity},
-    job::{Declared, JobState},
+    job::{Declared, JobState, WaitReason},
     problem::Problem,
     relative_path::path_key,
     warning::EntryWarning,
@@ -141,7 +141,7 @@ impl BatchAdmission {
                 Some(begun) => begun,
                 None => (batch::begin(connection, &plan, now)?, 0),
             };
-            take_in(connection, batch_id, &part, &warnings, now)?;
+            take_in(connection, batch_id, &part, &warnings, plan.held_back, now)?;
             layouts::keep_sources(connection, batch_id, &sources)?;
             Ok((batch_id, admitted + part.len() as u64))
         })?;
@@ -177,7 +177,7 @@ impl BatchAdmission {
         let (plan, warnings, sources) = (self.plan, self.warnings, self.sources);
         self.queue.run_blocking("admit_whole", move |connection| {
             let batch_id = batch::begin(connection, &plan, now)?;
-            take_in(connection, batch_id, &entries, &warnings, now)?;
+            take_in(connection, batch_id, &entries, &warnings, plan.held_back, now)?;
             layouts::keep_sources(connection, batch_id, &sources)?;
             batch::seal(connection, batch_id, problems.as_deref(), now)?;
             Ok(batch_id)
@@ -215,6 +215,7 @@ fn take_in(
     batch_id: i64,
     admissions: &[Admission],
     warnings: &[EntryWarning],
+    held_back: bool,
     now: Timestamp,
 ) -> Result<(), QueueError> {
     let (drop_id, image_root, image_folder) = connection
@@ -222,7 +223,8 @@ fn take_in(
         .query_row([batch_id], |row| Ok((row.get(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?)))
         .optional()?
         .ok_or(QueueError::Gone { what: "batch", id: batch_id })?;
-    let place = BatchContext { batch_id, drop_id, image_root: Path::new(&image_root), image_folder: &image_folder };
+    let (image_root, image_folder) = (Path::new(&image_root), image_folder.as_str());
+    let place = BatchContext { batch_id, drop_id, image_root, image_folder, held_back };
     warnings::keep(connection, batch_id, drop_id, warnings)?;
     let mut open = 0_i64;
     for admission in admissions {
@@ -261,6 +263,8 @@ struct BatchContext<'a> {
     drop_id: i64,
     image_root: &'a Path,
     image_folder: &'a str,
+    /// Its jobs wait until their stage begins.
+    held_back: bool,
 }
 
 /// How the job of an entry begins, or ends at once.
@@ -268,6 +272,7 @@ struct FirstState<'a> {
     key: &'a [u8],
     content: (&'a [u8], ContentRule),
     state: JobState,
+    waits: Option<WaitReason>,
     reason: Option<String>,
     remote_id: Option<&'a str>,
     twin_of: Option<i64>,
@@ -293,6 +298,7 @@ fn insert(
     let replaces = owner.job_id();
     let decision = decide(owner, entry.replace);
     let (state, remote_id, twin_of, problem) = match &decision {
+        DedupDecision::Queue if place.held_back => (JobState::Waiting, None, replaces, None),
         DedupDecision::Queue => (JobState::Queued, None, replaces, None),
         DedupDecision::Duplicate { of, remote_id } => (JobState::Duplicate, Some(remote_id.as_str()), Some(*of), None),
         DedupDecision::Twin { of } => (JobState::Waiting, None, Some(*of), None),
@@ -305,10 +311,15 @@ fn insert(
         DedupDecision::Duplicate { of, .. } => Some(format!("created before by job {of}")),
         DedupDecision::Twin { of } => Some(format!("job {of} creates the same")),
         DedupDecision::Refuse(problem) => Some(problem.reason.clone()),
-        DedupDecision::Queue => None,
+        DedupDecision::Queue => place.held_back.then(|| stages::REASON.to_owned()),
+    };
+    let waits = match &decision {
+        DedupDecision::Twin { .. } => Some(WaitReason::Twin),
+        DedupDecision::Queue => place.held_back.then_some(WaitReason::Quota),
+        DedupDecision::Duplicate { .. } | DedupDecision::Refuse(_) => None,
     };
     let content_now = (content.current().as_slice(), ContentRule::CURRENT);
-    let first = FirstState { key: &key, content: content_now, state, reason, remote_id, twin_of, problem };
+    let first = FirstState { key: &key, content: content_now, state, waits, reason, remote_id, twin_of, problem };
     let job_id = insert_job(connection, place, entry, first, now)?;
     if decision == DedupDecision::Queue {
         own_entry(connection, place.drop_id, reference, &content, job_id)?;
@@ -351,6 +362,7 @@ fn insert_known(
         key: &key_of(entry.reference.as_deref(), &[0; 32]),
         content: (&created.content, created.rule),
         state: if differences.is_empty() { JobState::Duplicate } else { JobState::Failed },
+        waits: None,
         reason: Some(if differences.is_empty() { created.in_words() } else { problem.reason.clone() }),
         remote_id: differences.is_empty().then_some(created.remote_id.as_str()),
         twin_of: differences.is_empty().then_some(created.job_id),
@@ -394,7 +406,7 @@ fn insert_job(
             first.key,
             first.content.0,
             first.state.as_str(),
-            (first.state == JobState::Waiting).then_some("twin"),
+            first.waits.map(WaitReason::as_str),
             first.reason,
             first.remote_id,
             first.twin_of,
@@ -484,7 +496,7 @@ impl Queue {
                 problems: vec![problem],
                 paths: Vec::new(),
             };
-            take_in(connection, batch_id, &[rest], &[], now)?;
+            take_in(connection, batch_id, &[rest], &[], false, now)?;
             batch::seal(connection, batch_id, None, now)
         })
     }

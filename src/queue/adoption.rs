@@ -446,6 +446,7 @@ impl AdoptedReceipt<'_> {
                     policy: policy.clone(),
                     taken: None,
                     layout: None,
+                    held_back: false,
                 };
                 let batch_id = batch::begin(self.connection, &plan, *received_at)?;
                 self.connection

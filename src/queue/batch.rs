@@ -102,6 +102,8 @@ pub struct Plan {
     pub taken: Option<TakenAs>,
     /// The layout that its entries were made by, where it was an archive's own list.
     pub layout: Option<LayoutUse>,
+    /// Its jobs wait until their stage begins, see `stages`.
+    pub held_back: bool,
 }
 
 /// A batch whose files were moved into the work folder.

@@ -47,6 +47,7 @@ pub mod scratch;
 pub mod sidecar;
 pub(crate) mod similar;
 mod spare_images;
+pub(crate) mod stages;
 pub(crate) mod take_changed;
 pub mod taken_before;
 pub mod taking;

@@ -113,6 +113,13 @@ impl Site {
         self.admit_entries(manifest, entries)
     }
 
+    /// The same, each held back until its stage begins.
+    pub fn admit_held_back(&self, manifest: &str, references: &[&str]) -> i64 {
+        let entries = references.iter().zip(0..).map(|(reference, at)| take(document(at, reference), 0)).collect();
+        let plan = Plan { held_back: true, ..self.plan(manifest) };
+        self.queue.admission(plan).unwrap().admit_whole(entries, None, NOW).unwrap()
+    }
+
     pub fn admit_entries(&self, manifest: &str, entries: Vec<Admission>) -> i64 {
         self.begin(manifest).admit_whole(entries, None, NOW).unwrap()
     }
@@ -131,6 +138,7 @@ impl Site {
             manifest_file: "1:2:3".into(),
             taken: None,
             layout: None,
+            held_back: false,
             policy: BatchPolicy {
                 image_root: root.clone(),
                 image_folder,

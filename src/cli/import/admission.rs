@@ -53,6 +53,8 @@ pub(super) struct Intake {
     /// Manifests that cannot be admitted.
     pub(super) trouble: AtomicU64,
     pub(super) finished: AtomicBool,
+    /// A manifest that an earlier call began is gone on with.
+    pub(super) continued: AtomicBool,
     /// Everything is admitted, or this process settled a batch.
     pub(super) news: Notify,
 }
@@ -85,6 +87,8 @@ pub(super) struct Importer {
     /// By which archives are read, instead of manifests.
     layout: Option<ArchiveLayout>,
     new_references: bool,
+    /// Nothing is sent before its stage begins.
+    in_stages: bool,
 }
 
 impl Importer {
@@ -102,6 +106,7 @@ impl Importer {
             receipt_group: drop.and_then(|drop| drop.receipt_group.clone()),
             on_invalid: drop.map_or(OnInvalid::Skip, |drop| drop.on_invalid),
             new_references: args.new_references,
+            in_stages: !args.stages.is_empty(),
             layout,
         }
     }
@@ -121,7 +126,7 @@ impl Importer {
                 return;
             }
             names.begin(target.root.join(&target.manifest).display().to_string());
-            let imported = self.import_one(target, queue, (&names, &|batch| intake.has(batch)), stopped, notify);
+            let imported = self.import_one(target, queue, (&names, intake), stopped, notify);
             if !matches!(imported, Ok(Some((_, true)))) {
                 names.takes_no_files();
             }
@@ -307,7 +312,7 @@ impl Importer {
         &self,
         target: &Target,
         queue: &Queue,
-        (names, is_ours): (&NamedFiles, &dyn Fn(i64) -> bool),
+        (names, intake): (&NamedFiles, &Intake),
         stopped: &dyn Fn() -> bool,
         notify: &dyn Fn(),
     ) -> anyhow::Result<Option<(i64, bool)>> {
@@ -334,6 +339,7 @@ impl Importer {
             manifest_file: file_identity::write(&identity),
             taken: None,
             layout: layout.clone(),
+            held_back: self.in_stages,
             policy: self.policy(target, &image_root, image_folder),
         };
         let known = queue.known_manifest(&self.drop, &target.root, &target.manifest)?;
@@ -344,6 +350,7 @@ impl Importer {
             known = None;
         }
         if let Some(known) = &known {
+            intake.continued.store(true, Ordering::Relaxed);
             // What is not settled goes into the folders that are given now.
             queue.change_folders(known.batch_id, &plan.policy)?;
         }
@@ -375,7 +382,7 @@ impl Importer {
             drop: &self.drop,
             manifest_sha256: opened.sha256,
             names,
-            is_ours,
+            is_ours: &|batch| intake.has(batch),
             own_clock: matches!(delivers_events(&image_root), Ok(EventSupport::Yes)),
         };
         match admit(queue, plan, &mut opened, &images, (&self.rules, &context), policy, &nudge) {

@@ -28,7 +28,7 @@ pub(super) struct OwnBatches {
     closed_entries: u64,
     entries: u64,
     /// Entries that have not ended.
-    unfinished: u64,
+    pub(super) unfinished: u64,
 }
 
 impl OwnBatches {
@@ -63,7 +63,7 @@ impl OwnBatches {
     }
 
     /// Entries that have not ended and wait for a person.
-    fn held(&self, reader: &Reader) -> Result<u64, QueueError> {
+    pub(super) fn held(&self, reader: &Reader) -> Result<u64, QueueError> {
         let held = reader.held_by_batch()?;
         Ok(held.iter().filter(|(batch, _)| self.open.contains(batch)).map(|(_, count)| count).sum())
     }

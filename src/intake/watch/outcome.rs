@@ -148,6 +148,7 @@ impl DropScanner {
             manifest_file: file_identity::write(identity),
             taken: None,
             layout: None,
+            held_back: false,
             policy: BatchPolicy {
                 root: self.config.path.clone(),
                 image_root: self.config.path.clone(),

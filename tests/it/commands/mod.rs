@@ -7,6 +7,7 @@ mod demo;
 mod http;
 mod import;
 mod import_folders;
+mod import_stages;
 mod layouts;
 mod plan;
 mod queue_control;
