@@ -6,6 +6,7 @@
 
 mod archive;
 mod build;
+mod compile;
 mod decode;
 mod finding;
 mod form;
