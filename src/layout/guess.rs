@@ -8,15 +8,17 @@ use std::{
 use globset::GlobSet;
 
 use super::{
-    archive::{ArchiveFolder, Resolved},
+    archive::ArchiveFolder,
     finding::LayoutError,
+    guess_paths::{PathGuess, paths_of},
+    guess_profile::{LookupGuess, profile},
     produce::ArchiveTarget,
-    sample::{self, ListSample, SampleKind},
+    sample::{self, ListSample},
     shapes,
-    text::{fold, pad, quoted},
+    text::{fold, quoted},
     words::{known_kind, known_side, toml},
 };
-use crate::{entry::ProfileId, inbox::beneath::Root, manifest::known, relative_path::join};
+use crate::{inbox::beneath::Root, manifest::known};
 
 /// What a layout may look like, and why.
 #[derive(Debug)]
@@ -25,34 +27,6 @@ pub struct Guess {
     pub layout: String,
     /// What was taken for what, and why.
     pub reasons: Vec<String>,
-}
-
-/// How paths are found on disk.
-#[derive(Debug, Clone, Default)]
-struct PathGuess {
-    template: String,
-    is_folder: bool,
-    strip: String,
-    base: String,
-    loose: bool,
-    found: usize,
-    of: usize,
-}
-
-/// Where profiles come from.
-#[derive(Debug, Clone)]
-struct ProfileGuess {
-    template: String,
-    lookup: Option<LookupGuess>,
-    reason: String,
-}
-
-#[derive(Debug, Clone)]
-struct LookupGuess {
-    sample: usize,
-    key: String,
-    value: String,
-    pad: Option<usize>,
 }
 
 /// Proposes a layout. `layout_folder` is where it will be.
@@ -92,7 +66,7 @@ impl Proposal<'_> {
         let mut best: Option<(usize, Vec<PathGuess>)> = None;
         let named = |sample: &ListSample| target.list.as_ref().is_none_or(|list| *list == sample.file);
         for (at, sample) in self.samples.iter().enumerate().filter(|(_, sample)| named(sample)) {
-            let paths = self.paths_of(sample)?;
+            let paths = paths_of(self.archive, sample)?;
             let found = |paths: &[PathGuess]| paths.iter().map(|path| path.found).sum::<usize>();
             if found(&paths) > best.as_ref().map_or(0, |(_, paths)| found(paths)) {
                 best = Some((at, paths));
@@ -105,204 +79,6 @@ impl Proposal<'_> {
             return Err(LayoutError::wrong(list.as_str(), "no column of it names files that are there", cure));
         }
         Ok(best)
-    }
-
-    /// The columns that name files, or folders.
-    fn paths_of(&self, sample: &ListSample) -> Result<Vec<PathGuess>, LayoutError> {
-        let mut bases = vec![String::new()];
-        if let Some(listing) = self.archive.list("")? {
-            bases.extend(listing.folders.iter().take(8).cloned());
-        }
-        let mut guesses = Vec::new();
-        for (at, name) in sample.names.iter().enumerate() {
-            if let Some(guess) = self.path_column(sample, at, &bases)? {
-                guesses.push(PathGuess { template: format!("{{{name}}}"), ..guess });
-            }
-        }
-        if guesses.is_empty() && matches!(sample.kind, SampleKind::Table { .. }) {
-            guesses = self.combined_paths(sample)?;
-        }
-        Ok(guesses)
-    }
-
-    fn path_column(&self, sample: &ListSample, at: usize, bases: &[String]) -> Result<Option<PathGuess>, LayoutError> {
-        let cells: Vec<(&str, &str)> = sample
-            .rows
-            .iter()
-            .filter_map(|row| Some((row.folder.as_str(), row.cells.get(at)?.as_str())))
-            .filter(|(_, cell)| !cell.is_empty())
-            .take(60)
-            .collect();
-        if cells.is_empty()
-            || cells.iter().filter(|(_, cell)| cell.contains(['/', '\\', '.'])).count() * 2 < cells.len()
-        {
-            return Ok(None);
-        }
-        let mut hits: HashMap<(String, String, bool), (usize, bool)> = HashMap::new();
-        for (folder, cell) in &cells {
-            let plain = cell.replace('\\', "/");
-            let plain = plain.trim_end_matches('/');
-            'found: for base in bases {
-                let mut rest = plain;
-                loop {
-                    let trimmed = rest.trim_start_matches('/');
-                    let path = join(folder, &join(base, trimmed));
-                    if !trimmed.is_empty()
-                        && !trimmed.contains("..")
-                        && let Some((is_folder, exact)) = self.is_there(&path)?
-                    {
-                        let stripped = cell.get(..plain.len().saturating_sub(trimmed.len())).unwrap_or_default();
-                        let hit = hits.entry((stripped.to_lowercase(), base.clone(), is_folder)).or_insert((0, false));
-                        hit.0 += 1;
-                        hit.1 |= !exact;
-                        break 'found;
-                    }
-                    match trimmed.split_once('/') {
-                        Some((_, after)) => rest = after,
-                        None => break,
-                    }
-                }
-            }
-        }
-        let found: usize = hits.values().map(|(count, _)| count).sum();
-        let loose = hits.values().any(|(_, loose)| *loose);
-        let Some(((strip, base, is_folder), (count, _))) = hits.into_iter().max_by_key(|(_, (count, _))| *count) else {
-            return Ok(None);
-        };
-        if found * 2 < cells.len() || count * 2 < found {
-            return Ok(None);
-        }
-        // A folder that many records name is none of a single document.
-        let distinct: HashSet<&str> = cells.iter().map(|(_, cell)| *cell).collect();
-        if is_folder && distinct.len() * 10 < cells.len() * 7 {
-            return Ok(None);
-        }
-        // As it is written, not as it was compared.
-        let written = cells.iter().find_map(|(_, cell)| {
-            let head = cell.get(..strip.len())?;
-            (head.to_lowercase() == strip).then(|| head.to_owned())
-        });
-        let strip = written.unwrap_or(strip);
-        Ok(Some(PathGuess { template: String::new(), is_folder, strip, base, loose, found, of: cells.len() }))
-    }
-
-    /// Whether a file or folder is there: is it a folder, and is its name exactly this.
-    fn is_there(&self, path: &str) -> Result<Option<(bool, bool)>, LayoutError> {
-        for is_folder in [false, true] {
-            let found = if is_folder { self.archive.folder(path)? } else { self.archive.file(path)? };
-            match found {
-                Resolved::Found(found) => return Ok(Some((is_folder, found == path))),
-                Resolved::Several(_) => return Ok(Some((is_folder, false))),
-                Resolved::Missing { .. } | Resolved::Refused(_) => {}
-            }
-        }
-        Ok(None)
-    }
-
-    /// Paths that several columns make together: folder, file, ending.
-    fn combined_paths(&self, sample: &ListSample) -> Result<Vec<PathGuess>, LayoutError> {
-        let count = sample.names.len().min(16);
-        let rows: Vec<_> = sample.rows.iter().take(12).collect();
-        let mut best: Vec<PathGuess> = Vec::new();
-        let cell =
-            |row: &sample::SampleRow, at: usize| row.cells.get(at).cloned().unwrap_or_default().replace('\\', "/");
-        let name = |at: usize| sample.names.get(at).cloned().unwrap_or_default();
-        let try_it = |parts: &[(usize, &str)], best: &mut Vec<PathGuess>| -> Result<(), LayoutError> {
-            let (mut found, mut of) = (0, 0);
-            for row in &rows {
-                let mut path = String::new();
-                let mut whole = true;
-                for (at, before) in parts {
-                    let value = cell(row, *at);
-                    whole &= !value.is_empty();
-                    path.push_str(before);
-                    path.push_str(value.trim_matches('/'));
-                }
-                if !whole {
-                    continue;
-                }
-                of += 1;
-                found += usize::from(self.is_there(&path)?.is_some_and(|(is_folder, _)| !is_folder));
-            }
-            if of > 0 && found * 2 > of {
-                let template = parts.iter().map(|(at, before)| format!("{before}{{{}}}", name(*at))).collect();
-                best.push(PathGuess { template, found, of, ..PathGuess::default() });
-            }
-            Ok(())
-        };
-        for folder in 0..count {
-            for file in (0..count).filter(|file| *file != folder) {
-                try_it(&[(folder, ""), (file, "/")], &mut best)?;
-                for ending in (0..count).filter(|ending| *ending != folder && *ending != file) {
-                    let short = rows.iter().all(|row| cell(row, ending).len() <= 5);
-                    if short {
-                        try_it(&[(folder, ""), (file, "/"), (ending, ".")], &mut best)?;
-                    }
-                }
-            }
-        }
-        best.sort_by_key(|guess| std::cmp::Reverse(guess.found));
-        best.truncate(2);
-        Ok(best)
-    }
-
-    /// Where the profiles are: in a column of UUIDs, or in another table of the archive.
-    fn profile(
-        &self,
-        own: Option<usize>,
-        names: &[String],
-        values: &dyn Fn(usize) -> Vec<String>,
-    ) -> Option<ProfileGuess> {
-        for (at, name) in names.iter().enumerate() {
-            if mostly_profiles(&values(at)) {
-                let reason = format!("profile_id: {} has UUIDs", quoted(name));
-                return Some(ProfileGuess { template: format!("{{{name}}}"), lookup: None, reason });
-            }
-        }
-        let mut best: Option<(f64, ProfileGuess)> = None;
-        for (number, sample) in self.samples.iter().enumerate().filter(|(number, _)| Some(*number) != own) {
-            if !matches!(sample.kind, SampleKind::Table { .. }) {
-                continue;
-            }
-            let column = |at: usize| sample.column(at);
-            let Some(value) = (0..sample.names.len()).find(|at| mostly_profiles(&column(*at))) else { continue };
-            for key in (0..sample.names.len()).filter(|key| *key != value) {
-                let keys: HashSet<String> = column(key).iter().map(|key| fold(key)).collect();
-                let width = keys.iter().map(|key| key.chars().count()).max().unwrap_or(0);
-                let padded: HashSet<String> = keys.iter().map(|key| pad(key, width)).collect();
-                for (at, name) in names.iter().enumerate() {
-                    let wanted: HashSet<String> = values(at).iter().map(|value| fold(value)).collect();
-                    if wanted.is_empty() {
-                        continue;
-                    }
-                    let share = |found: usize| found as f64 / wanted.len() as f64;
-                    let plain = wanted.iter().filter(|value| keys.contains(*value)).count();
-                    let with_pad = wanted.iter().filter(|value| padded.contains(&pad(value, width))).count();
-                    let found = plain.max(with_pad);
-                    if share(found) >= 0.4 && best.as_ref().is_none_or(|(before, _)| share(found) > *before) {
-                        let pads = with_pad > plain;
-                        let reason = format!(
-                            "profile_id: {} of {} values of {} are in {} ({}){}",
-                            found,
-                            wanted.len(),
-                            quoted(name),
-                            sample.shown(),
-                            quoted(&sample.names.get(key).cloned().unwrap_or_default()),
-                            if pads { format!("; {plain} without pad = {width}") } else { String::new() },
-                        );
-                        let lookup = LookupGuess {
-                            sample: number,
-                            key: sample.names.get(key).cloned().unwrap_or_default(),
-                            value: sample.names.get(value).cloned().unwrap_or_default(),
-                            pad: pads.then_some(width),
-                        };
-                        let template = format!("{{{name} | lookup profiles}}");
-                        best = Some((share(found), ProfileGuess { template, lookup: Some(lookup), reason }));
-                    }
-                }
-            }
-        }
-        best.map(|(_, guess)| guess)
     }
 
     fn of_list(&mut self, at: usize, paths: &[PathGuess]) -> Result<String, LayoutError> {
@@ -328,7 +104,7 @@ impl Proposal<'_> {
         let free: Vec<usize> = outer.iter().copied().filter(|at| !is_path(at)).collect();
         let names: Vec<String> = free.iter().filter_map(|at| sample.names.get(*at).cloned()).collect();
         let values = |number: usize| free.get(number).map(|at| sample.column(*at)).unwrap_or_default();
-        let profile = self.profile(Some(at), &names, &values);
+        let profile = profile(self.samples, Some(at), &names, &values);
         if let Some(profile) = &profile {
             self.because(profile.reason.clone());
         } else {
@@ -518,7 +294,7 @@ impl Proposal<'_> {
             }
         }
         let of = |at: usize| names.get(at).and_then(|name| values.get(name)).cloned().unwrap_or_default();
-        let profile = self.profile(None, &names, &of);
+        let profile = profile(self.samples, None, &names, &of);
         match &profile {
             Some(profile) => self.because(profile.reason.clone()),
             None => self.because("profile_id: no part of the names is a UUID, or a key of a table here: fill it in"),
@@ -558,12 +334,6 @@ impl Proposal<'_> {
         }
         Ok(text)
     }
-}
-
-fn mostly_profiles(values: &[String]) -> bool {
-    let trim = |value: &String| value.trim().trim_matches(['{', '}']).to_owned();
-    let found = values.iter().filter(|value| ProfileId::parse(&trim(value)).is_some()).count();
-    found > 0 && found * 10 >= values.len() * 7
 }
 
 /// The column of references, and whether its rows are images of one document.

@@ -11,6 +11,8 @@ mod decode;
 mod finding;
 mod form;
 mod guess;
+mod guess_paths;
+mod guess_profile;
 mod lookup;
 mod node;
 mod pattern;
