@@ -12,9 +12,9 @@ use super::{
     finding::LayoutError,
     guess_paths::{PathGuess, paths_of},
     guess_profile::{LookupGuess, profile},
-    produce::ArchiveTarget,
     sample::{self, ListSample},
     shapes,
+    target::ArchiveTarget,
     text::{fold, quoted},
     words::{known_kind, known_side, toml},
 };

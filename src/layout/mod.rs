@@ -8,12 +8,15 @@ mod archive;
 mod build;
 mod compile;
 mod decode;
+mod draft;
 mod finding;
 mod form;
+mod group;
 mod guess;
 mod guess_paths;
 mod guess_profile;
 mod lookup;
+mod made;
 mod node;
 mod pattern;
 mod plan;
@@ -25,6 +28,7 @@ mod sources;
 mod spill;
 mod stage;
 mod table;
+mod target;
 mod template;
 mod temporary;
 mod text;
@@ -39,8 +43,10 @@ pub use self::{
     form::schema,
     guess::guess,
     lookup::FreshLookups,
+    made::{LayoutCounts, Produced},
     plan::ArchiveLayout,
-    produce::{ArchiveTarget, LayoutCounts, Produced, probe, produce},
+    produce::{probe, produce},
     stage::{RepeatedRecords, Staged, load_lookups, stage, stage_list},
+    target::ArchiveTarget,
     trial::{RecordTrial, TrialOutcome, WhichRecords, try_records},
 };

@@ -10,9 +10,11 @@ use sha2::Digest as _;
 use super::{
     finding::{LayoutError, RecordFinding},
     lookup::FreshLookups,
+    made::{LayoutCounts, Produced},
     plan::ArchiveLayout,
-    produce::{ArchiveTarget, LayoutCounts, Produced, produce, produce_list},
+    produce::{produce, produce_list},
     spill::SpilledMap,
+    target::ArchiveTarget,
     temporary::temporary,
 };
 use crate::{

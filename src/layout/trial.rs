@@ -5,14 +5,15 @@ use std::collections::HashSet;
 use super::{
     archive::ArchiveFolder,
     build::DraftBuilder,
+    draft::{finish, line_of},
     finding::{LayoutError, RecordFinding},
     lookup::Lookups,
     node::TreeNode,
     plan::ArchiveLayout,
-    produce::{ArchiveTarget, finish, line_of},
     record::Record,
     sources,
     spill::TextSet,
+    target::ArchiveTarget,
 };
 use crate::inbox::beneath::Root;
 
