@@ -58,8 +58,8 @@ pub struct Delivery {
     in_doubt: InDoubtLog,
     judge: Judge,
     files: Files,
-    /// For files that cannot be read.
-    log_throttle: Mutex<LogThrottle<&'static str>>,
+    /// By cause, for what may happen to very many jobs.
+    log_throttle: Mutex<LogThrottle<String>>,
     /// The lock of each profile.
     pub profiles: Profiles,
     /// No job begins another call after this.

@@ -23,6 +23,8 @@ struct Logged {
     message: String,
     next: Instant,
     interval: Duration,
+    /// Repeats since then that were not logged.
+    skipped: u64,
 }
 
 impl<K> Default for LogThrottle<K> {
@@ -34,13 +36,21 @@ impl<K> Default for LogThrottle<K> {
 impl<K: Eq + Hash> LogThrottle<K> {
     /// Whether to log this message about `subject` now; counts it as logged if so.
     pub fn is_due(&mut self, subject: K, message: &str, now: Instant) -> bool {
-        let interval = match self.last.get(&subject) {
-            Some(last) if last.message == message && now < last.next => return false,
-            Some(last) if last.message == message => (last.interval * 2).min(MAX_INTERVAL),
-            _ => FIRST_INTERVAL,
+        self.due(subject, message, now).is_some()
+    }
+
+    /// The same, with how often the message was not logged since the last time.
+    pub fn due(&mut self, subject: K, message: &str, now: Instant) -> Option<u64> {
+        let (interval, skipped) = match self.last.get_mut(&subject) {
+            Some(last) if last.message == message && now < last.next => {
+                last.skipped += 1;
+                return None;
+            }
+            Some(last) if last.message == message => ((last.interval * 2).min(MAX_INTERVAL), last.skipped),
+            _ => (FIRST_INTERVAL, 0),
         };
-        self.last.insert(subject, Logged { message: message.to_owned(), next: now + interval, interval });
-        true
+        self.last.insert(subject, Logged { message: message.to_owned(), next: now + interval, interval, skipped: 0 });
+        Some(skipped)
     }
 
     /// Forgets a subject whose trouble is over: its next message is new.
@@ -61,6 +71,15 @@ mod tests {
             .filter(|second| throttle.is_due(7, "the disk is full", start + Duration::from_secs(*second)))
             .collect();
         assert_eq!(logged, [0, 60, 180, 420, 900, 1860, 3780, 7380, 10980]);
+    }
+
+    #[test]
+    fn what_was_left_out_is_counted() {
+        let start = Instant::now();
+        let mut throttle = LogThrottle::default();
+        let logged: Vec<u64> =
+            (0..200).filter_map(|second| throttle.due(7, "refused", start + Duration::from_secs(second))).collect();
+        assert_eq!(logged, [0, 59, 119]);
     }
 
     #[test]

@@ -107,11 +107,17 @@ impl Delivery {
         match &verdict {
             Verdict::Refuse { reason, problem } => {
                 let (answer, code) = (numbers(&attempts), problem.code.as_deref());
-                tracing::warn!(job = job.id, answer, code, reason, "refused: see `show`");
+                match self.first_of_cause("refused", answer, code) {
+                    Some(others) => tracing::warn!(job = job.id, answer, code, others, reason, "{REFUSED}"),
+                    None => tracing::debug!(job = job.id, answer, code, reason, "{REFUSED}"),
+                }
             }
             Verdict::Hold { reason } => {
                 let answer = numbers(&attempts);
-                tracing::error!(job = job.id, answer, reason, "held until a person decides: see `show` and `release`");
+                match self.first_of_cause("held", answer, None) {
+                    Some(others) => tracing::error!(job = job.id, answer, others, reason, "{HELD}"),
+                    None => tracing::debug!(job = job.id, answer, reason, "{HELD}"),
+                }
             }
             Verdict::PauseAccount { .. } => {}
             Verdict::Wait { waits, delay, reason, .. } => {
@@ -130,10 +136,18 @@ impl Delivery {
         }
     }
 
+    /// Whether this end of a job is to be logged: the first of its cause, and then one at growing intervals, with how
+    /// many others there were since. One wrong profile of a list of 300,000 entries wrote as many lines.
+    fn first_of_cause(&self, end: &str, answer: Option<&str>, code: Option<&str>) -> Option<Others> {
+        let cause = format!("{end}, {}, {}", answer.unwrap_or_default(), code.unwrap_or_default());
+        let mut log_throttle = self.log_throttle.lock().unwrap_or_else(PoisonError::into_inner);
+        log_throttle.due(cause, "", Instant::now()).map(|others| (others > 0).then_some(others))
+    }
+
     /// Logs that a file cannot be read; throttled, since a lost mount affects all of them.
     fn say_of_files(&self, job: &Job, reason: &str) {
         let mut log_throttle = self.log_throttle.lock().unwrap_or_else(PoisonError::into_inner);
-        if log_throttle.is_due("files", "", Instant::now()) {
+        if log_throttle.is_due("files".to_owned(), "", Instant::now()) {
             tracing::warn!(
                 job = job.id,
                 reason,
@@ -171,6 +185,13 @@ impl Delivery {
         self.queue.end_try(job.id, End::Cancelled, Evidence::default(), self.clock.now()).await
     }
 }
+
+/// Jobs of one cause that ended without a line of their own.
+type Others = Option<u64>;
+
+const REFUSED: &str = "refused: see `show`, and `jobs --state failed` for all";
+
+const HELD: &str = "held until a person decides: see `show` and `release`, and `jobs --state held` for all";
 
 /// The latest answer's numbers, as `HTTP 422, code 201`: the log has no words of the API's.
 fn numbers(attempts: &[Attempt]) -> Option<&str> {

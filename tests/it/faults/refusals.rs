@@ -84,6 +84,26 @@ fn statuses_that_say_no_are_refusals() {
     }
 }
 
+/// A list of 300,000 entries for a profile that did not exist wrote as many lines.
+#[test]
+fn refusals_of_one_cause_have_one_line_in_the_log() {
+    for (arguments, lines) in [(&["import", "in"][..], 1), (&["-v", "import", "in"], 40)] {
+        let known = passfort_ingest::entry::ProfileId::parse(&profile(900)).unwrap();
+        let sandbox = passfort_ingest::sandbox::Options { profiles: vec![known], ..Default::default() };
+        let site = Builder { sandbox, ..Builder::default() }.build();
+        let documents: Vec<Value> = (0..40)
+            .map(|number| {
+                site.write(&format!("in/{number}.png"), image(Format::Png, number));
+                entry(&number.to_string(), number, &format!("{number}.png"))
+            })
+            .collect();
+        site.write("in/a.manifest.json", json!({ "version": 1, "documents": documents }).to_string());
+        let said = site.run(arguments).expect(1).said();
+        assert_eq!(said.matches("refused: see `show`").count(), lines, "{said}");
+        assert!(said.contains("failed=40"), "{said}");
+    }
+}
+
 #[test]
 fn a_profile_that_does_not_exist_is_refused() {
     let known = [profile(0), profile(2)].map(|id| passfort_ingest::entry::ProfileId::parse(&id).unwrap());
