@@ -24,6 +24,8 @@ pub(super) const DOCUMENT_FIELDS: [&str; 7] =
     ["profile_id", "reference", "category", "document_type", "images", "extracted_data", "replace"];
 /// The fields of a file.
 pub(super) const FILE_FIELDS: [&str; 7] = ["profile_id", "reference", "path", "name", "sha256", "bytes", "replace"];
+/// What a list of failed entries says of each; it is passed over, so that the list is a manifest again once it is mended.
+pub(super) const FAILURE_FIELDS: [&str; 3] = ["code", "reason", "cure"];
 /// The fields of an image.
 pub(super) const IMAGE_FIELDS: [&str; 4] = ["path", "image_type", "sha256", "bytes"];
 
@@ -60,7 +62,7 @@ pub(super) fn entry(parsed: ParsedValue, place: &Place<'_>) -> Reading {
         replace: false,
         others_have_references: place.others_have_references,
     };
-    let map = match parsed.value {
+    let mut map = match parsed.value {
         Value::Object(map) => map,
         other => {
             let reason = format!("the entry is {}, not an object", kind_of(&other));
@@ -68,6 +70,7 @@ pub(super) fn entry(parsed: ParsedValue, place: &Place<'_>) -> Reading {
             return findings.conclude(label, None);
         }
     };
+    map.retain(|field, _| !FAILURE_FIELDS.contains(&field.as_str()));
     if place.kind.is_none() && ["category", "document_type", "images"].iter().any(|field| map.contains_key(*field)) {
         label.kind = EntryKind::Document;
     }

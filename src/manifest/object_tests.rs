@@ -63,6 +63,20 @@ fn a_document_with_all_its_fields_is_read() {
 }
 
 #[test]
+fn what_a_list_of_failed_entries_says_of_an_entry_is_passed_over() {
+    for (field, value) in [("code", json!("failed")), ("reason", json!(["x"])), ("cure", Value::Null)] {
+        let Reading::Entry { warnings, .. } = read(document_with(field, value.clone()), None) else {
+            panic!("{field}")
+        };
+        assert_eq!(warnings, []);
+        let file = json!({ "profile_id": PROFILE, "path": "a.png", field: value });
+        assert!(matches!(read(file, None), Reading::Entry { .. }), "{field}");
+    }
+    let document = document_with("images", json!([{ "path": "a.png", "code": "x" }]));
+    assert_eq!(the_problem(document, EntryKind::Document).0, "images[0].code");
+}
+
+#[test]
 fn every_problem_of_an_entry_is_named_at_once() {
     let value = json!({
         "profile_id": "x", "reference": "", "category": "passport", "documenttype": "PASSPORT", "replace": "yes",

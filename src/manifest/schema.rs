@@ -44,6 +44,9 @@ pub fn schema() -> Value {
     let bytes = json!({
         "type": "integer", "minimum": 0, "description": "The file's size in bytes; checked where it is given."
     });
+    let failure = json!({
+        "description": "What a list of failed entries says of the entry; passed over, so that a mended list is a manifest."
+    });
     let word = |description: &str, known: &[&str]| {
         json!({
             "type": "string", "pattern": format!("^[A-Z0-9_]{{1,{MAX_WORD_CHARS}}}$"), "description": description,
@@ -98,7 +101,10 @@ pub fn schema() -> Value {
                              another at most {} deep, the document itself among them.", defaults.max_nesting
                         )
                     },
-                    "replace": replace
+                    "replace": replace,
+                    "code": failure,
+                    "reason": failure,
+                    "cure": failure
                 }
             },
             "image": {
@@ -133,7 +139,10 @@ pub fn schema() -> Value {
                     },
                     "sha256": sha256,
                     "bytes": bytes,
-                    "replace": replace
+                    "replace": replace,
+                    "code": failure,
+                    "reason": failure,
+                    "cure": failure
                 }
             }
         }
@@ -147,7 +156,7 @@ mod tests {
     use super::{
         super::{
             json::TOP_FIELDS,
-            object::{DOCUMENT_FIELDS, FILE_FIELDS, IMAGE_FIELDS},
+            object::{DOCUMENT_FIELDS, FAILURE_FIELDS, FILE_FIELDS, IMAGE_FIELDS},
         },
         *,
     };
@@ -156,14 +165,14 @@ mod tests {
     fn the_schema_has_exactly_the_fields_that_the_reader_knows() {
         let schema = schema();
         for (pointer, fields) in [
-            ("", &TOP_FIELDS[..]),
-            ("/$defs/document", &DOCUMENT_FIELDS),
-            ("/$defs/file", &FILE_FIELDS),
-            ("/$defs/image", &IMAGE_FIELDS),
+            ("", TOP_FIELDS.to_vec()),
+            ("/$defs/document", [&DOCUMENT_FIELDS[..], &FAILURE_FIELDS].concat()),
+            ("/$defs/file", [&FILE_FIELDS[..], &FAILURE_FIELDS].concat()),
+            ("/$defs/image", IMAGE_FIELDS.to_vec()),
         ] {
             let object = schema.pointer(pointer).unwrap();
             let listed: BTreeSet<_> = object["properties"].as_object().unwrap().keys().map(String::as_str).collect();
-            assert_eq!(listed, fields.iter().copied().collect::<BTreeSet<_>>(), "{pointer}");
+            assert_eq!(listed, fields.into_iter().collect::<BTreeSet<_>>(), "{pointer}");
             assert_eq!(object["additionalProperties"], false, "{pointer}");
         }
     }

@@ -5,7 +5,7 @@ use ::csv::ByteRecord;
 use crate::{entry::ProfileId, nearest::nearest, problem::Problem};
 
 use super::{
-    super::{ReadError, fields::missing, findings::name},
+    super::{ReadError, fields::missing, findings::name, object::FAILURE_FIELDS},
     Findings, not_utf8, quote,
 };
 
@@ -92,8 +92,7 @@ impl CsvHeader {
                 }
                 None => {
                     is_near |= resembled(cell).is_some();
-                    // What this program adds to the lists of what did not make it.
-                    if !matches!(plain.as_str(), "code" | "reason" | "cure") {
+                    if !FAILURE_FIELDS.contains(&plain.as_str()) {
                         findings.add(unknown(cell));
                     }
                     ColumnUse::Unknown
@@ -199,7 +198,7 @@ pub(super) struct Separator {
     pub(super) is_declared: bool,
 }
 
-const SEPARATORS: [u8; 4] = [b',', b';', b'\t', b'|'];
+pub(super) const SEPARATORS: [u8; 4] = [b',', b';', b'\t', b'|'];
 
 /// Finds the separator: the one that the first line declares, or of which it has most.
 pub(super) fn separator(line: &[u8]) -> Separator {
