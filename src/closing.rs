@@ -8,17 +8,20 @@
 //! Everything here blocks.
 
 mod doubled;
+mod failed;
 mod files;
 pub mod purge;
 
 use std::{
-    io::{self, Read, Seek, Write},
+    io::{self, Read, Write},
     iter,
     path::PathBuf,
 };
 
 pub use doubled::publish_addenda;
 use sha2::Digest as _;
+
+use self::failed::{FailedList, Published};
 
 use crate::{
     durable::{self, Access, Folder},
@@ -103,7 +106,7 @@ pub fn settle(queue: &Queue, reader: &Reader, batch: &EndedBatch) -> Result<Sett
     Ok(Settled { batch_id: batch.id, manifest: batch.manifest.clone(), status: header.status, counts, receipt })
 }
 
-/// Writes the receipt under the name that the queue knows, or the next one that is free.
+/// Writes the list of failed entries, and then the receipt, under the name that the queue knows, or the next one that is free.
 fn publish(
     queue: &Queue,
     reader: &Reader,
@@ -113,23 +116,35 @@ fn publish(
     let access = access_of(batch)?;
     let (folder, name) = receipt_place(batch, header.counts.entries, access)?;
     let relative = |name: &str| join(relative_path::parent(&batch.manifest), name);
+    let list = FailedList::of(reader, batch, header.status)?;
     let mut chosen = batch.receipt.as_deref().map(|path| relative_path::name(path).to_owned());
-    for number in 0.. {
+    let first = chosen.as_deref().map_or(0, |chosen| durable::number_of(&name, chosen));
+    for number in first.. {
+        let list_name = list.as_ref().map(|list| list.name(number));
         let candidate = match chosen.take() {
             Some(known) => {
                 // An earlier process may have been killed while it wrote.
-                folder.sweep(&known).map_err(ClosingError::Receipt)?;
+                for name in list_name.iter().chain([&known]) {
+                    folder.sweep(name).map_err(ClosingError::Receipt)?;
+                }
                 known
             }
             None => {
                 let candidate = durable::numbered(&name, number);
-                if rustix::fs::statat(&folder, candidate.as_str(), rustix::fs::AtFlags::SYMLINK_NOFOLLOW).is_ok() {
+                if list_name.iter().chain([&candidate]).any(|name| is_taken(&folder, name)) {
                     continue;
                 }
                 queue.name_receipt(batch.id, relative(&candidate))?;
                 candidate
             }
         };
+        let listed = match list.as_ref().zip(list_name.as_deref()) {
+            Some((list, name)) => list.publish(&folder, name, access)?,
+            None => Published::None,
+        };
+        if listed == Published::NameTaken {
+            continue;
+        }
         let written =
             folder.publish(&candidate, access, |out| write(reader, batch.id, header, out).map_err(io::Error::other));
         match written {
@@ -143,11 +158,20 @@ fn publish(
                     queue.receipt_published(batch.id)?;
                     return Ok(folder.path().join(candidate));
                 }
+                // The list goes with its receipt, which gets another number.
+                if let Some(name) = list_name.filter(|_| listed == Published::Yes) {
+                    let removed = rustix::fs::unlinkat(&folder, name, rustix::fs::AtFlags::empty());
+                    removed.map_err(|error| ClosingError::Receipt(error.into()))?;
+                }
             }
             Err(error) => return Err(ClosingError::Receipt(error)),
         }
     }
     Err(ClosingError::Receipt(io::Error::other("no name is free")))
+}
+
+fn is_taken(folder: &Folder, name: &str) -> bool {
+    rustix::fs::statat(folder, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW).is_ok()
 }
 
 /// Who may read what is written about a batch.
@@ -183,23 +207,11 @@ fn is_ours(
     batch_id: i64,
     header: &ReceiptHeader,
 ) -> Result<bool, ClosingError> {
-    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
-    let Ok(descriptor) = rustix::fs::openat(folder, name, flags, rustix::fs::Mode::empty()) else { return Ok(false) };
-    // What cannot be read now may be ours all the same, and a second receipt would say the same again.
-    let mut file = std::fs::File::from(descriptor);
-    let metadata = file.metadata().map_err(ClosingError::Receipt)?;
     // The account's name may have come to be known since: then there were two receipts of one manifest.
     for header in iter::once(header).chain(&header.without_account()) {
         let mut ours = Digest::default();
         write(reader, batch_id, header, &mut ours).map_err(|error| ClosingError::Receipt(io::Error::other(error)))?;
-        // One of terabytes is not read to find that out.
-        if !metadata.is_file() || metadata.len() != ours.bytes {
-            continue;
-        }
-        let mut theirs = Digest::default();
-        file.rewind().map_err(ClosingError::Receipt)?;
-        io::copy(&mut (&mut file).take(ours.bytes), &mut theirs).map_err(ClosingError::Receipt)?;
-        if ours.digest.finalize() == theirs.digest.finalize() {
+        if ours.has_content_of(folder, name)? {
             return Ok(true);
         }
     }
@@ -210,6 +222,26 @@ fn is_ours(
 struct Digest {
     digest: sha2::Sha256,
     bytes: u64,
+}
+
+impl Digest {
+    /// Whether it is that of the file of this name.
+    fn has_content_of(self, folder: &Folder, name: &str) -> Result<bool, ClosingError> {
+        let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+        let Ok(descriptor) = rustix::fs::openat(folder, name, flags, rustix::fs::Mode::empty()) else {
+            return Ok(false);
+        };
+        // What cannot be read now may be ours all the same, and a second receipt would say the same again.
+        let file = std::fs::File::from(descriptor);
+        let metadata = file.metadata().map_err(ClosingError::Receipt)?;
+        // One of terabytes is not read to find that out.
+        if !metadata.is_file() || metadata.len() != self.bytes {
+            return Ok(false);
+        }
+        let mut theirs = Self::default();
+        io::copy(&mut file.take(self.bytes), &mut theirs).map_err(ClosingError::Receipt)?;
+        Ok(self.digest.finalize() == theirs.digest.finalize())
+    }
 }
 
 impl Write for Digest {

@@ -3,6 +3,7 @@
 //! Its format is an interface for other programs. A receipt is written from the queue alone and deterministically, so
 //! that one that a crash interrupted can be written again (idempotent).
 
+pub mod failed;
 pub mod read;
 
 use std::io::{self, Write};
@@ -67,7 +68,9 @@ impl EntryStatus {
         }
     }
 
-    const fn is_well(self) -> bool {
+    /// Whether what the entry asks for exists.
+    #[must_use]
+    pub const fn is_well(self) -> bool {
         matches!(self, Self::Created | Self::Duplicate)
     }
 }
@@ -433,6 +436,17 @@ impl<'a> ReceiptWriter<'a> {
     }
 }
 
+/// Whether a file is named as a receipt: `a.receipt.json`, `a.receipt.2.jsonl` and so on.
+#[must_use]
+pub fn is_named_so(name: &str) -> bool {
+    let stem = name.strip_suffix(".json").or_else(|| name.strip_suffix(".jsonl"));
+    let stem = stem.map(|stem| match stem.rsplit_once('.') {
+        Some((stem, number)) if !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) => stem,
+        _ => stem,
+    });
+    stem.is_some_and(|stem| stem.ends_with(".receipt"))
+}
+
 /// The name of a manifest's receipt, relative to the folder of receipts.
 #[must_use]
 pub fn name(manifest: &str, entries: u64) -> String {
@@ -541,6 +555,16 @@ mod tests {
         assert_eq!(lines[1]["index"], 0);
         assert_eq!(name("a.manifest.csv", LARGE + 1), "a.manifest.csv.receipt.jsonl");
         assert_eq!(name("a.manifest.csv", LARGE), "a.manifest.csv.receipt.json");
+    }
+
+    #[test]
+    fn receipts_are_known_by_their_names() {
+        for name in ["a.manifest.json.receipt.json", "a.receipt.1.json", "a.csv.receipt.jsonl", "a.receipt.12.jsonl"] {
+            assert!(is_named_so(name), "{name}");
+        }
+        for name in ["a.manifest.json", "receipt.json.tmp", "a.receipt.txt", "a.receipt.x.json", "a.waiting.txt"] {
+            assert!(!is_named_so(name), "{name}");
+        }
     }
 
     #[test]

@@ -74,8 +74,11 @@ pub fn judge(
             ensure!(!files.contains_key(path), "{path} still lies in the drop");
         }
     }
-    let receipts = files.keys().filter(|path| path.starts_with("receipts/") && !is_hidden(path)).count();
+    let in_receipts = || files.keys().filter(|path| path.starts_with("receipts/") && !is_hidden(path));
+    let receipts = in_receipts().filter(|path| path.contains(".receipt.")).count();
     ensure!(receipts == order.batches.len(), "there are {receipts} receipts for {} manifests", order.batches.len());
+    let lists = in_receipts().filter(|path| path.contains(".failed.")).count();
+    ensure!(in_receipts().count() == receipts + lists && lists <= receipts, "{lists} lists of failed entries");
     for (path, bytes) in &order.files {
         let kept = files.iter().any(|(at, found)| at.ends_with(path.as_str()) && found == bytes);
         ensure!(kept, "{path} is lost");

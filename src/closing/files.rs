@@ -88,6 +88,15 @@ pub(super) fn archive(
     Ok(())
 }
 
+/// Where the manifest is before it is put away: a folder that is trusted, and the path below it.
+pub(super) fn manifest_place(batch: &EndedBatch) -> (PathBuf, String) {
+    match (&batch.moved_to, &batch.work) {
+        (Some(place), _) => (PathBuf::from(&place.root), place.path.clone()),
+        (None, Some(work)) => (PathBuf::from(&work.root), join(&work.path, &batch.manifest)),
+        (None, None) => (batch.policy.root.clone(), batch.manifest.clone()),
+    }
+}
+
 struct Mover<'a> {
     queue: &'a Queue,
     reader: &'a Reader,
@@ -304,17 +313,11 @@ impl Mover<'_> {
     /// Archives the manifest, if it is still the one that was admitted; returns where it is now.
     fn manifest(&mut self) -> Result<Option<FileLocation>, ClosingError> {
         let (batch, archive, home) = (self.batch, self.archive, self.home);
-        let mut expected = file_identity::read(&batch.manifest_file);
-        let in_work = batch.work.as_ref().map(|work| (Path::new(&work.root), join(&work.path, &batch.manifest)));
-        let (folder, path) = match (&batch.moved_to, &in_work) {
-            (Some(place), _) => (Path::new(&place.root), place.path.as_str()),
-            (None, Some((root, path))) => {
-                expected = None;
-                (*root, path.as_str())
-            }
-            (None, None) => (batch.policy.root.as_path(), batch.manifest.as_str()),
-        };
-        let root = self.root(folder)?;
+        let is_in_work = batch.moved_to.is_none() && batch.work.is_some();
+        let expected = file_identity::read(&batch.manifest_file).filter(|_| !is_in_work);
+        let (folder, path) = manifest_place(batch);
+        let path = path.as_str();
+        let root = self.root(&folder)?;
         let Some(archive) = archive else {
             killpoint::before("remove", "manifest");
             archive::remove(root, path, expected.as_ref())?;

@@ -156,15 +156,30 @@ impl Folder {
         access: Access,
         write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> io::Result<PathBuf> {
-        killpoint::before("publish", "write");
+        self.publish_as("publish", name, access, write)
+    }
+
+    /// As [`Self::publish`], of a kind of file that has its own places in [`killpoint`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::publish`].
+    pub(crate) fn publish_as(
+        &self,
+        kind: &str,
+        name: &str,
+        access: Access,
+        write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> io::Result<PathBuf> {
+        killpoint::before(kind, "write");
         let draft = self.draft(name, access, write)?;
-        killpoint::after("publish", "write");
+        killpoint::after(kind, "write");
         let path = self.path.join(name);
         rename_without_replacing(self.as_fd(), &draft.name, self.as_fd(), name).map_err(because("publish", &path))?;
         draft.keep();
-        killpoint::after("publish", "rename");
+        killpoint::after(kind, "rename");
         self.sync()?;
-        killpoint::after("publish", "sync");
+        killpoint::after(kind, "sync");
         Ok(path)
     }
 

@@ -19,7 +19,7 @@ pub(crate) use self::folder::rename_without_replacing;
 pub use self::{
     access::{Access, group_of, may_give_to},
     folder::Folder,
-    names::{fit, numbered},
+    names::{fit, number_of, numbered},
 };
 
 use crate::printable::escape;

@@ -29,6 +29,13 @@ pub fn numbered(name: &str, n: u32) -> String {
     }
 }
 
+/// The number with which [`numbered`] makes `found` of `name`; 0 where it does not.
+#[must_use]
+pub fn number_of(name: &str, found: &str) -> u32 {
+    let parts = || found.rsplit('.').take(2).filter_map(|part| part.parse().ok());
+    parts().find(|number| numbered(name, *number) == found).unwrap_or_default()
+}
+
 /// `stem` and then `suffix`, the stem shortened so that both fit into a file name.
 #[must_use]
 pub fn fit(stem: &str, suffix: &str) -> String {
@@ -74,6 +81,16 @@ mod tests {
         assert_eq!(numbered("front", 1), "front.1");
         assert_eq!(numbered(".done", 1), ".done.1");
         assert_eq!(numbered("a.", 1), "a..1");
+    }
+
+    #[test]
+    fn a_number_is_read_back() {
+        for name in ["r.receipt.json", "front", ".done", "a.", "a.7.json", &"ü".repeat(127)] {
+            for number in [0, 1, 12] {
+                assert_eq!(number_of(name, &numbered(name, number)), number, "{name}");
+            }
+            assert_eq!(number_of(name, "other.3.json"), 0);
+        }
     }
 
     #[test]

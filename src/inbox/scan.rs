@@ -6,6 +6,7 @@
 //! manifest has settled is not decided here.
 
 use std::{
+    cell::OnceCell,
     collections::HashSet,
     ffi::CStr,
     fs::File,
@@ -27,6 +28,7 @@ use crate::{
     file_identity::FileIdentity,
     printable::{escape, is_hidden},
     problem::Problem,
+    receipt::{self, failed},
     relative_path::{self, join},
 };
 
@@ -219,6 +221,8 @@ struct Level {
     dir: Dir,
     /// Relative to the root; empty for it.
     path: String,
+    /// Whether there are receipts in it, once that was asked.
+    has_receipts: OnceCell<bool>,
 }
 
 impl Level {
@@ -227,7 +231,15 @@ impl Level {
         let fd = rustix::fs::openat(within, name, flags, Mode::empty())?;
         // A descriptor of its own, so that other readers of the root do not move our place in it.
         let dir = Dir::read_from(&fd)?;
-        Ok(Self { fd, dir, path })
+        Ok(Self { fd, dir, path, has_receipts: OnceCell::new() })
+    }
+
+    /// Whether there are receipts in it.
+    fn has_receipts(&self) -> bool {
+        *self.has_receipts.get_or_init(|| {
+            let Ok(names) = Dir::read_from(&self.fd) else { return false };
+            names.flatten().any(|entry| entry.file_name().to_str().is_ok_and(receipt::is_named_so))
+        })
     }
 }
 
@@ -282,6 +294,9 @@ impl Scan<'_> {
         };
         if kind == FileType::Directory {
             if self.rules.recursive { self.enter(level, depth, raw_name, path) } else { FolderStep::On }
+        } else if failed::is_named_so(name) && level.has_receipts() {
+            // It belongs to one of them, until its sender has mended it and put it elsewhere.
+            if kind == FileType::RegularFile { FolderStep::Show(path, None) } else { FolderStep::On }
         } else if matches(&self.rules.manifests, name, &path) {
             self.manifest(level, raw_name, path, kind)
         } else if kind == FileType::RegularFile {

@@ -89,6 +89,16 @@ fn ignored_and_skipped_folders_are_not_entered() {
 }
 
 #[test]
+fn a_list_of_failed_entries_is_a_manifest_except_beside_receipts() {
+    let lists = ["a.failed.manifest.csv", "in/b.failed.manifest.csv", "said/c.failed.2.manifest.csv"];
+    let place = place(&[&lists[..], &["said/c.manifest.csv.receipt.2.json", "said/d.manifest.csv"]].concat());
+    assert_eq!(
+        look(place.path(), &rules()).0,
+        ["a.failed.manifest.csv", "in/b.failed.manifest.csv", "said/d.manifest.csv"]
+    );
+}
+
+#[test]
 fn patterns_match_names_or_with_a_slash_paths() {
     let place = place(&["batch.json", "batch/x.json", "batch/old/y.json", "other/z.json"]);
     let with = |pattern| look(place.path(), &ScanRules { manifests: globs([pattern]).unwrap(), ..rules() }).0;

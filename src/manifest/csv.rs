@@ -19,6 +19,7 @@ use super::{
     no_entries, read_failure, too_many_entries,
 };
 
+mod failed;
 mod group;
 mod header;
 mod line_starts;
@@ -26,6 +27,7 @@ mod row;
 mod staging;
 mod unpadded;
 
+pub(super) use self::failed::write_failed;
 use self::{
     group::Group,
     header::{CsvHeader, Separator},
@@ -102,6 +104,77 @@ fn stage<R: Read>(
     limits: &ManifestBounds,
     staging: &mut Staging<'_>,
 ) -> Result<(u64, Vec<Problem>), ReadError> {
+    // A row that may be cut if it is the last one.
+    let mut short: Option<Row> = None;
+    let (mut rows, mut empty_rows) = (0_u64, 0_u64);
+    let walked = each_record(input, separator, limits, &mut |header, record, line| {
+        if let Some(mut row) = short.take() {
+            row.allow_last_cell_missing(&header.columns);
+            staging.add(&row)?;
+        }
+        rows = rows.saturating_add(1);
+        if rows > limits.max_rows {
+            let reason = format!("the manifest has more than {} rows", limits.max_rows);
+            return Err(ReadError::unusable(Problem::error(reason, divide_or_raise("max_rows"))));
+        }
+        if is_empty(record) {
+            empty_rows = empty_rows.saturating_add(1);
+            return Ok(());
+        }
+        let row = Row::read(record, &header.columns, line);
+        if matches!(row.fault, Some(RowFault::Cells { .. })) {
+            short = Some(row);
+        } else {
+            staging.add(&row)?;
+        }
+        if staging.groups() > limits.max_entries {
+            return Err(ReadError::unusable(too_many_entries(limits)));
+        }
+        Ok(())
+    })?;
+    if let Some(mut row) = short {
+        if walked.ends_with_line_end {
+            row.allow_last_cell_missing(&walked.header.columns);
+        }
+        staging.add(&row)?;
+    }
+    let mut warnings = walked.warnings;
+    if empty_rows > 0 {
+        let reason = format!("{empty_rows} rows have only empty cells and were passed over");
+        warnings.push(Problem::warning(reason, "remove them"));
+    }
+    if walked.padding > 0 {
+        let bytes = walked.padding;
+        let reason =
+            format!("the list ends with {bytes} bytes that are no text (zero bytes, or 0x1A); they were passed over");
+        warnings.push(Problem::warning(reason, "see whether its last rows are complete"));
+    }
+    Ok((rows, warnings))
+}
+
+/// The header row, as it was read and as it is written.
+struct HeaderRow {
+    columns: CsvHeader,
+    record: ::csv::ByteRecord,
+}
+
+/// What is known of a list once all of its records were read.
+struct WalkedList {
+    header: HeaderRow,
+    /// About its header.
+    warnings: Vec<Problem>,
+    /// How many bytes it ends with that are no text.
+    padding: u64,
+    ends_with_line_end: bool,
+}
+
+/// Hands each record after the header to `visit`, the empty ones too, with the line on which it begins.
+fn each_record<R: Read>(
+    input: R,
+    separator: Separator,
+    limits: &ManifestBounds,
+    visit: &mut dyn FnMut(&HeaderRow, &::csv::ByteRecord, u64) -> Result<(), ReadError>,
+) -> Result<WalkedList, ReadError> {
     let (whole, meter) = (Meter::new(limits.max_bytes), Meter::new(u64::MAX));
     let starts = RefCell::new(LineStarts::default());
     let padding = Cell::new(0);
@@ -114,11 +187,8 @@ fn stage<R: Read>(
         .from_reader(LineTracker::new(Metered::new(unpadded, &meter), &starts));
     let mut record = ::csv::ByteRecord::new();
     let mut before_header = separator.is_declared;
-    let mut header: Option<CsvHeader> = None;
+    let mut header: Option<HeaderRow> = None;
     let mut warnings = Vec::new();
-    // A row that may be cut if it is the last one.
-    let mut short: Option<Row> = None;
-    let (mut rows, mut empty_rows) = (0_u64, 0_u64);
     loop {
         let at = reader.position().byte();
         // A row is read from the buffer and beyond, so up to one buffer more than its own size may be counted for it.
@@ -132,12 +202,6 @@ fn stage<R: Read>(
             }
             _ => ReadError::unusable(Problem::error(format!("the row at line {line} is not CSV"), "mend the row")),
         })?;
-        if let (Some(mut row), Some(header)) = (short.take(), &header) {
-            if more || starts.borrow().ends_with_line_end() {
-                row.allow_last_cell_missing(header);
-            }
-            staging.add(&row)?;
-        }
         if !more {
             break;
         }
@@ -147,49 +211,26 @@ fn stage<R: Read>(
         if std::mem::take(&mut before_header) {
             continue;
         }
-        let is_empty = record.iter().all(|cell| cell.trim_ascii().is_empty());
-        let Some(header) = &header else {
-            if !is_empty {
-                let (read, found) = CsvHeader::read(&record, line)?;
-                header = Some(read);
+        match &header {
+            Some(header) => visit(header, &record, line)?,
+            None if is_empty(&record) => {}
+            None => {
+                let (columns, found) = CsvHeader::read(&record, line)?;
+                header = Some(HeaderRow { columns, record: record.clone() });
                 warnings.extend(found);
             }
-            continue;
-        };
-        rows = rows.saturating_add(1);
-        if rows > limits.max_rows {
-            let reason = format!("the manifest has more than {} rows", limits.max_rows);
-            return Err(ReadError::unusable(Problem::error(reason, divide_or_raise("max_rows"))));
-        }
-        if is_empty {
-            empty_rows = empty_rows.saturating_add(1);
-            continue;
-        }
-        let row = Row::read(&record, header, line);
-        if matches!(row.fault, Some(RowFault::Cells { .. })) {
-            short = Some(row);
-        } else {
-            staging.add(&row)?;
-        }
-        if staging.groups() > limits.max_entries {
-            return Err(ReadError::unusable(too_many_entries(limits)));
         }
     }
-    if header.is_none() {
+    let Some(header) = header else {
         let cure = format!("write a header row, for example {}", header::EXAMPLE);
         return Err(ReadError::unusable(Problem::error("the manifest is empty", cure)));
-    }
-    if empty_rows > 0 {
-        let reason = format!("{empty_rows} rows have only empty cells and were passed over");
-        warnings.push(Problem::warning(reason, "remove them"));
-    }
-    if padding.get() > 0 {
-        let bytes = padding.get();
-        let reason =
-            format!("the list ends with {bytes} bytes that are no text (zero bytes, or 0x1A); they were passed over");
-        warnings.push(Problem::warning(reason, "see whether its last rows are complete"));
-    }
-    Ok((rows, warnings))
+    };
+    let ends_with_line_end = starts.borrow().ends_with_line_end();
+    Ok(WalkedList { header, warnings, padding: padding.get(), ends_with_line_end })
+}
+
+fn is_empty(record: &::csv::ByteRecord) -> bool {
+    record.iter().all(|cell| cell.trim_ascii().is_empty())
 }
 
 /// How many rows a sheet has, the header among them: what is more is cut off without a word.

@@ -99,7 +99,7 @@ pub(super) fn not_utf8(what: impl Display, bytes: &[u8]) -> Problem {
 }
 
 /// Text in Windows-1252, unless it has one of the five bytes that mean nothing there.
-fn windows_1252(bytes: &[u8]) -> Option<String> {
+pub(super) fn windows_1252(bytes: &[u8]) -> Option<String> {
     const FROM_80: [u16; 32] = [
         0x20AC, 0, 0x201A, 0x0192, 0x201E, 0x2026, 0x2020, 0x2021, 0x02C6, 0x2030, 0x0160, 0x2039, 0x0152, 0, 0x017D,
         0, 0, 0x2018, 0x2019, 0x201C, 0x201D, 0x2022, 0x2013, 0x2014, 0x02DC, 0x2122, 0x0161, 0x203A, 0x0153, 0,

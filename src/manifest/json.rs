@@ -13,7 +13,7 @@ use std::{
 };
 
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 
 use crate::{
     entry::{EntryKind, ProfileId},
@@ -22,7 +22,7 @@ use crate::{
 };
 
 use super::{
-    ManifestBounds, ReadError, Sink, Text, fields,
+    ManifestBounds, ReadError, Sink, Text, VisitRaw, fields,
     findings::{Findings, name, quote},
     meter::{Meter, Metered},
     no_entries,
@@ -35,12 +35,30 @@ use super::{
 pub(super) const TOP_FIELDS: [&str; 4] = ["version", "profile_id", "documents", "files"];
 
 /// One element of `documents` or `files`.
-struct ListItem {
+struct ListItem<T> {
     kind: EntryKind,
     /// Its place in its own list, from 0.
     number: u64,
     line: u64,
-    parsed: ParsedValue,
+    value: T,
+}
+
+/// How an element is held.
+trait ItemValue: Sized {
+    fn read<'de, D: Deserializer<'de>>(deserializer: D, limits: &ManifestBounds) -> Result<Self, D::Error>;
+}
+
+impl ItemValue for ParsedValue {
+    fn read<'de, D: Deserializer<'de>>(deserializer: D, limits: &ManifestBounds) -> Result<Self, D::Error> {
+        Self::read(deserializer, limits.max_nesting)
+    }
+}
+
+/// As it is written.
+impl ItemValue for Box<RawValue> {
+    fn read<'de, D: Deserializer<'de>>(deserializer: D, _: &ManifestBounds) -> Result<Self, D::Error> {
+        Self::deserialize(deserializer)
+    }
 }
 
 /// What the top of the manifest says.
@@ -60,40 +78,80 @@ pub(super) fn read<R: Read + Seek>(
     sink: &mut Sink<'_>,
 ) -> Result<(), ReadError> {
     let mut has_references = false;
-    let (top, findings) = walk(text.rewind()?, limits, &mut |element| {
-        has_references |= element.parsed.value.get("reference").is_some_and(Value::is_string);
+    let (top, findings) = walk::<_, ParsedValue>(text.rewind()?, limits, &mut |element| {
+        has_references |= element.value.value.get("reference").is_some_and(Value::is_string);
         ControlFlow::Continue(())
     })?;
-    let documents = top.documents.unwrap_or(0);
-    let files_first = top.files_first;
+    let passes = Passes::of(&top);
     let profile_id = check(top, findings)?;
-    // Where the files come first in the text, the documents are still handed out first, in a pass of their own.
-    let passes: &[&[EntryKind]] = if files_first {
-        &[&[EntryKind::Document], &[EntryKind::File]]
-    } else {
-        &[&[EntryKind::Document, EntryKind::File]]
-    };
-    for wanted in passes {
-        walk(text.rewind()?, limits, &mut |element| {
-            if !wanted.contains(&element.kind) {
-                return ControlFlow::Continue(());
-            }
-            let before = match element.kind {
-                EntryKind::Document => 0,
-                EntryKind::File => documents,
-            };
-            let place = Place {
-                index: before.saturating_add(element.number),
-                line: Some(element.line),
-                kind: Some(element.kind),
-                profile_id: profile_id.as_ref(),
-                others_have_references: has_references,
-                limits,
-            };
-            sink.give(object::entry(element.parsed, &place))
-        })?;
+    passes.walk(text, limits, &mut |index, element: ListItem<ParsedValue>| {
+        let place = Place {
+            index,
+            line: Some(element.line),
+            kind: Some(element.kind),
+            profile_id: profile_id.as_ref(),
+            others_have_references: has_references,
+            limits,
+        };
+        sink.give(object::entry(element.value, &place))
+    })
+}
+
+/// Hands out the entries as they are written, with their index and the profile of those that name none.
+pub(super) fn each_raw<R: Read + Seek>(
+    text: &mut Text<R>,
+    limits: &ManifestBounds,
+    visit: &mut VisitRaw<'_>,
+) -> Result<(), ReadError> {
+    let (top, findings) = walk::<_, Box<RawValue>>(text.rewind()?, limits, &mut |_| ControlFlow::Continue(()))?;
+    let passes = Passes::of(&top);
+    let profile_id = check(top, findings)?;
+    let mut visited = Ok(());
+    let walked = passes.walk(text, limits, &mut |index, element: ListItem<Box<RawValue>>| {
+        visited = visit(index, Some(element.value.get().as_bytes()), profile_id.as_ref());
+        if visited.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    });
+    visited.map_err(ReadError::Io).and(walked)
+}
+
+/// In how many passes the entries are handed out. Where the files come first in the text, the documents are still handed
+/// out first, in a pass of their own.
+struct Passes {
+    documents: u64,
+    files_first: bool,
+}
+
+impl Passes {
+    fn of(top: &TopFields) -> Self {
+        Self { documents: top.documents.unwrap_or(0), files_first: top.files_first }
     }
-    Ok(())
+
+    /// Hands out every element with its index.
+    fn walk<R: Read + Seek, T: ItemValue>(
+        &self,
+        text: &mut Text<R>,
+        limits: &ManifestBounds,
+        visit: &mut dyn FnMut(u64, ListItem<T>) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
+        let passes: &[&[EntryKind]] = if self.files_first {
+            &[&[EntryKind::Document], &[EntryKind::File]]
+        } else {
+            &[&[EntryKind::Document, EntryKind::File]]
+        };
+        for wanted in passes {
+            walk(text.rewind()?, limits, &mut |element: ListItem<T>| {
+                if !wanted.contains(&element.kind) {
+                    return ControlFlow::Continue(());
+                }
+                let before = match element.kind {
+                    EntryKind::Document => 0,
+                    EntryKind::File => self.documents,
+                };
+                visit(before.saturating_add(element.number), element)
+            })?;
+        }
+        Ok(())
+    }
 }
 
 /// Checks the top, and gives the profile of all entries that name none.
@@ -128,10 +186,10 @@ fn check(top: TopFields, mut findings: Findings) -> Result<Option<ProfileId>, Re
 }
 
 /// Walks once through the text.
-fn walk<R: Read>(
+fn walk<R: Read, T: ItemValue>(
     input: R,
     limits: &ManifestBounds,
-    visit: &mut dyn FnMut(ListItem) -> ControlFlow<()>,
+    visit: &mut dyn FnMut(ListItem<T>) -> ControlFlow<()>,
 ) -> Result<(TopFields, Findings), ReadError> {
     let meter = Meter::new(limits.max_bytes);
     let mut walk = ManifestWalk {
@@ -208,10 +266,10 @@ enum Interruption {
     Unusable,
 }
 
-struct ManifestWalk<'a> {
+struct ManifestWalk<'a, T> {
     meter: &'a Meter,
     limits: &'a ManifestBounds,
-    visit: &'a mut dyn FnMut(ListItem) -> ControlFlow<()>,
+    visit: &'a mut dyn FnMut(ListItem<T>) -> ControlFlow<()>,
     top: TopFields,
     findings: Findings,
     /// The next value, and what it must be, for the message where it is something else.
@@ -219,9 +277,9 @@ struct ManifestWalk<'a> {
     end: Option<Interruption>,
 }
 
-struct TopSeed<'w, 'a>(&'w mut ManifestWalk<'a>);
+struct TopSeed<'w, 'a, T>(&'w mut ManifestWalk<'a, T>);
 
-impl<'de> DeserializeSeed<'de> for TopSeed<'_, '_> {
+impl<'de, T: ItemValue> DeserializeSeed<'de> for TopSeed<'_, '_, T> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -231,7 +289,7 @@ impl<'de> DeserializeSeed<'de> for TopSeed<'_, '_> {
     }
 }
 
-impl<'de> Visitor<'de> for TopSeed<'_, '_> {
+impl<'de, T: ItemValue> Visitor<'de> for TopSeed<'_, '_, T> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -293,9 +351,9 @@ fn unknown_at_top(key: &str) -> Problem {
 }
 
 /// A key of at most one entry's bytes; its quote has been read already.
-struct EntryKey<'w, 'a>(&'w ManifestWalk<'a>);
+struct EntryKey<'w, 'a, T>(&'w ManifestWalk<'a, T>);
 
-impl<'de> DeserializeSeed<'de> for EntryKey<'_, '_> {
+impl<'de, T> DeserializeSeed<'de> for EntryKey<'_, '_, T> {
     type Value = String;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<String, D::Error> {
@@ -307,12 +365,12 @@ impl<'de> DeserializeSeed<'de> for EntryKey<'_, '_> {
 }
 
 /// A value of at most one entry's bytes.
-struct Bounded<'w, 'a, S> {
-    walk: &'w ManifestWalk<'a>,
+struct Bounded<'w, 'a, T, S> {
+    walk: &'w ManifestWalk<'a, T>,
     seed: S,
 }
 
-impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Bounded<'_, '_, S> {
+impl<'de, T, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Bounded<'_, '_, T, S> {
     type Value = S::Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<S::Value, D::Error> {
@@ -334,12 +392,12 @@ impl<'de> DeserializeSeed<'de> for BoundedValue<'_> {
     }
 }
 
-struct ListSeed<'w, 'a> {
-    walk: &'w mut ManifestWalk<'a>,
+struct ListSeed<'w, 'a, T> {
+    walk: &'w mut ManifestWalk<'a, T>,
     kind: EntryKind,
 }
 
-impl<'de> DeserializeSeed<'de> for ListSeed<'_, '_> {
+impl<'de, T: ItemValue> DeserializeSeed<'de> for ListSeed<'_, '_, T> {
     type Value = u64;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<u64, D::Error> {
@@ -348,7 +406,7 @@ impl<'de> DeserializeSeed<'de> for ListSeed<'_, '_> {
     }
 }
 
-impl<'de> Visitor<'de> for ListSeed<'_, '_> {
+impl<'de, T: ItemValue> Visitor<'de> for ListSeed<'_, '_, T> {
     type Value = u64;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -361,12 +419,12 @@ impl<'de> Visitor<'de> for ListSeed<'_, '_> {
         walk.expected = None;
         let others = walk.top.documents.or(walk.top.files).unwrap_or(0);
         let mut number = 0_u64;
-        while let Some((line, parsed)) = items.next_element_seed(Item(walk))? {
+        while let Some((line, value)) = items.next_element_seed(Item(walk))? {
             if number.saturating_add(others) >= walk.limits.max_entries {
                 walk.end = Some(Interruption::TooMany);
                 return Err(A::Error::custom("too many entries"));
             }
-            if (walk.visit)(ListItem { kind, number, line, parsed }).is_break() {
+            if (walk.visit)(ListItem { kind, number, line, value }).is_break() {
                 walk.end = Some(Interruption::Stopped);
                 return Err(A::Error::custom("stopped"));
             }
@@ -376,18 +434,18 @@ impl<'de> Visitor<'de> for ListSeed<'_, '_> {
     }
 }
 
-struct Item<'w, 'a>(&'w ManifestWalk<'a>);
+struct Item<'w, 'a, T>(&'w ManifestWalk<'a, T>);
 
-impl<'de> DeserializeSeed<'de> for Item<'_, '_> {
-    type Value = (u64, ParsedValue);
+impl<'de, T: ItemValue> DeserializeSeed<'de> for Item<'_, '_, T> {
+    type Value = (u64, T);
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         // serde_json has read the first byte of the element when it comes here, and nothing beyond.
         let line = self.0.meter.line();
         self.0.meter.begin(self.0.limits.max_entry_bytes);
-        let parsed = BoundedValue(self.0.limits).deserialize(deserializer)?;
+        let value = T::read(deserializer, self.0.limits)?;
         self.0.meter.end();
-        Ok((line, parsed))
+        Ok((line, value))
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 use crate::{entry::EntryKind, problem::Problem};
 
 use super::{
-    ManifestBounds, ReadError, Reading, Sink, Text,
+    ManifestBounds, ReadError, Reading, Sink, Text, VisitRaw,
     findings::{Findings, Label},
     format::not_utf8,
     json::syntax_reason,
@@ -42,6 +42,21 @@ pub(super) fn read<R: Read + Seek>(
         sink.summary.cut = cut;
         index = index.saturating_add(1);
         if sink.give(reading).is_break() { Err(ReadError::Stopped) } else { Ok(()) }
+    })
+}
+
+/// Hands out the lines as they are written, with the index of their entries; nothing of one that is longer than is held.
+pub(super) fn each_raw<R: Read + Seek>(
+    text: &mut Text<R>,
+    limits: &ManifestBounds,
+    visit: &mut VisitRaw<'_>,
+) -> Result<(), ReadError> {
+    check(text.rewind()?, limits, false)?;
+    let mut index = 0_u64;
+    each_line(text.rewind()?, limits, &mut |line| {
+        visit(index, Some(line.bytes).filter(|_| !line.too_long), None).map_err(ReadError::Io)?;
+        index = index.saturating_add(1);
+        Ok(())
     })
 }
 

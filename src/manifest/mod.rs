@@ -8,16 +8,17 @@
 //! it is changed while it is read.
 
 use std::{
-    io::{self, Read, Seek, SeekFrom},
+    io::{self, Read, Seek, SeekFrom, Write},
     ops::ControlFlow,
 };
 
 use crate::{
-    entry::{Entry, EntryKind, EntrySource},
+    entry::{Entry, EntryKind, EntrySource, ProfileId},
     problem::Problem,
 };
 
 mod csv;
+mod failure;
 mod fields;
 mod filled;
 mod findings;
@@ -35,6 +36,7 @@ mod value;
 
 pub(crate) use self::fields::ABSOLUTE_PATH;
 pub use self::{
+    failure::EntryFailure,
     format::Format,
     schema::schema,
     scratch::{Scratch, Visit},
@@ -228,6 +230,58 @@ pub fn read<R: Read + Seek>(
         Err(ReadError::Unusable(problems)) if text.is_empty()? => Err(ReadError::Cut(problems)),
         Err(error) => Err(error),
     }
+}
+
+/// Takes an entry as it is written: its index, its text unless that is too large to be held, and the profile of an entry that
+/// names none.
+type VisitRaw<'a> = dyn FnMut(u64, Option<&[u8]>, Option<&ProfileId>) -> io::Result<()> + 'a;
+
+/// An entry that is larger than this is not held to be written again, in bytes.
+const LARGEST_AGAIN: usize = 16 << 20;
+
+/// Writes a manifest again, with the entries alone that did not make it, as their sender wrote them: CSV for CSV, else JSON
+/// Lines. Says how many there are.
+///
+/// `failure_of` says why an entry did not make it, and is asked with ascending indexes, of each entry at most once.
+///
+/// # Errors
+///
+/// [`ReadError::Unusable`] and [`ReadError::Cut`] where it is no manifest; [`ReadError::Io`] also for the output and for
+/// `failure_of`. After any of them, what was written must be discarded.
+pub fn write_failed<R: Read + Seek>(
+    input: R,
+    format: Format,
+    scratch: &mut dyn Scratch,
+    failure_of: &mut dyn FnMut(u64) -> io::Result<Option<EntryFailure>>,
+    out: &mut dyn Write,
+) -> Result<u64, ReadError> {
+    let limits = ManifestBounds {
+        max_bytes: u64::MAX,
+        max_line_bytes: LARGEST_AGAIN,
+        max_entry_bytes: LARGEST_AGAIN,
+        max_entries: u64::MAX,
+        max_rows: u64::MAX,
+        ..ManifestBounds::default()
+    };
+    let mut input = FilledReader(input);
+    let start = format::start_of_text(&mut input)?;
+    let mut text = Text { input, start };
+    let mut written = 0_u64;
+    let mut one = |index: u64, entry: Option<&[u8]>, profile_id: Option<&ProfileId>| match failure_of(index)? {
+        None => Ok(()),
+        Some(failure) => {
+            written = written.saturating_add(1);
+            failure.write_line(entry, profile_id, out)
+        }
+    };
+    match format {
+        Format::Json => json::each_raw(&mut text, &limits, &mut one)?,
+        Format::JsonLines => lines::each_raw(&mut text, &limits, &mut one)?,
+        Format::Csv => return csv::write_failed(&mut text, &limits, scratch, failure_of, out),
+        // What a layout made is nothing that its sender wrote.
+        Format::Staged => {}
+    }
+    Ok(written)
 }
 
 /// The input without its byte order marks; every pass begins with [`Text::rewind`].

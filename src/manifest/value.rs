@@ -138,7 +138,7 @@ fn plain(error: &serde_json::Error) -> String {
 }
 
 /// The fields of an object in their order, the repeated ones too.
-struct Fields<'a>(Vec<(String, &'a RawValue)>);
+pub(super) struct Fields<'a>(pub(super) Vec<(String, &'a RawValue)>);
 
 impl<'de> Deserialize<'de> for Fields<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

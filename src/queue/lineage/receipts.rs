@@ -9,7 +9,10 @@ use std::{
 
 use rustix::fs::{CWD, Mode, OFlags};
 
-use crate::receipt::read::{self, ReadHeader};
+use crate::receipt::{
+    self,
+    read::{self, ReadHeader},
+};
 
 /// Files that are looked at before a database is taken for the first one here.
 const MOST_READ: usize = 10_000;
@@ -25,21 +28,11 @@ pub fn list(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
         let kind = entry.file_type()?;
         if kind.is_dir() {
             list(&entry.path(), files)?;
-        } else if kind.is_file() && is_named_as_receipt(&entry.file_name().to_string_lossy()) {
+        } else if kind.is_file() && receipt::is_named_so(&entry.file_name().to_string_lossy()) {
             files.push(entry.path());
         }
     }
     Ok(())
-}
-
-/// `a.receipt.json`, `a.receipt.2.jsonl` and so on.
-fn is_named_as_receipt(name: &str) -> bool {
-    let stem = name.strip_suffix(".json").or_else(|| name.strip_suffix(".jsonl"));
-    let stem = stem.map(|stem| match stem.rsplit_once('.') {
-        Some((stem, number)) if !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) => stem,
-        _ => stem,
-    });
-    stem.is_some_and(|stem| stem.ends_with(".receipt"))
 }
 
 /// Opens a receipt that this user wrote and no other may write; nothing where it is another's.
@@ -77,19 +70,4 @@ pub(super) fn name_created(folder: &Path) -> bool {
     list(folder, &mut files).ok();
     let header = |path: &PathBuf| header(open(path).ok()??).ok();
     files.iter().take(MOST_READ).filter_map(header).any(|header| header.counts.created + header.counts.duplicate > 0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn receipts_are_known_by_their_names() {
-        for name in ["a.manifest.json.receipt.json", "a.receipt.1.json", "a.csv.receipt.jsonl", "a.receipt.12.jsonl"] {
-            assert!(is_named_as_receipt(name), "{name}");
-        }
-        for name in ["a.manifest.json", "receipt.json.tmp", "a.receipt.txt", "a.receipt.x.json", "a.waiting.txt"] {
-            assert!(!is_named_as_receipt(name), "{name}");
-        }
-    }
 }

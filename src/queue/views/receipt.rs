@@ -1,6 +1,6 @@
 //! What a batch's receipt says: how each of its entries ended.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, params};
 
 use crate::{
     job::JobState,
@@ -18,10 +18,56 @@ impl Reader {
         self.snapshot(|connection| entries(connection, batch_id, each))
     }
 
+    /// Up to `most` entries of a batch that did not make it, in the manifest's order, from this one on.
+    pub(crate) fn failed_entries(&self, batch_id: i64, from: u64, most: u32) -> Result<Vec<EntryResult>, QueueError> {
+        self.snapshot(|connection| failed_entries(connection, batch_id, from, most))
+    }
+
+    /// The last entry of a batch of which it is known how it ended.
+    pub(crate) fn last_entry(&self, batch_id: i64) -> Result<Option<u64>, QueueError> {
+        let sql = "SELECT max(coalesce((SELECT max(entry_index) FROM job WHERE batch_id = ?1), -1),
+                              coalesce((SELECT max(entry_index) FROM invalid_entry WHERE batch_id = ?1), -1))";
+        let last: i64 = self.connection.prepare_cached(sql)?.query_row([batch_id], |row| row.get(0))?;
+        Ok(last.try_into().ok())
+    }
+
     /// How the entries of a batch ended; those that have not count as failed.
     pub(crate) fn counts(&self, batch_id: i64) -> Result<Counts, QueueError> {
         self.snapshot(|connection| counts(connection, batch_id))
     }
+}
+
+/// The columns that [`next`] reads.
+const OF_JOB: &str = "id, entry_index, kind, reference, profile_id, state, remote_id, problems, reason, nullif(category, ''), \
+                      nullif(document_type, ''), content_rule || ':' || lower(hex(content)), name";
+
+/// The same of an entry that never became a job.
+const OF_INVALID: &str =
+    "NULL, entry_index, kind, reference, profile_id, NULL, NULL, problems, NULL, NULL, NULL, NULL, NULL";
+
+fn failed_entries(
+    connection: &Connection,
+    batch_id: i64,
+    from: u64,
+    most: u32,
+) -> Result<Vec<EntryResult>, QueueError> {
+    let mut found = Vec::new();
+    for (columns, table, wanted) in
+        [(OF_JOB, "job", "state NOT IN ('done', 'duplicate')"), (OF_INVALID, "invalid_entry", "true")]
+    {
+        let sql = format!(
+            "SELECT {columns} FROM {table} WHERE batch_id = ?1 AND entry_index >= ?2 AND {wanted}
+              ORDER BY entry_index LIMIT ?3"
+        );
+        let mut select = connection.prepare_cached(&sql)?;
+        let mut rows = select.query(params![batch_id, rows::signed(from), most])?;
+        while let Some(entry) = next(&mut rows, connection)? {
+            found.push(entry);
+        }
+    }
+    found.sort_by_key(|entry| entry.index);
+    found.truncate(most.try_into().unwrap_or(usize::MAX));
+    Ok(found)
 }
 
 fn entries<E: From<QueueError>>(
@@ -31,18 +77,10 @@ fn entries<E: From<QueueError>>(
 ) -> Result<(), E> {
     // Both lists are sorted by the entry's index, so that one pass merges them.
     let mut jobs = connection
-        .prepare_cached(
-            "SELECT id, entry_index, kind, reference, profile_id, state, remote_id, problems, reason,
-                    nullif(category, ''), nullif(document_type, ''), content_rule || ':' || lower(hex(content)), name FROM job
-              WHERE batch_id = ?1 ORDER BY entry_index",
-        )
+        .prepare_cached(&format!("SELECT {OF_JOB} FROM job WHERE batch_id = ?1 ORDER BY entry_index"))
         .map_err(QueueError::from)?;
     let mut invalid = connection
-        .prepare_cached(
-            "SELECT NULL, entry_index, kind, reference, profile_id, NULL, NULL, problems, NULL, NULL, NULL, NULL, NULL
-               FROM invalid_entry
-              WHERE batch_id = ?1 ORDER BY entry_index",
-        )
+        .prepare_cached(&format!("SELECT {OF_INVALID} FROM invalid_entry WHERE batch_id = ?1 ORDER BY entry_index"))
         .map_err(QueueError::from)?;
     let mut jobs = jobs.query([batch_id]).map_err(QueueError::from)?;
     let mut invalid = invalid.query([batch_id]).map_err(QueueError::from)?;

@@ -403,6 +403,7 @@ fn build_large(drop: &str) -> Site {
 
 fn assert_large_refused(site: &Site) {
     assert_eq!(site.receipt_paths("large.manifest.jsonl").len(), 1);
+    assert_eq!(failed_entries(site, "receipts/large.failed.manifest.jsonl").len(), 4200);
     assert_eq!(site.moved_to("failed"), ["large.manifest.jsonl"]);
     assert_eq!(site.left(), Vec::<String>::new());
 }
@@ -424,12 +425,14 @@ fn build_many_files(drop: &str) -> Site {
 
 fn assert_many_files(site: &Site) {
     assert_eq!(site.receipt_paths("many.manifest.jsonl").len(), 1);
+    assert_eq!(failed_entries(site, "receipts/many.failed.manifest.jsonl").len(), MANY_FILES);
     assert_eq!(site.moved_to("failed").len(), MANY_FILES + 1);
     assert_eq!(site.left(), Vec::<String>::new());
 }
 
 fn assert_rejected(site: &Site) {
     assert_eq!(site.receipt_paths("many.manifest.jsonl").len(), 1);
+    assert_eq!(failed_entries(site, "receipts/many.failed.manifest.jsonl").len(), MANY_FILES);
     assert_eq!(site.moved_to("failed"), ["many.manifest.jsonl"]);
     assert_eq!(site.left().len(), MANY_FILES, "they stay for the manifest's correction");
 }
@@ -514,10 +517,22 @@ fn assert_receipt_is_true(site: &Site, receipt: &Value, documents: usize) {
     assert_eq!(named, documents, "{receipt}");
 }
 
+/// The entries of the one list of failed entries in the drop.
+#[track_caller]
+fn failed_entries(site: &Site, path: &str) -> Vec<Value> {
+    let lists: Vec<String> = site.files().into_iter().filter(|file| file.contains(".failed.")).collect();
+    assert_eq!(lists, [path]);
+    let text = fs::read_to_string(site.in_drop(path)).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
 /// Nothing is in the drop but receipts and the archive; no temporary file is either.
 #[track_caller]
 fn assert_files(site: &Site, folder: &str, receipts: &str) {
     let mut expected: Vec<String> = FILES.map(str::to_owned).into();
+    if folder == "failed" {
+        expected.push("all.failed.manifest.jsonl".to_owned());
+    }
     expected.push(format!("{MANIFEST}.receipt.json"));
     let mut found = site.moved_to(folder);
     let prefix = format!("{receipts}/");
@@ -552,6 +567,8 @@ fn assert_file_refused(site: &Site) {
     let receipt = the_receipt(site);
     assert_eq!((&receipt["status"], &receipt["counts"]["failed"]), (&json!("partial"), &json!(1)), "{receipt}");
     assert_receipt_is_true(site, &receipt, 2);
+    let listed = failed_entries(site, "receipts/all.failed.manifest.jsonl");
+    assert_eq!((listed.len(), &listed[0]["path"]), (1, &json!("a.pdf")), "{listed:#?}");
 }
 
 /// Whether the command came in time is open; that the receipt is true about it is not.

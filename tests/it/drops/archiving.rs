@@ -175,7 +175,7 @@ fn what_is_done_is_purged_in_time_and_what_failed_and_the_receipts_stay() {
     daemon.terminate().expect(0);
     assert_eq!(site.moved_to("failed"), ["failed.manifest.json", "failed.png"]);
     assert_eq!(fs::read_dir(site.in_drop("done")).unwrap().count(), 0, "its empty folders are gone, itself is not");
-    assert_eq!(site.files().iter().filter(|file| file.starts_with("receipts/")).count(), 4);
+    assert_eq!(site.files().iter().filter(|file| file.starts_with("receipts/")).count(), 5);
 
     // What was created is still known.
     site.put("in/a.png", image(Format::Png, 1));

@@ -4,6 +4,7 @@ mod archiving;
 mod changed_files;
 mod complete_files;
 mod cumulative_lists;
+mod failed_entries;
 mod fair_shares;
 mod fuzz_corpus;
 mod ground;

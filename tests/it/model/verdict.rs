@@ -205,15 +205,44 @@ fn assert_no_document_for_two(reported: &[ReportedEntry<'_>]) {
 
 fn receipts(day: &Day) -> Vec<(std::path::PathBuf, Value)> {
     let files = day.site.files();
-    let receipts = files.iter().filter(|file| file.starts_with("receipts/"));
-    let receipts = receipts.map(|file| {
-        let is_receipt = file.ends_with(".json") || file.ends_with(".jsonl");
-        assert!(is_receipt && file.contains(".receipt."), "this is no receipt: {file}");
-        let path = day.site.in_drop(file);
-        let receipt = read_receipt(&path);
-        (path, receipt)
-    });
-    receipts.collect()
+    let is_list = |file: &&String| file.contains(".failed.") && file.contains(".manifest.");
+    let (lists, receipts): (Vec<_>, Vec<_>) =
+        files.iter().filter(|file| file.starts_with("receipts/")).partition(is_list);
+    let receipts: Vec<(std::path::PathBuf, Value)> = receipts
+        .into_iter()
+        .map(|file| {
+            let is_receipt = file.ends_with(".json") || file.ends_with(".jsonl");
+            assert!(is_receipt && file.contains(".receipt."), "this is no receipt: {file}");
+            let path = day.site.in_drop(file);
+            let receipt = read_receipt(&path);
+            (path, receipt)
+        })
+        .collect();
+    for (path, receipt) in &receipts {
+        assert_failed_are_listed(path, receipt);
+    }
+    let unwell = receipts.iter().filter(|(_, receipt)| receipt["status"] != "done").count();
+    assert!(lists.len() <= unwell, "{lists:#?}");
+    receipts
+}
+
+/// Beside a receipt is a list of exactly those entries that it calls failed.
+fn assert_failed_are_listed(path: &Path, receipt: &Value) {
+    let name = path.to_string_lossy().into_owned();
+    let (stem, rest) = name.rsplit_once(".receipt.").unwrap();
+    let number = rest.split_once('.').map_or_else(String::new, |(number, _)| format!(".{number}"));
+    let stem = stem.rsplit_once(".manifest.").map_or(stem, |(stem, _)| stem);
+    let list = |ending: &str| fs::read_to_string(format!("{stem}.failed{number}.manifest.{ending}")).ok();
+    let is_failed = |entry: &&Value| matches!(entry["status"].as_str(), Some("failed" | "invalid" | "cancelled"));
+    let failed: Vec<&Value> = receipt["entries"].as_array().unwrap().iter().filter(is_failed).collect();
+    if receipt["status"] == "done" {
+        assert_eq!((list("csv"), list("jsonl")), (None, None), "{receipt}");
+    } else if let Some(lines) = list("jsonl") {
+        // A manifest that is refused as a whole may be listed without an entry in its receipt.
+        assert!(lines.lines().count() == failed.len() || failed.is_empty(), "{receipt}\n{lines}");
+    } else if list("csv").is_none() {
+        assert!(receipt["status"] == "rejected", "nothing is listed of {receipt}");
+    }
 }
 
 /// The entries of a manifest as one of its receipts reports them.
