@@ -276,6 +276,7 @@ fn admit_taken(
     rules.limits.max_path_bytes = rules.limits.max_path_bytes.saturating_add(taking.work.path.len() + 1);
     let root = Root::open(Path::new(&taking.work.root)).map_err(Unready::Io)?;
     let folder = if folder.is_empty() { taking.work.path.clone() } else { join(&taking.work.path, &folder) };
+    opened.files_moved(&root, &folder).map_err(Unready::Io)?;
     let context = TakenContext {
         within: context,
         reader: taker.reader,

@@ -76,6 +76,11 @@ pub trait EntryContext {
         Ok(None)
     }
 
+    /// Where what was not taken stayed of this folder, for the names of near files.
+    fn stayed_in<'a>(&'a self, _: &'a str) -> Option<(&'a Root, &'a str)> {
+        None
+    }
+
     /// Where a file stayed that was not taken with its manifest: what was there in full was.
     fn left_behind<'a>(&'a self, _: &'a WantedFile<'_>) -> Option<(&'a Root, &'a str)> {
         None
@@ -118,7 +123,11 @@ pub(super) struct TakenContext<'a> {
 impl TakenContext<'_> {
     /// The path that a file has in the drop.
     fn in_drop<'f>(&self, file: &WantedFile<'f>) -> &'f str {
-        file.path.strip_prefix(self.work).map_or(file.path, |path| path.trim_start_matches('/'))
+        self.path_in_drop(file.path)
+    }
+
+    fn path_in_drop<'f>(&self, path: &'f str) -> &'f str {
+        path.strip_prefix(self.work).map_or(path, |path| path.trim_start_matches('/'))
     }
 }
 
@@ -146,6 +155,10 @@ impl EntryContext for TakenContext<'_> {
 
     fn copied_from(&self, file: &WantedFile<'_>) -> Result<Option<FileIdentity>, QueueError> {
         self.reader.copied_from(self.batch_id, self.in_drop(file))
+    }
+
+    fn stayed_in<'f>(&'f self, folder: &'f str) -> Option<(&'f Root, &'f str)> {
+        Some((self.drop, self.path_in_drop(folder)))
     }
 
     fn left_behind<'f>(&'f self, file: &'f WantedFile<'_>) -> Option<(&'f Root, &'f str)> {

@@ -260,7 +260,8 @@ pub(super) fn examine_within(
     (context, skip): (&dyn EntryContext, u64),
     each: &mut dyn FnMut(ExaminedEntry) -> ControlFlow<()>,
 ) -> Result<ExaminedManifest, Unready> {
-    let near = NearNames::below(images);
+    let (near_root, near_folder) = context.stayed_in(folder).unwrap_or((images, folder));
+    let near = (NearNames::below(near_root), near_folder);
     let mut examination = Examination { images, near, folder, rules, context, buffer: Vec::new() };
     let mut failure = None;
     let mut last = None;
@@ -310,7 +311,8 @@ fn truncated(problem: Problem) -> Problem {
 /// The examination of one manifest's entries.
 struct Examination<'a> {
     images: &'a Root,
-    near: NearNames<'a>,
+    /// Where names of near files are looked for.
+    near: (NearNames<'a>, &'a str),
     folder: &'a str,
     rules: &'a ManifestRules,
     context: &'a dyn EntryContext,
@@ -340,7 +342,7 @@ impl Examination<'_> {
                 let (mut problems, warnings): (Vec<_>, Vec<_>) = problems.into_iter().partition(Problem::is_error);
                 let (refused, warnings) = self.rules.refused.divide(warnings);
                 problems.extend(refused);
-                problems.iter_mut().for_each(|problem| file::name_end(&self.near, self.folder, problem));
+                problems.iter_mut().for_each(|problem| file::name_end(&self.near, problem));
                 let admission = Admission::Invalid { index, kind, reference, profile_id, problems, paths };
                 return Ok(ExaminedEntry {
                     admission,

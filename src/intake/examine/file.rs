@@ -17,6 +17,7 @@ use crate::{
     near_path::but_there,
     problem::Problem,
     queue::{QueueError, admission::CheckedFile},
+    relative_path::join,
 };
 
 /// A file that cannot be used.
@@ -56,7 +57,7 @@ impl UnusableFile {
 pub(super) type FileExamination = Result<(CheckedFile, Vec<Problem>, Option<HoldReason>), Box<UnusableFile>>;
 
 pub(super) fn look_at(
-    (images, near): (&Root, &NearNames<'_>),
+    (images, (near, near_folder)): (&Root, &(NearNames<'_>, &str)),
     source: &Source,
     purpose: Purpose,
     rules: &ManifestRules,
@@ -86,7 +87,7 @@ pub(super) fn look_at(
                             Some(left) => {
                                 return Ok(Err(Box::new(UnusableFile { why: WhyUnusable::Missing, ..*left })));
                             }
-                            None => near_problem(near, wanted.path, source.path.as_str()).unwrap_or(problem),
+                            None => near_problem(near, near_folder, source.path.as_str()).unwrap_or(problem),
                         },
                     };
                     let held = Some(HoldReason::NotWhole(problem.clone()));
@@ -118,15 +119,15 @@ pub(crate) const NO_SUCH_FILE: &str = "no-such-file";
 pub(crate) const NEAR_NAME: &str = "near-name";
 
 /// The problem with a file that is not there, where one of a near name is.
-fn near_problem(near: &NearNames<'_>, path: &str, written: &str) -> Option<Problem> {
-    let there = near_name(near, path, written)?;
+fn near_problem(near: &NearNames<'_>, folder: &str, written: &str) -> Option<Problem> {
+    let there = near_name(near, &join(folder, written), written)?;
     Some(Problem::error(but_there(written, &there), NEAR_CURE).path(written).code(NEAR_NAME))
 }
 
 const NEAR_CURE: &str = "write the path as the file's name is, or rename the file";
 
 /// Names the file that is meant by a path of another machine, where a problem is that the path is absolute.
-pub(super) fn name_end(near: &NearNames<'_>, folder: &str, problem: &mut Problem) {
+pub(super) fn name_end((near, folder): &(NearNames<'_>, &str), problem: &mut Problem) {
     let (Some(code @ (ABSOLUTE_PATH | PATH_OUTSIDE)), Some(written)) = (problem.code.as_deref(), &problem.path) else {
         return;
     };

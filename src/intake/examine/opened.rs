@@ -60,6 +60,14 @@ impl OpenedManifest {
         Self { loose: Some(LooseFolder { root, folder }), ..self }
     }
 
+    /// Its files have been moved, so that their paths start from this folder now.
+    pub(in crate::intake) fn files_moved(&mut self, root: &Root, folder: &str) -> io::Result<()> {
+        if let Some(loose) = &mut self.loose {
+            *loose = LooseFolder { root: Root::open(root.path())?, folder: folder.to_owned() };
+        }
+        Ok(())
+    }
+
     /// The same, where it is a list that its layout does not fit.
     pub(in crate::intake) fn unusable(self, why: Problem) -> Self {
         Self { unusable: Some(why), ..self }
