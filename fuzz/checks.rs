@@ -6,7 +6,7 @@
 #![allow(dead_code, reason = "each target uses one of them")]
 
 use std::{
-    io::{self, Cursor, Read, Seek, SeekFrom},
+    io::{self, Cursor, Read, Seek, SeekFrom, Write as _},
     ops::ControlFlow,
     time::Duration,
 };
@@ -17,23 +17,27 @@ use passfort_ingest::{
     entry::{ProfileId, RelativePath, Sha256},
     exchange::{Answer, Ending, Exchange, Fault, LONGEST_WAIT, LimitHeaders, PageHeaders},
     file_format::{FormatWalk, Inspected},
+    layout::read_list_in_words,
     manifest::{self, Format, ManifestBounds, ReadError, Reading},
     operation::Operation,
     outcome::{Outcome, Reply, outcome},
     queue::scratch::TemporaryStore,
 };
+use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
 /// What must hold for these bytes.
 pub type Check = fn(&[u8]);
 
 /// All target names, with their checks.
-pub const CHECKS: [(&str, Check); 6] = [
+pub const CHECKS: [(&str, Check); 8] = [
     ("manifest_json", manifest_json),
     ("manifest_lines", manifest_lines),
     ("manifest_csv", manifest_csv),
     ("api_answer", api_answer),
     ("names", names),
     ("image", image),
+    ("layouts", layouts),
+    ("workbooks", workbooks),
 ];
 
 /// A JSON manifest.
@@ -51,22 +55,23 @@ pub fn manifest_csv(data: &[u8]) {
     manifest(data, Format::Csv);
 }
 
+/// So small that a fuzzer reaches them.
+const BOUNDS: ManifestBounds = ManifestBounds {
+    max_bytes: 8192,
+    max_line_bytes: 512,
+    max_entry_bytes: 512,
+    max_entries: 16,
+    max_rows: 24,
+    max_images: 4,
+    max_nesting: 6,
+    max_path_bytes: 64,
+    folder_bytes: 8,
+    refuse_row_limit: false,
+};
+
 fn manifest(data: &[u8], format: Format) {
-    // So small that a fuzzer reaches them.
-    let limits = ManifestBounds {
-        max_bytes: 8192,
-        max_line_bytes: 512,
-        max_entry_bytes: 512,
-        max_entries: 16,
-        max_rows: 24,
-        max_images: 4,
-        max_nesting: 6,
-        max_path_bytes: 64,
-        folder_bytes: 8,
-        refuse_row_limit: false,
-    };
-    let whole = readings(Cursor::new(data), format, &limits);
-    let dribbled = readings(Dribble(Cursor::new(data)), format, &limits);
+    let whole = readings(Cursor::new(data), format, &BOUNDS);
+    let dribbled = readings(Dribble(Cursor::new(data)), format, &BOUNDS);
     assert_eq!(whole, dribbled, "what comes of a manifest depends on how its bytes arrive");
 }
 
@@ -247,4 +252,51 @@ fn inspected(data: &[u8], piece: usize) -> Inspected {
         Ok(length)
     };
     inspection.finish(data.len() as u64, read).expect("memory can be read")
+}
+
+/// A layout's text, a line `%%`, and a list of any kind.
+pub fn layouts(data: &[u8]) {
+    let Some(at) = data.windows(4).position(|bytes| bytes == b"\n%%\n") else { return };
+    if let Ok(layout) = str::from_utf8(&data[..=at]) {
+        list(layout, &data[at + 4..]);
+    }
+}
+
+/// An Excel workbook: the bytes of one, or the text of its parts, each after a line `%%NAME`, which are then packed.
+pub fn workbooks(data: &[u8]) {
+    const LAYOUT: &str = r#"
+        version = 1
+        source = { xlsx = "list.xlsx", header = 0 }
+        document = { reference = "{1}", profile_id = "{2}", kind = "{3}", images = [{ path = "{4}" }] }
+        kinds = { "*" = "PROOF_OF_IDENTITY/PASSPORT" }"#;
+    if !data.starts_with(b"%%") {
+        return list(LAYOUT, data);
+    }
+    let mut packed = ZipWriter::new(Cursor::new(Vec::new()));
+    for part in String::from_utf8_lossy(data).split("%%").skip(1) {
+        let (name, content) = part.split_once('\n').unwrap_or((part, ""));
+        let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+        // Two parts of one name cannot be packed.
+        if packed.start_file(name, options).is_ok() {
+            packed.write_all(content.as_bytes()).expect("memory can be written");
+        }
+    }
+    list(LAYOUT, packed.finish().expect("it can be packed").get_ref());
+}
+
+/// What a layout makes of a list: each line is one entry of a manifest.
+fn list(layout: &str, list: &[u8]) {
+    let whole = read_list_in_words(layout, Cursor::new(list));
+    let dribbled = read_list_in_words(layout, Dribble(Cursor::new(list)));
+    assert_eq!(whole, dribbled, "what comes of a list depends on how its bytes arrive");
+    match whole {
+        Ok(read) if read.lines.is_empty() => {}
+        Ok(read) => {
+            let manifest = read.lines.join("\n");
+            let manifest = Cursor::new(manifest.as_bytes());
+            let (entries, _) = readings(manifest, Format::JsonLines, &ManifestBounds::default());
+            assert_eq!(entries.len(), read.lines.len(), "a line is not one entry");
+        }
+        Err(reason) => assert!(!reason.is_empty() && reason.len() < 4096, "{reason}"),
+    }
 }

@@ -7,7 +7,7 @@ executions=${1:-10000000}
 shift || true
 command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
 if [ $# -eq 0 ]; then
-    set -- manifest_json manifest_lines manifest_csv image api_answer names
+    set -- manifest_json manifest_lines manifest_csv image api_answer names layouts workbooks
 fi
 for target in "$@"; do
     echo "== $target"

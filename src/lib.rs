@@ -30,7 +30,7 @@ pub(crate) mod intake;
 pub(crate) mod jitter;
 pub(crate) mod job;
 pub mod killpoint;
-pub(crate) mod layout;
+pub mod layout;
 pub(crate) mod log_throttle;
 pub(crate) mod lookalike;
 pub mod manifest;

@@ -5,8 +5,8 @@
 use std::{
     cell::{OnceCell, RefCell},
     collections::{HashMap, VecDeque},
-    fs::{self, File},
-    io::{self, Read as _, Seek as _},
+    fs,
+    io::{self, Read as _},
     ops::ControlFlow,
     rc::Rc,
 };
@@ -18,7 +18,6 @@ use super::{
     text::{begins_as_picture, is_picture_name, natural},
 };
 use crate::{
-    file_identity::FileIdentity,
     inbox::beneath::{OpenedFile, Refusal, Root},
     near_path,
     relative_path::{join, name, split},
@@ -100,8 +99,8 @@ pub(super) struct NearFile {
 /// Where an archive is.
 enum ArchivePlace<'a> {
     Folder(&'a Root),
-    /// It is one list, which is opened. Whether the files that it names are there, its reader finds out.
-    List(&'a File),
+    /// It is one list, which is read by itself. Whether the files that it names are there, its reader finds out.
+    List,
 }
 
 /// An archive, opened.
@@ -118,19 +117,15 @@ impl<'a> ArchiveFolder<'a> {
     }
 
     /// A list by itself: nothing beside it is looked at.
-    pub(super) fn of_list(list: &'a File, ignore: &'a GlobSet) -> Self {
-        Self { place: ArchivePlace::List(list), loose: false, ignore, listings: RefCell::default() }
+    pub(super) fn of_list(ignore: &'a GlobSet) -> Self {
+        Self { place: ArchivePlace::List, loose: false, ignore, listings: RefCell::default() }
     }
 
     /// Opens a file of the archive.
     pub(super) fn open(&self, path: &str) -> Result<OpenedFile, Refusal> {
         match self.place {
             ArchivePlace::Folder(root) => root.open_file(path),
-            ArchivePlace::List(list) => {
-                let mut file = list.try_clone().map_err(Refusal::Io)?;
-                file.rewind().map_err(Refusal::Io)?;
-                Ok(OpenedFile { identity: FileIdentity::now(&file).map_err(Refusal::Io)?, file })
-            }
+            ArchivePlace::List => Err(Refusal::Missing),
         }
     }
 

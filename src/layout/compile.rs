@@ -65,7 +65,7 @@ impl ArchiveLayout {
         Self::parse(text, file, &[], true)
     }
 
-    fn parse(text: &str, file: &Path, sets: &[String], incomplete: bool) -> Result<Self, LayoutError> {
+    pub(super) fn parse(text: &str, file: &Path, sets: &[String], incomplete: bool) -> Result<Self, LayoutError> {
         let what = file.display().to_string();
         let toml = form::read(&what, text, sets)?;
         let folder = file.parent().unwrap_or(Path::new(""));

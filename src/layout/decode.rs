@@ -1,6 +1,6 @@
 //! Bytes of a list as text: by its mark, by the layout's `encoding`, or as UTF-8.
 
-use std::io::{Read, Seek};
+use std::io::{Read, Seek, SeekFrom};
 
 use encoding_rs::{CoderResult, Decoder, DecoderResult, Encoding, UTF_8};
 
@@ -29,9 +29,13 @@ pub(super) struct TextReader<'a, R> {
     bytes: Vec<u8>,
     /// What of `bytes` is not decoded yet.
     left: usize,
+    /// How many bytes came before those.
+    decoded: u64,
     at_end: bool,
     line: u64,
     given: bool,
+    /// What is wrong after the text that was given: what a reader makes of that comes first, in whatever pieces it came.
+    fault: Option<LayoutError>,
 }
 
 impl<'a, R: Read + Seek> TextReader<'a, R> {
@@ -51,11 +55,16 @@ impl<'a, R: Read + Seek> TextReader<'a, R> {
             return Err(refused(what, "it is no UTF-8 text", likely));
         }
         let decoder = marked.or(given).unwrap_or(UTF_8).new_decoder_with_bom_removal();
-        Ok(Self { what, input, decoder, bytes: Vec::new(), left: 0, at_end: false, line: 1, given: given.is_some() })
+        let given = given.is_some();
+        let (bytes, left, decoded) = (Vec::new(), 0, 0);
+        Ok(Self { what, input, decoder, bytes, left, decoded, at_end: false, line: 1, given, fault: None })
     }
 
     /// Appends the next piece of text; says whether there was one.
     pub(super) fn read(&mut self, text: &mut String) -> Result<bool, LayoutError> {
+        if let Some(fault) = self.fault.take() {
+            return Err(fault);
+        }
         if self.at_end {
             return Ok(false);
         }
@@ -79,20 +88,33 @@ impl<'a, R: Read + Seek> TextReader<'a, R> {
                 DecoderResult::Malformed(..) => {
                     let lines = text.get(before..).unwrap_or_default().bytes().filter(|byte| *byte == b'\n').count();
                     let line = self.line + lines as u64;
-                    if self.given {
-                        let name = self.decoder.encoding().name();
-                        let reason = format!("line {line} is not {name} text");
-                        return Err(LayoutError::wrong(self.what, reason, "correct `encoding` in the layout"));
+                    let fault = self.fault(line, self.decoded + from as u64)?;
+                    if text.len() == before {
+                        return Err(fault);
                     }
-                    let from = from.saturating_sub(64);
-                    let likely = guess(self.bytes.get(from..).unwrap_or_default());
-                    return Err(refused(self.what, &format!("line {line} is not UTF-8 text"), likely));
+                    self.fault = Some(fault);
+                    return Ok(true);
                 }
             }
         }
         self.left = self.bytes.len().saturating_sub(from);
+        self.decoded += from as u64;
         self.line += text.get(before..).unwrap_or_default().bytes().filter(|byte| *byte == b'\n').count() as u64;
         Ok(!self.at_end || text.len() > before)
+    }
+
+    /// What is wrong with the bytes before this place.
+    fn fault(&mut self, line: u64, at: u64) -> Result<LayoutError, LayoutError> {
+        if self.given {
+            let reason = format!("line {line} is not {} text", self.decoder.encoding().name());
+            return Ok(LayoutError::wrong(self.what, reason, "correct `encoding` in the layout"));
+        }
+        let mut around = Vec::new();
+        self.input
+            .seek(SeekFrom::Start(at.saturating_sub(64)))
+            .and_then(|_| self.input.by_ref().take(4096).read_to_end(&mut around))
+            .map_err(LayoutError::io(self.what))?;
+        Ok(refused(self.what, &format!("line {line} is not UTF-8 text"), guess(&around)))
     }
 }
 

@@ -15,6 +15,7 @@ mod group;
 mod guess;
 mod guess_paths;
 mod guess_profile;
+mod in_words;
 mod lookup;
 mod made;
 mod node;
@@ -38,7 +39,8 @@ mod workbook;
 mod workbook_parts;
 mod xml;
 
-pub use self::{
+pub use self::in_words::{ListInWords, read_list_in_words};
+pub(crate) use self::{
     finding::{FindingKind, LayoutError, PATH_OUTSIDE, RecordFinding, Weight},
     form::schema,
     guess::guess,

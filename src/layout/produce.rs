@@ -1,6 +1,9 @@
 //! An archive by its layout: entries, and what is wrong, in one pass over its records.
 
-use std::{fs::File, ops::ControlFlow};
+use std::{
+    io::{Read, Seek},
+    ops::ControlFlow,
+};
 
 use super::{
     archive::ArchiveFolder,
@@ -12,7 +15,7 @@ use super::{
     lookup::{Lookups, is_lookup},
     made::{LayoutCounts, Produced, ProducedSink},
     plan::{ArchiveLayout, RecordSource},
-    sources,
+    sources::{self, EachRecord},
     spill::SpilledMap,
     target::ArchiveTarget,
     text::quoted,
@@ -40,33 +43,41 @@ pub fn produce(
     }
     let archive = ArchiveFolder::new(root, layout.loose, &layout.ignore);
     let lookups = Lookups::load(&layout.lookups)?;
-    produce_from(layout, &archive, &lookups, (target.list.as_deref(), Some(target)), each)
+    let read = &mut |each: &mut EachRecord<'_>| sources::read(layout, &archive, target.list.as_deref(), each);
+    produce_from(layout, &archive, &lookups, (Some(target), read), each)
 }
 
 /// Reads a list by itself: nothing beside it is looked at, and the files that it names may be missing.
 pub(super) fn produce_list(
     layout: &ArchiveLayout,
     lookups: &Lookups,
-    (name, list): (&str, &File),
+    (name, mut list): (&str, impl Read + Seek),
     each: &mut dyn FnMut(Produced) -> Result<(), LayoutError>,
 ) -> Result<LayoutCounts, LayoutError> {
-    let archive = ArchiveFolder::of_list(list, &layout.ignore);
-    produce_from(layout, &archive, lookups, (Some(name), None), each)
+    let archive = ArchiveFolder::of_list(&layout.ignore);
+    let read = &mut |each: &mut EachRecord<'_>| {
+        list.rewind().map_err(LayoutError::io(name))?;
+        sources::read_list(layout, name, &mut list, each)
+    };
+    produce_from(layout, &archive, lookups, (None, read), each)
 }
 
-/// Reads an archive's records; `target` is where its other files are named.
+/// Reads all records.
+type ReadRecords<'a> = dyn FnMut(&mut EachRecord<'_>) -> Result<(), LayoutError> + 'a;
+
+/// Makes entries of records; `target` is where the other files of an archive are named.
 fn produce_from(
     layout: &ArchiveLayout,
     archive: &ArchiveFolder<'_>,
     lookups: &Lookups,
-    (list, target): (Option<&str>, Option<&ArchiveTarget>),
+    (target, read): (Option<&ArchiveTarget>, &mut ReadRecords<'_>),
     each: &mut dyn FnMut(Produced) -> Result<(), LayoutError>,
 ) -> Result<LayoutCounts, LayoutError> {
     let mut builder = DraftBuilder { layout, archive, lookups, named: Default::default() };
     let mut out = ProducedSink { each, counts: LayoutCounts::default(), next: 0 };
     let mut groups = Groups::default();
     let mut seen = SpilledMap::default();
-    sources::read(layout, archive, list, &mut |read| {
+    read(&mut |read| {
         out.counts.records += 1;
         let mut record = match read {
             Ok(record) => record,

@@ -262,7 +262,7 @@ fn table_of(
 fn json_lines(archive: &ArchiveFolder<'_>, path: &str) -> Result<Option<ListSample>, LayoutError> {
     let Ok(opened) = archive.open(path) else { return Ok(None) };
     let mut trees = Vec::new();
-    let read = sources::json_lines(path, opened, &mut |read| {
+    let read = sources::json_lines(path, opened.file, &mut |read| {
         if let Ok(record) = read {
             trees.extend(record.tree.map(|tree| (String::new(), tree)));
         }

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    io::{BufRead as _, BufReader, Read as _},
+    io::{BufRead as _, BufReader, Read, Seek},
     ops::ControlFlow,
     rc::Rc,
 };
@@ -35,18 +35,9 @@ pub(super) fn read(
     each: &mut EachRecord<'_>,
 ) -> Result<(), LayoutError> {
     match &layout.source {
-        RecordSource::Table { file, form } => {
-            let (name, opened) = open_list(layout, archive, list.or(file.as_deref()))?;
-            let mut rows = TableRecords { layout, name: &name, columns: Rc::default(), each };
-            table::read(&name, opened.file, form, &mut rows)
-        }
-        RecordSource::JsonLines { file } => {
-            let (name, opened) = open_list(layout, archive, list.or(file.as_deref()))?;
-            json_lines(&name, opened, each)
-        }
-        RecordSource::Json { file, items } => {
-            let (name, opened) = open_list(layout, archive, list.or(file.as_deref()))?;
-            json(&name, opened, items, each)
+        RecordSource::Table { .. } | RecordSource::JsonLines { .. } | RecordSource::Json { .. } => {
+            let (name, opened) = open_list(layout, archive, list.or(list_name(layout)))?;
+            read_list(layout, &name, opened.file, each)
         }
         RecordSource::Sidecars { pattern } => archive.walk(&mut |path| {
             if let Some(captures) = pattern.fits(path) {
@@ -88,6 +79,26 @@ pub(super) fn read(
                 }
                 Ok(ControlFlow::Continue(()))
             })
+        }
+    }
+}
+
+/// Reads every record of a list.
+pub(super) fn read_list(
+    layout: &ArchiveLayout,
+    name: &str,
+    input: impl Read + Seek,
+    each: &mut EachRecord<'_>,
+) -> Result<(), LayoutError> {
+    match &layout.source {
+        RecordSource::Table { form, .. } => {
+            table::read(name, input, form, &mut TableRecords { layout, name, columns: Rc::default(), each })
+        }
+        RecordSource::JsonLines { .. } => json_lines(name, input, each),
+        RecordSource::Json { items, .. } => json(name, input, items, each),
+        RecordSource::Sidecars { .. } | RecordSource::Files(_) => {
+            let cure = "give the archive's folder";
+            Err(LayoutError::wrong(layout.file.display().to_string(), "the layout reads no list", cure))
         }
     }
 }
@@ -169,8 +180,8 @@ impl TableRows for TableRecords<'_, '_> {
     }
 }
 
-pub(super) fn json_lines(name: &str, opened: OpenedFile, each: &mut EachRecord<'_>) -> Result<(), LayoutError> {
-    let mut reader = BufReader::new(opened.file);
+pub(super) fn json_lines(name: &str, input: impl Read, each: &mut EachRecord<'_>) -> Result<(), LayoutError> {
+    let mut reader = BufReader::new(input);
     let mut number = 0_u64;
     let mut line = Vec::new();
     loop {
@@ -218,7 +229,7 @@ fn bad_json(source: &EntrySource, reason: &str) -> RecordFinding {
 }
 
 /// Reads the items of a JSON file, one item of the first list at a time.
-fn json(name: &str, opened: OpenedFile, items: &[String], each: &mut EachRecord<'_>) -> Result<(), LayoutError> {
+fn json(name: &str, input: impl Read, items: &[String], each: &mut EachRecord<'_>) -> Result<(), LayoutError> {
     let mut number = 0;
     let mut failure = None;
     let mut outer = |raw: &RawValue, at_top: bool| {
@@ -228,11 +239,13 @@ fn json(name: &str, opened: OpenedFile, items: &[String], each: &mut EachRecord<
         let handed = read.and_then(|node| hand_on(name, node, None, steps, &mut number, each));
         handed.map_err(|error| failure = Some(error)).is_ok()
     };
-    let mut reader = BufReader::new(opened.file);
-    if reader.fill_buf().map_err(LayoutError::io(name))?.starts_with(b"\xEF\xBB\xBF") {
-        reader.consume(3);
+    let mut mark = Vec::new();
+    let mut reader = BufReader::new(input);
+    reader.by_ref().take(3).read_to_end(&mut mark).map_err(LayoutError::io(name))?;
+    if mark == b"\xEF\xBB\xBF" {
+        mark.clear();
     }
-    let mut deserializer = serde_json::Deserializer::from_reader(reader);
+    let mut deserializer = serde_json::Deserializer::from_reader(mark.chain(reader));
     let top = TopLevel { first: items.first().map(String::as_str), found: false, each: &mut outer };
     let read = top.deserialize(&mut deserializer);
     if let Some(failure) = failure {

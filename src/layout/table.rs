@@ -115,27 +115,33 @@ fn csv(what: &str, input: impl Read + Seek, form: &TableForm, rows: &mut Headed<
     let mut reader = TextReader::new(what, input, form.encoding)?;
     let mut text = String::new();
     let mut more = reader.read(&mut text)?;
-    while more && !text.contains('\n') && text.len() < MAX_ROW {
+    while more && text.len() < MAX_ROW && !shows_delimiter(&text, rows.header) {
         more = reader.read(&mut text)?;
     }
     let mut number = 1;
     let mut delimiter = form.delimiter;
-    let first = text.lines().next().unwrap_or_default();
+    let head = text.get(..text.floor_char_boundary(MAX_ROW)).unwrap_or_default();
+    let mut lines = head.lines();
+    let first = lines.next().unwrap_or_default();
     if let Some(named) = first.trim_matches('"').strip_prefix("sep=").filter(|named| named.chars().count() <= 1) {
         delimiter = delimiter.or_else(|| named.chars().next());
-        let end = text.find('\n').map_or(text.len(), |end| end + 1);
-        text.drain(..end);
         number = 2;
         if rows.header == Some(1) {
             rows.header = Some(2);
         }
+    } else {
+        lines = head.lines();
     }
     let delimiter = delimiter.unwrap_or_else(|| {
         // Titles may come before the row that counts.
         let skipped = rows.header.unwrap_or_default().saturating_sub(number);
-        let from = text.lines().skip(usize::try_from(skipped).unwrap_or(0));
+        let from = lines.skip(usize::try_from(skipped).unwrap_or(0));
         shown_delimiter(from.map(str::trim).find(|line| !line.is_empty()).unwrap_or_default())
     });
+    if number == 2 {
+        let end = text.find('\n').map_or(text.len(), |end| end + 1);
+        text.drain(..end);
+    }
     let mut parser = Parser { delimiter, ..Parser::new(number) };
     loop {
         for letter in text.chars() {
@@ -148,6 +154,14 @@ fn csv(what: &str, input: impl Read + Seek, form: &TableForm, rows: &mut Headed<
         more = reader.read(&mut text)?;
     }
     parser.end(rows)
+}
+
+/// Whether the lines that have ended show the delimiter, whatever comes after them.
+fn shows_delimiter(text: &str, header: Option<u64>) -> bool {
+    let ended = text.rsplit_once('\n').map_or("", |(ended, _)| ended);
+    // The first may be `sep=`.
+    let skipped = usize::try_from(header.unwrap_or_default()).unwrap_or(usize::MAX).max(1);
+    ended.lines().skip(skipped).any(|line| !line.trim().is_empty())
 }
 
 /// The delimiter that a header shows.
@@ -302,6 +316,50 @@ mod tests {
         assert_eq!(seen[..4], wanted);
         assert_eq!(seen[4], "9 bad: a quote is not closed");
     }
+
+    /// Gives one byte at a time.
+    struct Slow<'a>(Cursor<&'a [u8]>);
+
+    impl Read for Slow<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            let room = buffer.len().min(1);
+            self.0.read(&mut buffer[..room])
+        }
+    }
+
+    impl Seek for Slow<'_> {
+        fn seek(&mut self, to: std::io::SeekFrom) -> std::io::Result<u64> {
+            self.0.seek(to)
+        }
+    }
+
+    /// A header after the first piece of a list was not seen, and its delimiter was a comma.
+    #[test]
+    fn what_a_list_is_does_not_depend_on_the_pieces_that_it_comes_in() {
+        for (bytes, header) in [
+            (&b"A title\n\nName;B\n1;2,5\n"[..], Some(3)),
+            (b"\n\n\nName;B\n1;2,5", None),
+            (b"sep=;\nName;B\r\n1;2,5", Some(1)),
+            (b"sep=;", Some(1)),
+            (b"Name;B\r1;2,5\r", None),
+            (b"Stra\xDFe;B\n1;2\n", None),
+            (b"A;B\n1;2\n\xD0\xD1\xD2 \xD0\xD1\xD2 \xD0\xD1\xD2\n", None),
+        ] {
+            let read = |input: &mut dyn ReadSeek| {
+                let form = TableForm { sheet: None, delimiter: None, encoding: None, header };
+                let mut seen = Seen::default();
+                let result = read("list", input, &form, &mut seen);
+                (seen.0, result.map_err(|error| error.to_string()))
+            };
+            let whole = read(&mut Cursor::new(bytes));
+            assert_eq!(whole, read(&mut Slow(Cursor::new(bytes))), "{}", String::from_utf8_lossy(bytes));
+        }
+        let titles = format!("{}Name;B\n1;2,5\n", "A title\n".repeat(20_000));
+        assert_eq!(rows_of(titles.as_bytes(), Some(20_001)).unwrap(), ["h20001 Name/B", "20002 1/2,5"]);
+    }
+
+    trait ReadSeek: Read + Seek {}
+    impl<T: Read + Seek> ReadSeek for T {}
 
     #[test]
     fn the_header_may_be_elsewhere_or_missing() {
