@@ -105,7 +105,7 @@ pub struct PacedLimit {
     pub window: Option<LimitWindow>,
 }
 
-/// When a limit that counts in fixed windows begins anew.
+/// When a limit that counts in fixed windows begins its next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LimitWindow {
     /// How long this window lasts, in milliseconds.

@@ -37,7 +37,7 @@ use crate::{
 /// Carry out the whole import against the built-in sandbox API and a database that is thrown away.
 ///
 /// By the same code as `import`, so each entry comes to the same as in the real run, except for what only the API knows:
-/// whether a profile exists, and what it refuses. The sandbox can be told: see --profile, --category and --fault. What was
+/// whether a profile exists, and what it refuses; give these to the sandbox by --profile, --category and --fault. What was
 /// sent before is not known here. Nothing is sent, nothing is written beside the manifests, and limits and windows are not
 /// waited for (see `plan`).
 #[derive(Debug, Args)]
