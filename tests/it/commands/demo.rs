@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::{Site, is_mark, read_receipt};
+use crate::support::{Site, is_receipt, read_receipt};
 
 /// Every ID of something that was created, anywhere in a receipt.
 fn ids(value: &Value, found: &mut Vec<String>) {
@@ -32,7 +32,7 @@ fn it_shows_every_id_of_its_receipts_and_keeps_the_folder_where_asked() {
     let receipts: Vec<Value> = std::fs::read_dir(kept.join("drop/receipts"))
         .unwrap()
         .map(|entry| entry.unwrap().path())
-        .filter(|path| !is_mark(path))
+        .filter(|path| is_receipt(path))
         .map(|path| read_receipt(&path))
         .collect();
     assert_eq!(receipts.len(), 3);

@@ -5,7 +5,9 @@ use std::{fs, path::Path, time::Duration};
 use passfort_ingest::sandbox::Options;
 use serde_json::{Value, json};
 
-use crate::support::{Builder, Finished, Format, Site, entry, image, is_mark, profile, promise, read_receipt};
+use crate::support::{
+    Builder, Finished, Format, Site, entry, image, is_mark, is_receipt, profile, promise, read_receipt,
+};
 
 fn manifest(documents: &[Value]) -> String {
     json!({ "version": 1, "documents": documents }).to_string()
@@ -22,7 +24,7 @@ fn receipt(site: &Site, path: &str) -> Value {
 /// Every receipt under a folder.
 fn receipts(site: &Site, folder: &str) -> Vec<Value> {
     let Ok(listing) = fs::read_dir(site.at(folder)) else { return Vec::new() };
-    let mut paths: Vec<_> = listing.map(|entry| entry.unwrap().path()).filter(|path| !is_mark(path)).collect();
+    let mut paths: Vec<_> = listing.map(|entry| entry.unwrap().path()).filter(|path| is_receipt(path)).collect();
     paths.sort();
     paths.iter().map(|path| read_receipt(path)).collect()
 }

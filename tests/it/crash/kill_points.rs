@@ -21,7 +21,8 @@ use passfort_ingest::{
 use serde_json::{Value, json};
 
 use crate::support::{
-    Builder, Daemon, Finished, Format, Site, counted_leftovers, entry, image, is_mark, leftovers, profile, read_receipt,
+    Builder, Daemon, Finished, Format, Site, counted_leftovers, entry, image, is_receipt, leftovers, profile,
+    read_receipt,
 };
 
 const MANIFEST: &str = "all.manifest.json";
@@ -587,7 +588,7 @@ fn assert_imported(site: &Site) {
     let receipts: Vec<_> = fs::read_dir(site.at("in/receipts"))
         .unwrap()
         .map(|file| file.unwrap().path())
-        .filter(|path| !is_mark(path))
+        .filter(|path| is_receipt(path))
         .collect();
     assert_eq!(receipts.len(), 1, "{receipts:#?}");
     let receipt = read_receipt(&receipts[0]);

@@ -552,6 +552,11 @@ pub(crate) fn read_receipt(path: &Path) -> Value {
     serde_json::from_str(&text).unwrap()
 }
 
+/// Whether it is a receipt, among the marks and the lists of failed entries beside it.
+pub(crate) fn is_receipt(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().contains(".receipt."))
+}
+
 /// Whether it is the worker's own mark among receipts, which no sender sees.
 pub(crate) fn is_mark(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(".passfort-ingest-start-"))
