@@ -107,10 +107,17 @@ fn stage<R: Read>(
     // A row that may be cut if it is the last one.
     let mut short: Option<Row> = None;
     let (mut rows, mut empty_rows) = (0_u64, 0_u64);
+    let add = |staging: &mut Staging<'_>, row: &Row| {
+        staging.add(row)?;
+        if staging.groups() > limits.max_entries {
+            return Err(ReadError::unusable(too_many_entries(limits)));
+        }
+        Ok(())
+    };
     let walked = each_record(input, separator, limits, &mut |header, record, line| {
         if let Some(mut row) = short.take() {
             row.allow_last_cell_missing(&header.columns);
-            staging.add(&row)?;
+            add(staging, &row)?;
         }
         rows = rows.saturating_add(1);
         if rows > limits.max_rows {
@@ -124,19 +131,16 @@ fn stage<R: Read>(
         let row = Row::read(record, &header.columns, line);
         if matches!(row.fault, Some(RowFault::Cells { .. })) {
             short = Some(row);
+            Ok(())
         } else {
-            staging.add(&row)?;
+            add(staging, &row)
         }
-        if staging.groups() > limits.max_entries {
-            return Err(ReadError::unusable(too_many_entries(limits)));
-        }
-        Ok(())
     })?;
     if let Some(mut row) = short {
         if walked.ends_with_line_end {
             row.allow_last_cell_missing(&walked.header.columns);
         }
-        staging.add(&row)?;
+        add(staging, &row)?;
     }
     let mut warnings = walked.warnings;
     if empty_rows > 0 {

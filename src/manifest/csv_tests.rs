@@ -252,6 +252,10 @@ fn limits_on_entries_and_images_hold() {
     let limits = |max_entries, max_images| ManifestBounds { max_entries, max_images, ..ManifestBounds::default() };
     assert_eq!(read_within(CSV, &text, &limits(3, 2)).unwrap().1.invalid, 0);
     assert!(unusable_within(CSV, &text, &limits(2, 2)).contains("more than 2 entries"));
+    // The last row lacks its last cell, and was not counted.
+    let short = csv(&["P,a,IDP,a1,,,,", "P,b,,,b1,,,,", "P,,,,c,,,"]);
+    assert_eq!(read_within(CSV, &short, &limits(3, 2)).unwrap().1.entries, 3);
+    assert!(unusable_within(CSV, &short, &limits(2, 2)).contains("more than 2 entries"));
     let (readings, summary) = read_within(CSV, &text, &limits(3, 1)).unwrap();
     assert_eq!((summary.entries, summary.invalid), (3, 1));
     assert!(invalid(&readings[0]).contains("the document has 2 images, more than 1"));
