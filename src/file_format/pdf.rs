@@ -20,6 +20,10 @@ const HOLE: u64 = 16 * 1024;
 /// How much of two pieces is looked at together.
 const EDGE: usize = 40;
 
+/// How far before the word `obj` its numbers may begin: no further than two pieces always show, or what is found would
+/// depend on where the pieces end.
+const NUMBERS: usize = EDGE - 4;
+
 /// How much of a stream's dictionary is read.
 const DICTIONARY: usize = 4096;
 
@@ -208,10 +212,11 @@ fn is_xref(text: &[u8]) -> bool {
 
 /// Whether the word `obj` at this place is that of `12 0 obj`.
 fn is_object(within: &[u8], at: usize) -> bool {
-    let behind = within.get(at + 3);
-    let ends =
-        behind.is_none_or(|byte| byte.is_ascii_whitespace() || b"<[(/%\0+-.".contains(byte) || byte.is_ascii_digit());
-    let before = within.get(..at).unwrap_or_default();
+    // Where a piece ends with the word, it is looked at again with the next one.
+    let ends = within
+        .get(at + 3)
+        .is_some_and(|byte| byte.is_ascii_whitespace() || b"<[(/%\0+-.".contains(byte) || byte.is_ascii_digit());
+    let before = within.get(at.saturating_sub(NUMBERS)..at).unwrap_or_default();
     let number = |text: &[u8]| {
         let rest = text.trim_ascii_end();
         let digits = rest.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
