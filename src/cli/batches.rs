@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::{
     filter::{self, Since, parse_since},
-    output::{self, Csv, Exit, JsonArray, Output, QueueContext, Rows, cell},
+    output::{self, Csv, Exit, JsonArray, Output, PagedTable, QueueContext, cell},
 };
 use crate::{
     clock::Timestamp,
@@ -47,9 +47,6 @@ pub struct BatchesArgs {
     #[arg(long)]
     pub csv: bool,
 }
-
-/// Rows that share the widths of their columns.
-const TABLE: usize = 500;
 
 const COLUMNS: [&str; 15] = [
     "batch",
@@ -154,19 +151,11 @@ fn table(reader: &Reader, filter: &BatchFilter, output: &mut Output<'_>) -> anyh
         "",
     ];
     let right = ["BATCH", "ENTRIES", "CREATED", "SAME", "FAILED", "OPEN"];
-    let terminal = output.terminal;
-    let begin = || Rows::new(&header, &right, terminal);
-    let (mut rows, mut in_table, mut listed) = (begin(), 0, 0_u64);
+    let mut listing = PagedTable::new(&header, &right, output.terminal);
     reader.batches(filter, |batch| {
-        if in_table == TABLE {
-            std::mem::replace(&mut rows, begin()).write(output.out)?;
-            in_table = 0;
-        }
-        in_table += 1;
-        listed += 1;
         let line = BatchLine::of(batch);
         let Counts { entries, created, duplicate, failed, cancelled, invalid } = line.counts;
-        rows.add([
+        let row = [
             line.batch.batch.to_string(),
             line.status.into(),
             entries.to_string(),
@@ -179,18 +168,10 @@ fn table(reader: &Reader, filter: &BatchFilter, output: &mut Output<'_>) -> anyh
             line.batch.drop.clone(),
             line.batch.manifest.clone(),
             line.rest(),
-        ]);
-        Ok::<_, anyhow::Error>(())
+        ];
+        listing.add([row], output.out).map_err(anyhow::Error::from)
     })?;
-    if listed > 0 {
-        rows.write(output.out)?;
-    } else {
-        output.remark("no manifest fits");
-    }
-    if filter.limit.is_some_and(|limit| u64::from(limit) == listed) {
-        output.remark(&format!("the newest {listed} are listed; --limit 0 lists all"));
-    }
-    Ok(())
+    Ok(listing.end(filter.limit, "no manifest fits", output)?)
 }
 
 fn cells(line: &BatchLine) -> [Cow<'static, str>; COLUMNS.len()] {

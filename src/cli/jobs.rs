@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::{
     filter::{self, FilterArgs},
-    output::{self, Csv, Exit, JsonArray, Output, QueueContext, Rows, cell},
+    output::{self, Csv, Exit, JsonArray, Output, PagedTable, QueueContext, cell},
 };
 use crate::{
     clock::Timestamp,
@@ -41,9 +41,6 @@ pub struct JobsArgs {
     #[arg(long)]
     pub csv: bool,
 }
-
-/// Rows that share the widths of their columns.
-const TABLE: usize = 500;
 
 const COLUMNS: [&str; 18] = [
     "job",
@@ -99,18 +96,10 @@ fn list(args: &JobsArgs, context: &QueueContext, now: Timestamp, output: &mut Ou
 
 fn table(reader: &Reader, filter: &Filter, now: Timestamp, output: &mut Output<'_>) -> anyhow::Result<()> {
     let header = ["JOB", "STATE", "DROP", "KIND", "REFERENCE", "PROFILE", "MANIFEST", "WHY"];
-    let begin = |terminal| Rows::new(&header, &["JOB"], terminal);
-    let terminal = output.terminal;
-    let (mut rows, mut in_table, mut listed) = (begin(terminal), 0, 0_u64);
+    let mut listing = PagedTable::new(&header, &["JOB"], output.terminal);
     reader.jobs(filter, |job| {
-        if in_table == TABLE {
-            std::mem::replace(&mut rows, begin(terminal)).write(output.out)?;
-            in_table = 0;
-        }
-        in_table += 1;
-        listed += 1;
         let why = reason(&job.explanation(), now);
-        rows.add([
+        let row = [
             job.id.to_string(),
             job.state.to_string(),
             job.drop,
@@ -119,18 +108,10 @@ fn table(reader: &Reader, filter: &Filter, now: Timestamp, output: &mut Output<'
             job.profile_id,
             job.manifest,
             why,
-        ]);
-        Ok::<_, anyhow::Error>(())
+        ];
+        listing.add([row], output.out).map_err(anyhow::Error::from)
     })?;
-    if listed > 0 {
-        rows.write(output.out)?;
-    } else {
-        output.remark("no job fits");
-    }
-    if filter.limit.is_some_and(|limit| u64::from(limit) == listed) {
-        output.remark(&format!("the newest {listed} are listed; --limit 0 lists all"));
-    }
-    Ok(())
+    Ok(listing.end(filter.limit, "no job fits", output)?)
 }
 
 const INVALID_COLUMNS: [&str; 10] =
@@ -151,29 +132,14 @@ fn invalid(args: &JobsArgs, reader: &Reader, filter: &Filter, output: &mut Outpu
         return Ok(csv.end()?);
     }
     let header = ["BATCH", "DROP", "MANIFEST", "ENTRY", "REFERENCE", "PLACE", "WHAT IS WRONG"];
-    let terminal = output.terminal;
-    let begin = || Rows::new(&header, &["BATCH", "ENTRY"], terminal);
-    let (mut rows, mut in_table, mut listed) = (begin(), 0, 0_u64);
+    let mut listing = PagedTable::new(&header, &["BATCH", "ENTRY"], output.terminal);
     reader.invalid_entries(filter, |entry| {
-        if in_table >= TABLE {
-            std::mem::replace(&mut rows, begin()).write(output.out)?;
-            in_table = 0;
-        }
-        listed += 1;
-        for [batch, drop, manifest, index, _, _, reference, place, reason, cure] in problems(&entry) {
-            in_table += 1;
-            rows.add([batch, drop, manifest, index, reference, place, format!("{reason}; {cure}")]);
-        }
-        Ok::<_, anyhow::Error>(())
+        let rows = problems(&entry).map(|[batch, drop, manifest, index, _, _, reference, place, reason, cure]| {
+            [batch, drop, manifest, index, reference, place, format!("{reason}; {cure}")]
+        });
+        listing.add(rows, output.out).map_err(anyhow::Error::from)
     })?;
-    match listed {
-        0 => output.remark("no entry fits"),
-        _ => rows.write(output.out)?,
-    }
-    if filter.limit.is_some_and(|limit| u64::from(limit) == listed) {
-        output.remark(&format!("the newest {listed} are listed; --limit 0 lists all"));
-    }
-    Ok(())
+    Ok(listing.end(filter.limit, "no entry fits", output)?)
 }
 
 fn problems(entry: &InvalidRow) -> impl Iterator<Item = [String; INVALID_COLUMNS.len()]> {

@@ -161,6 +161,67 @@ impl Rows {
     }
 }
 
+/// Rows that share the widths of their columns.
+const TABLE: usize = 500;
+
+/// A list of any length as tables, which are written as they are full, so that memory stays flat.
+pub(super) struct PagedTable<'a> {
+    header: &'a [&'a str],
+    right: &'a [&'a str],
+    terminal: bool,
+    rows: Rows,
+    in_table: usize,
+    /// What is listed, of which each may have several rows.
+    listed: u64,
+}
+
+impl<'a> PagedTable<'a> {
+    /// An empty list; columns whose headers are in `right` hold numbers.
+    pub(super) fn new(header: &'a [&'a str], right: &'a [&'a str], terminal: bool) -> Self {
+        Self { header, right, terminal, rows: Rows::new(header, right, terminal), in_table: 0, listed: 0 }
+    }
+
+    /// Adds one more, with its rows.
+    ///
+    /// # Errors
+    ///
+    /// Those of writing.
+    pub(super) fn add<R: IntoIterator<Item = String>>(
+        &mut self,
+        rows: impl IntoIterator<Item = R>,
+        out: &mut dyn Write,
+    ) -> io::Result<()> {
+        if self.in_table >= TABLE {
+            std::mem::replace(&mut self.rows, Rows::new(self.header, self.right, self.terminal)).write(out)?;
+            self.in_table = 0;
+        }
+        self.listed += 1;
+        for row in rows {
+            self.in_table += 1;
+            self.rows.add(row);
+        }
+        Ok(())
+    }
+
+    /// Writes what is left, or remarks that there is `nothing`; and where the limit was reached, that there may be more.
+    ///
+    /// # Errors
+    ///
+    /// Those of writing.
+    pub(super) fn end(self, limit: Option<u32>, nothing: &str, output: &mut Output<'_>) -> io::Result<()> {
+        let listed = self.listed;
+        if listed > 0 {
+            self.rows.write(output.out)?;
+        } else {
+            output.remark(nothing);
+        }
+        if limit.is_some_and(|limit| u64::from(limit) == listed) {
+            output.remark(&format!("the newest {listed} are listed; --limit 0 lists all"));
+        }
+        Ok(())
+    }
+}
+
 /// The first characters of a text, with `…` where something is left out.
 #[must_use]
 pub fn shorten(text: &str, characters: usize) -> String {

@@ -46,16 +46,15 @@ impl Reader {
         let sql = format!(
             "SELECT count(*) FILTER (WHERE {HELD_BACK}),
                     count(*) FILTER (WHERE waits = 'twin' AND EXISTS
-                        (SELECT 1 FROM job AS first WHERE first.id = one.twin_of AND {})),
+                        (SELECT 1 FROM job AS first WHERE first.id = job.twin_of AND {})),
                     count(*) FILTER (WHERE state IN ('queued', 'running', 'held')
                                         OR (state = 'waiting' AND waits <> 'twin' AND due_at IS NOT NULL)),
                     count(*) FILTER (WHERE state = 'held'),
                     count(*) FILTER (WHERE state = 'done'),
                     count(*) FILTER (WHERE state = 'failed' AND ended_at <> created_at)
-               FROM job AS one WHERE batch_id IN (SELECT value FROM json_each(?1))",
+               FROM job WHERE batch_id IN (SELECT value FROM json_each(?1))",
             HELD_BACK.replace("job.", "first.")
-        )
-        .replace("job.", "one.");
+        );
         let count = |row: &rusqlite::Row<'_>, at: usize| row.get(at).map(|count: i64| count.unsigned_abs());
         Ok(self.connection.prepare_cached(&sql)?.query_row([numbers(batches)], |row| {
             Ok(StageCounts {
