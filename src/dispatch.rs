@@ -12,7 +12,10 @@ mod window;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -84,6 +87,8 @@ pub struct Signals {
     pub work: Notify,
     /// A job has ended, so a batch may have.
     pub ended: Notify,
+    /// How often the dispatcher has handed out jobs, each time after an answer of the queue's writer.
+    pub turns: AtomicU64,
 }
 
 /// Hands out jobs until it is stopped.
@@ -188,6 +193,7 @@ impl Dispatcher {
                     break;
                 }
             };
+            self.signals.turns.fetch_add(1, Ordering::Relaxed);
             let low_water = self.width.div_ceil(2);
             let delivery = Arc::clone(&self.delivery);
             let profiles = &delivery.profiles;

@@ -28,7 +28,7 @@ use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
-    accounts::{Accounts, account_of},
+    accounts::{Accounts, account_of, key_digests},
     lineage::marked_folders,
     vitals::Vitals,
 };
@@ -56,6 +56,7 @@ use crate::{
     queue::{
         Queue, QueueError, Reader,
         claim::RecoveredJobs,
+        control::Cause,
         in_doubt::{self, InDoubtLog},
         wake::WakeSocket,
     },
@@ -269,18 +270,26 @@ impl Service {
         }
     }
 
+    /// Whether the API refuses a key.
+    #[must_use]
+    pub fn is_key_refused(&self) -> bool {
+        self.accounts.iter().any(|account| account.paused() == Some(Cause::KeyRefused))
+    }
+
     /// Whether a stage has ended by itself, which it does only when it cannot continue.
     #[must_use]
     pub fn has_failed(&self) -> bool {
         self.dispatcher.is_finished() || self.closer.is_finished()
     }
 
-    /// Stops everything and waits until it has.
+    /// Stops everything and waits until it has; returns whether all of it has ended. What waits for a folder that does not
+    /// answer is left behind, and ends when it does.
     ///
     /// # Errors
     ///
     /// What made a stage end by itself.
-    pub async fn finish(self) -> Result<(), ServiceError> {
+    pub async fn finish(self) -> Result<bool, ServiceError> {
+        let mut all = true;
         self.stop.cancel();
         self.queue.give_up_when_stuck();
         self.inboxes.iter().for_each(|inbox| inbox.shared.hint());
@@ -289,20 +298,26 @@ impl Service {
         // What waits for a mount that does not answer is left behind: the next start continues there.
         match timeout(DRAIN, self.closer).await {
             Ok(closer) => ended.push(closer),
-            Err(_) => tracing::warn!("a folder for receipts or settled files does not answer; left for the next start"),
+            Err(_) => {
+                all = false;
+                tracing::warn!("a folder for receipts or settled files does not answer; left for the next start");
+            }
         }
         self.bell.abort();
         if timeout(DRAIN, self.amender).await.is_err() {
+            all = false;
             tracing::warn!("a folder of receipts does not answer; what is doubled is named there by the next start");
         }
         if let Some(orphans) = self.orphans
             && timeout(DRAIN, orphans).await.is_err()
         {
+            all = false;
             tracing::warn!("the folder of a drop that was configured once does not answer; left for the next start");
         }
         for inbox in self.inboxes {
             let joined = tokio::task::spawn_blocking(move || inbox.thread.join());
             if timeout(DRAIN, joined).await.is_err() {
+                all = false;
                 tracing::warn!(drop = inbox.shared.drop, "the drop's folder does not answer; left as it is");
             }
             if let Some(failure) = inbox.shared.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
@@ -315,7 +330,7 @@ impl Service {
                 Err(defect) => tracing::error!(%defect, "a stage died of a defect"),
             }
         }
-        Ok(())
+        Ok(all)
     }
 }
 

@@ -27,7 +27,7 @@ use super::{
     drive::{OwnWork, RunStep, StopCondition, WorkSnapshot, conclude, say_rechecks, usable},
     layout::InputPaths,
     run::try_lock,
-    start::{self, Usage},
+    start::{self, SignalInbox, Usage},
 };
 use crate::{
     clock::Timestamp,
@@ -180,7 +180,7 @@ pub(super) async fn work(
     (targets, layout): (Vec<Target>, Option<ArchiveLayout>),
     lock: Option<Lock>,
 ) -> anyhow::Result<ImportEnd> {
-    let stopped = start::signalled();
+    let mut signals = SignalInbox::open();
     let open = if lock.is_some() { Queue::open } else { Queue::open_beside };
     let queue = open(&config.queue.database, WhenStuck::Wait)?;
     let importer = Importer::new(args, config, queue.seed(), layout);
@@ -225,7 +225,7 @@ pub(super) async fn work(
     let mut progress = ProgressDisplay::new(context.progress);
     let mut failure = None;
     let exit = tokio::select! {
-        () = stopped => {
+        _ = signals.next() => {
             tracing::info!("stopping: calls under way are finished; run the same command again to continue");
             Exit::WorkLeft
         }
@@ -240,14 +240,19 @@ pub(super) async fn work(
     stop.cancel();
     // Else a full disk would block the admission, and with it the end of this command.
     queue.give_up_when_stuck();
-    let taken_in = taking_in.await;
-    if let Err(defect) = &taken_in {
-        tracing::error!(%defect, "the taking in died of a defect");
-    }
     let following = worker.service.is_none();
-    let finished = worker.finish().await;
-    drop(taken_in);
+    let ending = async {
+        let taken_in = taking_in.await;
+        if let Err(defect) = &taken_in {
+            tracing::error!(%defect, "the taking in died of a defect");
+        }
+        let finished = worker.finish().await;
+        drop(taken_in);
+        finished
+    };
+    let finished = signals.unless_again(ending).await;
     progress.end();
+    let Some(finished) = finished else { return Err(start::Interrupted::by(start::SecondSignal).into()) };
     if let Some(error) = failure.or(finished.err()) {
         // Any error but one of usage has interrupted the work.
         return Err(if error.is::<Usage>() { error } else { start::Interrupted::by(error).into() });

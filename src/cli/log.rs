@@ -7,7 +7,7 @@ use std::fmt::{self, Write as _};
 
 use serde_json::{Map, Value};
 use tracing::{
-    Event, Subscriber,
+    Event, Level, Subscriber,
     field::{Field, Visit},
 };
 use tracing_subscriber::{
@@ -56,7 +56,7 @@ pub(super) fn start(format: LogFormat, loudness: i16, words: bool) {
         2.. => "passfort_ingest=trace,debug",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    let lines = LogLines { format, words };
+    let lines = LogLines { format, words, journal: is_read_by_the_journal() };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).event_format(lines);
     // A second start, as in tests within one process, keeps the first.
     builder.try_init().ok();
@@ -68,6 +68,25 @@ struct LogLines {
     format: LogFormat,
     /// Whether names and words are written too.
     words: bool,
+    /// Whether each line begins with its priority, as `journald` reads it; it has its own time then.
+    journal: bool,
+}
+
+/// Whether standard error is the stream that systemd gave to the journal (`JOURNAL_STREAM`, see systemd.exec(5)).
+fn is_read_by_the_journal() -> bool {
+    let stream = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+    let ours = rustix::fs::fstat(std::io::stderr()).map(|stat| format!("{}:{}", stat.st_dev, stat.st_ino));
+    ours.is_ok_and(|ours| ours == stream)
+}
+
+/// The priority of a level, as in syslog(3).
+const fn priority(level: Level) -> u8 {
+    match level {
+        Level::ERROR => 3,
+        Level::WARN => 4,
+        Level::INFO => 6,
+        Level::DEBUG | Level::TRACE => 7,
+    }
 }
 
 impl<S, N> FormatEvent<S, N> for LogLines
@@ -78,9 +97,13 @@ where
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         let mut seen = LineFields { words: self.words, ..LineFields::default() };
         event.record(&mut seen);
-        let (now, level) = (Timestamp::now(), event.metadata().level().as_str());
+        let level = *event.metadata().level();
+        if self.journal {
+            write!(writer, "<{}>", priority(level))?;
+        }
+        let now = Timestamp::now();
         let now = format!("{}.{:03}Z", now.to_string().trim_end_matches('Z'), now.0.rem_euclid(1000));
-        writeln!(writer, "{}", seen.line(self.format, &now, level))
+        writeln!(writer, "{}", seen.line(self.format, (!self.journal).then_some(&now), level.as_str()))
     }
 }
 
@@ -108,10 +131,10 @@ impl LineFields {
         self.others.insert(field.name().to_owned(), number.into());
     }
 
-    fn line(self, format: LogFormat, now: &str, level: &str) -> String {
+    fn line(self, format: LogFormat, now: Option<&String>, level: &str) -> String {
         if format == LogFormat::Json {
             let mut object = Map::new();
-            object.insert("timestamp".to_owned(), now.into());
+            object.extend(now.map(|now| ("timestamp".to_owned(), now.as_str().into())));
             object.insert("level".to_owned(), level.into());
             object.insert("message".to_owned(), escape(&self.message).into());
             let shown = self.others.into_iter().map(|(name, value)| match value {
@@ -121,7 +144,10 @@ impl LineFields {
             object.extend(shown);
             return Value::Object(object).to_string();
         }
-        let mut line = format!("{now} {level:>5} {}", escape(&self.message));
+        let mut line = match now {
+            Some(now) => format!("{now} {level:>5} {}", escape(&self.message)),
+            None => escape(&self.message).into_owned(),
+        };
         for (name, value) in self.others {
             let text = match value {
                 Value::String(text) if text.contains([' ', '"', '=']) => format!("\"{}\"", text.replace('"', "'")),
@@ -188,13 +214,13 @@ mod tests {
         }
     }
 
-    /// What is written of one event, without its time.
-    fn logged(format: LogFormat, words: bool) -> String {
+    /// What is written of one event.
+    fn logged(format: LogFormat, words: bool, journal: bool) -> String {
         let out = Shared::default();
         let writer = out.clone();
         let subscriber = tracing_subscriber::fmt()
             .with_writer(move || writer.clone())
-            .event_format(LogLines { format, words })
+            .event_format(LogLines { format, words, journal })
             .finish();
         tracing::subscriber::with_default(subscriber, || {
             let path = "Müller\u{202e}.png";
@@ -205,15 +231,26 @@ mod tests {
 
     #[test]
     fn names_and_words_are_written_only_where_they_are_asked_for() {
-        let text = logged(LogFormat::Text, false);
+        let text = logged(LogFormat::Text, false, false);
         let said = text.split_once(' ').unwrap().1;
         assert_eq!(said, " WARN refused\\nhere drop=\"a b\" error=bad\\u{1b}[2J job=7\n");
-        let text = logged(LogFormat::Text, true);
+        let text = logged(LogFormat::Text, true, false);
         assert!(text.contains("path=Müller\\u{202e}.png") && text.contains("reason=\"no such person\""), "{text}");
-        let json: Value = serde_json::from_str(&logged(LogFormat::Json, false)).unwrap();
+        let json: Value = serde_json::from_str(&logged(LogFormat::Json, false, false)).unwrap();
         assert_eq!((&json["message"], &json["job"]), (&"refused\\nhere".into(), &7.into()), "{json}");
         assert!(json.get("path").is_none() && json.get("reason").is_none(), "{json}");
-        let json: Value = serde_json::from_str(&logged(LogFormat::Json, true)).unwrap();
+        let json: Value = serde_json::from_str(&logged(LogFormat::Json, true, false)).unwrap();
         assert_eq!(json["path"], "Müller\\u{202e}.png", "{json}");
+    }
+
+    #[test]
+    fn the_journal_gets_the_priority_and_no_second_time() {
+        let text = logged(LogFormat::Text, false, true);
+        assert_eq!(text, "<4>refused\\nhere drop=\"a b\" error=bad\\u{1b}[2J job=7\n");
+        let json: Value =
+            serde_json::from_str(logged(LogFormat::Json, false, true).strip_prefix("<4>").unwrap()).unwrap();
+        assert!(json.get("timestamp").is_none() && json["level"] == "WARN", "{json}");
+        let priorities = [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE].map(priority);
+        assert_eq!(priorities, [3, 4, 6, 7, 7]);
     }
 }

@@ -6,6 +6,7 @@ pub mod backup;
 pub mod batches;
 pub mod check;
 pub mod config_show;
+mod daemon;
 pub mod demo;
 mod drive;
 pub mod export;
@@ -27,6 +28,7 @@ mod take_changed;
 pub mod verify;
 mod verify_history;
 pub mod why;
+mod worker;
 
 use std::{ffi::OsString, io::Write, path::PathBuf, process::ExitCode};
 

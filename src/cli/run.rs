@@ -1,7 +1,6 @@
-//! `run`: the daemon, and `run --once` for timers.
+//! `run --once`, for timers, and what the daemon has in common with it.
 
 use std::{
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -13,23 +12,22 @@ use clap::Args;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Context, Exit,
+    Context, Exit, daemon,
     drive::{
         OwnWork, Remaining, RunStep, StopCondition, StopReason, WorkSnapshot, conclude, say_rechecks, usable,
         with_due_rechecks,
     },
-    start::{self, Usage},
+    start::{self, SignalInbox, Usage},
+    worker::{begin, usable_as_service},
 };
 use crate::{
     clock::Timestamp,
     closing::purge,
-    config::{Config, DropConfig, parse_duration},
+    config::{Config, parse_duration},
     dispatch::is_open,
-    durable, http,
-    inbox::ground,
-    intake::{lists, watch::DropStatus},
+    intake::watch::DropStatus,
     queue::{
-        Queue, QueueError, Reader, WhenStuck,
+        QueueError, Reader,
         lock::{Holder, Lock},
         refuse_network_file_system,
         views::progress::Left,
@@ -58,9 +56,6 @@ pub struct RunArgs {
 /// How often `--once` checks whether everything is done. Only the end of the command waits for it.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How often a daemon notes in its lock file whether the database can be written.
-const NOTE_INTERVAL: Duration = Duration::from_secs(5);
-
 /// Runs the command.
 ///
 /// # Errors
@@ -68,14 +63,11 @@ const NOTE_INTERVAL: Duration = Duration::from_secs(5);
 /// Where configuration, key or database cannot be used, or the queue fails for good.
 pub fn run(args: &RunArgs, context: &Context) -> anyhow::Result<Exit> {
     let config = context.load()?;
-    if config.drops.is_empty() {
-        return Err(
-            Usage("no [[drop]] is configured, so there is nothing to watch: add one, or use `import`".into()).into()
-        );
-    }
-    lists::check(&config).map_err(Usage)?;
+    usable_as_service(&config)?;
     let lock = lock(&config, "run")?;
-    start::block_on(work(args, &config, &lock))
+    start::block_on(async {
+        if args.once { once(args, &config, &lock).await } else { daemon::work(context, config, &lock).await }
+    })
 }
 
 /// Takes the database's lock.
@@ -107,19 +99,9 @@ pub(super) fn try_lock(config: &Config, command: &str) -> Result<Result<Lock, Ho
     Ok(taken)
 }
 
-async fn work(args: &RunArgs, config: &Config, lock: &Lock) -> anyhow::Result<Exit> {
+async fn once(args: &RunArgs, config: &Config, lock: &Lock) -> anyhow::Result<Exit> {
     // A process that reads that it is at work may stop it in the same instant.
-    let stopped = start::signalled();
-    let page = match config.http.as_ref().filter(|_| !args.once) {
-        Some(http) => Some(http::Bound::bind(http).await.map_err(Usage)?),
-        None => None,
-    };
-    config.drops.iter().try_for_each(receipts_can_be_given)?;
-    each_its_folder(&config.drops)?;
-    let queue = Queue::open(&config.queue.database, WhenStuck::Wait)?;
-    config.drops.iter().for_each(|drop| queue.awaited().expect(&drop.name));
-    let ours = queue.clone();
-    let stop = CancellationToken::new();
+    let mut signals = SignalInbox::open();
     let unwell = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&unwell);
     let on_settled: OnSettled = Arc::new(move |settled| {
@@ -127,109 +109,45 @@ async fn work(args: &RunArgs, config: &Config, lock: &Lock) -> anyhow::Result<Ex
             flag.store(true, Ordering::Relaxed);
         }
     });
-    // Jobs that an import left or handed over are worked on as well.
-    let mut service = Service::start(config, queue, Some(IMPORT), on_settled, stop.clone()).await?;
-    service.watch(config).await?;
-    if !args.once {
-        service.purge(config);
-    }
-    let page = page.map(|page| page.serve(service.vitals()));
+    let service = begin(config, on_settled, CancellationToken::new()).await?;
+    let ours = service.queue.clone();
     tracing::info!(drops = config.drops.len(), database = %config.queue.database.display(), "at work");
-    notify_systemd(sd_notify::NotifyState::Ready);
-    let mut exit = Exit::Well;
     let mut signalled = false;
     let mut failure = None;
-    tokio::select! {
-        () = stopped => {
+    let mut exit = tokio::select! {
+        _ = signals.next() => {
             signalled = true;
             tracing::info!("stopping: calls under way are finished, nothing new is begun");
-            if args.once {
-                exit = Exit::WorkLeft;
-            }
+            Exit::WorkLeft
         }
-        () = until_failed(&service, lock), if !args.once => exit = Exit::WorkLeft,
-        ended = until_done(args, config, &service, lock), if args.once => match ended {
-            Ok(ended) => exit = ended,
-            Err(error) => failure = Some(error),
-        },
-    }
-    notify_systemd(sd_notify::NotifyState::Stopping);
-    if let Some(page) = &page {
-        page.stopping();
-    }
-    match service.finish().await {
-        Ok(()) => {}
+        ended = until_done(args, config, &service, lock) => ended.unwrap_or_else(|error| {
+            failure = Some(error);
+            Exit::WorkLeft
+        }),
+    };
+    match signals.unless_again(service.finish()).await {
+        None => return Ok(Exit::WorkLeft),
+        Some(Ok(_)) => {}
         // It was asked to stop, and does; the next start continues.
-        Err(error) if signalled => tracing::error!(%error, "stopped with work left"),
-        Err(error) => failure = Some(error.into()),
+        Some(Err(error)) if signalled => tracing::error!(%error, "stopped with work left"),
+        Some(Err(error)) => failure = Some(error.into()),
     }
     if let Some(error) = failure {
         return Err(start::Interrupted::by(error).into());
     }
-    if args.once {
-        let names: Vec<&str> = config.drops.iter().map(|drop| drop.name.as_str()).chain([IMPORT]).collect();
-        if let Err(error) =
-            Reader::open(&config.queue.database).and_then(|reader| say_rechecks(&reader, &names, config))
-        {
-            tracing::warn!(%error, "the queue cannot be read for what is to be looked at once more");
-        }
-        let drops = config.drops.clone();
-        let pass = move || purge::pass(&ours, &drops, Timestamp::now(), &|| false);
-        if let Err(error) = tokio::task::spawn_blocking(pass).await? {
-            tracing::warn!(reason = %error, "the done folders cannot be purged");
-        }
+    let names: Vec<&str> = config.drops.iter().map(|drop| drop.name.as_str()).chain([IMPORT]).collect();
+    if let Err(error) = Reader::open(&config.queue.database).and_then(|reader| say_rechecks(&reader, &names, config)) {
+        tracing::warn!(%error, "the queue cannot be read for what is to be looked at once more");
     }
-    if args.once && unwell.load(Ordering::Relaxed) {
+    let drops = config.drops.clone();
+    let pass = move || purge::pass(&ours, &drops, Timestamp::now(), &|| false);
+    if let Err(error) = tokio::task::spawn_blocking(pass).await? {
+        tracing::warn!(reason = %error, "the done folders cannot be purged");
+    }
+    if unwell.load(Ordering::Relaxed) {
         exit = exit.max(Exit::Refused);
     }
     Ok(exit)
-}
-
-/// Refuses to begin where two drops are one folder, by a link or a bind mount: each would take the other's files. Warns of
-/// drops whose folder others can replace.
-fn each_its_folder(drops: &[DropConfig]) -> Result<(), Usage> {
-    let paths: Vec<&Path> = drops.iter().map(|drop| drop.path.as_path()).collect();
-    if let Some((one, other)) = ground::same_folder(&paths) {
-        return Err(Usage(format!(
-            "two drops watch one folder, which {} and {} lead to, by a link or a bind mount: give each drop a folder of its own",
-            one.display(),
-            other.display()
-        )));
-    }
-    for drop in drops {
-        if let Some(exposed) = ground::exposed_parent(&drop.path) {
-            tracing::warn!(drop = drop.name, "{exposed}");
-        }
-    }
-    Ok(())
-}
-
-/// Refuses to begin where the receipts of a drop could not be given to the group that is to read them.
-fn receipts_can_be_given(drop: &DropConfig) -> anyhow::Result<()> {
-    let Some(name) = &drop.receipt_group else { return Ok(()) };
-    let group = durable::group_of(name).map_err(|error| Usage(format!("drop {:?}: {error}", drop.name)))?;
-    if durable::may_give_to(group) {
-        return Ok(());
-    }
-    let why = format!("receipts cannot be given to the group {name:?}: let the service's user be a member of it");
-    Err(Usage(format!("drop {:?}: {why}", drop.name)).into())
-}
-
-fn notify_systemd(state: sd_notify::NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[state]) {
-        tracing::debug!(%error, "systemd could not be notified");
-    }
-}
-
-/// Returns when a stage cannot continue, which is the only way a daemon ends by itself.
-async fn until_failed(service: &Service, lock: &Lock) {
-    while !service.has_failed() {
-        tokio::select! {
-            () = tokio::time::sleep(NOTE_INTERVAL) => lock.note("run", service.queue.trouble()),
-            // A stage that cannot continue stops the others.
-            () = service.stop.cancelled() => return,
-        }
-    }
 }
 
 /// Returns when there is nothing more to do.

@@ -2,7 +2,7 @@
 
 use std::{future::Future, time::Duration};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::output::Exit;
 use crate::{config::ConfigError, queue::QueueError, service::ServiceError};
@@ -60,6 +60,11 @@ impl Interrupted {
     }
 }
 
+/// A person did not want to wait for the orderly end.
+#[derive(Debug, thiserror::Error)]
+#[error("a second signal")]
+pub struct SecondSignal;
+
 /// Something about how the command was called; nothing was done.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -75,18 +80,64 @@ pub(super) fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> an
     result
 }
 
-/// Ends at the first SIGTERM or SIGINT after the call, whether or not anybody waits for it by then. Within a runtime only.
-pub(super) fn signalled() -> impl Future<Output = ()> + Send {
-    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
-    async move {
-        let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// SIGTERM or SIGINT: stop.
+    Stop,
+    /// SIGHUP: read the configuration again. A command that is no daemon stops.
+    Reload,
+}
+
+/// The signals that arrive after this was made, whether or not anybody waits for them by then.
+pub(super) struct SignalInbox {
+    signals: std::io::Result<[Signal; 3]>,
+}
+
+impl SignalInbox {
+    /// Within a runtime only.
+    pub(super) fn open() -> Self {
+        let signals = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
+        let [terminate, interrupt, hangup] = signals;
+        Self { signals: (|| Ok([terminate?, interrupt?, hangup?]))() }
+    }
+
+    /// The next signal. Cancellation loses none.
+    pub(super) async fn next(&mut self) -> Asked {
+        let Ok([terminate, interrupt, hangup]) = &mut self.signals else {
             tracing::error!("signals cannot be received: stop with SIGKILL, which loses nothing");
             return std::future::pending().await;
         };
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = terminate.recv() => Asked::Stop,
+            _ = interrupt.recv() => Asked::Stop,
+            _ = hangup.recv() => Asked::Reload,
         }
+    }
+
+    /// Ends at the next signal that asks for a stop.
+    pub(super) async fn stop(&mut self) {
+        while self.next().await != Asked::Stop {}
+    }
+
+    /// What `ending` comes to, or `None` where a further signal asks not to wait for it.
+    pub(super) async fn unless_again<T>(&mut self, ending: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            ended = ending => Some(ended),
+            () = self.stop() => {
+                tracing::warn!("a second signal: calls under way are not waited for; the next start finds out what became of them");
+                None
+            }
+        }
+    }
+}
+
+/// Ends at the first signal after the call, whether or not anybody waits for it by then. Within a runtime only.
+pub(super) fn signalled() -> impl Future<Output = ()> + Send {
+    let mut signals = SignalInbox::open();
+    async move {
+        signals.next().await;
     }
 }
 

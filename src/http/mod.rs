@@ -18,7 +18,7 @@ mod host;
 use std::{
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -40,6 +40,8 @@ use crate::{clock::Timestamp, config, service::Vitals, status, telemetry};
 const PAGE: &str = include_str!("page.html");
 const SCRIPT: &str = include_str!("page.js");
 const STYLE: &str = include_str!("page.css");
+
+const RELOADING: &str = "the configuration is read again; ask again in a moment\n";
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
@@ -66,15 +68,15 @@ pub struct Bound {
 }
 
 /// The page is served; dropping this ends it.
-#[derive(Debug)]
 pub struct Serving {
     task: JoinHandle<()>,
-    stopping: Arc<AtomicBool>,
+    shared: Arc<HttpState>,
 }
 
 struct HttpState {
-    vitals: Vitals,
-    stopping: Arc<AtomicBool>,
+    /// `None` while the configuration is read again.
+    vitals: RwLock<Option<Vitals>>,
+    stopping: AtomicBool,
     listen: SocketAddr,
     /// Held while the database is read.
     reading: Arc<Mutex<()>>,
@@ -104,23 +106,38 @@ impl Bound {
     /// Answers from now on.
     #[must_use]
     pub fn serve(self, vitals: Vitals) -> Serving {
-        let stopping = Arc::new(AtomicBool::new(false));
-        let shared =
-            HttpState { vitals, stopping: Arc::clone(&stopping), listen: self.address, reading: Arc::default() };
-        let app = router(Arc::new(shared));
+        let shared = Arc::new(HttpState {
+            vitals: RwLock::new(Some(vitals)),
+            stopping: AtomicBool::new(false),
+            listen: self.address,
+            reading: Arc::default(),
+        });
+        let app = router(Arc::clone(&shared));
         tracing::info!(address = %self.address, "the page is served");
         let task = tokio::spawn(async move {
             // It ends only by being aborted; its listener reports no errors.
             axum::serve(Guarded::new(self.listener), app).await.ok();
         });
-        Serving { task, stopping }
+        Serving { task, shared }
     }
 }
 
 impl Serving {
     /// Records that the service is stopping because it was asked to: it is alive, and not ready.
     pub fn stopping(&self) {
-        self.stopping.store(true, Ordering::Relaxed);
+        self.shared.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// From now on this service is shown; with `None`, that there is none at present.
+    pub fn show(&self, vitals: Option<Vitals>) {
+        *self.shared.vitals.write().unwrap_or_else(PoisonError::into_inner) = vitals;
+    }
+}
+
+impl HttpState {
+    fn vitals(&self) -> Result<Vitals, Response> {
+        let vitals = self.vitals.read().unwrap_or_else(PoisonError::into_inner).clone();
+        vitals.ok_or_else(|| answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, RELOADING))
     }
 }
 
@@ -168,14 +185,20 @@ async fn healthz(State(shared): State<Arc<HttpState>>) -> Response {
     if shared.stopping.load(Ordering::Relaxed) {
         return answer(StatusCode::OK, TEXT, "stopping\n");
     }
-    verdict(shared.vitals.trouble(), "well\n")
+    match shared.vitals() {
+        Ok(vitals) => verdict(vitals.trouble(), "well\n"),
+        Err(_) => answer(StatusCode::OK, TEXT, RELOADING),
+    }
 }
 
 async fn readyz(State(shared): State<Arc<HttpState>>) -> Response {
     if shared.stopping.load(Ordering::Relaxed) {
         return answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, "stopping\n");
     }
-    let vitals = &shared.vitals;
+    let vitals = match shared.vitals() {
+        Ok(vitals) => vitals,
+        Err(reloading) => return reloading,
+    };
     verdict(vitals.trouble().or_else(|| vitals.blocked()).or_else(|| vitals.bad_ground()), "ready\n")
 }
 
@@ -206,7 +229,10 @@ async fn reading(
     read: impl FnOnce(&Vitals) -> Result<String, String> + Send + 'static,
 ) -> Response {
     let turn = Arc::clone(&shared.reading).lock_owned().await;
-    let vitals = shared.vitals.clone();
+    let vitals = match shared.vitals() {
+        Ok(vitals) => vitals,
+        Err(reloading) => return reloading,
+    };
     let read = tokio::task::spawn_blocking(move || {
         // Kept to the end of the query, even if the client has gone.
         let _turn = turn;

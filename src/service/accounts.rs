@@ -60,6 +60,16 @@ impl Accounts {
     }
 }
 
+/// The digests of the keys that are found now, of each drop and of `import`; `None` for one that is missing or unusable.
+#[must_use]
+pub fn key_digests(config: &Config) -> Vec<Option<[u8; 32]>> {
+    let digest = |drop| {
+        let key = config::api_key(&config.api, drop, &mut config::environment()).ok()?;
+        Some(sha2::Sha256::digest(key.secret.expose_secret()).into())
+    };
+    config.drops.iter().map(Some).chain([None]).map(digest).collect()
+}
+
 /// The name of an account in reports: without a password that may be part of the address. Drops with the same address
 /// and the same file of the key share it.
 fn scope_of(config: &Config, drop: Option<&DropConfig>) -> String {

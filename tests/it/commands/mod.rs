@@ -13,6 +13,7 @@ mod plan;
 mod queue_control;
 mod readme;
 mod rehearse;
+mod reload;
 mod run_once;
 mod snapshots;
 mod verify;

@@ -124,6 +124,16 @@ impl Daemon {
         self.child.wait().unwrap();
     }
 
+    /// Asks it to read its configuration again.
+    pub(crate) fn hang_up(&self) {
+        self.signal(Signal::HUP);
+    }
+
+    /// Asks it to stop.
+    pub(crate) fn ask_to_stop(&self) {
+        self.signal(Signal::TERM);
+    }
+
     /// Asks it to stop, and waits for it.
     pub(crate) fn terminate(self) -> Finished {
         self.signal(Signal::TERM);
