@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::{
     accounts::{Accounts, account_of, key_digests},
+    identify::Identity,
     lineage::marked_folders,
     vitals::Vitals,
 };

@@ -8,6 +8,7 @@ pub mod check;
 pub mod config_show;
 mod daemon;
 pub mod demo;
+pub mod doctor;
 mod drive;
 pub mod export;
 pub mod filter;
@@ -95,6 +96,8 @@ enum Command {
     Jobs(jobs::JobsArgs),
     /// List manifests and imports, the newest first: state, counts, when, receipt.
     Batches(batches::BatchesArgs),
+    /// Check what the worker needs: configuration, key, database, drops, clock and service.
+    Doctor(doctor::DoctorArgs),
     /// Show all about one job: its images, their IDs, every call, and what it waits for.
     Show(show::ShowArgs),
     /// Explain why a file or manifest is where it is.
@@ -208,6 +211,7 @@ fn carry_out(command: Command, context: &Context) -> anyhow::Result<Exit> {
         Command::Status(args) => status::run(&args, &context.looking()?),
         Command::Jobs(args) => jobs::run(&args, &context.looking()?),
         Command::Batches(args) => batches::run(&args, &context.looking()?),
+        Command::Doctor(args) => doctor::run(&args, context),
         Command::Show(args) => show::run(&args, &context.looking()?),
         Command::Why(args) => why::run(&args, &context.looking()?),
         Command::Retry(args) => act::retry(&args, &context.looking()?),

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     clock::Timestamp,
     job::JobState,
-    queue::drop_state::UnclaimedFiles,
+    queue::{control::Cause, drop_state::UnclaimedFiles},
     reason::in_words,
     status::{self, Daemon, QueueStatus},
 };
@@ -25,6 +25,11 @@ pub struct StatusArgs {
     /// Write JSON; with --watch, an object a line
     #[arg(long)]
     pub json: bool,
+
+    /// For monitoring: print only what needs somebody, and end with 1 where a person is needed, with 3 where work stands
+    /// still, with 0 otherwise. Failed entries do not count: their receipts name them
+    #[arg(long, conflicts_with = "watch")]
+    pub check: bool,
 }
 
 /// The refresh interval.
@@ -42,6 +47,9 @@ pub fn run(args: &StatusArgs, context: &QueueContext) -> anyhow::Result<Exit> {
             if args.watch && output.terminal && !args.json {
                 // Home, then clear: the earlier text goes without a flicker.
                 output.out.write_all(b"\x1b[H\x1b[2J")?;
+            }
+            if args.check {
+                return check(args, seen.as_ref(), output);
             }
             write(args, &context.database, seen.as_ref(), output)?;
             if !args.watch {
@@ -78,6 +86,103 @@ fn write(
         }
     }
     Ok(())
+}
+
+/// Something that needs somebody.
+#[derive(Debug, serde::Serialize)]
+struct Concern {
+    /// `person`, or `standstill` where no work is done meanwhile.
+    kind: &'static str,
+    what: String,
+    cure: String,
+}
+
+fn check(args: &StatusArgs, seen: Option<&QueueStatus>, output: &mut Output<'_>) -> anyhow::Result<Exit> {
+    let concerns = seen.map(concerns).unwrap_or_default();
+    if args.json {
+        output.json(&concerns)?;
+    }
+    for Concern { kind, what, cure } in concerns.iter().filter(|_| !args.json) {
+        writeln!(output.out, "{kind}: {} ({})", escape(what), escape(cure))?;
+    }
+    if concerns.is_empty() && !args.json {
+        writeln!(output.out, "all is well")?;
+    }
+    let exits =
+        concerns.iter().map(|concern| if concern.kind == "standstill" { Exit::WorkLeft } else { Exit::Refused });
+    Ok(exits.max().unwrap_or(Exit::Well))
+}
+
+/// What needs somebody, what stands still first.
+fn concerns(seen: &QueueStatus) -> Vec<Concern> {
+    let queue = &seen.queue;
+    let mut concerns = Vec::new();
+    let mut stands =
+        |what: String, cure: &str| concerns.push(Concern { kind: "standstill", what, cure: cure.to_owned() });
+    if let Some(refused) = &seen.refused {
+        stands(format!("nothing is sent, {refused}"), "passfort-ingest adopt");
+    }
+    match &seen.daemon {
+        Some(Daemon { trouble: Some(trouble), .. }) => {
+            stands(format!("the database cannot be written: {trouble}"), "make room on its disk, or mend it")
+        }
+        Some(_) => {}
+        None => {
+            let open = [JobState::Queued, JobState::Running, JobState::Waiting]
+                .map(|state| seen.totals.get(state.as_str()).copied().unwrap_or(0));
+            let manifests: i64 = queue.drops.iter().map(|drop| drop.open_batches + drop.waiting_manifests).sum();
+            if open.iter().sum::<i64>() + manifests > 0 {
+                stands("nobody works on the queue, and work is left".to_owned(), "start it with `run`");
+            }
+        }
+    }
+    for pause in &queue.pauses {
+        let cure = match pause.cause {
+            Cause::Operator => "passfort-ingest resume",
+            Cause::KeyRefused => "replace the key",
+            Cause::QuotaSpent => "wait until it is renewed, or have it raised",
+            Cause::Outage => "see whether the API works",
+        };
+        stands(describe(pause), cure);
+    }
+    for drop in &queue.drops {
+        if let Some(fault) = &drop.ground {
+            stands(format!("nothing of drop {} is taken in: {fault}", drop.drop), "passfort-ingest doctor");
+        }
+    }
+    let mut person = |what: String, cure: &str| concerns.push(Concern { kind: "person", what, cure: cure.to_owned() });
+    let held = seen.totals.get(JobState::Held.as_str()).copied().unwrap_or(0);
+    if held > 0 {
+        person(format!("{held} jobs are held"), "jobs --state held, then release");
+    }
+    for bound in &queue.broken_bounds {
+        person(format!("since {}, {}", bound.since, bound.what), &bound.cure);
+    }
+    for doubled in &queue.doubled {
+        let ids = doubled.document_ids.join(", ");
+        person(
+            format!("the document of job {} is doubled: {ids}", doubled.job),
+            "remove all but one in the portal, then run verify",
+        );
+    }
+    if let Some(verified) = queue.verified.as_ref().filter(|verified| verified.amiss > 0) {
+        person(
+            format!("{} documents were amiss at the verify of {}", verified.amiss, verified.at),
+            "passfort-ingest verify",
+        );
+    }
+    for (manifest, trouble) in &queue.troubled {
+        person(
+            format!("{manifest} cannot be settled: {trouble}"),
+            "mend its folders; the worker tries again by itself",
+        );
+    }
+    for drop in &queue.drops {
+        if let Some(unclaimed) = drop.unclaimed.as_ref().filter(|unclaimed| unclaimed.files > 0) {
+            person(format!("drop {} has {}", drop.drop, in_sentence(unclaimed)), "ask the partner");
+        }
+    }
+    concerns
 }
 
 fn page(seen: &QueueStatus, output: &mut Output<'_>) -> anyhow::Result<()> {
@@ -269,14 +374,13 @@ mod tests {
         job::{Creation, WaitReason},
         queue::{
             arrivals::Arrival,
-            control::Cause,
             lock::Lock,
             test_support::{self, DROP, NOW, Site},
         },
     };
 
     fn status(database: &Path, json: bool) -> String {
-        let args = StatusArgs { watch: false, json };
+        let args = StatusArgs { watch: false, json, check: false };
         let seen = status::read(database, NOW).unwrap();
         let (_, out, _) = capture(|output| {
             write(&args, database, seen.as_ref(), output)?;
@@ -373,5 +477,33 @@ mod tests {
         assert!(status(&database, false).starts_with("nothing yet: there is no queue at "));
         assert_eq!(status(&database, true), "null\n");
         assert!(!database.exists());
+    }
+
+    #[test]
+    fn a_check_says_what_needs_somebody_and_whether_work_stands_still() {
+        let checked = |site: &Site| {
+            let args = StatusArgs { watch: false, json: false, check: true };
+            let seen = status::read(site.queue.path(), NOW).unwrap();
+            let (exit, out, _) = capture(|output| check(&args, seen.as_ref(), output));
+            (exit, out)
+        };
+        let site = Site::new();
+        let lock = Lock::take(site.queue.path(), "run").unwrap().unwrap();
+        assert_eq!(checked(&site), (Exit::Well, "all is well\n".to_owned()));
+        site.admit("a.manifest.json", &["held", "queued"]);
+        site.hold(site.job("held"), Creation::Unknown);
+        assert_eq!(
+            checked(&site),
+            (Exit::Refused, "person: 1 jobs are held (jobs --state held, then release)\n".to_owned())
+        );
+        site.queue.pause("drop:partner-a", Cause::Operator, None, NOW).unwrap();
+        drop(lock);
+        let (exit, out) = checked(&site);
+        assert_eq!(exit, Exit::WorkLeft);
+        assert!(out.starts_with("standstill: nobody works on the queue, and work is left"), "{out}");
+        assert!(
+            out.contains("standstill: drop partner-a is paused by a person") && out.contains("person: 1 jobs"),
+            "{out}"
+        );
     }
 }

@@ -30,12 +30,17 @@ pub(super) fn usable_as_service(config: &Config) -> anyhow::Result<()> {
     Ok(each_its_folder(&config.drops)?)
 }
 
-/// Opens the queue and starts all stages. Jobs that an import left or handed over are worked on as well.
+/// Opens the queue and starts all stages. Warns of drops whose folder others can replace. Jobs that an import left or handed over are worked on as well.
 ///
 /// # Errors
 ///
 /// As [`Service::start`].
 pub(super) async fn begin(config: &Config, on_settled: OnSettled, stop: CancellationToken) -> anyhow::Result<Service> {
+    for drop in &config.drops {
+        if let Some(exposed) = ground::exposed_parent(&drop.path) {
+            tracing::warn!(drop = drop.name, "{exposed}");
+        }
+    }
     let queue = Queue::open(&config.queue.database, WhenStuck::Wait)?;
     config.drops.iter().for_each(|drop| queue.awaited().expect(&drop.name));
     let mut service = Service::start(config, queue, Some(IMPORT), on_settled, stop).await?;
@@ -43,8 +48,7 @@ pub(super) async fn begin(config: &Config, on_settled: OnSettled, stop: Cancella
     Ok(service)
 }
 
-/// Refuses to begin where two drops are one folder, by a link or a bind mount: each would take the other's files. Warns of
-/// drops whose folder others can replace.
+/// Refuses to begin where two drops are one folder, by a link or a bind mount: each would take the other's files.
 fn each_its_folder(drops: &[DropConfig]) -> Result<(), Usage> {
     let paths: Vec<&Path> = drops.iter().map(|drop| drop.path.as_path()).collect();
     if let Some((one, other)) = ground::same_folder(&paths) {
@@ -53,11 +57,6 @@ fn each_its_folder(drops: &[DropConfig]) -> Result<(), Usage> {
             one.display(),
             other.display()
         )));
-    }
-    for drop in drops {
-        if let Some(exposed) = ground::exposed_parent(&drop.path) {
-            tracing::warn!(drop = drop.name, "{exposed}");
-        }
     }
     Ok(())
 }

@@ -34,16 +34,23 @@ pub struct ConfigFinding {
 }
 
 impl ConfigFinding {
+    /// Where it is and what is wrong, without the cure.
+    #[must_use]
+    pub fn place_and_reason(&self, file: &Path) -> String {
+        let place = match &self.origin {
+            Some(Origin::Line(line)) => format!("{}:{line}", file.display()),
+            Some(Origin::Variable(name)) => format!("${name}"),
+            None => file.display().to_string(),
+        };
+        if self.key.is_empty() {
+            format!("{place}: {}", self.reason)
+        } else {
+            format!("{place}: {}: {}", self.key, self.reason)
+        }
+    }
+
     fn write(&self, f: &mut fmt::Formatter<'_>, file: &Path) -> fmt::Result {
-        match &self.origin {
-            Some(Origin::Line(line)) => write!(f, "{}:{line}: ", file.display())?,
-            Some(Origin::Variable(name)) => write!(f, "${name}: ")?,
-            None => write!(f, "{}: ", file.display())?,
-        }
-        if !self.key.is_empty() {
-            write!(f, "{}: ", self.key)?;
-        }
-        write!(f, "{} ({})", self.reason, self.cure)
+        write!(f, "{} ({})", self.place_and_reason(file), self.cure)
     }
 }
 

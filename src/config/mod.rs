@@ -23,10 +23,10 @@ pub(crate) use self::load::from_text;
 pub use self::{
     address::Address,
     drop::{DropConfig, DropLayout, Watch},
-    finding::ConfigError,
+    finding::{ConfigError, ConfigFinding},
     globs::Globs,
     key::api_key,
-    load::{environment, load},
+    load::{DEFAULT_PATH, environment, load},
     units::{duration_text, parse_duration, parse_size, size_text},
     windows::Window,
 };

@@ -7,6 +7,16 @@ use std::{io, os::fd::AsFd, path::Path};
 
 use rustix::fs::StatFs;
 
+/// How many bytes a user that is not root may still write to the file system under a path.
+///
+/// # Errors
+///
+/// The kernel's, where nothing is there or its mount is lost.
+pub fn free_bytes(path: &Path) -> io::Result<u64> {
+    let stat = rustix::fs::statvfs(path)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
 /// A kind of file system that is known here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileSystem {

@@ -111,7 +111,8 @@ pub fn foreign_receipts(needs: &GroundNeeds, queue: &Queue, account: &str) -> Op
 }
 
 /// The folders that this drop needs.
-fn needs(config: &DropConfig) -> GroundNeeds {
+#[must_use]
+pub fn needs(config: &DropConfig) -> GroundNeeds {
     let group = config.receipt_group.as_deref().and_then(|name| durable::group_of(name).ok());
     let archive = match config.after_success {
         AfterSuccess::Archive => vec![config.done_folder(), config.failed_folder()],

@@ -45,7 +45,7 @@ pub(super) struct Identities {
 
 /// What the API says of a key.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Identity {
+pub enum Identity {
     /// The account's name.
     Named(String),
     /// It takes the key for nobody's.
@@ -149,6 +149,20 @@ impl Identities {
 }
 
 impl Accounts {
+    /// What the API says of each account's key, with the account's scope; each is asked once.
+    pub async fn identify(&self, patience: Duration) -> Vec<(String, Identity)> {
+        let telemetry = Telemetry::new();
+        let mut asked: Vec<(String, Identity)> = Vec::new();
+        for (_, account) in self.each() {
+            if asked.iter().all(|(scope, _)| *scope != account.scope) {
+                let identity = tokio::time::timeout(patience, ask(account, &telemetry)).await;
+                let identity = identity.unwrap_or_else(|_| Identity::Unknown("no answer".to_owned()));
+                asked.push((account.scope.clone(), identity));
+            }
+        }
+        asked
+    }
+
     /// The account of each configured drop, and of all others under the empty name; or why the API does not say.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ mod adopt;
 mod beside_a_daemon;
 mod check;
 mod demo;
+mod doctor;
 mod http;
 mod import;
 mod import_folders;
