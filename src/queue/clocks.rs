@@ -20,6 +20,16 @@ const OUT_OF_ORDER: Duration = Duration::from_secs(15 * 60);
 /// Jumps that are remembered: those of more than an hour ago have no use.
 const MOST_JUMPS: usize = 20;
 
+/// Only a job whose document may exist is read back by when it was sent; these are in an index, and jobs that wait for
+/// their turn are not.
+const CAP_SENT: &str =
+    "UPDATE job INDEXED BY job_in_doubt SET sent_at = ?1 WHERE creation = 'unknown' AND sent_at > ?1";
+
+/// The last condition repeats the one before in a form by which the index over due times is entered.
+const CAP_DUE: &str = "UPDATE job INDEXED BY job_due SET due_at = CASE waits WHEN 'quota' THEN ?1 ELSE ?2 END
+  WHERE state = 'waiting' AND due_at IS NOT NULL AND due_at > CASE waits WHEN 'quota' THEN ?1 ELSE ?2 END
+    AND due_at > min(?1, ?2)";
+
 impl Queue {
     /// Shifts the due times of waiting jobs, and the `sent_at` of all that have not ended, by the `by_ms` milliseconds
     /// that the wall clock has jumped; likewise since when manifests wait for files. Returns the number of jobs. `then`
@@ -50,19 +60,11 @@ impl Queue {
     /// kind (`longest` for tries), and past events that are dated in the future. Returns the number of due times.
     pub(crate) async fn cap_due(&self, now: Timestamp, longest: Duration) -> Result<usize, QueueError> {
         self.run("cap_due", move |connection| {
-            connection.execute(
-                "UPDATE job SET sent_at = ?1
-                  WHERE state IN ('queued', 'waiting', 'running', 'held') AND sent_at > ?1",
-                [now.0],
-            )?;
+            connection.execute(CAP_SENT, [now.0])?;
             connection.execute("UPDATE arrival SET first_seen = ?1 WHERE first_seen > ?1", [now.0])?;
             connection.execute("UPDATE recheck SET ended_at = ?1 WHERE ended_at > ?1", [now.0])?;
-            Ok(connection.execute(
-                "UPDATE job SET due_at = CASE waits WHEN 'quota' THEN ?1 ELSE ?2 END
-                  WHERE state = 'waiting' AND due_at IS NOT NULL
-                    AND due_at > CASE waits WHEN 'quota' THEN ?1 ELSE ?2 END",
-                [now.after(LONGEST_WAIT).0, now.after(longest.min(LONGEST_WAIT)).0],
-            )?)
+            let (quota, tries) = (now.after(LONGEST_WAIT), now.after(longest.min(LONGEST_WAIT)));
+            Ok(connection.execute(CAP_DUE, [quota.0, tries.0])?)
         })
         .await
     }
@@ -236,6 +238,30 @@ mod tests {
         let of_lost = |column: &str| site.value(&format!("SELECT {column} FROM job WHERE waits = 'read_back'"));
         assert_eq!(of_lost("due_at"), NOW.after(quarter).0.to_string());
         assert_eq!(of_lost("sent_at"), NOW.0.to_string(), "nothing was sent in the future");
+    }
+
+    /// A start with 300,000 jobs in the queue read all of them, and sent nothing for a sixth of a second.
+    #[test]
+    fn a_start_does_not_look_at_jobs_that_wait_for_their_turn() {
+        let site = Site::new();
+        let steps = || {
+            let connection = Connection::open(site.queue.path()).unwrap();
+            [(CAP_SENT, vec![NOW.0]), (CAP_DUE, vec![NOW.0, NOW.0])].map(|(sql, times)| {
+                let mut statement = connection.prepare(sql).unwrap();
+                statement.execute(rusqlite::params_from_iter(times)).unwrap();
+                statement.get_status(rusqlite::StatementStatus::VmStep)
+            })
+        };
+        site.admit("few.manifest.json", &["one", "two"]);
+        site.put_off(site.job("one"), WaitReason::Quota, Creation::None, Timestamp(NOW.0 - 1));
+        let with_few = steps();
+        let names: Vec<String> = (0..300).map(|number| format!("job-{number}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        site.admit("many.manifest.json", &names);
+        for name in names.iter().take(30) {
+            site.put_off(site.job(name), WaitReason::Quota, Creation::None, Timestamp(NOW.0 - 1));
+        }
+        assert_eq!(steps(), with_few);
     }
 
     #[test]
