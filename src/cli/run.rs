@@ -9,6 +9,7 @@ use std::{
 };
 
 use clap::Args;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -55,6 +56,9 @@ pub struct RunArgs {
 
 /// How often `--once` checks whether everything is done. Only the end of the command waits for it.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
+
+/// With so few jobs and batches left, `--once` also checks as soon as a batch is settled.
+const FEW_LEFT: i64 = 32;
 
 /// Runs the command.
 ///
@@ -103,11 +107,13 @@ async fn once(args: &RunArgs, config: &Config, lock: &Lock) -> anyhow::Result<Ex
     // A process that reads that it is at work may stop it in the same instant.
     let mut signals = SignalInbox::open();
     let unwell = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&unwell);
+    let settled = Arc::new(Notify::new());
+    let (flag, news) = (Arc::clone(&unwell), Arc::clone(&settled));
     let on_settled: OnSettled = Arc::new(move |settled| {
         if settled.status != BatchStatus::Done {
             flag.store(true, Ordering::Relaxed);
         }
+        news.notify_one();
     });
     let service = begin(config, on_settled, CancellationToken::new()).await?;
     let ours = service.queue.clone();
@@ -120,7 +126,7 @@ async fn once(args: &RunArgs, config: &Config, lock: &Lock) -> anyhow::Result<Ex
             tracing::info!("stopping: calls under way are finished, nothing new is begun");
             Exit::WorkLeft
         }
-        ended = until_done(args, config, &service, lock) => ended.unwrap_or_else(|error| {
+        ended = until_done(args, config, &service, lock, &settled) => ended.unwrap_or_else(|error| {
             failure = Some(error);
             Exit::WorkLeft
         }),
@@ -151,13 +157,21 @@ async fn once(args: &RunArgs, config: &Config, lock: &Lock) -> anyhow::Result<Ex
 }
 
 /// Returns when there is nothing more to do.
-async fn until_done(args: &RunArgs, config: &Config, service: &Service, lock: &Lock) -> anyhow::Result<Exit> {
+async fn until_done(
+    args: &RunArgs,
+    config: &Config,
+    service: &Service,
+    lock: &Lock,
+    settled: &Notify,
+) -> anyhow::Result<Exit> {
     let reader = Reader::open(&config.queue.database)?;
     let drops: Vec<&str> = config.drops.iter().map(|drop| drop.name.as_str()).chain([IMPORT]).collect();
     let mut ending = StopCondition::new(args.give_up_after, Instant::now());
+    let mut few_left = false;
     loop {
         tokio::select! {
             () = tokio::time::sleep(POLL_INTERVAL) => {}
+            () = settled.notified(), if few_left => {}
             // A stage that cannot continue stops the others.
             () = service.stop.cancelled() => return Ok(Exit::WorkLeft),
         }
@@ -170,6 +184,7 @@ async fn until_done(args: &RunArgs, config: &Config, service: &Service, lock: &L
         let left = reader.left(&drops);
         let left = left.and_then(|left| with_due_rechecks(left, &reader, &drops, config, Timestamp::now()));
         let left = usable(left, service.queue.trouble())?;
+        few_left = left.as_ref().is_ok_and(|left| left.to_do + left.to_settle <= FEW_LEFT);
         let observed = left.as_ref().ok().map(|left| WorkSnapshot {
             own: Some(OwnWork {
                 left: *left,

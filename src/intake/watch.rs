@@ -58,6 +58,8 @@ pub struct DropScanner {
     /// When the latest one began.
     looked: Timestamp,
     stopped: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// Called for each manifest that is admitted: what is sent need not wait until the others of the scan were read.
+    on_taken: Arc<dyn Fn() + Send + Sync>,
     clock: Clock,
     /// What `status` says of the folder: at first, what an earlier process left there.
     trouble: Option<String>,
@@ -138,6 +140,7 @@ impl DropScanner {
             scans: 0,
             looked: Timestamp(0),
             stopped,
+            on_taken: Arc::new(|| ()),
             clock,
             trouble,
             reader,
@@ -153,6 +156,13 @@ impl DropScanner {
     #[must_use]
     pub fn on_account(mut self, account: String) -> Self {
         self.ground.mark_for(account);
+        self
+    }
+
+    /// Has this called for each manifest that is admitted.
+    #[must_use]
+    pub fn on_taken(mut self, on_taken: Arc<dyn Fn() + Send + Sync>) -> Self {
+        self.on_taken = on_taken;
         self
     }
 

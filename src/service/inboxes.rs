@@ -88,6 +88,17 @@ impl InboxShared {
         self.hint();
     }
 
+    /// Rests for this long, or until the stop: [`InboxShared::hint`] follows it.
+    fn rest(&self, rest: Duration, stopped: &dyn Fn() -> bool) {
+        let mut state = self.state();
+        let until = Instant::now() + rest;
+        while let Some(left) = until.checked_duration_since(Instant::now())
+            && !stopped()
+        {
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
     /// Waits for a hint, at most this long; returns whether there was one.
     fn wait(&self, at_most: Duration) -> bool {
         let mut state = self.state();
@@ -114,7 +125,8 @@ impl InboxThread {
             ended: AtomicBool::new(false),
             failure: Mutex::new(None),
         });
-        let theirs = Arc::clone(&shared);
+        let (theirs, work) = (Arc::clone(&shared), Arc::clone(&signals));
+        let inbox = inbox.on_taken(Arc::new(move || work.work.notify_one()));
         let thread = thread::Builder::new()
             .name(format!("drop-{}", inbox.config().name.chars().take(10).collect::<String>()))
             .spawn(move || {
@@ -189,7 +201,7 @@ fn look_on(
         // Scanned again after an event, since a file may come into a new folder before that is watched.
         let rest = if news { rest.min(SECOND_LOOK) } else { rest };
         // Not more than half of the time is spent scanning, however much happens.
-        thread::sleep(took.min(LONGEST_BREATH));
+        shared.rest(took.min(LONGEST_BREATH), stopped);
         news = shared.wait(looked.again_in.map_or(rest, |again| again.min(rest)));
     }
     Ok(())
@@ -204,6 +216,24 @@ mod tests {
         config::DropConfig,
         queue::{Reader, WhenStuck},
     };
+
+    /// A command that had nothing left to do waited for as long as its last scan had taken.
+    #[test]
+    fn a_stop_ends_the_rest_after_a_scan() {
+        let shared = Arc::new(InboxShared {
+            drop: "partner".into(),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            ended: AtomicBool::new(false),
+            failure: Mutex::new(None),
+        });
+        let (theirs, stop) = (Arc::clone(&shared), CancellationToken::new());
+        let token = stop.clone();
+        let resting = thread::spawn(move || theirs.rest(Duration::from_secs(3600), &|| token.is_cancelled()));
+        stop.cancel();
+        shared.hint();
+        resting.join().unwrap();
+    }
 
     #[test]
     fn a_drop_whose_thread_dies_is_reported_and_waits() {

@@ -213,6 +213,7 @@ impl DropScanner {
                                 self.queue.awaited().taken(&self.config.name, path);
                             }
                             looked.taken += 1;
+                            (self.on_taken)();
                             return Ok(());
                         }
                         Err(AdmitError::Later(_)) if given_up => return Ok(()),
