@@ -316,8 +316,8 @@ mod tests {
     fn an_overload_leaves_fewer_slots() {
         let slots = alone(8);
         slots.on_sample(LoadSignal::Overloaded, Duration::ZERO, 1);
-        assert_eq!(slots.limit(), 5);
-        let _held: Vec<_> = (0..5).map(|_| at_once(&slots, 1)).collect();
+        assert_eq!(slots.limit(), 7);
+        let _held: Vec<_> = (0..7).map(|_| at_once(&slots, 1)).collect();
         assert!(slots.acquire(1).now_or_never().is_none());
     }
 

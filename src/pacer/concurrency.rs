@@ -42,6 +42,8 @@ pub struct ConcurrencyLimit {
     limit: f64,
     /// The last decrease; calls that began before it say nothing new.
     decreased_at: Option<Duration>,
+    /// The limit at which calls failed last, until it has been exceeded without a failure.
+    failed_at: Option<f64>,
     /// The shortest duration in each class of sizes, in seconds.
     best: [Option<f64>; CLASSES],
     refused: u32,
@@ -62,9 +64,15 @@ struct SampleWindow {
 /// Size classes from 64 KiB to beyond 16 MiB, each four times the one before.
 const CLASSES: usize = 6;
 
-/// What a decrease leaves of the limit: after an overload, and after a slow window.
-const DECREASE_RATIO: f64 = 0.7;
+/// What a decrease leaves of the limit: after an overload, and after a slow window. When an overload
+/// left 0.7, a link on which one call in 500 is reset lost an eighth of its throughput.
+const DECREASE_RATIO: f64 = 0.9;
 const SLOW_DECREASE_RATIO: f64 = 0.85;
+
+/// By how much each success raises the limit from this share of where calls failed last: where an API allows ten calls at
+/// once, each try of an eleventh costs a decrease. Below it is one for each round of successes.
+const CAREFUL_STEP: f64 = 1.0 / 64.0;
+const CAREFUL_FROM: f64 = 0.85;
 
 /// A call is slow if it takes this many times the best duration, and this many seconds longer; less is noise.
 const SLOW_FACTOR: f64 = 4.0;
@@ -86,6 +94,7 @@ impl ConcurrencyLimit {
             #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
             limit: max as f64,
             decreased_at: None,
+            failed_at: None,
             best: [None; CLASSES],
             refused: 0,
             window: SampleWindow::default(),
@@ -105,18 +114,32 @@ impl ConcurrencyLimit {
     pub fn on_sample(&mut self, sample: &Sample, now: Duration) {
         match sample.signal {
             LoadSignal::None => {}
-            LoadSignal::Overloaded => self.decrease(DECREASE_RATIO, 1.0, sample, now),
+            LoadSignal::Overloaded => self.fail(sample, now),
             LoadSignal::Refused => {
                 self.refused += 1;
                 if self.refused >= REFUSAL_BURST {
                     self.refused = 0;
-                    self.decrease(DECREASE_RATIO, 1.0, sample, now);
+                    self.fail(sample, now);
                 }
             }
             LoadSignal::Ok => {
-                self.limit = (self.limit + 1.0 / self.limit).min(self.bound());
+                self.limit = (self.limit + self.step()).min(self.bound());
                 self.measure(sample, now);
             }
+        }
+    }
+
+    /// By how much a success raises the limit.
+    fn step(&mut self) -> f64 {
+        self.failed_at.take_if(|failed_at| self.limit >= *failed_at + 1.0);
+        let is_careful = self.failed_at.is_some_and(|failed_at| self.limit >= failed_at * CAREFUL_FROM);
+        if is_careful { CAREFUL_STEP } else { 1.0 / self.limit }
+    }
+
+    fn fail(&mut self, sample: &Sample, now: Duration) {
+        let limit = self.limit;
+        if self.decrease(DECREASE_RATIO, 1.0, sample, now) {
+            self.failed_at = Some(limit);
         }
     }
 
@@ -125,13 +148,15 @@ impl ConcurrencyLimit {
         self.max as f64
     }
 
-    /// Decreases the limit, once for all calls that were in flight together, and not below `least`.
-    fn decrease(&mut self, ratio: f64, least: f64, sample: &Sample, now: Duration) {
-        if self.decreased_at.is_none_or(|decreased_at| sample.began > decreased_at) {
+    /// Decreases the limit, once for all calls that were in flight together, and not below `least`; returns whether it did.
+    fn decrease(&mut self, ratio: f64, least: f64, sample: &Sample, now: Duration) -> bool {
+        let is_new = self.decreased_at.is_none_or(|decreased_at| sample.began > decreased_at);
+        if is_new {
             self.limit = (self.limit * ratio).max(least.min(self.limit));
             self.decreased_at = Some(now);
             self.window = SampleWindow { began: now, ..SampleWindow::default() };
         }
+        is_new
     }
 
     fn measure(&mut self, sample: &Sample, now: Duration) {
@@ -179,14 +204,15 @@ mod tests {
         for _ in 0..16 {
             limit.on_sample(&sample(LoadSignal::Overloaded, 0, 100, 1), MS(100));
         }
-        assert_eq!(limit.limit(), 11);
-        limit.on_sample(&sample(LoadSignal::Overloaded, 200, 100, 1), MS(300));
-        assert_eq!(limit.limit(), 7);
-        // One more each round of successes.
-        for _ in 0..8 {
-            limit.on_sample(&sample(LoadSignal::Ok, 300, 100, 1), MS(400));
+        assert_eq!(limit.limit(), 14);
+        for at in [200, 400] {
+            limit.on_sample(&sample(LoadSignal::Overloaded, at, 100, 1), MS(at + 100));
         }
-        assert_eq!(limit.limit(), 8);
+        assert_eq!(limit.limit(), 11);
+        for _ in 0..30 {
+            limit.on_sample(&sample(LoadSignal::Ok, 500, 100, 1), MS(600));
+        }
+        assert_eq!(limit.limit(), 12);
         for _ in 0..1000 {
             limit.on_sample(&sample(LoadSignal::Ok, 300, 100, 1), MS(400));
         }
@@ -254,6 +280,24 @@ mod tests {
     }
 
     #[test]
+    fn an_api_that_allows_ten_calls_at_once_is_used_by_nine_to_ten() {
+        let mut limit = ConcurrencyLimit::new(32);
+        let (mut within, mut failed) = (0, 0);
+        // Rounds of calls that begin together; the eleventh and those after it are turned away.
+        for round in 0..1000 {
+            let at_once = limit.limit();
+            for call in 1..=at_once {
+                let signal = if call > 10 { LoadSignal::Overloaded } else { LoadSignal::Ok };
+                limit.on_sample(&sample(signal, round * 100 + 1, 50, 1), MS(round * 100 + 51));
+            }
+            if round >= 100 {
+                (within, failed) = (within + at_once.min(10), failed + usize::from(at_once > 10));
+            }
+        }
+        assert!(within >= 9 * 900 && failed <= 150, "{within} calls in 900 rounds, {failed} rounds with failures");
+    }
+
+    #[test]
     fn a_burst_of_refusals_cuts_and_single_ones_do_not() {
         let mut limit = ConcurrencyLimit::new(16);
         for at in 0..60 {
@@ -263,6 +307,6 @@ mod tests {
         for _ in 0..8 {
             limit.on_sample(&sample(LoadSignal::Refused, 100, 1, 1), MS(101));
         }
-        assert_eq!(limit.limit(), 11);
+        assert_eq!(limit.limit(), 14);
     }
 }
