@@ -35,7 +35,7 @@ pub struct Attempt {
     pub took_ms: u64,
     /// How many bytes of the body went out.
     pub sent_bytes: u64,
-    /// The ID that the answer had, also beside an error.
+    /// The ID that the answer had, also beside an error; kept where the call is not known to have worked.
     pub remote_id: Option<String>,
     /// Of a list that proves an absence: by what.
     pub proof: Option<AbsenceProof>,
@@ -190,13 +190,7 @@ impl Queue {
     /// # Errors
     ///
     /// [`QueueError::Gone`] where this process does not hold the job, else those of the database.
-    pub(crate) async fn end_try(
-        &self,
-        job_id: i64,
-        end: End,
-        evidence: Evidence,
-        now: Timestamp,
-    ) -> Result<(), QueueError> {
+    pub async fn end_try(&self, job_id: i64, end: End, evidence: Evidence, now: Timestamp) -> Result<(), QueueError> {
         let (holder, moved_ms) = (self.holder(), clock::moved_ms());
         self.run(end.step(), move |connection| {
             count_lost(connection, job_id, &evidence.lost)?;
@@ -362,6 +356,8 @@ fn store_id(connection: &Connection, job_id: i64, position: u32, remote_id: &str
 }
 
 pub(super) fn note(connection: &Connection, job_id: i64, attempt: &Attempt) -> Result<(), QueueError> {
+    // The ID of a call that worked is in the row of its upload or job: kept here as well, it is a twelfth of the database.
+    let remote_id = attempt.remote_id.as_ref().filter(|_| attempt.outcome != "done");
     connection
         .prepare_cached(
             "INSERT INTO attempt (job_id, at, operation, position, outcome, detail, took_ms, sent_bytes, remote_id,
@@ -377,7 +373,7 @@ pub(super) fn note(connection: &Connection, job_id: i64, attempt: &Attempt) -> R
             attempt.detail,
             rows::signed(attempt.took_ms),
             rows::signed(attempt.sent_bytes),
-            attempt.remote_id,
+            remote_id,
             attempt
                 .proof
                 .as_ref()

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     admission::Admission,
-    attempt::{End, Evidence},
+    attempt::{Attempt, End, Evidence},
     control::{Cause, JobCommand, Release},
     test_support::{NOW, Site, attempt, created, document, evidence, put_off, take},
     views::jobs::JobDetail,
@@ -419,4 +419,23 @@ fn an_overview_counts_what_was_created_and_names_the_newest_error() {
     assert_eq!(seen.last_error, Some((site.job("two"), "try_again: HTTP 503".into())));
     assert_eq!((seen.next_due, seen.possible_leftovers), (Some(LATER), 1));
     assert_eq!(overview(NOW.after(Duration::from_secs(601))).ended_lately, 0);
+}
+
+#[test]
+fn an_id_is_kept_once_and_that_of_a_lost_answer_with_its_call() {
+    let place = Place::new();
+    let site = &place.site;
+    site.admit("a.manifest.json", &["one"]);
+    let job = site.job("one");
+    site.claim(job);
+    let call = |operation, outcome, id: &str| Attempt { remote_id: Some(id.into()), ..attempt(operation, outcome) };
+    let stored = site.queue.upload_stored(job, 0, "img".into(), true, call("upload_image", "done", "img"), NOW);
+    site.wait(stored).unwrap();
+    let calls = [call("create_document", "lost", "doc-1"), call("create_document", "done", "doc-2")];
+    site.end_try(job, created("doc-2"), evidence(&[], &calls)).unwrap();
+    assert_eq!(site.value("SELECT group_concat(remote_id) FROM attempt"), "doc-1");
+    let ids =
+        "SELECT upload.remote_id || ' ' || job.remote_id FROM upload JOIN job ON id = job_id WHERE state = 'done'";
+    assert_eq!(site.value(ids), "img doc-2");
+    place.check();
 }
