@@ -56,5 +56,7 @@ pub(crate) mod verify;
 pub(crate) mod warning;
 pub(crate) mod warning_kind;
 
+pub use pacer::concurrency;
+
 #[cfg(test)]
 mod exactly_once_tests;

@@ -1,23 +1,38 @@
-//! A client that does nothing but send: hyper and rustls, bodies encoded beforehand, nothing recorded.
+//! A client that does nothing but send: hyper and rustls, nothing recorded.
 //!
-//! It is the ceiling that the worker is measured against, in a process of its own for the same reasons as the sink.
+//! Its bodies are encoded beforehand; or, with files, it does what any client has to do for each: it reads the file, takes
+//! its SHA-256, and encodes it. It is the ceiling that the worker is measured against, in a process of its own for the same
+//! reasons as the sink.
 
 use std::{
+    fs::File,
+    io::{self, Read as _},
     net::SocketAddr,
     path::{Path, PathBuf},
+    pin::Pin,
     process::{Command, Stdio},
     sync::{
-        Arc,
+        Arc, LazyLock, Mutex, PoisonError,
         atomic::{AtomicU32, Ordering::Relaxed},
     },
+    task::{Context as TaskContext, Poll},
     time::Instant,
 };
 
 use anyhow::{Context, Result, ensure};
-use http_body_util::{BodyExt as _, Full};
-use hyper::{Request, body::Bytes, client::conn::http1};
+use base64::{
+    Engine as _,
+    engine::{Simd, general_purpose::PAD},
+};
+use http_body_util::{BodyExt as _, Either, Full};
+use hyper::{
+    Request,
+    body::{Body, Bytes, Frame, SizeHint},
+    client::conn::http1,
+};
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -66,6 +81,9 @@ pub struct Load {
     /// Threads that the client runs on.
     #[arg(long)]
     pub threads: usize,
+    /// The folder whose files are sent, read and encoded meanwhile.
+    #[arg(long)]
+    pub files: Option<PathBuf>,
 }
 
 /// How long it took.
@@ -85,6 +103,9 @@ impl Load {
         if let Some(path) = &self.ca_file {
             command.arg("--ca-file").arg(path);
         }
+        if let Some(path) = &self.files {
+            command.arg("--files").arg(path);
+        }
         for (name, value) in [
             ("--connections", self.connections.to_string()),
             ("--documents", self.documents.to_string()),
@@ -101,7 +122,7 @@ impl Load {
     }
 
     /// The same documents as a run of the worker, to the same sink.
-    pub fn beside(shape: &material::Shape, sink: &Sink, connections: u32, threads: u8) -> Self {
+    pub fn beside(shape: &material::Shape, sink: &Sink, connections: u32, threads: u8, files: Option<&Path>) -> Self {
         Self {
             address: sink.address,
             ca_file: sink.ca_file.clone(),
@@ -111,9 +132,13 @@ impl Load {
             image_bytes: shape.image_bytes,
             profiles: shape.profiles,
             threads: threads.into(),
+            files: files.map(Path::to_owned),
         }
     }
 }
+
+/// A request's body.
+type AnyBody = Either<Full<Bytes>, FileBody>;
 
 /// What all connections share.
 struct Work {
@@ -128,8 +153,12 @@ struct Work {
 pub fn run(load: &Load) -> Result<()> {
     let started = Instant::now();
     let connector = load.ca_file.as_deref().map(connector).transpose()?;
-    let fit = u32::try_from(BODY_BYTES / (load.image_bytes * 4 / 3).max(1)).unwrap_or(u32::MAX);
-    let bodies = (0..fit.clamp(1, BODIES))
+    let fit = if load.files.is_some() {
+        0
+    } else {
+        u32::try_from(BODY_BYTES / (load.image_bytes * 4 / 3).max(1)).unwrap_or(u32::MAX)
+    };
+    let bodies = (0..fit.min(BODIES))
         .map(|seed| Bytes::from(material::image_body(&material::content(Kind::Jpeg, load.image_bytes, seed.into()))))
         .collect();
     let work = Arc::new(Work {
@@ -185,6 +214,7 @@ async fn connect(work: Arc<Work>, connector: Option<TlsConnector>) -> Result<()>
 async fn send_documents(work: &Work, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Result<()> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
+    let frames = Frames::default();
     loop {
         let document = work.next.fetch_add(1, Relaxed);
         if document >= work.load.documents {
@@ -192,25 +222,130 @@ async fn send_documents(work: &Work, stream: impl AsyncRead + AsyncWrite + Unpin
         }
         let profile = material::profile(document % work.load.profiles.max(1));
         for image in 0..work.load.images {
-            let at = (document * work.load.images + image) as usize % work.bodies.len();
-            let body = work.bodies.get(at).cloned().unwrap_or_default();
+            let body = match &work.load.files {
+                Some(folder) => {
+                    let path = material::image_path(work.load.profiles, document, image, Kind::Jpeg);
+                    Either::Right(FileBody::open(&folder.join(path), &frames)?)
+                }
+                None => {
+                    let at = (document * work.load.images + image) as usize % work.bodies.len().max(1);
+                    Either::Left(Full::new(work.bodies.get(at).cloned().unwrap_or_default()))
+                }
+            };
             post(&mut sender, &work.host, format!("/4.0/profiles/{profile}/document_images"), body).await?;
         }
         let path = format!("/4.0/profiles/{profile}/collected_data/documents");
-        post(&mut sender, &work.host, path, work.document.clone()).await?;
+        post(&mut sender, &work.host, path, Either::Left(Full::new(work.document.clone()))).await?;
     }
 }
 
-async fn post(sender: &mut http1::SendRequest<Full<Bytes>>, host: &str, path: String, body: Bytes) -> Result<()> {
+async fn post(sender: &mut http1::SendRequest<AnyBody>, host: &str, path: String, body: AnyBody) -> Result<()> {
     let request = Request::post(path)
         .header("host", host)
         .header("apikey", "bench")
         .header("content-type", "application/json")
         .header("accept", "application/json")
-        .body(Full::new(body))?;
+        .body(body)?;
     sender.ready().await?;
     let response = sender.send_request(request).await?;
     ensure!(response.status().is_success(), "the sink answered {}", response.status());
     response.into_body().collect().await?;
     Ok(())
+}
+
+/// How much of a file makes one frame, as in the worker.
+const CHUNK_BYTES: usize = 48 * 1024;
+
+const HEAD: &[u8] = b"{\"image_type\":\"FRONT\",\"data\":\"";
+const TAIL: &[u8] = b"\"}";
+
+/// The encoder that the worker uses.
+static BASE64: LazyLock<Simd> = LazyLock::new(|| Simd::standard(PAD));
+
+/// The memory of frames that were written, to be used again.
+type Frames = Arc<Mutex<Vec<Vec<u8>>>>;
+
+/// A frame that is being written.
+struct Lent {
+    frame: Vec<u8>,
+    frames: Frames,
+}
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        &self.frame
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let frame = std::mem::take(&mut self.frame);
+        self.frames.lock().unwrap_or_else(PoisonError::into_inner).push(frame);
+    }
+}
+
+/// A file that is read, hashed and encoded while it is sent.
+struct FileBody {
+    file: File,
+    /// Bytes of the file that are still to be read, and of the body that are still to be sent.
+    unread: usize,
+    left: u64,
+    piece: Vec<u8>,
+    hash: Sha256,
+    frames: Frames,
+}
+
+impl FileBody {
+    fn open(path: &Path, frames: &Frames) -> Result<Self> {
+        let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+        let bytes = usize::try_from(file.metadata()?.len())?;
+        let left = (HEAD.len() + bytes.div_ceil(3) * 4 + TAIL.len()) as u64;
+        let (piece, hash) = (vec![0; CHUNK_BYTES.min(bytes)], Sha256::new());
+        Ok(Self { file, unread: bytes, left, piece, hash, frames: Arc::clone(frames) })
+    }
+
+    fn next_frame(&mut self, is_first: bool) -> io::Result<Bytes> {
+        self.piece.truncate(self.unread);
+        self.file.read_exact(&mut self.piece)?;
+        self.hash.update(&self.piece);
+        self.unread -= self.piece.len();
+        let head = if is_first { HEAD } else { &[] };
+        let tail = if self.unread == 0 { TAIL } else { &[] };
+        let end = head.len() + self.piece.len().div_ceil(3) * 4;
+        let mut frame = self.frames.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+        frame.resize(end + tail.len(), 0);
+        let parts = [(0..head.len(), head), (end..end + tail.len(), tail)];
+        parts.into_iter().for_each(|(at, part)| frame.get_mut(at).unwrap_or_default().copy_from_slice(part));
+        let target = frame.get_mut(head.len()..end).unwrap_or_default();
+        BASE64.encode_slice(&self.piece, target).map_err(io::Error::other)?;
+        if self.unread == 0 {
+            // Else the compiler could leave it out.
+            std::hint::black_box(self.hash.finalize_reset());
+        }
+        Ok(Bytes::from_owner(Lent { frame, frames: Arc::clone(&self.frames) }))
+    }
+}
+
+impl Body for FileBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut TaskContext<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let this = self.get_mut();
+        if this.left == 0 {
+            return Poll::Ready(None);
+        }
+        let is_first = this.unread > 0 && this.left > (this.unread.div_ceil(3) * 4 + TAIL.len()) as u64;
+        let frame = this.next_frame(is_first)?;
+        this.left = this.left.saturating_sub(frame.len() as u64);
+        Poll::Ready(Some(Ok(Frame::data(frame))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
 }

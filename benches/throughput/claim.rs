@@ -9,31 +9,21 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use passfort_ingest::policy::AfterSuccess;
-use passfort_ingest::{
-    clock::Timestamp,
-    entry::{Content, Entry, ImageSource, ImageType, ProfileId, RelativePath, Sha256, Source},
-    queue::{
-        Queue, WhenStuck,
-        admission::{Admission, CheckedFile},
-        batch::{BatchPolicy, Plan},
-    },
-};
+use passfort_ingest::queue::{Queue, WhenStuck};
 use tokio::runtime::Runtime;
 
 use crate::{
     Effort,
     figures::{Goal, Worth, median, percentile},
+    filled,
     machine::{self, Watch, foreign_text},
-    material,
 };
+
+/// Where the drop would be.
+const ROOT: &str = "/bench";
 
 /// Jobs in the small queue.
 const FEW: u32 = 1_000;
-
-/// Jobs admitted to a queue in one transaction. Identities are scattered in their index, so that each transaction
-/// rewrites most of its pages: few and large ones fill a queue several times faster.
-const CHUNK: u32 = 10_000;
 
 /// How many jobs a claim takes, and how many such claims a round has; never more than the small queue holds.
 const CLAIMS: [(usize, usize); 2] = [(1, 600), (16, 60)];
@@ -123,7 +113,7 @@ struct Filled {
 impl Filled {
     /// Makes a queue with `jobs` ready jobs.
     fn ready(path: &Path, jobs: u32) -> Result<Self> {
-        fill(path, 0..jobs)?;
+        filled::fill(path, Path::new(ROOT), 0..jobs, None)?;
         Self::open(path)
     }
 
@@ -136,7 +126,7 @@ impl Filled {
             "PRAGMA cache_size = -1048576; PRAGMA temp_store = 1; DROP TRIGGER job_transition;
              UPDATE job SET state = 'done', remote_id = profile_id, ended_at = created_at",
         )?;
-        fill(path, jobs)?;
+        filled::fill(path, Path::new(ROOT), jobs, None)?;
         Self::open(path)
     }
 
@@ -169,66 +159,4 @@ impl Filled {
         let outside = rusqlite::Connection::open(self.queue.path())?;
         outside.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).context("cannot empty the log")
     }
-}
-
-fn plan() -> Plan {
-    Plan {
-        drop: "bench".to_owned(),
-        manifest: "bench.manifest.jsonl".to_owned(),
-        manifest_sha256: Sha256([0; 32]),
-        manifest_file: "bench".to_owned(),
-        taken: None,
-        layout: None,
-        held_back: false,
-        policy: BatchPolicy {
-            root: "/bench".into(),
-            image_root: "/bench".into(),
-            image_folder: String::new(),
-            receipts_dir: "/bench/receipts".into(),
-            receipt_mode: 0o640,
-            receipt_group: None,
-            done_dir: None,
-            failed_dir: None,
-            marker: None,
-            after_success: AfterSuccess::Keep,
-        },
-    }
-}
-
-/// Admits entries with these numbers to the one batch of a queue.
-fn fill(path: &Path, numbers: std::ops::Range<u32>) -> Result<()> {
-    let queue = Queue::open(path, WhenStuck::Fail)?;
-    queue.prepare_bulk_load()?;
-    let mut batch = queue.admission(plan())?;
-    for start in numbers.clone().step_by(CHUNK as usize) {
-        let chunk: Option<Vec<_>> = (start..numbers.end.min(start + CHUNK)).map(admission).collect();
-        let chunk = chunk.context("an entry of the benchmark is not well formed")?;
-        batch.admit_part(chunk, Timestamp::now())?;
-    }
-    Ok(())
-}
-
-/// A document of two images, on one of a quarter as many profiles.
-fn admission(number: u32) -> Option<Admission> {
-    let mut digest = [0; 32];
-    digest.iter_mut().zip(number.to_be_bytes()).for_each(|(byte, of_number)| *byte = of_number);
-    let image = |name: &str, image_type| {
-        let path = RelativePath::parse(&format!("{number}/{name}.jpg")).ok()?;
-        let source = Source { path, declared_bytes: None, declared_sha256: None };
-        Some(ImageSource { source, image_type: Some(image_type) })
-    };
-    let entry = Entry {
-        index: number.into(),
-        profile_id: ProfileId::parse(&material::profile(number / 4).to_string())?,
-        reference: Some(format!("document-{number}")),
-        replace: false,
-        content: Content::Document {
-            category: "PROOF_OF_IDENTITY".to_owned(),
-            document_type: "PASSPORT".to_owned(),
-            extracted_data: None,
-            images: vec![image("front", ImageType::Front)?, image("back", ImageType::Back)?],
-        },
-    };
-    let file = CheckedFile { bytes: 50_000, sha256: Sha256(digest), checksum: number.into(), seen: None };
-    Some(Admission::Take { entry, files: vec![file; 2] })
 }

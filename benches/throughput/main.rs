@@ -1,7 +1,7 @@
 //! Measures the worker beside what it cannot be faster than, in one run: `cargo bench --bench throughput -- --help`.
 //!
-//! The program starts itself again as `sink` (a server that discards what it is sent) and `bare` (a client that sends
-//! bodies encoded beforehand and records nothing), and the worker's own binary as a user would. Results are ratios of
+//! The program starts itself again as `sink` (a server that discards what it is sent) and `bare` (a client that records
+//! nothing), and the worker's own binary as a user would. Results are ratios of
 //! pairs that ran one after the other, because absolute rates say more about the machine than about the worker.
 //!
 //! Everything is written to a folder below the target directory, which is on a disk where a temporary folder may be in
@@ -12,16 +12,23 @@
 
 #![expect(clippy::print_stdout, reason = "what it prints is the result")]
 
+mod arrival;
 mod bare;
 mod baselines;
 mod claim;
+mod cycles;
 mod figures;
+mod filled;
+mod latency;
+mod links;
 mod machine;
 mod material;
 mod memory;
 mod pairs;
 mod selftest;
 mod sink;
+mod start;
+mod store;
 mod worker;
 
 use std::path::{Path, PathBuf};
@@ -65,14 +72,28 @@ pub struct Effort {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Image bytes a second with large images, beside the bare client.
+    /// Image bytes a second with large images, beside a bare client with the same duties.
     P1,
+    /// The same of few images in a drop, each in a manifest of its own.
+    P1b,
+    /// Documents a second with an API that is far away, beside what its latency allows.
+    P3,
     /// Documents a second with small images, beside the bare client.
     P5,
     /// Peak memory with many large files at once, and how it grows with size and connections (P9).
     P8,
+    /// Queue cycles a second, beside other queues on SQLite.
+    P12(cycles::Options),
     /// Time of a claim with a million jobs in the queue, beside a thousand.
     P13,
+    /// Time from a start to the first request, with up to a million jobs in the queue.
+    P14,
+    /// Time from a rename into a drop to the created document.
+    P17,
+    /// Adaptive concurrency on twelve kinds of links, beside the best fixed setting, on a simulated clock.
+    P20,
+    /// Bytes of the database for each document.
+    P23,
     /// All of the above.
     All,
     /// The scripts that a user would write, beside the worker.
@@ -80,7 +101,7 @@ enum Command {
     /// Serves what discards every body, until standard input ends.
     #[command(hide = true)]
     Sink(sink::Options),
-    /// Sends bodies that were encoded beforehand.
+    /// Sends, and records nothing.
     #[command(hide = true)]
     Bare(bare::Load),
 }
@@ -94,17 +115,35 @@ fn main() -> Result<()> {
         Some(Command::Bare(load)) => bare::run(&load),
         Some(Command::Baselines(options)) => baselines::run(&options, &effort, scratch()?.path()),
         Some(Command::P1) => pairs::large_images(&effort, scratch()?.path()),
+        Some(Command::P1b) => pairs::large_images_of_a_drop(&effort, scratch()?.path()),
+        Some(Command::P3) => latency::run(&effort, scratch()?.path()),
         Some(Command::P5) => pairs::small_documents(&effort, scratch()?.path()),
         Some(Command::P8) => memory::run(&effort, scratch()?.path()),
+        Some(Command::P12(options)) => cycles::run(&options, &effort, scratch()?.path()),
         Some(Command::P13) => claim::run(&effort, scratch()?.path()),
+        Some(Command::P14) => start::run(&effort, scratch()?.path()),
+        Some(Command::P17) => arrival::run(&effort, scratch()?.path()),
+        Some(Command::P20) => links::run_all(&effort),
+        Some(Command::P23) => store::run(&effort, scratch()?.path()),
         Some(Command::All) => all(&effort),
     }
 }
 
 /// Every figure, each in a folder of its own, so that the files of one do not fill the page cache of the next.
 fn all(effort: &Effort) -> Result<()> {
-    let parts: [fn(&Effort, &Path) -> Result<()>; 4] =
-        [pairs::large_images, pairs::small_documents, memory::run, claim::run];
+    let parts: [fn(&Effort, &Path) -> Result<()>; 11] = [
+        pairs::large_images,
+        pairs::large_images_of_a_drop,
+        latency::run,
+        pairs::small_documents,
+        memory::run,
+        |effort, folder| cycles::run(&cycles::Options::default(), effort, folder),
+        claim::run,
+        start::run,
+        arrival::run,
+        |effort, _| links::run_all(effort),
+        store::run,
+    ];
     for part in parts {
         part(effort, scratch()?.path())?;
         println!();

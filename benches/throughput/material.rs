@@ -140,8 +140,8 @@ fn write_document(drop: &Path, shape: &Shape, document: u32) -> Result<String> {
     fs::create_dir_all(drop.join(&folder))?;
     let mut images = Vec::new();
     for at in 0..shape.images {
-        let (stem, image_type) = if at == 1 { ("back".to_owned(), "BACK") } else { (page(at), "FRONT") };
-        let path = format!("{folder}/{stem}.{}", shape.kind.extension());
+        let image_type = if at == 1 { "BACK" } else { "FRONT" };
+        let path = image_path(shape.profiles, document, at, shape.kind);
         let seed = u64::from(document) << 32 | u64::from(at);
         let mut file = fs::File::create(drop.join(&path)).with_context(|| format!("cannot make {path}"))?;
         file.write_all(&content(shape.kind, shape.image_bytes, seed))?;
@@ -159,6 +159,12 @@ fn write_document(drop: &Path, shape: &Shape, document: u32) -> Result<String> {
     Ok(line.to_string())
 }
 
-fn page(at: u32) -> String {
-    if at == 0 { "front".to_owned() } else { format!("page{}", at + 1) }
+/// Where an image is in the folder.
+pub fn image_path(profiles: u32, document: u32, at: u32, kind: Kind) -> String {
+    let stem = match at {
+        0 => "front".to_owned(),
+        1 => "back".to_owned(),
+        _ => format!("page{}", at + 1),
+    };
+    format!("{}/doc-{document:06}/{stem}.{}", profile(document % profiles.max(1)), kind.extension())
 }

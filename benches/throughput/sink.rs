@@ -3,7 +3,7 @@
 //! A process of its own, so that its CPU time and memory are nobody else's. It knows nothing of keys, limits, or faults:
 //! for those there is the worker's sandbox. It counts what it was sent, so that a run which did not do its work shows.
 //!
-//! It obeys lines on standard input (`reset`, `tally`) and ends with it, so that it never outlives its parent.
+//! It obeys lines on standard input (`reset`, `tally`, and those of [`obey`]) and ends with it, so that it never outlives its parent.
 
 use std::{
     convert::Infallible,
@@ -20,7 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use http_body_util::{BodyExt as _, Full};
 use hyper::{Method, Request, Response, body::Bytes, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
@@ -61,6 +61,11 @@ pub struct Tally {
     /// The most uploads that were under way at once.
     #[serde(default)]
     pub at_once: u64,
+    /// When the head of the first POST came, and when the last was answered, in microseconds since 1970.
+    pub first_us: u64,
+    pub last_us: u64,
+    /// For how long answers were held back, in nanoseconds, by `delay`.
+    pub delayed_ns: u64,
 }
 
 impl Tally {
@@ -80,6 +85,8 @@ struct Ready {
 
 struct Counters {
     start: Instant,
+    /// `start`, in microseconds since 1970.
+    start_us: u64,
     /// In nanoseconds after `start`; the maximum where there was no request yet.
     first: AtomicU64,
     last: AtomicU64,
@@ -94,6 +101,9 @@ struct Counters {
     arrived: AtomicU64,
     /// The first uploads wait in their middle until this many have arrived.
     gather: AtomicU64,
+    /// For how long each answer to a POST is held back, in milliseconds.
+    delay: AtomicU64,
+    delayed: AtomicU64,
 }
 
 impl Counters {
@@ -101,6 +111,7 @@ impl Counters {
         let zero = || AtomicU64::new(0);
         Self {
             start: Instant::now(),
+            start_us: unix_us(),
             first: AtomicU64::new(u64::MAX),
             last: zero(),
             images: zero(),
@@ -113,6 +124,18 @@ impl Counters {
             at_once: zero(),
             arrived: zero(),
             gather: zero(),
+            delay: zero(),
+            delayed: zero(),
+        }
+    }
+
+    /// Holds an answer back. A timer that fires late counts as a longer delay, not as the client's time.
+    async fn hold_back(&self) {
+        let delay = self.delay.load(Relaxed);
+        if delay > 0 {
+            let began = self.now();
+            tokio::time::sleep(Duration::from_millis(delay)).await;
+            self.delayed.fetch_add(self.now() - began, Relaxed);
         }
     }
 
@@ -126,6 +149,23 @@ impl Counters {
         }
     }
 
+    /// Blocks until so many documents were created, or nobody can expect that any more.
+    fn wait_for_documents(&self, documents: u64) {
+        self.wait_until(|| self.documents.load(Relaxed) >= documents);
+    }
+
+    /// Blocks until a POST has begun after `since`, in microseconds since 1970.
+    fn wait_for_begin(&self, since: u64) {
+        self.wait_until(|| self.tally().first_us >= since);
+    }
+
+    fn wait_until(&self, is_so: impl Fn() -> bool) {
+        let patience = Instant::now() + PATIENCE;
+        while !is_so() && Instant::now() < patience {
+            thread::sleep(Duration::from_micros(200));
+        }
+    }
+
     fn now(&self) -> u64 {
         u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
@@ -133,7 +173,7 @@ impl Counters {
     fn reset(&self) {
         self.first.store(u64::MAX, Relaxed);
         let sums = [&self.last, &self.images, &self.files, &self.documents, &self.others, &self.bytes];
-        for counter in sums.into_iter().chain([&self.at_once, &self.arrived]) {
+        for counter in sums.into_iter().chain([&self.at_once, &self.arrived, &self.delayed]) {
             counter.store(0, Relaxed);
         }
     }
@@ -147,8 +187,24 @@ impl Counters {
             bytes: self.bytes.load(Relaxed),
             sending_ns: self.last.load(Relaxed).saturating_sub(self.first.load(Relaxed)),
             at_once: self.at_once.load(Relaxed),
+            first_us: match self.first.load(Relaxed) {
+                u64::MAX => 0,
+                first => self.start_us + first / 1000,
+            },
+            last_us: self.start_us + self.last.load(Relaxed) / 1000,
+            delayed_ns: self.delayed.load(Relaxed),
         }
     }
+}
+
+/// How long a run may take that is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Microseconds since 1970: what processes on one machine can compare.
+#[expect(clippy::disallowed_methods, reason = "the program's own clock counts milliseconds")]
+pub fn unix_us() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// How long uploads wait for each other at most; longer than a client may hesitate to send many at once.
@@ -191,11 +247,14 @@ async fn answer(counters: Arc<Counters>, request: Request<Incoming>) -> Result<R
     } else {
         (&counters.others, "{}".to_owned())
     };
-    counter.fetch_add(1, Relaxed);
+    if post {
+        counters.hold_back().await;
+    }
     counters.bytes.fetch_add(bytes, Relaxed);
     if post {
         counters.last.fetch_max(counters.now(), Relaxed);
     }
+    counter.fetch_add(1, Relaxed);
     let mut response = Response::new(Full::new(Bytes::from(text)));
     response.headers_mut().insert("content-type", hyper::header::HeaderValue::from_static("application/json"));
     Ok(response)
@@ -273,11 +332,16 @@ fn obey(counters: &Counters) {
             }
             Ok("tally") => serde_json::to_string(&counters.tally()).unwrap_or_default(),
             Ok(line) => {
-                let Some(uploads) = line.strip_prefix("gather ").and_then(|uploads| uploads.parse().ok()) else {
-                    return;
-                };
-                counters.gather.store(uploads, Relaxed);
-                "{}".to_owned()
+                let (word, number) = line.split_once(' ').unwrap_or_default();
+                let Ok(number) = number.parse() else { return };
+                match word {
+                    "gather" => counters.gather.store(number, Relaxed),
+                    "delay" => counters.delay.store(number, Relaxed),
+                    "await" => counters.wait_for_documents(number),
+                    "begun" => counters.wait_for_begin(number),
+                    _ => return,
+                }
+                serde_json::to_string(&counters.tally()).unwrap_or_default()
             }
             Err(_) => return,
         };
@@ -329,6 +393,25 @@ impl Sink {
     /// Makes the first uploads of a run wait in their middle until `uploads` have arrived.
     pub fn gather(&mut self, uploads: u32) -> Result<()> {
         self.ask(&format!("gather {uploads}")).map(drop)
+    }
+
+    /// Holds each answer to a POST back for so many milliseconds from now on.
+    pub fn delay(&mut self, milliseconds: u32) -> Result<()> {
+        self.ask(&format!("delay {milliseconds}")).map(drop)
+    }
+
+    /// Waits until so many documents were created since the last reset.
+    pub fn wait_for_documents(&mut self, documents: u64) -> Result<Tally> {
+        let tally: Tally = serde_json::from_str(&self.ask(&format!("await {documents}"))?)?;
+        ensure!(tally.documents >= documents, "only {} of {documents} documents came within a minute", tally.documents);
+        Ok(tally)
+    }
+
+    /// Waits for the first POST since the last reset, and returns when it began, in microseconds since 1970.
+    pub fn wait_for_begin(&mut self) -> Result<u64> {
+        let tally: Tally = serde_json::from_str(&self.ask("begun 1")?)?;
+        ensure!(tally.first_us > 0, "nothing was sent within a minute");
+        Ok(tally.first_us)
     }
 
     /// What it was sent since the last reset; an error where that is not all that was to be sent.

@@ -15,7 +15,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::{machine, sink::Sink};
+use crate::{filled, machine, sink::Sink};
 
 /// Between two looks at a process's memory. What is read is its peak so far, so only a peak in the very last moment
 /// before the end can be missed.
@@ -64,17 +64,13 @@ pub fn work(way: Way, folder: &Path, setup: Setup<'_>, sink: &Sink, drop: &Path)
     }
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let config = folder.join("config.toml");
-    let mut text = configuration(folder, setup, sink)?;
+    configure(&config, folder, setup, sink, (way == Way::Drop).then_some((drop, "keep")))?;
     let mut command = Command::new(setup.program);
     command.arg("--config").arg(&config);
     match way {
         Way::Import => command.arg("import").arg(drop).arg("--receipts-to").arg(folder.join("receipts")),
-        Way::Drop => {
-            text += &watched(folder, drop)?;
-            command.args(["run", "--once"])
-        }
+        Way::Drop => command.args(["run", "--once"]),
     };
-    fs::write(&config, text)?;
     let words = folder.join("stderr.txt");
     command
         .env("PASSFORT_API_KEY", "bench")
@@ -88,10 +84,25 @@ pub fn work(way: Way, folder: &Path, setup: Setup<'_>, sink: &Sink, drop: &Path)
     })
 }
 
+/// Writes a configuration, with its database in `folder`; where a drop is watched, with `after_success` of it.
+pub fn configure(
+    config: &Path,
+    folder: &Path,
+    setup: Setup<'_>,
+    sink: &Sink,
+    drop: Option<(&Path, &str)>,
+) -> Result<()> {
+    let mut text = configuration(folder, setup, sink)?;
+    if let Some((drop, after_success)) = drop {
+        text += &watched(folder, drop, after_success)?;
+    }
+    Ok(fs::write(config, text)?)
+}
+
 /// The part of a configuration that says where the drop is.
-fn watched(folder: &Path, drop: &Path) -> Result<String> {
-    let mut text = format!("\n[[drop]]\nname = \"bench\"\npath = {}\n", quoted(drop)?);
-    text += "settle = \"0s\"\nafter_success = \"keep\"\nmanifests = [\"*.manifest.jsonl\"]\n";
+fn watched(folder: &Path, drop: &Path, after_success: &str) -> Result<String> {
+    let mut text = format!("\n[[drop]]\nname = \"{}\"\npath = {}\n", filled::DROP, quoted(drop)?);
+    writeln!(text, "settle = \"0s\"\nafter_success = \"{after_success}\"\nmanifests = [\"*.manifest.jsonl\"]")?;
     writeln!(text, "receipts_dir = {}", quoted(&folder.join("receipts"))?)?;
     Ok(text)
 }

@@ -225,8 +225,8 @@ impl Queue {
     /// Where the database refuses.
     pub fn prepare_bulk_load(&self) -> Result<(), QueueError> {
         // SQLite walks a journal of statements that is in memory once for each statement, so that a large transaction
-        // would take quadratic time.
-        let pragmas = "PRAGMA cache_size = -1048576; PRAGMA temp_store = 1";
+        // would take quadratic time. That it is on disk can only be said outside of a transaction.
+        let pragmas = "PRAGMA cache_size = -1048576; COMMIT; PRAGMA temp_store = 1; BEGIN IMMEDIATE";
         self.run_blocking("prepare_bulk_load", move |connection| Ok(connection.execute_batch(pragmas)?))
     }
 
