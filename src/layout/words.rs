@@ -1,7 +1,7 @@
 //! Words that archives use for kinds and sides, for a first layout.
 
 use super::text::fold;
-use crate::nearest::nearest;
+use crate::nearest::{likeness, nearest};
 
 /// Words of many archives for the kinds that the API knows.
 const KINDS: [(&str, &str); 30] = [
@@ -62,8 +62,8 @@ pub(super) fn known_kind(value: &str) -> &'static str {
     let exact = KINDS.iter().find(|(word, _)| *word == plain);
     let near = || {
         let word = nearest(&plain, KINDS.iter().map(|(word, _)| *word))?;
-        let likeness = strsim::normalized_damerau_levenshtein(word, &plain);
-        KINDS.iter().find(|(own, _)| *own == word).filter(|_| likeness > 0.85)
+        likeness(word, &plain, 0.85)?;
+        KINDS.iter().find(|(own, _)| *own == word)
     };
     exact.or_else(near).map_or("", |(_, kind)| kind)
 }

@@ -2,7 +2,11 @@
 
 use ::csv::ByteRecord;
 
-use crate::{entry::ProfileId, nearest::nearest, problem::Problem};
+use crate::{
+    entry::ProfileId,
+    nearest::{likeness, nearest},
+    problem::Problem,
+};
 
 use super::{
     super::{ReadError, fields::missing, findings::name, object::FAILURE_FIELDS},
@@ -91,9 +95,10 @@ impl CsvHeader {
                     ColumnUse::Nameless
                 }
                 None => {
-                    is_near |= resembled(cell).is_some();
+                    let near = resembled(cell);
+                    is_near |= near.is_some();
                     if !FAILURE_FIELDS.contains(&plain.as_str()) {
-                        findings.add(unknown(cell));
+                        findings.add(unknown(cell, near));
                     }
                     ColumnUse::Unknown
                 }
@@ -153,7 +158,7 @@ fn resembled(cell: &str) -> Option<&'static str> {
     let plain = |text: &str| text.to_lowercase().replace(['-', '_', ' ', '.'], "");
     let wanted = plain(cell);
     let names = Column::ALL.map(Column::name);
-    let is_near = |name: &&str| strsim::normalized_damerau_levenshtein(&wanted, &plain(name)) >= SLIP;
+    let is_near = |name: &&str| likeness(&wanted, &plain(name), SLIP).is_some();
     // `doc_type`, `sha`, `ref`; and `type`, which two columns end with.
     let parts = |text: &str| text.to_lowercase().split(['-', '_', ' ', '.']).map(str::to_owned).collect::<Vec<_>>();
     let is_short = |name: &&str| {
@@ -175,10 +180,10 @@ fn resembled(cell: &str) -> Option<&'static str> {
 /// How like a name a slip of it is; `date` and `document_name` are less like `name` and `document_type`.
 const SLIP: f64 = 0.77;
 
-fn unknown(cell: &str) -> Problem {
+fn unknown(cell: &str, resembled: Option<&str>) -> Problem {
     let names = Column::ALL.map(Column::name);
     let reason = format!("the column {} is not known", quote(cell));
-    let problem = match resembled(cell) {
+    let problem = match resembled {
         Some(near) => Problem::error(reason, format!("if {near} is meant, write that, else give it a name of its own")),
         None => {
             let near = nearest(cell, names).map(|near| format!("; if {near} is meant, write that"));
