@@ -6,6 +6,9 @@ use encoding_rs::{CoderResult, Decoder, DecoderResult, Encoding, UTF_8};
 
 use super::finding::LayoutError;
 
+/// How much is decoded at once, in bytes.
+const PIECE: u64 = 64 * 1024;
+
 /// Names of encodings that a cure may offer.
 const OFFERED: [&str; 6] = ["windows-1252", "windows-1250", "windows-1251", "utf-16le", "iso-8859-15", "shift_jis"];
 
@@ -69,13 +72,10 @@ impl<'a, R: Read + Seek> TextReader<'a, R> {
             return Ok(false);
         }
         let before = text.len();
-        let mut chunk = vec![0; 64 * 1024];
-        let read = self.input.read(&mut chunk).map_err(LayoutError::io(self.what))?;
-        chunk.truncate(read);
-        self.at_end = read == 0;
         let kept = self.bytes.len().saturating_sub(self.left);
         self.bytes.drain(..kept);
-        self.bytes.extend_from_slice(&chunk);
+        let mut piece = self.input.by_ref().take(PIECE);
+        self.at_end = piece.read_to_end(&mut self.bytes).map_err(LayoutError::io(self.what))? == 0;
         let mut from = 0;
         loop {
             let rest = self.bytes.get(from..).unwrap_or_default();

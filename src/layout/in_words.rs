@@ -5,7 +5,7 @@ use std::{
     path::Path,
 };
 
-use super::{finding::LayoutError, lookup::Lookups, made::Produced, plan::ArchiveLayout, produce::produce_list};
+use super::{lookup::Lookups, made::Produced, plan::ArchiveLayout, produce::produce_list};
 
 /// What came of a list.
 #[derive(Debug, PartialEq, Eq)]
@@ -16,31 +16,43 @@ pub struct ListInWords {
     pub others: Vec<String>,
 }
 
-/// Reads a list by a layout's text. A layout with lookups is not used, because they are files.
-///
-/// # Errors
-///
-/// What is wrong with the layout or the list, as people read it.
-pub fn read_list_in_words(layout: &str, list: impl Read + Seek) -> Result<ListInWords, String> {
-    read(layout, list).map_err(|error| error.to_string())
-}
+/// A layout, to see what it makes of lists.
+#[derive(Debug)]
+pub struct WordsLayout(ArchiveLayout);
 
-fn read(layout: &str, list: impl Read + Seek) -> Result<ListInWords, LayoutError> {
-    let layout = ArchiveLayout::parse(layout, Path::new("layout.toml"), &[], false)?;
-    if layout.lookup_files().next().is_some() {
-        return Err(LayoutError::Stopped);
-    }
-    let mut read = ListInWords { lines: Vec::new(), others: Vec::new() };
-    let counts = produce_list(&layout, &Lookups::default(), ("list", list), &mut |made| {
-        match made {
-            Produced::Entry { source, line, warnings } => {
-                read.others.push(format!("{source:?} {warnings:?}"));
-                read.lines.push(line);
-            }
-            other => read.others.push(format!("{other:?}")),
+impl WordsLayout {
+    /// Reads a layout's text. One with lookups is not used, because they are files.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it, as people read it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let layout =
+            ArchiveLayout::parse(text, Path::new("layout.toml"), &[], false).map_err(|error| error.to_string())?;
+        if layout.lookup_files().next().is_some() {
+            return Err("it has lookups".to_owned());
         }
-        Ok(())
-    })?;
-    read.others.push(format!("{counts:?}"));
-    Ok(read)
+        Ok(Self(layout))
+    }
+
+    /// Reads a list.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the list, as people read it.
+    pub fn read(&self, list: impl Read + Seek) -> Result<ListInWords, String> {
+        let mut read = ListInWords { lines: Vec::new(), others: Vec::new() };
+        let counts = produce_list(&self.0, &Lookups::default(), ("list", list), &mut |made| {
+            match made {
+                Produced::Entry { source, line, warnings } => {
+                    read.others.push(format!("{source:?} {warnings:?}"));
+                    read.lines.push(line);
+                }
+                other => read.others.push(format!("{other:?}")),
+            }
+            Ok(())
+        });
+        read.others.push(format!("{:?}", counts.map_err(|error| error.to_string())?));
+        Ok(read)
+    }
 }

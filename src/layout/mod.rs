@@ -39,7 +39,7 @@ mod workbook;
 mod workbook_parts;
 mod xml;
 
-pub use self::in_words::{ListInWords, read_list_in_words};
+pub use self::in_words::{ListInWords, WordsLayout};
 pub(crate) use self::{
     finding::{FindingKind, LayoutError, PATH_OUTSIDE, RecordFinding, Weight},
     form::schema,

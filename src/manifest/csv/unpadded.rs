@@ -40,9 +40,9 @@ impl<'a, R: Read> Unpadded<'a, R> {
     /// Reads the next piece, and finds where its text ends; says whether there is one.
     fn refill(&mut self) -> io::Result<bool> {
         (self.text, self.given) = (0, 0);
-        self.piece.resize(BUFFER_BYTES, 0);
-        let read = self.inner.read(&mut self.piece).inspect_err(|_| self.piece.clear())?;
-        self.piece.truncate(read);
+        self.piece.clear();
+        let mut next = self.inner.by_ref().take(BUFFER_BYTES as u64);
+        let read = next.read_to_end(&mut self.piece).inspect_err(|_| self.piece.clear())?;
         if read == 0 {
             return Ok(false);
         }
