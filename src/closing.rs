@@ -90,7 +90,8 @@ pub fn settle(queue: &Queue, reader: &Reader, batch: &EndedBatch) -> Result<Sett
         counts,
         batch.problems.as_deref(),
     )
-    .by_layout(batch.layout.as_ref());
+    .by_layout(batch.layout.as_ref())
+    .warned(&batch.warnings);
     if let Some(receipt) = reader.receipt_after_copy(batch.id)?.filter(|_| files::are_put_away(batch)) {
         let path = batch.policy.receipts_dir.join(&receipt);
         queue.close_as_receipted(batch.id, receipt)?;

@@ -179,6 +179,8 @@ pub struct ReceiptHeader {
     pub counts: Counts,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<Problem>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<Warning>,
 }
 
 /// The layout by which an archive's own list was read.
@@ -216,7 +218,14 @@ impl ReceiptHeader {
             layout: None,
             counts,
             errors: problems.unwrap_or_default().to_vec(),
+            warnings: Vec::new(),
         }
+    }
+
+    /// The same, with warnings about the manifest itself.
+    #[must_use]
+    pub fn warned(self, warnings: &[Warning]) -> Self {
+        Self { warnings: warnings.to_vec(), ..self }
     }
 
     /// The same, of entries that a layout made: its file, and the file's digest.

@@ -90,11 +90,11 @@ impl Warning {
     }
 }
 
-/// A warning about one entry of a manifest.
+/// A warning about one entry of a manifest, or about the manifest itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EntryWarning {
     /// The entry's place in the manifest.
-    pub index: u64,
+    pub index: Option<u64>,
     pub warning: Warning,
 }
 

@@ -25,6 +25,10 @@ pub enum WarningKind {
     SpreadsheetReference,
     /// A list that ends exactly where a spreadsheet does.
     RowLimit,
+    /// A column of a list that is not known or has no name.
+    UnknownColumn,
+    /// A list that ends with bytes that are no text.
+    ListPadding,
     /// A file that was taken by a name that differs from the given one in letter case or Unicode normal form.
     NearPath,
     /// A record that an archive's own list has again.
@@ -36,7 +40,7 @@ pub enum WarningKind {
 }
 
 impl WarningKind {
-    const TABLE: [(&'static str, Self); 12] = [
+    const TABLE: [(&'static str, Self); 14] = [
         ("unknown-category", Self::UnknownCategory),
         ("unknown-type", Self::UnknownType),
         ("shared-image", Self::SharedImage),
@@ -45,6 +49,8 @@ impl WarningKind {
         ("lookalike-reference", Self::LookalikeReference),
         ("spreadsheet-reference", Self::SpreadsheetReference),
         ("row-limit", Self::RowLimit),
+        ("unknown-column", Self::UnknownColumn),
+        ("list-padding", Self::ListPadding),
         ("near-path", Self::NearPath),
         ("duplicate-record", Self::DuplicateRecord),
         ("damaged-image", Self::DamagedImage),

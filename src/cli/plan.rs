@@ -121,7 +121,7 @@ fn count(args: &PlanArgs, config: &Config, output: &mut Output<'_>) -> anyhow::R
                 output.remark(&format!("{}: {invalid}, left out: see `check --layout`", path.display()));
             }
             if staged.counts.documents + staged.counts.files > 0 {
-                let opened = examine::staged(staged.file, staged.sha256, staged.repeats)?;
+                let opened = examine::staged(staged.file, staged.sha256, staged.warnings)?;
                 work.add(&survey(&opened, &root, "", &rules)?.0);
             }
         }

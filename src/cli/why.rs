@@ -30,6 +30,7 @@ use crate::{
         },
     },
     reason::{in_words, reason},
+    warning::Warning,
 };
 
 /// The arguments of `why`.
@@ -259,6 +260,9 @@ fn manifest(batch: &BatchRow) -> String {
         "published" => "; its receipt is written, and its files are moved next",
         _ => "; it is settled",
     });
+    for Warning { kind, reason, cure, .. } in &batch.warnings {
+        text.push_str(&format!("; warning: {}: {reason}; {cure}", kind.as_str()));
+    }
     if let Some(trouble) = &batch.trouble {
         text.push_str(&format!("; it cannot be settled: {trouble}"));
     }

@@ -47,6 +47,8 @@ pub struct Admitted {
     pub entries: u64,
     /// How many of them are invalid.
     pub invalid: u64,
+    /// How many warnings there are, those about the manifest itself among them.
+    pub warnings: u64,
     /// Why the manifest is unusable, if it is.
     pub unusable: Option<Vec<Problem>>,
 }
@@ -425,7 +427,7 @@ impl Comparison {
             return Ok(Vec::new());
         }
         let earlier = self.cross.remember(entry, files)?.into_iter();
-        let kept = |(index, problem)| Warning::of(&problem).map(|warning| EntryWarning { index, warning });
+        let kept = |(index, problem)| Some(EntryWarning { index: Some(index), warning: Warning::of(&problem)? });
         Ok(earlier.filter_map(kept).collect())
     }
 
@@ -485,7 +487,7 @@ fn as_a_whole(batch: BatchAdmission, entries: u64, refusal: Vec<Problem>) -> Res
         Some(_) => batch.seal(unusable.clone(), Timestamp::now())?,
         None => batch.admit_whole(Vec::new(), unusable.clone(), Timestamp::now())?,
     };
-    Ok(Admitted { batch_id, entries, invalid: 0, unusable })
+    Ok(Admitted { batch_id, entries, invalid: 0, warnings: 0, unusable })
 }
 
 fn at_once(
@@ -496,6 +498,7 @@ fn at_once(
 ) -> Result<Admitted, AdmitError> {
     // Nothing of an unusable manifest counts, whatever was read of it.
     let kept = if examined.unusable.is_some() { Vec::new() } else { kept };
+    batch.warn(examined.kept_warnings());
     batch.warn(kept.iter().flat_map(ExaminedEntry::kept_warnings));
     batch.come_from(kept.iter().filter_map(|found| Some((found.index(), found.source.clone()?))));
     let mut kept: Vec<_> = kept.into_iter().map(with_line).collect();
@@ -504,8 +507,9 @@ fn at_once(
         kept = kept.into_iter().map(refused).collect();
     }
     let unusable = examined.unusable.or_else(|| rejected.map(|problem| vec![problem]));
+    let warnings = batch.warned();
     let batch_id = batch.admit_whole(kept, unusable.clone(), Timestamp::now())?;
-    Ok(Admitted { batch_id, entries: examined.entries, invalid, unusable })
+    Ok(Admitted { batch_id, entries: examined.entries, invalid, warnings, unusable })
 }
 
 fn in_parts(
@@ -574,8 +578,10 @@ fn in_parts(
     } else if examined.unusable.is_some() {
         part.clear();
     }
+    batch.warn(examined.kept_warnings());
     batch.admit_part(part, Timestamp::now())?;
     let unusable = examined.unusable.or_else(|| rejected.map(|problem| vec![problem]));
+    let warnings = batch.warned();
     let batch_id = batch.seal(unusable.clone(), Timestamp::now())?;
-    Ok(Admitted { batch_id, entries: examined.entries, invalid, unusable })
+    Ok(Admitted { batch_id, entries: examined.entries, invalid, warnings, unusable })
 }

@@ -30,7 +30,6 @@ use crate::{
     },
     relative_path::join,
     warning::{EntryWarning, RefusedWarnings, Warning},
-    warning_kind::WarningKind,
 };
 
 pub(super) use file::near_name;
@@ -72,7 +71,7 @@ impl ManifestRules {
             max_nesting: drop.max_nesting,
             max_path_bytes: drop.max_path_bytes,
             folder_bytes: 0,
-            refuse_row_limit: drop.refuse_warnings.contain(WarningKind::RowLimit),
+            refused: drop.refuse_warnings.clone(),
         });
         let profiles = drop.and_then(|drop| drop.profiles.as_ref()).map(|allowed| allowed.iter().cloned().collect());
         let max_invalid = drop.map_or(DropConfig::DEFAULT_MAX_INVALID, |drop| drop.max_invalid);
@@ -85,7 +84,7 @@ impl ManifestRules {
     #[must_use]
     pub fn refusing(mut self, more: &[RefusedWarnings]) -> Self {
         self.refused = more.iter().fold(self.refused, RefusedWarnings::and);
-        self.limits.refuse_row_limit = self.refused.contain(WarningKind::RowLimit);
+        self.limits.refused = self.refused.clone();
         self
     }
 }
@@ -162,7 +161,7 @@ impl ExaminedEntry {
 
     /// What is kept of its warnings.
     pub(crate) fn kept_warnings(&self) -> impl Iterator<Item = EntryWarning> {
-        let index = self.index();
+        let index = Some(self.index());
         self.warnings.iter().filter_map(Warning::of).map(move |warning| EntryWarning { index, warning })
     }
 }
@@ -190,6 +189,13 @@ impl HoldReason {
             | Self::Unreadable(problem)
             | Self::InUse(problem) => problem,
         }
+    }
+}
+
+impl ExaminedManifest {
+    /// What is kept of the warnings about the manifest itself.
+    pub(crate) fn kept_warnings(&self) -> impl Iterator<Item = EntryWarning> {
+        self.warnings.iter().filter_map(Warning::of).map(|warning| EntryWarning { index: None, warning })
     }
 }
 

@@ -57,14 +57,14 @@ impl ListReader {
         }
         let staged = stage_list(&self.layout, &mut self.lookups, (name(manifest), opened.file()));
         match staged.map_err(|error| Unready::Layout(error.to_string()))? {
-            Ok(Staged { file, sha256, repeats, .. }) => {
+            Ok(Staged { file, sha256, warnings, .. }) => {
                 let layout = LayoutUse {
                     file: self.layout.file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
                     sha256: self.layout.sha256,
                     references: self.layout.references.clone(),
                     entries_sha256: sha256,
                 };
-                let opened = opened.made_by(layout, file, repeats)?;
+                let opened = opened.made_by(layout, file, warnings)?;
                 if self.layout.is_loose() {
                     return Ok(opened.loosely(Root::open(root.path())?, parent(at).to_owned()));
                 }

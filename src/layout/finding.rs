@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::text::quoted;
-use crate::{entry::EntrySource, problem::Problem};
+use crate::{entry::EntrySource, problem::Problem, warning_kind::WarningKind};
 
 /// Why a layout makes no entry of something. The words are an interface for programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -20,6 +20,7 @@ pub enum FindingKind {
     InvalidValue,
     Conflict,
     DuplicateRecord,
+    RowLimit,
     SameSideTwice,
     PathOutside,
     AmbiguousFile,
@@ -47,12 +48,25 @@ impl FindingKind {
             Self::InvalidValue => "invalid_value",
             Self::Conflict => "conflict",
             Self::DuplicateRecord => "duplicate_record",
+            Self::RowLimit => "row_limit",
             Self::SameSideTwice => "same_side_twice",
             Self::PathOutside => PATH_OUTSIDE,
             Self::AmbiguousFile => "ambiguous_file",
             Self::BadRecord => "bad_record",
             Self::UnlistedFile => "unlisted_file",
             Self::Filtered => "filtered",
+        }
+    }
+}
+
+impl FindingKind {
+    /// The kind of warning that it is of an entry, or of a list, where it is one.
+    #[must_use]
+    pub const fn warning(self) -> Option<WarningKind> {
+        match self {
+            Self::DuplicateRecord => Some(WarningKind::DuplicateRecord),
+            Self::RowLimit => Some(WarningKind::RowLimit),
+            _ => None,
         }
     }
 }

@@ -48,7 +48,7 @@ pub(crate) use self::{
     made::{LayoutCounts, Produced},
     plan::ArchiveLayout,
     produce::{probe, produce},
-    stage::{RepeatedRecords, Staged, load_lookups, stage, stage_list},
+    stage::{ArchiveWarnings, Staged, load_lookups, stage, stage_list},
     target::ArchiveTarget,
     trial::{RecordTrial, TrialOutcome, WhichRecords, try_records},
 };

@@ -78,11 +78,15 @@ fn produce_from(
     let mut groups = Groups::default();
     let mut seen = SpilledMap::default();
     read(&mut |read| {
-        out.counts.records += 1;
         let mut record = match read {
+            Err(finding) if finding.severity == Weight::Warning => return out.remark(finding),
+            Err(finding) => {
+                out.counts.records += 1;
+                return out.bad(finding);
+            }
             Ok(record) => record,
-            Err(finding) => return out.bad(finding),
         };
+        out.counts.records += 1;
         let wrong = match builder.counts(&mut record) {
             Ok(true) => Vec::new(),
             Ok(false) => return out.left_out(&mut builder, &mut record),

@@ -19,7 +19,7 @@ use super::{
     table::{self, TableRows},
     xml,
 };
-use crate::{entry::EntrySource, inbox::beneath::OpenedFile};
+use crate::{entry::EntrySource, inbox::beneath::OpenedFile, manifest::at_row_limit, problem::Problem};
 
 /// The longest line of JSON, and the largest sidecar, in bytes.
 const MAX_RECORD: usize = 4 << 20;
@@ -176,6 +176,12 @@ impl TableRows for TableRecords<'_, '_> {
             "put quotes around the cell that has the delimiter in it, or remove what is too much"
         };
         let finding = RecordFinding::error(FindingKind::BadRecord, reason, cure).at(&self.source(number));
+        (self.each)(Err(finding))
+    }
+
+    fn end(&mut self, last: u64) -> Result<(), LayoutError> {
+        let Some(Problem { reason, cure, .. }) = at_row_limit(last) else { return Ok(()) };
+        let finding = RecordFinding::warning(FindingKind::RowLimit, reason, cure).at(&self.source(last));
         (self.each)(Err(finding))
     }
 }

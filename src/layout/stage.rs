@@ -8,7 +8,7 @@ use std::{
 use sha2::Digest as _;
 
 use super::{
-    finding::{LayoutError, RecordFinding},
+    finding::{FindingKind, LayoutError, RecordFinding},
     lookup::FreshLookups,
     made::{LayoutCounts, Produced},
     plan::ArchiveLayout,
@@ -33,6 +33,13 @@ pub struct Staged {
     /// Their digest.
     pub sha256: Sha256,
     pub counts: LayoutCounts,
+    pub warnings: ArchiveWarnings,
+}
+
+/// What is probably not meant about an archive's own list, or about entries of it.
+#[derive(Debug, Default)]
+pub struct ArchiveWarnings {
+    pub list: Vec<Problem>,
     pub repeats: RepeatedRecords,
 }
 
@@ -136,16 +143,21 @@ fn stage_by(
         digest.update(line.as_bytes());
         out.write_all(line.as_bytes())
     };
-    let mut repeats = RepeatedRecords::default();
+    let mut warnings = ArchiveWarnings::default();
     let counts = produce(&mut |made| {
         match made {
             Produced::Entry { source, line, warnings } => put(entry_line(&source, &line, &warnings))?,
-            Produced::Remark(finding) => remark(&finding)?,
+            Produced::Remark(finding) => {
+                remark(&finding)?;
+                if finding.kind == FindingKind::RowLimit {
+                    warnings.list.push(Problem::warning_of(WarningKind::RowLimit, finding.reason, finding.cure));
+                }
+            }
             Produced::Repeated { index, finding } => {
                 remark(&finding)?;
                 // Else they have other places.
                 if invalid {
-                    repeats.add(index, finding.row)?;
+                    warnings.repeats.add(index, finding.row)?;
                 }
             }
             Produced::Invalid(record) => {
@@ -163,5 +175,5 @@ fn stage_by(
     out.flush()?;
     drop(out);
     io::Seek::rewind(&mut &file)?;
-    Ok(Staged { file, sha256: Sha256(digest.finalize().into()), counts, repeats })
+    Ok(Staged { file, sha256: Sha256(digest.finalize().into()), counts, warnings })
 }

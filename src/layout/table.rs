@@ -31,6 +31,10 @@ pub(super) trait TableRows {
     fn row(&mut self, number: u64, cells: Vec<String>) -> Result<(), LayoutError>;
     /// A row that is no row; and whether it takes all that follows with it.
     fn bad(&mut self, number: u64, reason: String, to_the_end: bool) -> Result<(), LayoutError>;
+    /// The last row, counted as a spreadsheet does.
+    fn end(&mut self, _: u64) -> Result<(), LayoutError> {
+        Ok(())
+    }
 }
 
 /// Reads a list to its end.
@@ -40,19 +44,22 @@ pub(super) fn read(
     form: &TableForm,
     rows: &mut dyn TableRows,
 ) -> Result<(), LayoutError> {
-    let mut headed = Headed { what, header: form.header, seen: form.header == Some(0), width: 0, rows };
+    let mut headed = Headed { what, header: form.header, seen: form.header == Some(0), width: 0, last: 0, rows };
     if form.header == Some(0) {
         headed.rows.header(Vec::new(), 0)?;
         headed.width = usize::MAX;
     }
     match &form.sheet {
         Some(Sheet(sheet)) => {
-            workbook::read(what, input, sheet.as_deref(), &mut |number, cells| headed.row(number, cells))?;
+            workbook::read(what, input, sheet.as_deref(), &mut |number, cells| {
+                headed.last = number - 1;
+                headed.row(number, cells)
+            })?;
         }
         None => csv(what, input, form, &mut headed)?,
     }
     if headed.seen {
-        return Ok(());
+        return headed.rows.end(headed.last);
     }
     let reason = match form.header {
         Some(row) => format!("it has no row {row}, which should have the names of the columns"),
@@ -67,11 +74,14 @@ struct Headed<'a> {
     header: Option<u64>,
     seen: bool,
     width: usize,
+    /// The last row, counted as a spreadsheet does: with line ends in cells, lines are more.
+    last: u64,
     rows: &'a mut dyn TableRows,
 }
 
 impl Headed<'_> {
     fn row(&mut self, number: u64, mut cells: Vec<String>) -> Result<(), LayoutError> {
+        self.last += 1;
         for cell in &mut cells {
             let trimmed = cell.trim();
             if trimmed.len() != cell.len() {

@@ -49,13 +49,13 @@ pub(super) fn read<R: Read + Seek>(
 ) -> Result<(), ReadError> {
     let separator = header::separator(&first_line(text.rewind()?)?);
     let mut staging = Staging::new(scratch);
-    let (rows, warnings) = stage(text.rewind()?, separator, limits, &mut staging)?;
+    let warnings = stage(text.rewind()?, separator, limits, &mut staging)?;
     if staging.groups() == 0 {
         return Err(ReadError::unusable(no_entries()));
     }
-    let cut_off = at_row_limit(rows);
-    if let Some(warning) = cut_off.clone().filter(|_| limits.refuse_row_limit) {
-        return Err(ReadError::unusable(warning.refused()));
+    let (refused, warnings) = limits.refused.divide(warnings);
+    if !refused.is_empty() {
+        return Err(ReadError::Unusable(refused));
     }
     sink.summary.warnings.extend(warnings);
     let mut index = 0_u64;
@@ -78,10 +78,7 @@ pub(super) fn read<R: Read + Seek>(
         }
         Ok(())
     })?;
-    open.map_or(Ok(()), |mut last| {
-        cut_off.into_iter().for_each(|warning| last.warn(warning));
-        give(last)
-    })
+    open.map_or(Ok(()), give)
 }
 
 /// The beginning of the text, up to the end of its first line that is not blank.
@@ -97,13 +94,13 @@ fn first_line<R: Read>(input: R) -> Result<Vec<u8>, ReadError> {
     }
 }
 
-/// Puts every row into the store; gives the number of rows, and warnings about the list itself.
+/// Puts every row into the store; gives warnings about the list itself.
 fn stage<R: Read>(
     input: R,
     separator: Separator,
     limits: &ManifestBounds,
     staging: &mut Staging<'_>,
-) -> Result<(u64, Vec<Problem>), ReadError> {
+) -> Result<Vec<Problem>, ReadError> {
     // A row that may be cut if it is the last one.
     let mut short: Option<Row> = None;
     let (mut rows, mut empty_rows) = (0_u64, 0_u64);
@@ -151,9 +148,11 @@ fn stage<R: Read>(
         let bytes = walked.padding;
         let reason =
             format!("the list ends with {bytes} bytes that are no text (zero bytes, or 0x1A); they were passed over");
-        warnings.push(Problem::warning(reason, "see whether its last rows are complete"));
+        let cure = "see whether its last rows are complete";
+        warnings.push(Problem::warning_of(WarningKind::ListPadding, reason, cure));
     }
-    Ok((rows, warnings))
+    warnings.extend(at_row_limit(rows.saturating_add(1)));
+    Ok(warnings)
 }
 
 /// The header row, as it was read and as it is written.
@@ -240,9 +239,11 @@ fn is_empty(record: &::csv::ByteRecord) -> bool {
 /// How many rows a sheet has, the header among them: what is more is cut off without a word.
 const SHEET_ROWS: [u64; 2] = [65_536, 1_048_576];
 
-/// The warning about a list that ends exactly where a spreadsheet does.
-fn at_row_limit(rows: u64) -> Option<Problem> {
-    let row = Some(rows.saturating_add(1)).filter(|with_header| SHEET_ROWS.contains(with_header))?;
+/// The warning about a list that ends exactly where a spreadsheet does; `row` is its last one.
+pub(crate) fn at_row_limit(row: u64) -> Option<Problem> {
+    if !SHEET_ROWS.contains(&row) {
+        return None;
+    }
     let reason = format!("the list ends exactly where a spreadsheet does, at row {row}");
     let cure =
         "see whether rows were cut off when it was opened or saved; if so, export it again without a spreadsheet";

@@ -7,7 +7,10 @@ use super::super::{
     tests::{Generated, entries, invalid, read_all, read_within, unusable, unusable_within},
 };
 use super::*;
-use crate::entry::{Content, Entry, EntryKind, ImageType};
+use crate::{
+    entry::{Content, Entry, EntryKind, ImageType},
+    warning::RefusedWarnings,
+};
 
 const PROFILE: &str = "a2c4393a-e219-67a4-5ab4-2186952e9038";
 const CSV: Format = Format::Csv;
@@ -425,11 +428,11 @@ fn a_list_that_ends_where_a_spreadsheet_does_is_named() {
     let row = format!("{PROFILE},a\n");
     for (rows, expected) in [(65_534, false), (65_535, true), (65_536, false)] {
         let text = format!("profile_id,path\n{}", row.repeat(rows));
-        let (readings, _) = read_all(CSV, &text).unwrap();
-        let Some(Reading::Entry { warnings, .. }) = readings.last() else { panic!() };
-        let is_named = warnings.iter().any(|warning| warning.kind == Some(WarningKind::RowLimit));
+        let (_, summary) = read_all(CSV, &text).unwrap();
+        let is_named = summary.warnings.iter().any(|warning| warning.kind == Some(WarningKind::RowLimit));
         assert_eq!(is_named, expected, "{rows}");
-        let limits = ManifestBounds { refuse_row_limit: true, ..ManifestBounds::default() };
+        let refused = RefusedWarnings::parse("row-limit").unwrap();
+        let limits = ManifestBounds { refused, ..ManifestBounds::default() };
         assert_eq!(read_within(CSV, text, &limits).is_err(), expected, "{rows}");
     }
 }

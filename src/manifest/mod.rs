@@ -15,6 +15,7 @@ use std::{
 use crate::{
     entry::{Entry, EntryKind, EntrySource, ProfileId},
     problem::Problem,
+    warning::RefusedWarnings,
 };
 
 mod csv;
@@ -34,7 +35,7 @@ mod scratch;
 pub mod staged;
 mod value;
 
-pub(crate) use self::fields::ABSOLUTE_PATH;
+pub(crate) use self::{csv::at_row_limit, fields::ABSOLUTE_PATH};
 pub use self::{
     failure::EntryFailure,
     format::Format,
@@ -68,8 +69,8 @@ pub struct ManifestBounds {
     pub max_path_bytes: usize,
     /// What of `max_path_bytes` is taken by the manifest's own folder; see [`ManifestBounds::within`].
     pub folder_bytes: usize,
-    /// Whether a list that ends exactly where a spreadsheet does is refused as a whole: its last rows may be missing.
-    pub refuse_row_limit: bool,
+    /// Which warnings about the manifest itself refuse it as a whole.
+    pub refused: RefusedWarnings,
 }
 
 impl ManifestBounds {
@@ -99,7 +100,7 @@ impl Default for ManifestBounds {
             max_nesting: 32,
             max_path_bytes: 1024,
             folder_bytes: 0,
-            refuse_row_limit: false,
+            refused: RefusedWarnings::default(),
         }
     }
 }

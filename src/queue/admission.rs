@@ -83,8 +83,10 @@ pub struct BatchAdmission {
     plan: Arc<Plan>,
     /// Its number, and how many of its entries are in, once the first part is.
     begun: Option<(i64, u64)>,
-    /// Warnings about its entries, to be kept with the next part.
+    /// Warnings about it and its entries, to be kept with the next part.
     warnings: Arc<Vec<EntryWarning>>,
+    /// How many warnings there were.
+    warned: u64,
     /// The records of an archive that its entries were made of, likewise.
     sources: Arc<Vec<(u64, EntrySource)>>,
 }
@@ -118,9 +120,17 @@ impl BatchAdmission {
         })
     }
 
-    /// Notes warnings about entries, which the next part keeps.
+    /// Notes warnings, which the next part keeps.
     pub(crate) fn warn(&mut self, warnings: impl IntoIterator<Item = EntryWarning>) {
-        Arc::make_mut(&mut self.warnings).extend(warnings);
+        let kept = Arc::make_mut(&mut self.warnings);
+        let before = kept.len();
+        kept.extend(warnings);
+        self.warned += (kept.len() - before) as u64;
+    }
+
+    /// How many warnings were noted.
+    pub(crate) fn warned(&self) -> u64 {
+        self.warned
     }
 
     /// Notes the records of an archive that entries were made of, which the next part keeps.
@@ -462,7 +472,8 @@ impl Queue {
         let plan = Arc::new(plan);
         let theirs = Arc::clone(&plan);
         let begun = self.run_blocking("half_taken", move |connection| half_taken(connection, &theirs))?;
-        Ok(BatchAdmission { queue: self.clone(), plan, begun, warnings: Arc::default(), sources: Arc::default() })
+        let (warnings, sources) = (Arc::default(), Arc::default());
+        Ok(BatchAdmission { queue: self.clone(), plan, begun, warnings, warned: 0, sources })
     }
 
     /// The batches of a drop whose admission a crash interrupted, with their manifests.

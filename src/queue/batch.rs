@@ -14,9 +14,11 @@ use super::{
     layouts::{self, LayoutUse},
     lock::OpenImport,
     rows::{self, text},
-    taking, transition,
+    taking, transition, warnings,
 };
-use crate::{clock::Timestamp, entry::Sha256, job::FileLocation, policy::AfterSuccess, problem::Problem};
+use crate::{
+    clock::Timestamp, entry::Sha256, job::FileLocation, policy::AfterSuccess, problem::Problem, warning::Warning,
+};
 
 /// Where a batch's files are and what happens to them: fixed at admission, so that a process with another configuration
 /// finalizes it in the same way.
@@ -148,6 +150,8 @@ pub struct EndedBatch {
     pub account: Option<String>,
     /// The layout that its entries were made by.
     pub layout: Option<(String, Sha256)>,
+    /// What is probably not meant about the manifest itself.
+    pub warnings: Vec<Warning>,
 }
 
 impl EndedBatch {
@@ -182,6 +186,7 @@ fn ended(connection: &Connection, row: &Row<'_>) -> Result<EndedBatch, QueueErro
         work: rows::place(row, 12)?,
         account: row.get(14)?,
         layout: layouts::of_batch(connection, row.get(0)?)?,
+        warnings: warnings::of_manifest(connection, row.get(0)?)?,
         policy: BatchPolicy::read(row, 15)?,
     })
 }

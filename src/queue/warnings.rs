@@ -1,4 +1,4 @@
-//! The warnings about entries: kept when their manifest is taken, for `show`, receipts, and numbers.
+//! The warnings about manifests and their entries: kept when a manifest is taken, for `show`, receipts, and numbers.
 
 use rusqlite::{Connection, params};
 
@@ -8,7 +8,10 @@ use crate::{
     warning_kind::WarningKind,
 };
 
-/// Keeps warnings about entries of a batch.
+/// In place of an entry's index: the warning is about the manifest itself.
+const OF_MANIFEST: i64 = -1;
+
+/// Keeps warnings about a batch and its entries.
 pub(super) fn keep(
     connection: &Connection,
     batch_id: i64,
@@ -16,6 +19,11 @@ pub(super) fn keep(
     warnings: &[EntryWarning],
 ) -> Result<(), QueueError> {
     for EntryWarning { index, warning } in warnings {
+        let index = index.map_or(OF_MANIFEST, signed);
+        // They come once more where the admission was interrupted after its last part.
+        if index == OF_MANIFEST && of(connection, batch_id, index)?.contains(warning) {
+            continue;
+        }
         connection
             .prepare_cached(
                 "INSERT INTO entry_warning
@@ -24,7 +32,7 @@ pub(super) fn keep(
             )?
             .execute(params![
                 batch_id,
-                signed(*index),
+                index,
                 warning.kind.as_str(),
                 warning.field,
                 warning.path,
@@ -43,11 +51,26 @@ pub(super) fn keep(
 
 /// The warnings about an entry, in the order in which they were found.
 pub(super) fn of_entry(connection: &Connection, batch_id: i64, index: u64) -> Result<Vec<Warning>, QueueError> {
+    of(connection, batch_id, signed(index))
+}
+
+/// The warnings about a manifest itself.
+pub(super) fn of_manifest(connection: &Connection, batch_id: i64) -> Result<Vec<Warning>, QueueError> {
+    of(connection, batch_id, OF_MANIFEST)
+}
+
+/// Whether there are warnings about entries of a batch.
+pub(super) fn has_of_entries(connection: &Connection, batch_id: i64) -> Result<bool, QueueError> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM entry_warning WHERE batch_id = ?1 AND entry_index > ?2)";
+    Ok(connection.prepare_cached(sql)?.query_row([batch_id, OF_MANIFEST], |row| row.get(0))?)
+}
+
+fn of(connection: &Connection, batch_id: i64, index: i64) -> Result<Vec<Warning>, QueueError> {
     let mut statement = connection.prepare_cached(
         "SELECT kind, field, path, reason, cure FROM entry_warning
           WHERE batch_id = ?1 AND entry_index = ?2 ORDER BY position",
     )?;
-    let mut rows = statement.query(params![batch_id, signed(index)])?;
+    let mut rows = statement.query([batch_id, index])?;
     let mut warnings = Vec::new();
     while let Some(row) = rows.next()? {
         let name: String = row.get(0)?;

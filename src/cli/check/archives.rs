@@ -22,7 +22,7 @@ use crate::{
     entry::{EntrySource, Sha256},
     inbox::beneath::Root,
     intake::{cross_check::CrossCheck, examine, examine::ManifestRules, named_files::NamedFiles},
-    layout::{ArchiveLayout, ArchiveTarget, LayoutError, RecordFinding, RepeatedRecords, Weight, stage},
+    layout::{ArchiveLayout, ArchiveTarget, ArchiveWarnings, LayoutError, RecordFinding, Weight, stage},
     problem::Problem,
 };
 
@@ -81,11 +81,18 @@ impl ArchiveCheck<'_> {
             write!(out, "{{\"manifest\":{},\"problems\":[", serde_json::to_string(&name)?)?;
         }
         let mut report = Report { out, form: self.form, causes: RecordCauses::default(), any: false };
+        let mut sum = CheckTotals { manifests: 1, ..CheckTotals::default() };
         let staged = stage(self.layout, target, root, false, &mut |finding| {
-            report.finding(finding).map_err(|error| LayoutError::Io { what: "standard output".into(), error })
+            let kind = finding.kind.warning().filter(|_| finding.severity == Weight::Warning);
+            let mut finding = Cow::Borrowed(finding);
+            if kind.is_some_and(|kind| self.rules.refused.contain(kind)) {
+                sum.invalid += 1;
+                finding.to_mut().severity = Weight::Error;
+            }
+            report.finding(&finding).map_err(|error| LayoutError::Io { what: "standard output".into(), error })
         });
         let mut staged = staged.map_err(failure)?;
-        let mut sum = CheckTotals { manifests: 1, ..CheckTotals::default() };
+        staged.counts.warnings -= sum.invalid;
         self.names.begin(name.clone());
         self.cross.next_manifest(name);
         if staged.counts.documents + staged.counts.files > 0 {
@@ -134,7 +141,7 @@ impl ArchiveCheck<'_> {
         sum: &mut CheckTotals,
         report: &mut Report<'_>,
     ) -> anyhow::Result<()> {
-        let opened = examine::staged(file, Sha256([0; 32]), RepeatedRecords::default())?;
+        let opened = examine::staged(file, Sha256([0; 32]), ArchiveWarnings::default())?;
         let Self { rules, names, references, cross, .. } = self;
         let mut failure = None;
         let examined = examine::examine_all(&opened, root, "", rules, &*names, &mut |mut found| {

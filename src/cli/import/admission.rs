@@ -288,7 +288,7 @@ impl Importer {
             entries_sha256: staged.sha256,
         };
         let sha256 = list.as_ref().map_or(staged.sha256, |list| list.sha256);
-        Ok((examine::staged(staged.file, sha256, staged.repeats)?, used))
+        Ok((examine::staged(staged.file, sha256, staged.warnings)?, used))
     }
 
     /// Refuses a manifest whose files could not be archived afterwards.
@@ -392,6 +392,7 @@ impl Importer {
                     batch = admitted.batch_id,
                     entries = admitted.entries,
                     invalid = admitted.invalid,
+                    warnings = admitted.warnings,
                     "taken in"
                 );
                 Ok(Some((admitted.batch_id, admitted.unusable.is_none())))

@@ -131,6 +131,7 @@ const fn words(kind: FindingKind) -> &'static str {
         FindingKind::InvalidValue => "a value is not what it should be",
         FindingKind::Conflict => "records of one reference contradict one another",
         FindingKind::DuplicateRecord => "the same record was there before; it makes nothing new",
+        FindingKind::RowLimit => "the list ends exactly where a spreadsheet does",
         FindingKind::SameSideTwice => "two images show the same side of one document",
         FindingKind::PathOutside => "a path leads out of the archive",
         FindingKind::AmbiguousFile => "several files fit",

@@ -13,7 +13,7 @@ use crate::{
     entry::Sha256,
     file_identity::FileIdentity,
     inbox::beneath::{Refusal, Root},
-    layout::RepeatedRecords,
+    layout::ArchiveWarnings,
     manifest::{self, Format, ManifestSummary, ReadError, Reading},
     problem::Problem,
     queue::{QueueError, layouts::LayoutUse, scratch::TemporaryStore},
@@ -31,8 +31,8 @@ pub struct OpenedManifest {
     format: Format,
     /// What a layout made of it, and how long that is.
     made: Option<(File, u64)>,
-    /// Which of its entries an archive has the record of more than once.
-    repeats: RepeatedRecords,
+    /// What a layout found about it.
+    warnings: ArchiveWarnings,
     /// Where its files are looked for by names that differ in letter case or normal form.
     loose: Option<LooseFolder>,
     /// Why it cannot be read by its layout.
@@ -49,10 +49,10 @@ impl OpenedManifest {
         self,
         layout: LayoutUse,
         lines: File,
-        repeats: RepeatedRecords,
+        warnings: ArchiveWarnings,
     ) -> io::Result<Self> {
         let bytes = lines.metadata()?.len();
-        Ok(Self { layout: Some(layout), format: Format::Staged, made: Some((lines, bytes)), repeats, ..self })
+        Ok(Self { layout: Some(layout), format: Format::Staged, made: Some((lines, bytes)), warnings, ..self })
     }
 
     /// The same, where letter case and normal form do not count in its paths, which start from this folder.
@@ -87,6 +87,10 @@ impl OpenedManifest {
             let refuse = if self.identity.bytes == 0 { ReadError::Cut } else { ReadError::Unusable };
             return Err(refuse(vec![why]));
         }
+        let (refused, warnings) = limits.refused.divide(self.warnings.list.clone());
+        if !refused.is_empty() {
+            return Err(ReadError::Unusable(refused));
+        }
         let mut limits = limits.clone();
         if self.made.is_some() {
             // The bound is that of the list.
@@ -94,13 +98,13 @@ impl OpenedManifest {
         }
         let names = self.loose.as_ref().map(LooseFolder::names);
         let mut failure = None;
-        let read = manifest::read(
+        let mut read = manifest::read(
             Whole::of(self),
             self.format,
             &limits,
             &mut TemporaryStore::default(),
             &mut |mut reading| {
-                match self.repeats.warning(reading.index()) {
+                match self.warnings.repeats.warning(reading.index()) {
                     Ok(warning) => reading.warn(warning),
                     Err(error) => {
                         failure = Some(error);
@@ -111,6 +115,9 @@ impl OpenedManifest {
                 each(reading)
             },
         );
+        if let Ok(summary) = &mut read {
+            summary.warnings.extend(warnings);
+        }
         failure.map_or(read, |error| Err(ReadError::Io(error)))
     }
 }
@@ -167,7 +174,7 @@ pub fn open(root: &Root, path: &str, max_bytes: u64) -> Result<OpenedManifest, U
         file: opened.file,
         layout: None,
         made: None,
-        repeats: RepeatedRecords::default(),
+        warnings: ArchiveWarnings::default(),
         loose: None,
         unusable: None,
     })
@@ -179,7 +186,7 @@ pub fn open(root: &Root, path: &str, max_bytes: u64) -> Result<OpenedManifest, U
 /// # Errors
 ///
 /// The system's, where the file cannot be read.
-pub(crate) fn staged(file: File, sha256: Sha256, repeats: RepeatedRecords) -> io::Result<OpenedManifest> {
+pub(crate) fn staged(file: File, sha256: Sha256, warnings: ArchiveWarnings) -> io::Result<OpenedManifest> {
     let identity = FileIdentity::now(&file)?;
     Ok(OpenedManifest {
         file,
@@ -188,7 +195,7 @@ pub(crate) fn staged(file: File, sha256: Sha256, repeats: RepeatedRecords) -> io
         layout: None,
         format: Format::Staged,
         made: None,
-        repeats,
+        warnings,
         loose: None,
         unusable: None,
     })

@@ -64,6 +64,7 @@ impl DropScanner {
             batch = admitted.batch_id,
             entries = admitted.entries,
             invalid = admitted.invalid,
+            warnings = admitted.warnings,
             unusable = admitted.unusable.is_some(),
             "taken in"
         );

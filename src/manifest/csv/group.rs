@@ -155,11 +155,6 @@ impl Group {
         });
     }
 
-    /// Adds a warning.
-    pub(super) fn warn(&mut self, warning: Problem) {
-        self.findings.add(warning);
-    }
-
     /// The entry, or everything that is wrong with it.
     pub(super) fn close(self, index: u64, others_have_references: bool, limits: &ManifestBounds) -> Reading {
         let Self { first_line, reference, kind, profile_id, category, document_type, replace, rows, images, .. } = self;

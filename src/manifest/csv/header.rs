@@ -6,6 +6,7 @@ use crate::{
     entry::ProfileId,
     nearest::{likeness, nearest},
     problem::Problem,
+    warning_kind::WarningKind,
 };
 
 use super::{
@@ -126,7 +127,8 @@ impl CsvHeader {
                 1 => format!("column {first} has no name and is passed over"),
                 _ => format!("{count} columns have no name and are passed over, the first is column {first}"),
             };
-            findings.add(Problem::warning(reason, "remove them, or leave them empty in every row"));
+            let cure = "remove them, or leave them empty in every row";
+            findings.add(Problem::warning_of(WarningKind::UnknownColumn, reason, cure));
         }
         let fatal = findings.is_fatal();
         let problems = findings.into_problems();
@@ -189,7 +191,7 @@ fn unknown(cell: &str, resembled: Option<&str>) -> Problem {
             let near = nearest(cell, names).map(|near| format!("; if {near} is meant, write that"));
             let known = || format!("; the known columns are {}", names.join(", "));
             let cure = format!("nothing need be done where it is for people{}", near.unwrap_or_else(known));
-            Problem::warning(format!("{reason} and is passed over"), cure)
+            Problem::warning_of(WarningKind::UnknownColumn, format!("{reason} and is passed over"), cure)
         }
     };
     problem.field(name(cell))

@@ -84,10 +84,7 @@ fn entries<E: From<QueueError>>(
         .map_err(QueueError::from)?;
     let mut jobs = jobs.query([batch_id]).map_err(QueueError::from)?;
     let mut invalid = invalid.query([batch_id]).map_err(QueueError::from)?;
-    let warned: bool = connection
-        .prepare_cached("SELECT EXISTS (SELECT 1 FROM entry_warning WHERE batch_id = ?1)")
-        .and_then(|mut statement| statement.query_row([batch_id], |row| row.get(0)))
-        .map_err(QueueError::from)?;
+    let warned = warnings::has_of_entries(connection, batch_id)?;
     let by_layout = layouts::of_batch(connection, batch_id)?.is_some();
     let mut each = |mut entry: EntryResult| {
         if warned {

@@ -11,8 +11,9 @@ use serde::Serialize;
 use crate::{
     clock::Timestamp,
     problem::Problem,
-    queue::{QueueError, Reader, rows},
+    queue::{QueueError, Reader, rows, warnings},
     relative_path,
+    warning::Warning,
 };
 
 /// As many of a kind as a person reads.
@@ -28,6 +29,8 @@ pub struct BatchRow {
     pub state: String,
     /// Why the manifest itself is unusable.
     pub problems: Vec<Problem>,
+    /// What is probably not meant about the manifest itself.
+    pub warnings: Vec<Warning>,
     /// Why it cannot be finalized.
     pub trouble: Option<String>,
     #[serde(serialize_with = "rows::optional_moment")]
@@ -227,6 +230,7 @@ fn batch_row(connection: &Connection, row: &Row<'_>) -> Result<BatchRow, QueueEr
         manifest: row.get(2)?,
         state: row.get(3)?,
         problems: problems.map(|text| rows::problems(&text)).unwrap_or_default(),
+        warnings: warnings::of_manifest(connection, batch)?,
         trouble: row.get(5)?,
         received_at: Some(Timestamp(row.get(6)?)),
         finished_at: row.get::<_, Option<i64>>(7)?.map(Timestamp),

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Builder, Format, Site, entry, image, profile};
+use crate::support::{Builder, Format, Site, entry, image, metrics, profile, read_receipt, value};
 
 /// The kinds of an entry's warnings, or errors, in a receipt.
 fn kinds<'a>(entry: &'a Value, list: &str) -> Vec<&'a str> {
@@ -147,6 +147,49 @@ fn import_and_check_refuse_the_kinds_that_they_are_told() {
     assert_eq!(site.summary().documents, 1);
 }
 
+/// What is odd about a list as a whole was said by `check` alone.
+#[test]
+fn a_warning_about_the_list_itself_stands_in_its_receipt_in_show_in_the_numbers_and_in_the_log() {
+    let list = |more: &str| {
+        format!("profile_id,reference,path,comment,\n{},r,a.png,by hand,\n{}{more}", profile(1), ",,,,\n".repeat(3))
+    };
+    let site = Builder { more: "[http]\nlisten = '127.0.0.1:0'".to_owned(), ..Builder::default() }.build();
+    site.put("a.png", image(Format::Png, 1));
+    site.put("a.manifest.csv", list("\0\0"));
+    site.run_once().expect(0);
+    let receipt = site.receipt("a.manifest.csv");
+    assert_eq!(kinds(&receipt, "warnings"), ["unknown-column", "unknown-column", "list-padding"], "{receipt}");
+    assert_eq!(receipt["warnings"][0]["reason"], "the column \"comment\" is not known and is passed over");
+    assert_eq!(receipt["entries"][0].get("warnings"), None);
+    site.run(&["show", "batch", "1"]).expect(0).says("unknown-column: the column \"comment\" is not known");
+    let shown: Value = serde_json::from_str(&site.run(&["show", "batch", "1", "--json"]).stdout).unwrap();
+    assert_eq!(shown["warnings"], receipt["warnings"]);
+    let (daemon, page) = site.daemon_with_page();
+    let numbers = metrics(page);
+    for (kind, count) in [("unknown-column", 2.0), ("list-padding", 1.0)] {
+        let series = format!("warnings_total{{drop=\"partner\",kind=\"{kind}\"}}");
+        assert_eq!(value(&numbers, &series), count, "{numbers}");
+    }
+    daemon.terminate().expect(0);
+
+    // An import, and a list that is admitted in parts.
+    site.write("in/b.png", image(Format::Png, 2));
+    let rows: String = (0..300).map(|number| format!("{},{number},b.png,\n", profile(2))).collect();
+    site.write("in/b.manifest.csv", format!("profile_id,reference,path,comment\n{rows}"));
+    site.run(&["import", "in"]).expect(0).says("warnings=1");
+    let receipt = read_receipt(&site.at("in/receipts/b.manifest.csv.receipt.json"));
+    assert_eq!(kinds(&receipt, "warnings"), ["unknown-column"], "{receipt}");
+
+    // Refused, it refuses the list.
+    let site = Builder { drop: "refuse_warnings = ['unknown-column']".to_owned(), ..Builder::default() }.build();
+    site.put("a.png", image(Format::Png, 1));
+    site.put("a.manifest.csv", list(""));
+    site.run_once().expect(1);
+    let receipt = site.receipt("a.manifest.csv");
+    assert_eq!((&receipt["status"], site.summary().documents), (&"rejected".into(), 0));
+    assert_eq!(kinds(&receipt, "errors"), ["unknown-column", "unknown-column"], "{receipt}");
+}
+
 /// A document of one image.
 fn of(reference: &str, profile_number: u32, path: &str) -> Value {
     entry(reference, profile_number, path)
@@ -174,7 +217,7 @@ fn one_image_for_two_profiles_is_a_warning_at_both_entries() {
     site.write("in/b.manifest.jsonl", of("5", 5, "x.png").to_string());
     site.run(&["import", "in"]).expect(0);
     let path = site.at("in/receipts/b.manifest.jsonl.receipt.json");
-    let entries = &crate::support::read_receipt(&path)["entries"];
+    let entries = &read_receipt(&path)["entries"];
     assert_eq!(kinds(&entries[0], "warnings"), ["shared-image"]);
     let reason = entries[0]["warnings"][0]["reason"].as_str().unwrap();
     assert!(reason.contains("job 2 ") && !reason.contains(&profile(2)), "{reason}");
@@ -198,7 +241,7 @@ fn where_a_shared_image_is_refused_neither_profile_gets_it() {
             site.write("in/b.png", image(Format::Png, 2));
             site.write("in/a.manifest.jsonl", lines);
             site.run(&["import", "in", "--refuse-warnings", "shared-image"]).expect(1);
-            crate::support::read_receipt(&site.at("in/receipts/a.manifest.jsonl.receipt.json"))
+            read_receipt(&site.at("in/receipts/a.manifest.jsonl.receipt.json"))
         } else {
             site.put("a.png", image(Format::Png, 1));
             site.put("b.png", image(Format::Png, 2));
@@ -304,7 +347,7 @@ fn entries_of_a_manifest_that_does_not_fit_into_memory_are_compared_too() {
     let last = of("r0", 1, "a.png").to_string();
     site.write("in/a.manifest.jsonl", format!("{}\n{last}\n", lines.join("\n")));
     site.run(&["import", "in", "--refuse-warnings", "lookalike-reference"]).expect(1);
-    let receipt = crate::support::read_receipt(&site.at("in/receipts/a.manifest.jsonl.receipt.json"));
+    let receipt = read_receipt(&site.at("in/receipts/a.manifest.jsonl.receipt.json"));
     assert_eq!((&receipt["counts"]["invalid"], &receipt["counts"]["created"]), (&4_200.into(), &1.into()));
     for index in [0, 4_200] {
         assert_eq!(kinds(&receipt["entries"][index], "errors"), ["lookalike-reference"]);

@@ -130,6 +130,33 @@ fn what_the_layout_warns_of_is_in_the_receipt_in_show_and_in_the_numbers() {
     assert_eq!(site.receipt("list.csv")["entries"][0]["status"], "invalid");
 }
 
+/// Rows may be missing behind where a spreadsheet ends; that was said of CSV manifests alone.
+#[test]
+fn a_list_that_ends_where_a_spreadsheet_does_is_warned_of_in_receipt_and_check() {
+    let site = with_lists("", "");
+    site.put("a.png", image(Format::Png, 1));
+    let blank = ";;;\n".repeat(65_534);
+    site.put("list.csv", format!("{HEADER}{blank}B-1;1;Reisepass;a.png\n"));
+    let check = ["check", "drop/list.csv", "--layout", "operator/partner.layout.toml"];
+    site.run(&check).expect(0).says("warning, row_limit");
+    site.run(&[&check[..], &["--refuse-warnings", "row-limit"]].concat()).expect(1);
+    site.run_once().expect(0);
+    let receipt = site.receipt("list.csv");
+    assert_eq!(
+        (&receipt["status"], &receipt["warnings"][0]["kind"]),
+        (&json!("done"), &json!("row-limit")),
+        "{receipt}"
+    );
+    site.run(&["show", "batch", "1"]).expect(0).says("ends exactly where a spreadsheet does, at row 65536");
+
+    let site = with_lists("refuse_warnings = ['row-limit']", "");
+    site.put("a.png", image(Format::Png, 1));
+    site.put("list.csv", format!("{HEADER}{blank}B-1;1;Reisepass;a.png\n"));
+    site.run_once().expect(1);
+    assert_eq!(site.receipt("list.csv")["status"], "rejected");
+    assert_eq!(site.summary().documents, 0);
+}
+
 #[test]
 fn an_unknown_customer_is_invalid_with_its_row_and_a_cure() {
     for (drop, created) in [("", 1), ("on_invalid = 'reject'", 0), ("max_invalid = 0", 1)] {
