@@ -13,12 +13,13 @@ use super::{
     },
     record::{NestedItem, Record, text_of},
     spill::TextSet,
-    template::{FilledTemplate, Found, Template, Values},
-    text::quoted,
+    template::{FilledTemplate, Found, SlotName, Template, Values},
+    text::{fold, quoted, some_of},
 };
 use crate::{
     entry::{EntrySource, ImageType, ProfileId, Sha256},
     near_path,
+    nearest::nearest,
     relative_path::{join, name},
 };
 
@@ -179,7 +180,7 @@ impl DraftBuilder<'_> {
     ) -> Result<Result<String, RecordFinding>, LayoutError> {
         Ok(match template.fill(values, self.lookups)? {
             Ok(FilledTemplate::Text(text)) => Ok(text),
-            Ok(FilledTemplate::Empty(name)) => Err(empty(&name).field(field)),
+            Ok(FilledTemplate::Empty(name)) => Err(empty(&name, values).field(field)),
             Err(finding) => Err(finding.field(field)),
         })
     }
@@ -193,8 +194,10 @@ impl DraftBuilder<'_> {
                 };
                 let found = match table {
                     Some(table) => table.get(&text).cloned(),
-                    None => parse_kind(&text, None),
+                    None => None,
                 };
+                let plain = (table.is_none() || template.is_constant()).then(|| parse_kind(&text, None)).flatten();
+                let found = found.or(plain);
                 Ok(found.ok_or_else(|| vec![unknown("document_type", "kinds", &text)]))
             }
             KindForm::Two { category, categories, document_type, document_types } => {
@@ -345,7 +348,7 @@ impl DraftBuilder<'_> {
             Ok(FilledTemplate::Text(text)) => text,
             Ok(FilledTemplate::Empty(_)) if form.optional => return Ok(()),
             Ok(FilledTemplate::Empty(name)) => {
-                draft.wrong(empty(&name).field("images"));
+                draft.wrong(empty(&name, values).field("images"));
                 return Ok(());
             }
             Err(finding) => {
@@ -515,10 +518,17 @@ pub(super) fn no_images(folder: Option<&str>) -> RecordFinding {
     }
 }
 
-fn empty(name: &str) -> RecordFinding {
-    let reason = format!("{} is empty", quoted(name));
-    let cure = "fill in the cell, or leave such records out by [only] or [skip]";
-    RecordFinding::error(FindingKind::MissingValue, reason, cure)
+fn empty(name: &str, values: &dyn Values) -> RecordFinding {
+    let leave_out = "leave such records out by [only] or [skip]";
+    let own = values.own_names();
+    if own.is_empty() || values.value(&SlotName { text: name.to_owned(), folded: fold(name) }).is_some() {
+        let reason = format!("{} is empty", quoted(name));
+        return RecordFinding::error(FindingKind::MissingValue, reason, format!("fill in the cell, or {leave_out}"));
+    }
+    let hint = nearest(name, own.iter().map(String::as_str))
+        .map_or_else(|| format!("it has {}", some_of(&own)), |near| format!("did you mean {}?", quoted(near)));
+    let reason = format!("the record has no {}", quoted(name));
+    RecordFinding::error(FindingKind::MissingValue, reason, format!("{hint}; or {leave_out}"))
 }
 
 fn unknown(field: &str, table: &str, value: &str) -> RecordFinding {

@@ -145,7 +145,7 @@ impl Proposal<'_> {
             text.push_str(&self.kinds(&sample.column(kind), kind_name.as_deref().unwrap_or_default()));
         } else {
             self.because("kind: no column has few different words: fill it in");
-            text.push_str("\n[kinds]\n");
+            text.push_str(&self.kinds(&[], ""));
         }
         if let Some(side) = side {
             text.push_str(&sides(&sample.column(side)));
@@ -188,7 +188,8 @@ impl Proposal<'_> {
             let words = distinct.iter().filter(|value| value.chars().any(char::is_alphabetic)).count();
             let known = distinct.iter().filter(|value| !known_kind(value).is_empty()).count();
             let few = distinct.len() > 1 && distinct.len() <= 40.max(values.len() / 50) && words == distinct.len();
-            let repeated = distinct.len() < values.len();
+            // A few rows of each, one for each side, are a document.
+            let repeated = distinct.len() * if side.is_some() { 3 } else { 1 } < values.len();
             if known > 0 { Some(1000 + known) } else { (few && repeated).then_some(distinct.len()) }
         };
         let found = free
@@ -249,6 +250,10 @@ impl Proposal<'_> {
         if unknown > 0 {
             self.because(format!("{unknown} values of {} are unknown: fill in what is \"\" in [kinds]", quoted(name)));
         }
+        if counts.is_empty() {
+            return "\n# kind is \"{COLUMN}\" with a table [kinds], or \"CATEGORY/TYPE\" or \"file\" for all\n"
+                .to_owned();
+        }
         let mut text = String::from("\n[kinds]\n");
         for (value, count) in counts.iter().take(200) {
             text.push_str(&format!("{} = {}    # {count}×\n", toml(value), toml(known_kind(value))));
@@ -285,7 +290,8 @@ impl Proposal<'_> {
         let mut names: Vec<String> = Vec::new();
         let mut values: HashMap<String, Vec<String>> = HashMap::new();
         for shape in &shapes {
-            self.because(format!("{} files fit {}", shape.count, quoted(&shape.pattern)));
+            let files = if shape.count == 1 { "file fits" } else { "files fit" };
+            self.because(format!("{} {files} {}", shape.count, quoted(&shape.pattern)));
             for (name, own) in &shape.captures {
                 if !names.contains(name) {
                     names.push(name.clone());
@@ -301,13 +307,18 @@ impl Proposal<'_> {
         }
         let customer = profile.as_ref().map_or("", |profile| profile.template.as_str());
         let customer_name = customer.trim_start_matches('{').split([' ', '}']).next().unwrap_or_default().to_owned();
+        let kind = kind_name(&names, &values, &customer_name);
         let mut text = String::from("version = 1\n");
         for shape in &shapes {
             // Each pattern has parts of its own.
             let own = shape.captures.iter().map(|(name, _)| name.as_str());
             let others: Vec<String> = own
                 .filter(|name| !["side", "page", "ext"].contains(name) && *name != customer_name)
-                .map(|name| if name == "kind" { "{kind | lower | plain}".to_owned() } else { format!("{{{name}}}") })
+                .map(
+                    |name| {
+                        if Some(name) == kind { format!("{{{name} | lower | plain}}") } else { format!("{{{name}}}") }
+                    },
+                )
                 .collect();
             let first = if customer_name.is_empty() { String::new() } else { format!("{{{customer_name}}}/") };
             text.push_str(&format!(
@@ -321,11 +332,13 @@ impl Proposal<'_> {
         let has = |name: &str| names.iter().any(|own| own == name);
         text.push_str("\n[document]\nrecord     = \"image\"\n");
         text.push_str(&format!("profile_id = {}\n", toml(customer)));
-        text.push_str(&format!("kind       = {}\n", toml(if has("kind") { "{kind | plain}" } else { "" })));
+        let template = kind.map_or_else(String::new, |kind| format!("{{{kind} | plain}}"));
+        text.push_str(&format!("kind       = {}\n", toml(&template)));
         let side = if has("side") { ", image_type = \"{side}\"" } else { "" };
         text.push_str(&format!("images     = [{{ path = \"{{path}}\"{side} }}]\n"));
-        let kinds: Vec<String> = values.get("kind").into_iter().flatten().map(|kind| kind.replace('_', " ")).collect();
-        text.push_str(&self.kinds(&kinds, "kind"));
+        let kinds = kind.and_then(|kind| values.get(kind)).into_iter().flatten();
+        let kinds: Vec<String> = kinds.map(|kind| kind.replace('_', " ")).collect();
+        text.push_str(&self.kinds(&kinds, kind.unwrap_or_default()));
         if let Some(found) = values.get("side") {
             text.push_str(&sides(found));
         }
@@ -334,6 +347,28 @@ impl Proposal<'_> {
         }
         Ok(text)
     }
+}
+
+/// The part of names that says what a file is: one whose words are known, else that which is called so, unless it is always
+/// the same.
+fn kind_name<'a>(names: &'a [String], values: &HashMap<String, Vec<String>>, customer: &str) -> Option<&'a str> {
+    let distinct =
+        |name: &str| -> HashSet<String> { values.get(name).into_iter().flatten().map(|one| fold(one)).collect() };
+    let is_known = |name: &&str| {
+        let words = distinct(name);
+        let known = words.iter().filter(|word| !known_kind(word).is_empty()).count();
+        known > 0 && known * 2 >= words.len()
+    };
+    let free =
+        || names.iter().map(String::as_str).filter(|name| *name != customer && !["side", "page", "ext"].contains(name));
+    let is_word = |name: &&str| {
+        (2..=40).contains(&distinct(name).len())
+            && distinct(name).iter().all(|word| word.chars().all(char::is_alphabetic))
+    };
+    free().find(is_known).or_else(|| {
+        let called = free().find(|name| *name == "kind")?;
+        if distinct(called).len() > 1 { Some(called) } else { free().find(is_word).or(Some(called)) }
+    })
 }
 
 /// The column of references, and whether its rows are images of one document.

@@ -6,7 +6,7 @@ use super::{
     finding::LayoutError,
     spill::SpilledMap,
     table::{self, TableForm, TableRows},
-    text::{fold, is_cell_error, pad, quoted},
+    text::{fold, is_cell_error, pad, quoted, some_of},
 };
 use crate::{file_identity::FileIdentity, nearest::nearest};
 
@@ -127,20 +127,23 @@ struct Loading<'a> {
 }
 
 impl TableRows for Loading<'_> {
-    fn header(&mut self, names: Vec<String>, _: u64) -> Result<(), LayoutError> {
+    fn header(&mut self, names: Vec<String>, row: u64) -> Result<(), LayoutError> {
         let find = |wanted: &str| {
-            if names.is_empty() {
+            if row == 0 {
                 let number: usize = wanted.trim().parse().unwrap_or(0);
                 return number.checked_sub(1).ok_or_else(|| {
                     let reason = format!("without a header, {} is no column", quoted(wanted));
-                    LayoutError::wrong(self.what, reason, "name columns by their number, from \"1\"")
+                    let cure = format!("name columns by their number, from \"1\": its first row has {}", names.len());
+                    LayoutError::wrong(self.what, reason, cure)
                 });
             }
             let folded = fold(wanted);
             names.iter().position(|name| fold(name) == folded).ok_or_else(|| {
                 let near = nearest(wanted, names.iter().map(String::as_str));
-                let hint = near
-                    .map_or_else(|| format!("it has {}", names.join(", ")), |near| format!("did you mean {near:?}?"));
+                let hint = near.map_or_else(
+                    || format!("it has {}", some_of(&names)),
+                    |near| format!("did you mean {}?", quoted(near)),
+                );
                 LayoutError::wrong(self.what, format!("there is no column {}", quoted(wanted)), hint)
             })
         };

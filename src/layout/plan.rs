@@ -13,7 +13,8 @@ use super::{
     pattern::Pattern,
     table::TableForm,
     template::{SlotName, Template},
-    text::{fold, quoted},
+    text::{fold, quoted, some_of},
+    workbook::MAX_COLUMNS,
 };
 use crate::{
     entry::{ImageType, Sha256},
@@ -201,8 +202,9 @@ impl ArchiveLayout {
         all
     }
 
-    /// Checks the names in templates and conditions against those that the records have.
-    pub(super) fn check_names(&self, known: &[String]) -> Result<(), LayoutError> {
+    /// Checks the names in templates and conditions against those that the records have. Where those are numbers, later
+    /// records may have more.
+    pub(super) fn check_names(&self, known: &[String], are_numbers: bool) -> Result<(), LayoutError> {
         let mut own: Vec<&str> = known.iter().map(String::as_str).collect();
         own.extend(self.parts.iter().flat_map(|(_, pattern)| pattern.names()));
         let folded: Vec<String> = own.iter().map(|name| fold(name)).collect();
@@ -211,7 +213,8 @@ impl ArchiveLayout {
         for name in used.chain(conditions).chain(self.parts.iter().map(|(name, _)| name)) {
             let count = folded.iter().filter(|known| **known == name.folded).count();
             let builtin = ["row", "path", "dir", "file", "category", "document_type"].contains(&name.folded.as_str());
-            if count == 1 || count == 0 && builtin {
+            let is_number = || are_numbers && name.text.parse().is_ok_and(|number| (1..=MAX_COLUMNS).contains(&number));
+            if count == 1 || count == 0 && (builtin || is_number()) {
                 continue;
             }
             let what = self.file.display().to_string();
@@ -219,10 +222,20 @@ impl ArchiveLayout {
                 let reason = format!("the list has {count} columns {}", quoted(&name.text));
                 return Err(LayoutError::wrong(what, reason, "name them differently in the list"));
             }
-            let cure = nearest(&name.text, own.iter().copied()).map_or_else(
-                || format!("there are {}", own.join(", ")),
-                |near| format!("did you mean {}?", quoted(near)),
-            );
+            let cure = match nearest(&name.text, own.iter().copied()) {
+                _ if are_numbers => format!(
+                    "the list has no header row, so columns are called by their numbers, and its first row has {}",
+                    known.len()
+                ),
+                Some(near) => format!("did you mean {}?", quoted(near)),
+                None if known.len() == 1 => {
+                    format!(
+                        "there is {} alone: see whether `header` or `delimiter` is missing in [source]",
+                        some_of(&own)
+                    )
+                }
+                None => format!("there are {}", some_of(&own)),
+            };
             return Err(LayoutError::wrong(what, format!("there is no column {}", quoted(&name.text)), cure));
         }
         Ok(())

@@ -118,6 +118,12 @@ impl Values for Record {
             _ => None,
         }
     }
+
+    fn own_names(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        self.tree.iter().for_each(|tree| tree.names("", &mut names));
+        names
+    }
 }
 
 fn in_tree<'a>(tree: &'a TreeNode, path: &str) -> Option<Found<'a>> {
@@ -162,5 +168,11 @@ impl Values for NestedItem<'_> {
             return Some(found);
         }
         self.record.value(name)
+    }
+
+    fn own_names(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        self.node.names("", &mut names);
+        names
     }
 }

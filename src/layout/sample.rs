@@ -11,7 +11,7 @@ use super::{
     table::{self, Sheet, TableForm, TableRows},
     target::ArchiveTarget,
     text::{fold, quoted},
-    words::toml,
+    words::{known_kind, toml},
     workbook,
 };
 use crate::entry::ProfileId;
@@ -292,9 +292,44 @@ fn json_file(archive: &ArchiveFolder<'_>, path: &str) -> Option<ListSample> {
             break;
         }
     }
-    let TreeNode::List(list) = node else { return None };
+    let TreeNode::List(mut list) = node else { return None };
+    while let Some(name) = list_of_documents(&list) {
+        list = list.into_iter().flat_map(|record| documents_of(record, &name)).take(RECORDS).collect();
+        items.push(name);
+    }
     let trees = list.into_iter().take(RECORDS).map(|tree| (String::new(), tree)).collect();
     of_trees(path, trees, SampleKind::Json { items: items.join(".") })
+}
+
+/// The list within records that has their documents: it has kinds in it that are known, and the records have none.
+fn list_of_documents(records: &[TreeNode]) -> Option<String> {
+    let has_kind = |node: &TreeNode| {
+        let is_kind = |value: &TreeNode| matches!(value, TreeNode::Text(text) if !known_kind(text).is_empty());
+        matches!(node, TreeNode::Object(members) if members.iter().any(|(_, value)| is_kind(value)))
+    };
+    let few = || records.iter().take(20);
+    if few().any(has_kind) {
+        return None;
+    }
+    few().find_map(|record| {
+        let TreeNode::Object(members) = record else { return None };
+        let is_list = |value: &TreeNode| matches!(value, TreeNode::List(items) if items.iter().any(has_kind));
+        members.iter().find(|(_, value)| is_list(value)).map(|(name, _)| name.clone())
+    })
+}
+
+/// The items of a list of a record, each with the rest of the record as `parent`.
+fn documents_of(record: TreeNode, list: &str) -> Vec<TreeNode> {
+    let TreeNode::Object(members) = record else { return Vec::new() };
+    let (lists, others): (Vec<_>, Vec<_>) = members.into_iter().partition(|(name, _)| name == list);
+    let items =
+        lists.into_iter().flat_map(|(_, value)| if let TreeNode::List(items) = value { items } else { Vec::new() });
+    let with_parent = |item| {
+        let TreeNode::Object(mut members) = item else { return None };
+        members.push(("parent".to_owned(), TreeNode::Object(others.clone())));
+        Some(TreeNode::Object(members))
+    };
+    items.filter_map(with_parent).collect()
 }
 
 fn sidecars(archive: &ArchiveFolder<'_>, paths: &[String], pattern: &'static str) -> Option<ListSample> {

@@ -17,6 +17,7 @@ use super::{
     plan::{ArchiveLayout, RecordSource},
     record::{Columns, Parent, Record},
     table::{self, TableRows},
+    text::quoted,
     xml,
 };
 use crate::{entry::EntrySource, inbox::beneath::OpenedFile, manifest::at_row_limit, problem::Problem};
@@ -66,7 +67,7 @@ pub(super) fn read(
                     names.push(name.to_owned());
                 }
             }
-            layout.check_names(&names)?;
+            layout.check_names(&names, false)?;
             archive.walk(&mut |path| {
                 let fits = files.iter().enumerate().find_map(|(at, form)| Some((at, form, form.pattern.fits(path)?)));
                 if let Some((at, form, captures)) = fits {
@@ -152,13 +153,8 @@ impl TableRecords<'_, '_> {
 
 impl TableRows for TableRecords<'_, '_> {
     fn header(&mut self, names: Vec<String>, row: u64) -> Result<(), LayoutError> {
-        let columns = Columns::new(names);
-        if row == 0 {
-            self.layout.check_names(&table::numbered(999))?;
-        } else {
-            self.layout.check_names(&columns.names)?;
-        }
-        self.columns = Rc::new(columns);
+        self.layout.check_names(&names, row == 0)?;
+        self.columns = Rc::new(Columns::new(if row == 0 { Vec::new() } else { names }));
         Ok(())
     }
 
@@ -237,12 +233,18 @@ fn bad_json(source: &EntrySource, reason: &str) -> RecordFinding {
 /// Reads the items of a JSON file, one item of the first list at a time.
 fn json(name: &str, input: impl Read, items: &[String], each: &mut EachRecord<'_>) -> Result<(), LayoutError> {
     let mut number = 0;
+    // How many items there are, and whether any has the lists within it.
+    let (mut outermost, mut has_steps) = (0_u64, false);
     let mut failure = None;
     let mut outer = |raw: &RawValue, at_top: bool| {
+        outermost += 1;
         let steps = if at_top { items.get(1..).unwrap_or_default() } else { items };
         let read = TreeNode::json(raw.get())
             .map_err(|reason| LayoutError::wrong(name, reason, "have the file exported again"));
-        let handed = read.and_then(|node| hand_on(name, node, None, steps, &mut number, each));
+        let handed = read.and_then(|node| {
+            has_steps = has_steps || steps.is_empty() || !node.all(&steps.join(".")).is_empty();
+            hand_on(name, node, None, steps, &mut number, each)
+        });
         handed.map_err(|error| failure = Some(error)).is_ok()
     };
     let mut mark = Vec::new();
@@ -258,6 +260,10 @@ fn json(name: &str, input: impl Read, items: &[String], each: &mut EachRecord<'_
         return Err(failure);
     }
     match read {
+        Ok(true) if outermost > 0 && !has_steps => {
+            let reason = format!("none of its {outermost} items has what `items` names: {}", quoted(&items.join(".")));
+            Err(LayoutError::wrong(name, reason, "correct `items` in the layout"))
+        }
         Ok(true) => Ok(()),
         Ok(false) => {
             let wanted = items.first().map_or_else(|| "a list".to_owned(), |step| format!("a list \"{step}\""));

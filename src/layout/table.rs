@@ -25,7 +25,7 @@ pub(super) struct Sheet(pub(super) Option<String>);
 
 /// The rows of a list, as they come.
 pub(super) trait TableRows {
-    /// The names of the columns; comes first.
+    /// The names of the columns; comes first. At row 0 there are none, and these are the numbers of the first row's cells.
     fn header(&mut self, names: Vec<String>, row: u64) -> Result<(), LayoutError>;
     /// A row that is not blank.
     fn row(&mut self, number: u64, cells: Vec<String>) -> Result<(), LayoutError>;
@@ -44,11 +44,7 @@ pub(super) fn read(
     form: &TableForm,
     rows: &mut dyn TableRows,
 ) -> Result<(), LayoutError> {
-    let mut headed = Headed { what, header: form.header, seen: form.header == Some(0), width: 0, last: 0, rows };
-    if form.header == Some(0) {
-        headed.rows.header(Vec::new(), 0)?;
-        headed.width = usize::MAX;
-    }
+    let mut headed = Headed { what, header: form.header, seen: false, width: 0, last: 0, rows };
     match &form.sheet {
         Some(Sheet(sheet)) => {
             workbook::read(what, input, sheet.as_deref(), &mut |number, cells| {
@@ -58,7 +54,7 @@ pub(super) fn read(
         }
         None => csv(what, input, form, &mut headed)?,
     }
-    if headed.seen {
+    if headed.seen || form.header == Some(0) {
         return headed.rows.end(headed.last);
     }
     let reason = match form.header {
@@ -94,16 +90,21 @@ impl Headed<'_> {
         if !self.seen {
             match self.header {
                 Some(wanted) if number < wanted => return Ok(()),
-                Some(wanted) if number > wanted => {
+                Some(wanted @ 1..) if number > wanted => {
                     let reason = format!("row {wanted}, which should have the names of the columns, is blank");
                     return Err(LayoutError::wrong(self.what, reason, "correct `header` in the layout"));
                 }
-                None if cells.is_empty() => return Ok(()),
+                None | Some(0) if cells.is_empty() => return Ok(()),
                 _ => {}
             }
             self.seen = true;
-            self.width = cells.len();
-            return self.rows.header(cells, number);
+            if self.header != Some(0) {
+                self.width = cells.len();
+                return self.rows.header(cells, number);
+            }
+            // Later rows may have more.
+            self.width = usize::MAX;
+            self.rows.header(numbered(cells.len()), 0)?;
         }
         if cells.is_empty() {
             return Ok(());
@@ -374,7 +375,7 @@ mod tests {
     #[test]
     fn the_header_may_be_elsewhere_or_missing() {
         assert_eq!(rows_of(b"A title\n\na|b\n1|2\n", Some(3)).unwrap(), ["h3 a/b", "4 1/2"]);
-        assert_eq!(rows_of(b"1\t2,5\n", Some(0)).unwrap(), ["h0 ", "1 1/2,5"]);
+        assert_eq!(rows_of(b"1\t2,5\n", Some(0)).unwrap(), ["h0 1/2", "1 1/2,5"]);
         assert!(rows_of(b"", None).is_err());
         assert!(rows_of(b"a,b\n", Some(4)).is_err());
     }

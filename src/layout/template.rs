@@ -14,6 +14,11 @@ use crate::nearest::nearest;
 pub(super) trait Values {
     /// The value of a name; nothing where the record has none.
     fn value(&self, name: &SlotName) -> Option<Found<'_>>;
+
+    /// All names, of a record that has its own; empty where they are known from the list.
+    fn own_names(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// A value of a record.

@@ -97,6 +97,16 @@ pub(super) fn quoted(text: &str) -> String {
     format!("\"{}{dots}\"", short.escape_debug())
 }
 
+/// What a person is shown of many names: the first of them, and how many more there are.
+pub(super) fn some_of<T: AsRef<str>>(names: &[T]) -> String {
+    const SHOWN: usize = 12;
+    let mut shown: Vec<String> = names.iter().take(SHOWN).map(|name| quoted(name.as_ref())).collect();
+    if let Some(more) = names.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+        shown.push(format!("and {more} more"));
+    }
+    shown.join(", ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

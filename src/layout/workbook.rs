@@ -3,18 +3,30 @@
 use std::{
     fs::File,
     io::{BufReader, Read, Seek},
+    iter::Peekable,
+    vec::IntoIter,
 };
 
-use calamine::{CellErrorType, DataRef, Reader as _, Xlsx};
+use calamine::{CellErrorType, DataRef, Dimensions, Reader as _, Xlsx};
 
-use super::{finding::LayoutError, workbook_parts::unpack};
+use super::{
+    finding::LayoutError,
+    text::{quoted, some_of},
+    workbook_parts::unpack,
+};
 use crate::nearest::nearest;
+
+/// The columns of a sheet; a list without names may have as many.
+pub(super) const MAX_COLUMNS: usize = 16_384;
+
+/// So many merged cells are followed at once; a list has a few columns of them.
+const MOST_MERGED: usize = 64;
+
+/// Whole numbers from here on have lost digits: a spreadsheet keeps them as floating-point numbers.
+const FIRST_INEXACT: f64 = 9_007_199_254_740_992.0;
 
 /// The longest row, in bytes: a long text may be in each of its cells, and takes little space in a workbook.
 const MAX_ROW: usize = 1 << 20;
-
-/// The columns of a sheet.
-const MAX_COLUMNS: usize = 16_384;
 
 /// Opens a workbook, within bounds.
 pub(super) fn open(what: &str, input: impl Read + Seek) -> Result<Xlsx<BufReader<File>>, LayoutError> {
@@ -38,12 +50,20 @@ pub(super) fn read(
         None => names.first().cloned().unwrap_or_default(),
         Some(wanted) => names.iter().find(|name| name.as_str() == wanted).cloned().ok_or_else(|| {
             let near = nearest(wanted, names.iter().map(String::as_str));
-            let hint = near.map_or_else(|| names.join(", "), |near| format!("did you mean {near:?}?"));
-            LayoutError::wrong(what, format!("it has no sheet {wanted:?}"), format!("its sheets: {hint}"))
+            let hint = near.map_or_else(
+                || format!("its sheets are {}", some_of(&names)),
+                |near| format!("did you mean {}?", quoted(near)),
+            );
+            LayoutError::wrong(what, format!("it has no sheet {}", quoted(wanted)), hint)
         })?,
     };
     let broken = |error: calamine::XlsxError| {
         LayoutError::wrong(what, format!("the sheet {sheet:?} cannot be read: {error}"), "save the workbook again")
+    };
+    let mut merged = MergedDown::of(workbook.merge_cells_by_sheet_name(&sheet).map_err(broken)?);
+    let each = &mut |number, mut cells| {
+        merged.fill(number, &mut cells);
+        each(number, cells)
     };
     let mut reader = workbook.worksheet_cells_reader(&sheet).map_err(broken)?;
     let (mut number, mut cells, mut bytes) = (0_u64, Vec::new(), 0);
@@ -77,10 +97,53 @@ pub(super) fn read(
     if number > 0 { each(number, cells) } else { Ok(()) }
 }
 
+/// Cells that are merged down over several rows: a person sees their value in each of these.
+struct MergedDown {
+    /// Column, first row and last row, by first row.
+    areas: Peekable<IntoIter<(usize, u64, u64)>>,
+    /// Column, last row and value of those that are under way.
+    open: Vec<(usize, u64, String)>,
+}
+
+impl MergedDown {
+    fn of(merged: Vec<Dimensions>) -> Self {
+        let mut areas: Vec<_> = merged
+            .into_iter()
+            .filter(|area| area.end.0 > area.start.0)
+            .map(|area| (area.start.1 as usize, u64::from(area.start.0) + 1, u64::from(area.end.0) + 1))
+            .collect();
+        areas.sort_unstable_by_key(|(_, first, _)| *first);
+        Self { areas: areas.into_iter().peekable(), open: Vec::new() }
+    }
+
+    fn fill(&mut self, number: u64, cells: &mut Vec<String>) {
+        self.open.retain(|(_, last, _)| *last >= number);
+        // A row of nothing else is blank.
+        if cells.iter().any(|cell| !cell.is_empty()) {
+            for (column, _, text) in &self.open {
+                if cells.len() <= *column {
+                    cells.resize(column + 1, String::new());
+                }
+                if let Some(cell) = cells.get_mut(*column).filter(|cell| cell.is_empty()) {
+                    cell.clone_from(text);
+                }
+            }
+        }
+        while let Some((column, first, last)) = self.areas.next_if(|(_, first, _)| *first <= number) {
+            let text = cells.get(column).filter(|text| !text.is_empty() && first == number);
+            if let Some(text) = text.filter(|_| self.open.len() < MOST_MERGED) {
+                self.open.push((column, last, text.clone()));
+            }
+        }
+    }
+}
+
 /// A cell as text: numbers as they are, dates as ISO.
 fn text_of(value: &DataRef<'_>) -> String {
     match value {
         DataRef::Int(number) => number.to_string(),
+        // As a spreadsheet shows it, so that it is not taken for the number that it was.
+        DataRef::Float(number) if number.abs() >= FIRST_INEXACT => format!("{number:E}").replace('E', "E+"),
         DataRef::Float(number) => number.to_string(),
         DataRef::String(text) | DataRef::DateTimeIso(text) | DataRef::DurationIso(text) => text.clone(),
         DataRef::SharedString(text) => (*text).to_owned(),
@@ -163,6 +226,20 @@ mod tests {
             <row r="1048576"><c r="B1048576" t="inlineStr"><is><t>x</t></is></c><c t="b"><v>1</v></c></row></sheetData>"#;
         let strings = r#"<sst count="9" uniqueCount="2"><si/><si><r><t>&lt;a</t></r><r><t>b</t></r></si></sst>"#;
         assert_eq!(rows(&workbook(strings, sheet)).unwrap(), ["2 <ab//12.5/2023-03-15", "1048576 /x/true"]);
+    }
+
+    /// A customer's number that was merged over the rows of all his documents was empty in all but the first.
+    #[test]
+    fn what_is_merged_down_is_in_each_row_and_digits_that_are_lost_are_not_made_up() {
+        let sheet = r#"<sheetData>
+            <row r="1"><c r="A1"><v>1e17</v></c><c r="B1"><v>9007199254740991</v></c></row>
+            <row r="2"><c r="A2"><v>17</v></c><c r="B2" t="s"><v>0</v></c></row>
+            <row r="3"><c r="A3"/><c r="B3" t="s"><v>0</v></c></row><row r="4"><c r="A4"/></row>
+            <row r="5"><c r="B5" t="s"><v>0</v></c></row><row r="6"><c r="B6" t="s"><v>0</v></c></row></sheetData>
+            <mergeCells><mergeCell ref="A2:A5"/><mergeCell ref="A1:B1"/></mergeCells>"#;
+        let wanted = ["1 1E+17/9007199254740991", "2 17/a", "3 17/a", "4 ", "5 17/a", "6 /a"];
+        assert_eq!(rows(&workbook(STRINGS, sheet)).unwrap(), wanted);
+        refusal(&workbook(STRINGS, "<mergeCells><mergeCell ref='A2:A1'/></mergeCells>"), "has an area", "again");
     }
 
     #[test]

@@ -39,8 +39,8 @@ const MAX_PIECE: u64 = 4 << 20;
 const MAX_DEPTH: u64 = 64;
 
 /// Elements of which something is kept in memory.
-const KEPT: [&str; 10] =
-    ["si", "sheet", "definedName", "Relationship", "numFmt", "font", "fill", "border", "xf", "clrScheme"];
+const KEPT: [&str; 11] =
+    ["mergeCell", "si", "sheet", "definedName", "Relationship", "numFmt", "font", "fill", "border", "xf", "clrScheme"];
 
 /// The XML parts of a workbook, checked, as a ZIP archive that is not compressed.
 pub(super) fn unpack(what: &str, input: impl Read + Seek) -> Result<File, LayoutError> {
@@ -209,7 +209,7 @@ impl PartCheck<'_> {
             None if is_kept || name == "c" => self.span = Some(Span { depth: self.depth, from, is_kept }),
             None => {}
         }
-        if !matches!(name, "c" | "row" | "dimension" | "sst") {
+        if !matches!(name, "c" | "row" | "dimension" | "mergeCell" | "sst") {
             return Ok(());
         }
         for attribute in start.attributes().with_checks(false) {
@@ -219,7 +219,7 @@ impl PartCheck<'_> {
                 ("c" | "row", "r") if reference(value).is_none() => {
                     return Err(self.wrong(&format!("has a cell {}, which no sheet has", quoted(value))));
                 }
-                ("dimension", "ref") if !is_area(value) => {
+                ("dimension" | "mergeCell", "ref") if !is_area(value) => {
                     return Err(self.wrong(&format!("has an area {}, which no sheet has", quoted(value))));
                 }
                 // The shortest one is `<si/>`.

@@ -8,9 +8,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::support::{Finished, Site};
+use crate::support::{Finished, Format, Site, image, profile};
 
 const SAMPLES: [&str; 8] = [
     "01-wide-csv-excel-de",
@@ -141,6 +141,35 @@ fn names_that_nothing_has_are_refused_with_the_nearest() {
         let refused = site.finish(site.bare_command("drop", &command)).expect(2);
         assert!(refused.stderr.contains(words), "{words} is not in:\n{}", refused.stderr);
         assert_eq!(refused.stdout, "");
+    }
+}
+
+/// A name that a list without a header cannot have was answered with 999 numbers, and one of a wide list with all of its
+/// columns.
+#[test]
+fn what_a_list_has_is_said_in_short() {
+    let site = Site::new();
+    let wide: Vec<String> = (1..=400).map(|number| format!("column {number}")).collect();
+    site.put("wide.csv", format!("{}\n", wide.join(";")));
+    site.put("bare.csv", format!("{};PASSPORT;a.png;1\n", profile(1)));
+    for (source, profile, words) in [
+        (
+            "csv = \"bare.csv\"\nheader = 0",
+            "1",
+            "there is no column \"Datei\"; the list has no header row, so columns are called by their numbers, and its first row \
+             has 4",
+        ),
+        ("csv = \"wide.csv\"", "column 1", "\"column 12\", and 388 more"),
+    ] {
+        let layout = format!(
+            "version = 1\n[source]\n{source}\n[document]\nprofile_id = \"{{{profile}}}\"\nkind = \"file\"\n\
+             images = [{{ path = \"{{Datei}}\" }}]\n"
+        );
+        site.write("a.layout.toml", layout);
+        let command = ["manifest", "from-layout", ".", "--layout", "../a.layout.toml"];
+        let refused = site.finish(site.bare_command("drop", &command)).expect(2);
+        assert!(refused.stderr.contains(words), "{words} is not in:\n{}", refused.stderr);
+        assert!(refused.stderr.len() < 500, "{}", refused.stderr);
     }
 }
 
@@ -334,5 +363,84 @@ fn init_proposes_source_paths_and_lookup() {
             );
         }
         assert!(proposed.stderr.contains("become entries"), "{name}: {}", proposed.stderr);
+    }
+}
+
+/// Shapes of archives of which only a part was proposed.
+#[test]
+fn init_finds_documents_within_records_kinds_in_folders_and_rows_that_are_sides() {
+    let site = Site::new();
+    let picture = |path: String| site.write(&path, image(Format::Png, 1));
+    for number in 0..4 {
+        picture(format!("json/{number}p.png"));
+        picture(format!("json/{number}u.png"));
+        for kind in ["Passport", "Driving Licence"] {
+            picture(format!("folders/{}/{kind}/front.png", profile(number)));
+        }
+        for side in ["F", "B"] {
+            picture(format!("sides/{number}{side}.png"));
+        }
+    }
+    let owner = |number: u32| {
+        let document = |id: &str, kind: &str| json!({ "id": format!("{number}{id}"), "kind": kind, "file": format!("{number}{id}.png") });
+        json!({ "profileId": profile(number), "documents": [document("p", "passport"), document("u", "utility_bill")] })
+    };
+    site.write("json/all.json", json!({ "owners": (0..4).map(owner).collect::<Vec<_>>() }).to_string());
+    let rows = (0..4)
+        .flat_map(|number| ["F", "B"].map(|side| format!("K{number};{};{side};{number}{side}.png\n", profile(number))));
+    site.write("sides/list.csv", format!("Key;Profile;Side;File\n{}", rows.collect::<String>()));
+    for (archive, words) in [
+        (
+            "json",
+            &["items = \"owners.documents\"", "reference  = \"{id}\"", "{parent.profileId}", "8 of 8 records become"][..],
+        ),
+        (
+            "folders",
+            &[
+                "kind       = \"{folder2 | plain}\"",
+                "\"Driving Licence\" = \"PROOF_OF_IDENTITY/DRIVING_LICENCE\"",
+                "8 of 8",
+            ],
+        ),
+        ("sides", &["record     = \"image\"", "reference  = \"{Key}\"", "kind       = \"\"", "# kind is \"{COLUMN}\""]),
+    ] {
+        let out = format!("{archive}.toml");
+        let finished = site.finish(site.bare_command("", &["layout", "init", archive, "-o", &out])).expect(0);
+        let said = format!("{}{}", fs::read_to_string(site.at(&out)).unwrap(), finished.said());
+        for words in words {
+            assert!(said.contains(words), "{words} is not in:\n{said}");
+        }
+    }
+    // What is the same for all needs no table.
+    let layout = fs::read_to_string(site.at("sides.toml")).unwrap();
+    site.write(
+        "sides.toml",
+        layout.replace("kind       = \"\"", "kind = \"PROOF_OF_IDENTITY/PASSPORT\"") + "\n[kinds]\n",
+    );
+    let check = ["check", "sides", "--layout", "sides.toml"];
+    site.finish(site.bare_command("", &check)).expect(0).says("4 entries (4 documents with 8 images");
+}
+
+/// A slip in the name of a nested value, or of a list within a list, left nothing and said nothing of it.
+#[test]
+fn names_that_no_record_of_json_has_are_said_with_the_nearest() {
+    let site = Site::new();
+    site.write("in/a.png", image(Format::Png, 1));
+    let owner = json!({ "profileId": profile(1), "documents": [{ "id": "a", "file": "a.png" }] });
+    site.write("in/all.json", json!({ "owners": [owner] }).to_string());
+    for (items, reference, code, words) in [
+        ("owners.documents", "{id}", 0, "1 entry"),
+        ("owners.documents", "{parent.id}", 1, "the record has no \"parent.id\""),
+        ("owners.documents", "{idd}", 1, "did you mean \"id\"?"),
+        ("owners.docs", "{id}", 2, "none of its 1 items has what `items` names: \"owners.docs\""),
+        ("owner", "{id}", 2, "it has no list \"owner\" at its top"),
+    ] {
+        let layout = format!(
+            "version = 1\n[source]\njson = \"all.json\"\nitems = \"{items}\"\n[document]\nreference = \"{reference}\"\n\
+             profile_id = \"{{parent.profileId}}\"\nkind = \"file\"\nimages = [{{ path = \"{{file}}\" }}]\n"
+        );
+        site.write("in.toml", layout);
+        let check = ["check", "in", "--layout", "in.toml"];
+        site.finish(site.bare_command("", &check)).expect(code).says(words);
     }
 }
