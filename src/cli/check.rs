@@ -114,7 +114,7 @@ pub fn run(args: &CheckArgs, context: &Context) -> anyhow::Result<Exit> {
         (false, false) => Form::Text,
     };
     if let Some(layout) = args.input.layout()? {
-        return match archives::run(args, &layout, &rules, form) {
+        return match archives::run(args, &layout, (&config, &rules), form) {
             // The reader closed the pipe; that everything is good can no longer be reported.
             Err(error) if is_broken_pipe(&error) => Ok(Exit::Refused),
             checked => checked,
@@ -287,7 +287,7 @@ impl<W: Write> Check<W> {
                     sum.invalid += later;
                     folders.count(&found.admission, (images, folder))?;
                     if let (Some(questions), Admission::Take { entry, .. }) = (&mut *questions, &found.admission) {
-                        questions.add(entry, number, found.line)?;
+                        questions.add(entry, number, found.line, None)?;
                     }
                     bad.count(&found.admission, found.line);
                     Ok((earlier, judge(found, number, all, references, sum)?))
@@ -346,7 +346,7 @@ impl<W: Write> Check<W> {
         let Some(questions) = self.questions.take() else { return Ok(None) };
         let (printer, sum) = (&mut self.printer, &mut self.sum);
         printer.begin_online()?;
-        let end = questions.ask(config, drop.unwrap_or(IMPORT), &mut |manifest, subject, problem| {
+        let end = questions.ask(config, drop.unwrap_or(IMPORT), &mut |manifest, (subject, _), problem| {
             let path = targets.get(manifest).map(|target| target.root.join(&target.manifest)).unwrap_or_default();
             if problem.is_error() {
                 sum.invalid += 1

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::{
     CheckArgs, compare, judge,
+    online::{OnlineEnd, OnlineQuestions, in_words},
     references::References,
     report::{CheckTotals, Form, Status},
     unready,
@@ -19,11 +20,14 @@ use crate::{
         layout::{causes::RecordCauses, failure, headline},
         output::{Csv, Exit, escape},
     },
+    config::Config,
     entry::{EntrySource, Sha256},
     inbox::beneath::Root,
     intake::{cross_check::CrossCheck, examine, examine::ManifestRules, named_files::NamedFiles},
     layout::{ArchiveLayout, ArchiveTarget, ArchiveWarnings, LayoutError, RecordFinding, Weight, stage},
     problem::Problem,
+    queue::admission::Admission,
+    service::IMPORT,
 };
 
 /// The columns of CSV.
@@ -35,7 +39,12 @@ const COLUMNS: [&str; 10] =
 /// # Errors
 ///
 /// Where the layout or an archive cannot be used, and those of writing.
-pub(super) fn run(args: &CheckArgs, layout: &ArchiveLayout, rules: &ManifestRules, form: Form) -> anyhow::Result<Exit> {
+pub(super) fn run(
+    args: &CheckArgs,
+    layout: &ArchiveLayout,
+    (config, rules): (&Config, &ManifestRules),
+    form: Form,
+) -> anyhow::Result<Exit> {
     let archives = args.input.archives(layout).collect::<anyhow::Result<Vec<_>>>()?;
     let mut out = io::BufWriter::new(io::stdout().lock());
     if form == Form::Csv {
@@ -48,13 +57,56 @@ pub(super) fn run(args: &CheckArgs, layout: &ArchiveLayout, rules: &ManifestRule
         names: NamedFiles::of(archives.len()),
         references: References::default(),
         cross: CrossCheck::without_queue(),
+        questions: args.online.then(OnlineQuestions::default),
     };
     let mut is_well = true;
     for (number, (target, root)) in archives.iter().enumerate() {
         is_well &= check.archive(number, target, root, &mut out)?;
     }
     out.flush()?;
-    Ok(if is_well { Exit::Well } else { Exit::Refused })
+    let online = match &check.questions {
+        Some(questions) => {
+            let (all_good, end) = ask(questions, config, args.drop.as_deref().unwrap_or(IMPORT), form, &mut out)?;
+            is_well &= all_good;
+            end.exit()
+        }
+        None => Exit::Well,
+    };
+    out.flush()?;
+    Ok(if is_well { Exit::Well } else { Exit::Refused }.max(online))
+}
+
+/// Asks the API about the good entries, and prints what it says; says whether nothing is wrong.
+fn ask(
+    questions: &OnlineQuestions,
+    config: &Config,
+    drop: &str,
+    form: Form,
+    out: &mut dyn Write,
+) -> anyhow::Result<(bool, OnlineEnd)> {
+    if form == Form::Json {
+        write!(out, "{{\"online\":true,\"problems\":[")?;
+    }
+    let mut report = Report { out, form, causes: RecordCauses::default(), any: false };
+    let mut is_well = true;
+    let end = questions.ask(config, drop, &mut |_, (subject, source), problem| {
+        is_well &= !problem.is_error();
+        report.problem(source.as_ref(), subject.reference.as_deref(), &problem)
+    })?;
+    let Report { out, causes, .. } = report;
+    match form {
+        Form::Csv => {}
+        Form::Json => {
+            let ended = end.ended.as_ref().map(ToString::to_string);
+            let tail = serde_json::json!({ "profiles": end.profiles, "ended": ended }).to_string();
+            writeln!(out, "],{}", tail.strip_prefix('{').unwrap_or(&tail))?;
+        }
+        Form::Text | Form::All => {
+            let causes = if form == Form::Text { causes.to_string() } else { String::new() };
+            write!(out, "\n{causes}{}", in_words(&end))?;
+        }
+    }
+    Ok((is_well, end))
 }
 
 struct ArchiveCheck<'a> {
@@ -64,6 +116,8 @@ struct ArchiveCheck<'a> {
     names: NamedFiles,
     references: References,
     cross: CrossCheck,
+    /// With `--online`.
+    questions: Option<OnlineQuestions>,
 }
 
 impl ArchiveCheck<'_> {
@@ -142,12 +196,15 @@ impl ArchiveCheck<'_> {
         report: &mut Report<'_>,
     ) -> anyhow::Result<()> {
         let opened = examine::staged(file, Sha256([0; 32]), ArchiveWarnings::default())?;
-        let Self { rules, names, references, cross, .. } = self;
+        let Self { rules, names, references, cross, questions, .. } = self;
         let mut failure = None;
         let examined = examine::examine_all(&opened, root, "", rules, &*names, &mut |mut found| {
             let source = found.source.clone();
             let mut one = || -> anyhow::Result<()> {
                 let earlier = compare(&mut found, cross, rules, sum)?;
+                if let (Some(questions), Admission::Take { entry, .. }) = (&mut *questions, &found.admission) {
+                    questions.add(entry, number, None, source.clone())?;
+                }
                 let (subject, problems) = judge(found.clone(), number, &[], references, sum)?;
                 for (_, problem) in &earlier {
                     report.problem(None, None, problem)?;

@@ -13,7 +13,7 @@ use super::report::Subject;
 use crate::{
     cli::{Exit, start},
     config::Config,
-    entry::{Content, Entry, ProfileId},
+    entry::{Content, Entry, EntrySource, ProfileId},
     manifest::Scratch as _,
     outcome::StandingDocument,
     problem::Problem,
@@ -44,6 +44,8 @@ struct AskedEntry {
     manifest: usize,
     index: u64,
     line: Option<u64>,
+    /// The record of an archive that a layout made it of.
+    source: Option<EntrySource>,
     reference: Option<String>,
     /// Category and type of a document.
     document: Option<(String, String)>,
@@ -58,13 +60,19 @@ pub(super) struct OnlineEnd {
 
 impl OnlineQuestions {
     /// Notes a good entry.
-    pub(super) fn add(&mut self, entry: &Entry, manifest: usize, line: Option<u64>) -> io::Result<()> {
+    pub(super) fn add(
+        &mut self,
+        entry: &Entry,
+        manifest: usize,
+        line: Option<u64>,
+        source: Option<EntrySource>,
+    ) -> io::Result<()> {
         let document = match &entry.content {
             Content::Document { category, document_type, .. } => Some((category.clone(), document_type.clone())),
             Content::File { .. } => None,
         };
         let (index, reference) = (entry.index, entry.reference.clone());
-        let asked = AskedEntry { manifest, index, line, reference, document };
+        let asked = AskedEntry { manifest, index, line, source, reference, document };
         let number = u64::try_from(manifest).unwrap_or(u64::MAX).to_be_bytes();
         let key = [entry.profile_id.as_str().as_bytes(), &number, &index.to_be_bytes()].concat();
         self.store.put(&key, &serde_json::to_vec(&asked)?)
@@ -100,7 +108,7 @@ impl OnlineQuestions {
         &self,
         config: &Config,
         drop: &str,
-        found: &mut dyn FnMut(usize, Subject, Problem) -> io::Result<()>,
+        found: &mut dyn FnMut(usize, (Subject, Option<EntrySource>), Problem) -> io::Result<()>,
     ) -> anyhow::Result<OnlineEnd> {
         start::block_on(async {
             let accounts = Accounts::new(config)?;
@@ -145,8 +153,9 @@ impl OnlineQuestions {
                         for entry in entries {
                             let standing = answer.as_ref().map(|read| read.list.documents.as_slice());
                             if let Some(problem) = compare(&entry, standing) {
-                                let AskedEntry { manifest, index, line, reference, .. } = entry;
-                                found(manifest, Subject { index: Some(index), line, reference }, problem)?;
+                                let AskedEntry { manifest, index, line, source, reference, .. } = entry;
+                                let subject = Subject { index: Some(index), line, reference };
+                                found(manifest, (subject, source), problem)?;
                             }
                         }
                     }
@@ -215,7 +224,8 @@ mod tests {
         let mut questions = OnlineQuestions::default();
         for number in 0..1000_u64 {
             let profile = format!("00000000-0000-4000-8000-{:012x}", number % 600);
-            let asked = AskedEntry { manifest: 0, index: number, line: None, reference: None, document: None };
+            let asked =
+                AskedEntry { manifest: 0, index: number, line: None, source: None, reference: None, document: None };
             let key = [profile.as_bytes(), &0_u64.to_be_bytes(), &number.to_be_bytes()].concat();
             questions.store.put(&key, &serde_json::to_vec(&asked).unwrap()).unwrap();
         }

@@ -397,6 +397,17 @@ fn online_the_api_is_asked_once_for_each_profile_and_only_by_reads() {
     assert_eq!(site.documents().len(), 1);
     let said = site.run(&["check", "in", "--online"]).expect(1).stdout;
     assert!(said.contains("already has a document") && said.contains("2 profiles were read"), "{said}");
+    // An archive by its layout, too.
+    site.write("in/list.csv", format!("Ref;Profile;File\na;{};1.png\nb;{};2.png\n", profile(1), profile(2)));
+    let layout = "version = 1\n[source]\ncsv = \"list.csv\"\n[document]\nreference = \"{Ref}\"\nprofile_id = \"{Profile}\"\n\
+                  kind = \"PROOF_OF_IDENTITY/PASSPORT\"\nimages = [{ path = \"{File}\" }]\n";
+    site.write("in.toml", layout);
+    let said = site.run(&["check", "in", "--layout", "in.toml", "--online"]).expect(1).stdout;
+    for words in
+        ["document-exists: profile_id: the profile already has a document", "row 2", "profile-not-given", "2 profiles"]
+    {
+        assert!(said.contains(words), "{words}: {said}");
+    }
     site.use_key("wrong");
     site.run(&["check", "in", "--online"]).expect(4);
 }
