@@ -156,7 +156,7 @@ fn concerns(seen: &QueueStatus) -> Vec<Concern> {
         person(format!("{held} jobs are held"), "jobs --state held, then release");
     }
     for bound in &queue.broken_bounds {
-        person(format!("since {}, {}", bound.since, bound.what), &bound.cure);
+        person(format!("since {}, {}", bound.since, bound.what), bound.cure);
     }
     for doubled in &queue.doubled {
         let ids = doubled.document_ids.join(", ");
