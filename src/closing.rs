@@ -15,7 +15,7 @@ pub mod purge;
 use std::{
     io::{self, Read, Write},
     iter,
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 pub use doubled::publish_addenda;
@@ -29,6 +29,7 @@ use crate::{
         archive::{self, ArchiveError},
         beneath::Root,
     },
+    manifest::Format,
     queue::{Queue, QueueError, Reader, awaited::NotNow, batch::EndedBatch},
     receipt::{self, BatchStatus, Counts, ReceiptEntry, ReceiptHeader},
     relative_path::{self, join},
@@ -169,6 +170,16 @@ fn publish(
         }
     }
     Err(ClosingError::Receipt(io::Error::other("no name is free")))
+}
+
+/// The list of failed entries beside the receipt of a manifest with so many entries, where there is one.
+pub fn failed_list_beside(receipt: &Path, manifest: &Path, entries: u64) -> Option<PathBuf> {
+    let (folder, found) = (receipt.parent()?, receipt.file_name()?.to_str()?);
+    let manifest = manifest.file_name()?.to_str()?;
+    let number = durable::number_of(&durable::fit(manifest, &receipt::name("", entries)), found);
+    let name =
+        |format| folder.join(durable::fit(receipt::failed::stem(manifest), &receipt::failed::ending(format, number)));
+    [Format::Csv, Format::JsonLines].map(name).into_iter().find(|list| list.is_file())
 }
 
 fn is_taken(folder: &Folder, name: &str) -> bool {

@@ -36,6 +36,13 @@ impl FileIdentity {
         self.same_file(other) && self.bytes == other.bytes && self.mtime_ns == other.mtime_ns
     }
 
+    /// Whether it is an earlier one in the same state, by the change time too, which no program can set.
+    #[must_use]
+    pub fn is_unchanged_since(&self, earlier: &Self) -> bool {
+        self.ino == earlier.ino
+            && (self.bytes, self.mtime_ns, self.ctime_ns) == (earlier.bytes, earlier.mtime_ns, earlier.ctime_ns)
+    }
+
     /// Whether both are the same file, in whatever state.
     #[must_use]
     pub fn same_file(&self, other: &Self) -> bool {

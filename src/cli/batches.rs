@@ -126,6 +126,7 @@ impl BatchLine {
             }
         }
         counts.add(EntryStatus::Invalid, u64::try_from(batch.invalid).unwrap_or(0));
+        counts.add(EntryStatus::Duplicate, u64::try_from(batch.unchanged).unwrap_or(0));
         let status = match batch.state.as_str() {
             "admitting" => "admitting",
             "open" => "open",

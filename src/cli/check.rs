@@ -4,7 +4,7 @@
 //! does not grow with entries or problems.
 
 mod archives;
-mod causes;
+pub(super) mod causes;
 mod folders;
 mod online;
 mod references;
@@ -32,7 +32,7 @@ use crate::{
     intake::{
         bad_entries::{BadEntries, all_or_nothing},
         cross_check::CrossCheck,
-        examine::{ExaminedEntry, ManifestRules, Unready, examine_all, open, too_many_bad},
+        examine::{ExaminedEntry, ManifestRules, Unready, count_bad, examine_all, open},
         named_files::NamedFiles,
     },
     nearest::nearest,
@@ -268,9 +268,9 @@ impl<W: Write> Check<W> {
             Some(root) => (&*root, ""),
             None => (&own, relative_path::parent(&target.manifest)),
         };
-        match too_many_bad(&opened, folder, rules, &|| false) {
-            Ok(None) => {}
-            Ok(Some(bad)) => return Ok(bad.refusal()),
+        match count_bad(&opened, folder, rules, &|| false) {
+            Ok(bad) if bad.are_too_many() => return Ok(bad.refusal()),
+            Ok(_) => {}
             Err(error) => return Ok(vec![unready(&error, &target.manifest)]),
         }
         let mut failure = None;
@@ -438,7 +438,7 @@ fn judge(
             (Subject { index: Some(entry.index), line, reference: entry.reference }, Some(claim), Vec::new())
         }
         // Only a queue knows what was created before.
-        Admission::Known { entry, .. } => {
+        Admission::Known { entry, .. } | Admission::Unchanged { entry, .. } => {
             (Subject { index: Some(entry.index), line, reference: entry.reference }, None, Vec::new())
         }
         Admission::Invalid { index, reference, problems, .. } => {

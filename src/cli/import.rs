@@ -1,8 +1,10 @@
 //! `import`: queue manifests of an archive and work until they are settled, or follow a daemon that does.
 
 mod admission;
+mod pace;
 mod progress;
 mod stages;
+mod summary;
 mod targets;
 
 use std::{
@@ -20,12 +22,14 @@ use self::{
     admission::{Importer, Intake},
     progress::{OwnBatches, ProgressDisplay},
     stages::{StageEnd, StageRun, StageStep, Stages, StopRule},
+    summary::ImportSummary,
 };
 use super::{
     Context, Exit,
     check::refused_warnings,
     drive::{OwnWork, RunStep, StopCondition, WorkSnapshot, conclude, say_rechecks, usable},
     layout::InputPaths,
+    output::on_streams,
     run::try_lock,
     start::{self, SignalInbox, Usage},
 };
@@ -40,7 +44,6 @@ use crate::{
         lock::{Lock, OpenImport},
         wake,
     },
-    receipt::Counts,
     service::{IMPORT, OnSettled, Service, ServiceError, account_of},
     warning::RefusedWarnings,
 };
@@ -83,6 +86,10 @@ pub struct ImportArgs {
     #[arg(long, value_name = "WHAT>BOUND", value_delimiter = ',', requires = "stages")]
     pub(super) stop_if: Vec<StopRule>,
 
+    /// Print the summary at the end as one JSON object, with names, references and the API's words.
+    #[arg(long)]
+    pub(super) json: bool,
+
     /// Kinds of warnings that are errors, e.g. shared-image,unknown-type; `all` for every kind.
     #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = refused_warnings)]
     pub(super) refuse_warnings: Vec<RefusedWarnings>,
@@ -119,7 +126,7 @@ pub fn run(args: &ImportArgs, context: &Context) -> anyhow::Result<Exit> {
     let lock = try_lock(&config, "import")?;
     let worked = start::block_on(work(args, &config, context, targets, lock.ok()))?;
     // What was done is on disk, so a database that cannot be read now leaves work for the next start.
-    sum_up(&config.queue.database, &worked).map_err(|error| start::Interrupted::by(error).into())
+    sum_up(&config.queue.database, &worked, args.json).map_err(|error| start::Interrupted::by(error).into())
 }
 
 /// The manifests that the arguments name; or the archives, with the layout that they are read by.
@@ -163,6 +170,8 @@ pub(super) struct ImportEnd {
     pub(super) batches: Vec<(i64, PathBuf)>,
     /// Manifests that could not be taken in.
     pub(super) trouble: u64,
+    /// Entries of a manifest whose admission was cut short.
+    unread: u64,
     /// Whether another process did the work.
     followed: bool,
     pub(super) exit: Exit,
@@ -263,7 +272,8 @@ pub(super) async fn work(
         tracing::warn!(%error, "the queue cannot be read for what is to be looked at once more");
     }
     let trouble = intake.trouble.load(Ordering::Relaxed);
-    Ok(ImportEnd { batches: intake.taken_in(), trouble, followed: following, exit })
+    let (batches, unread) = intake.all_taken_in();
+    Ok(ImportEnd { batches, trouble, unread, followed: following, exit })
 }
 
 /// The worker, which this process runs only while it holds the lock.
@@ -388,7 +398,8 @@ async fn follow(
         let began = Instant::now();
         // In this order: what is admitted after the first query is waited for by the next round.
         let finished = intake.finished.load(Ordering::Acquire);
-        let looked = ours.look(&reader, &intake.batches());
+        let arriving = intake.under_way();
+        let looked = ours.look(&reader, &intake.batches(), arriving.as_ref());
         progress.show(&ours, finished, &reader, &args.drop);
         if finished && looked.is_ok() {
             let step = match &mut stages {
@@ -415,20 +426,10 @@ async fn follow(
     }
 }
 
-/// Reports the result on standard error; returns the exit code.
-fn sum_up(database: &Path, ended: &ImportEnd) -> anyhow::Result<Exit> {
-    let reader = Reader::open(database)?;
-    let (mut counts, mut receipts, mut rejected, mut left) = (Counts::default(), Vec::new(), 0_u64, 0);
-    for (id, _) in &ended.batches {
-        let id = *id;
-        let end = reader.batch_end(id)?;
-        counts.sum(&end.counts);
-        receipts.extend(end.receipt);
-        rejected += u64::from(end.rejected);
-        left += reader.batch_progress(id)?.under_way;
-    }
-    // Jobs that have not ended are counted as failed until they have.
-    counts.failed = counts.failed.saturating_sub(left);
+/// Reports the result: a line on standard error, and the summary on standard output. Returns the exit code.
+fn sum_up(database: &Path, ended: &ImportEnd, json: bool) -> anyhow::Result<Exit> {
+    let summary = ImportSummary::of(&Reader::open(database)?, ended)?;
+    let ImportSummary { counts, left, unusable_manifests, unread, manifests, .. } = &summary;
     tracing::info!(
         entries = counts.entries,
         created = counts.created,
@@ -436,18 +437,25 @@ fn sum_up(database: &Path, ended: &ImportEnd) -> anyhow::Result<Exit> {
         failed = counts.failed,
         invalid = counts.invalid,
         cancelled = counts.cancelled,
-        unusable_manifests = rejected,
+        unusable_manifests,
         left,
-        receipts = folders(&receipts),
+        unread,
+        receipts = folders(manifests.iter().filter_map(|manifest| manifest.receipt.as_deref())),
         followed = ended.followed,
         "import ended"
     );
-    let bad = counts.failed + counts.invalid + counts.cancelled + rejected + ended.trouble > 0;
-    Ok(if bad { ended.exit.max(Exit::Refused) } else { ended.exit })
+    on_streams(|output| {
+        if json {
+            output.json(&summary)?
+        } else {
+            summary.write(output)?
+        }
+        Ok(summary.exit(ended.exit))
+    })
 }
 
 /// The folders that receipts were written to.
-fn folders(receipts: &[PathBuf]) -> String {
+fn folders<'a>(receipts: impl Iterator<Item = &'a Path>) -> String {
     let mut folders: BTreeMap<&Path, usize> = BTreeMap::new();
     for receipt in receipts {
         *folders.entry(receipt.parent().unwrap_or(receipt)).or_default() += 1;

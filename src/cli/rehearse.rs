@@ -91,6 +91,7 @@ pub fn run(args: &RehearseArgs, context: &Context) -> anyhow::Result<Exit> {
         archive_to: None,
         stages: Vec::new(),
         stop_if: Vec::new(),
+        json: false,
         refuse_warnings: args.refuse_warnings.clone(),
         give_up_after: GIVE_UP_AFTER,
     };
@@ -165,7 +166,7 @@ fn report(ended: &ImportEnd, database: &Path, calls: u64, json: bool, output: &m
     for (batch, manifest) in &ended.batches {
         let end = reader.batch_end(*batch)?;
         counts.sum(&end.counts);
-        unusable += u64::from(end.rejected);
+        unusable += u64::from(end.problems.is_some());
         let manifest = manifest.to_string_lossy();
         if !json {
             writeln!(output.out, "{}", escape(&manifest))?;
@@ -178,7 +179,7 @@ fn report(ended: &ImportEnd, database: &Path, calls: u64, json: bool, output: &m
             .with_context(|| format!("the receipt {}", receipt.display()))?;
         }
         if !json {
-            writeln!(output.out, "  {}", in_words(&end.counts, end.rejected))?;
+            writeln!(output.out, "  {}", in_words(&end.counts, end.problems.is_some()))?;
         }
     }
     let total = format!(

@@ -250,8 +250,15 @@ fn manifest(batch: &BatchRow) -> String {
     if batch.invalid > 0 {
         counts.push(format!("{} invalid", batch.invalid));
     }
+    if batch.unchanged > 0 {
+        counts.push(format!("{} unchanged since they were created", batch.unchanged));
+    }
     if !counts.is_empty() {
         text.push_str(&format!("; its entries: {}", counts.join(", ")));
+    }
+    if let Some(gone) = batch.gone.filter(|gone| *gone > 0) {
+        let jobs: Vec<String> = batch.gone_jobs.iter().map(i64::to_string).collect();
+        text.push_str(&format!("; {gone} are gone since it was last taken in, of jobs {}", jobs.join(", ")));
     }
     text.push_str(match batch.state.as_str() {
         "admitting" => "; not all of it is taken in yet",

@@ -161,7 +161,7 @@ mod tests {
                         }
                         crate::entry::EntryKind::File => files += 1,
                     },
-                    Admission::Known { .. } => panic!("nothing was created before"),
+                    Admission::Known { .. } | Admission::Unchanged { .. } => panic!("nothing was created before"),
                     Admission::Invalid { reference, .. } => bad.push(reference.unwrap()),
                 }
                 ControlFlow::Continue(())

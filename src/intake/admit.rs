@@ -27,8 +27,13 @@ use crate::{
     warning::{EntryWarning, Warning},
 };
 
-/// Entries in one transaction. Small enough that workers' commits between two parts wait for milliseconds only.
+/// Entries in one transaction. Small enough that workers' commits between two parts wait for milliseconds only. The first
+/// transactions are smaller, so that the first entries are sent while few are in.
 const PART: usize = 256;
+const FIRST_PART: usize = 16;
+
+/// Entries of which nothing has changed cost a transaction next to nothing.
+const UNCHANGED_PART: usize = 4096;
 
 /// Bytes of files in one transaction. An import of large files thus sends the first while it still checks the others.
 const PART_BYTES: u64 = 32 << 20;
@@ -86,6 +91,29 @@ impl From<TakeError> for AdmitError {
     }
 }
 
+/// What of a manifest is in the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AdmittedPart {
+    pub batch_id: i64,
+    pub entries: u64,
+    /// How many entries the manifest has, where it was read to its end before.
+    pub of: Option<u64>,
+}
+
+/// What an admission does between two parts of a manifest.
+#[derive(Clone, Copy)]
+pub struct BetweenParts<'a> {
+    /// Whether the process is about to end; also asked before each entry.
+    pub stopped: &'a dyn Fn() -> bool,
+    pub admitted: &'a dyn Fn(AdmittedPart),
+}
+
+impl<'a> BetweenParts<'a> {
+    pub(super) const fn stops(stopped: &'a dyn Fn() -> bool) -> Self {
+        Self { stopped, admitted: &|_| () }
+    }
+}
+
 /// How to treat faulty entries and files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
@@ -108,9 +136,10 @@ pub fn admit(
     images: &Root,
     (rules, context): (&ManifestRules, &dyn EntryContext),
     policy: Policy,
-    stopped: &dyn Fn() -> bool,
+    between: BetweenParts<'_>,
 ) -> Result<Admitted, AdmitError> {
-    let batch = queue.admission(plan)?;
+    let stopped = between.stopped;
+    let mut batch = queue.admission(plan)?;
     let is_begun = batch.batch_id().is_some();
     // A manifest that one bad entry rejects, or whose files may still come, is read to its end before any of it is
     // admitted, unless a part is in already.
@@ -125,7 +154,12 @@ pub fn admit(
         }
     } else if !is_begun {
         // Before the first of it is sent.
-        first_look.too_many = examine::too_many_bad(opened, &folder, rules, stopped)?;
+        let counted = examine::count_bad(opened, &folder, rules, stopped)?;
+        first_look.examined.entries = counted.read();
+        first_look.too_many = counted.are_too_many().then_some(counted);
+    }
+    if !is_begun && first_look.examined.entries > 0 {
+        batch.has_entries(first_look.examined.entries);
     }
     if let Some(bad) = first_look.too_many.take() {
         return as_a_whole(batch, bad.read(), bad.refusal());
@@ -135,7 +169,7 @@ pub fn admit(
         Some(kept) if !is_begun => at_once(batch, first_look.examined, kept, rejected),
         _ => {
             let waits = policy.wait_for_files;
-            in_parts(batch, opened, (images, &folder), (rules, context), (rejected, waits), &mut compared, stopped)
+            in_parts(batch, opened, (images, &folder), (rules, context), (rejected, waits), &mut compared, between)
         }
     }
 }
@@ -270,7 +304,7 @@ fn admit_taken(
             (rules, context),
             (rejected, false),
             compared,
-            taker.stopped,
+            BetweenParts::stops(taker.stopped),
         );
     }
     let mut rules = rules.clone();
@@ -286,12 +320,17 @@ fn admit_taken(
         drop: taker.root,
         work: &taking.work.path,
     };
-    in_parts(batch, opened, (&root, &folder), (&rules, &context), (None, false), compared, taker.stopped)
+    let between = BetweenParts::stops(taker.stopped);
+    in_parts(batch, opened, (&root, &folder), (&rules, &context), (None, false), compared, between)
 }
 
 /// An entry of a manifest that is rejected: it is reported, and its files are archived, like those of the bad ones.
 fn refused(admission: Admission) -> Admission {
-    let (Admission::Take { entry, .. } | Admission::Known { entry, .. }) = admission else { return admission };
+    let (Admission::Take { entry, .. } | Admission::Known { entry, .. } | Admission::Unchanged { entry, .. }) =
+        admission
+    else {
+        return admission;
+    };
     let problem = Problem::error(
         "not sent, because other entries of the manifest are invalid",
         "mend those, then drop the manifest again; or set on_invalid = \"skip\"",
@@ -519,10 +558,22 @@ fn in_parts(
     (rules, context): (&ManifestRules, &dyn EntryContext),
     (rejected, wait_for_files): (Option<Problem>, bool),
     compared: &mut Comparison,
-    stopped: &dyn Fn() -> bool,
+    between: BetweenParts<'_>,
 ) -> Result<Admitted, AdmitError> {
+    let stopped = between.stopped;
     compared.remember_all(opened, (images, folder), rules, stopped)?;
-    let (mut part, mut bytes) = (Vec::new(), 0);
+    let (mut part, mut bytes, mut most, mut unchanged) = (Vec::new(), 0, FIRST_PART, 0);
+    let of = batch.entries();
+    let say = |batch: &BatchAdmission| {
+        if let Some(batch_id) = batch.batch_id() {
+            (between.admitted)(AdmittedPart { batch_id, entries: batch.admitted(), of });
+        }
+    };
+    // What an earlier process took in.
+    say(&batch);
+    // A small share of the manifest.
+    let share = of.and_then(|of| usize::try_from(of / 20).ok()).unwrap_or(PART);
+    let largest = share.clamp(FIRST_PART, PART);
     let mut invalid = 0;
     let mut failure = None;
     let mut bad = BadEntries::new(rules.max_invalid);
@@ -547,18 +598,24 @@ fn in_parts(
         if bad.count(&found.admission, found.line) {
             return ControlFlow::Break(());
         }
-        if let Admission::Take { files, .. } = &found.admission {
-            bytes += files.iter().map(|file| file.bytes).sum::<u64>();
+        match &found.admission {
+            Admission::Take { files, .. } => bytes += files.iter().map(|file| file.bytes).sum::<u64>(),
+            Admission::Unchanged { .. } => unchanged += 1,
+            Admission::Known { .. } | Admission::Invalid { .. } => {}
         }
         batch.warn(found.kept_warnings());
         batch.come_from(found.source.clone().map(|source| (found.index(), source)));
         part.push(if rejected.is_some() { refused(with_line(found)) } else { with_line(found) });
-        if part.len() < PART && bytes < PART_BYTES {
+        let worked = part.len() - unchanged;
+        if worked < most && unchanged < UNCHANGED_PART && bytes < PART_BYTES {
             return ControlFlow::Continue(());
         }
-        bytes = 0;
+        (bytes, most, unchanged) = (0, (most * 2).min(largest), 0);
         match batch.admit_part(std::mem::take(&mut part), Timestamp::now()) {
-            Ok(()) => ControlFlow::Continue(()),
+            Ok(()) => {
+                say(&batch);
+                ControlFlow::Continue(())
+            }
             Err(error) => {
                 failure = Some(error.into());
                 ControlFlow::Break(())
@@ -580,6 +637,9 @@ fn in_parts(
     }
     batch.warn(examined.kept_warnings());
     batch.admit_part(part, Timestamp::now())?;
+    if examined.unusable.is_none() && !bad.are_too_many() {
+        batch.without(context.gone(batch.plan(), batch.batch_id())?);
+    }
     let unusable = examined.unusable.or_else(|| rejected.map(|problem| vec![problem]));
     let warnings = batch.warned();
     let batch_id = batch.seal(unusable.clone(), Timestamp::now())?;

@@ -69,7 +69,7 @@ impl BadEntries {
     /// The same of an entry that was examined.
     pub(crate) fn count(&mut self, admission: &Admission, line: Option<u64>) -> bool {
         match admission {
-            Admission::Take { .. } | Admission::Known { .. } => self.good(),
+            Admission::Take { .. } | Admission::Known { .. } | Admission::Unchanged { .. } => self.good(),
             Admission::Invalid { problems, .. } => self.bad(problems, line),
         }
     }

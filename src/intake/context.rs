@@ -6,6 +6,7 @@ use crate::{
     claims::{EarlierTaking, NameClaim, is_spent},
     clock::Timestamp,
     config::DropConfig,
+    entry::Entry,
     file_identity::FileIdentity,
     inbox::beneath::Root,
     policy::AfterSuccess,
@@ -13,6 +14,7 @@ use crate::{
     queue::{
         Queue, QueueError, Reader,
         awaited::{FileSight, FirstSeen, InUse, InUseReason},
+        batch::{GoneEntries, Plan},
         created_before::CreatedEntry,
         taken_before::TakenBefore,
     },
@@ -66,6 +68,34 @@ pub trait EntryContext {
     ///
     /// Those of the queue.
     fn taken_by_another(&self, file: &WantedFile<'_>, images: &Root) -> Result<Option<Problem>, QueueError>;
+
+    /// The job that created the entry before, where nothing of it has changed since and its files are as they were taken.
+    /// It needs no examination then, and no job.
+    ///
+    /// # Errors
+    ///
+    /// Those of the queue.
+    fn unchanged_since(&self, _: &Entry, _: (&Root, &str)) -> Result<Option<i64>, QueueError> {
+        Ok(None)
+    }
+
+    /// An entry of the manifest that an earlier process took in, which is not examined again.
+    ///
+    /// # Errors
+    ///
+    /// Those of the queue.
+    fn passed_over(&self, _: &Entry) -> Result<(), QueueError> {
+        Ok(())
+    }
+
+    /// What is gone from the list since it was last taken in, once all of it was read; `batch_id` is that of this time.
+    ///
+    /// # Errors
+    ///
+    /// Those of the queue.
+    fn gone(&self, _: &Plan, _: Option<i64>) -> Result<Option<GoneEntries>, QueueError> {
+        Ok(None)
+    }
 
     /// What the file is in the drop that this one is a copy of.
     ///

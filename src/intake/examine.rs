@@ -137,7 +137,7 @@ impl ExaminedEntry {
         }
         match &mut self.admission {
             Admission::Invalid { problems, .. } => problems.extend(errors),
-            Admission::Take { entry, .. } | Admission::Known { entry, .. } => {
+            Admission::Take { entry, .. } | Admission::Known { entry, .. } | Admission::Unchanged { entry, .. } => {
                 self.admission = invalid(entry.clone(), errors, &[]);
             }
         }
@@ -154,7 +154,9 @@ impl ExaminedEntry {
     /// Its place among the entries.
     pub(crate) const fn index(&self) -> u64 {
         match &self.admission {
-            Admission::Take { entry, .. } | Admission::Known { entry, .. } => entry.index,
+            Admission::Take { entry, .. } | Admission::Known { entry, .. } | Admission::Unchanged { entry, .. } => {
+                entry.index
+            }
             Admission::Invalid { index, .. } => *index,
         }
     }
@@ -212,17 +214,17 @@ pub struct ExaminedManifest {
     pub cut: Option<Problem>,
 }
 
-/// Reads a manifest without its files. Where too many of its entries are bad, returns why, and how many were read.
+/// Reads a manifest without its files, until too many of its entries are bad; returns how many were read, and are bad.
 ///
 /// # Errors
 ///
 /// [`Unready::Io`] where the manifest cannot be read. What makes it unusable is left to [`examine_all`].
-pub(crate) fn too_many_bad(
+pub(crate) fn count_bad(
     opened: &OpenedManifest,
     folder: &str,
     rules: &ManifestRules,
     stopped: &dyn Fn() -> bool,
-) -> Result<Option<BadEntries>, Unready> {
+) -> Result<BadEntries, Unready> {
     let mut bad = BadEntries::new(rules.max_invalid);
     let read = opened.read(&rules.limits.within(folder), &mut |reading| {
         let too_many = match &reading {
@@ -233,7 +235,7 @@ pub(crate) fn too_many_bad(
     });
     match read {
         Err(ReadError::Io(error)) => Err(Unready::Io(error)),
-        _ => Ok(bad.are_too_many().then_some(bad)),
+        _ => Ok(bad),
     }
 }
 
@@ -275,11 +277,14 @@ pub(super) fn examine_within(
         if let Reading::Invalid { problems, .. } = &reading {
             last = problems.first().cloned();
         }
-        if reading.index() < skip {
-            return ControlFlow::Continue(());
-        }
-        match examination.found(reading) {
-            Ok(found) => each(found),
+        let found = match &reading {
+            Reading::Entry { entry, .. } if reading.index() < skip => context.passed_over(entry).map(|()| None),
+            Reading::Invalid { .. } if reading.index() < skip => Ok(None),
+            _ => examination.found(reading).map(Some),
+        };
+        match found {
+            Ok(Some(found)) => each(found),
+            Ok(None) => ControlFlow::Continue(()),
             Err(error) => {
                 failure = Some(error);
                 ControlFlow::Break(())
@@ -371,6 +376,21 @@ impl Examination<'_> {
                 )
                 .field("profile_id"),
             );
+        }
+        if errors.is_empty()
+            && self.rules.refused.divide(warnings.clone()).0.is_empty()
+            && let Some(job_id) = self.context.unchanged_since(&entry, (self.images, self.folder))?
+        {
+            let admission = Admission::Unchanged { entry, job_id };
+            return Ok(ExaminedEntry {
+                admission,
+                warnings: Vec::new(),
+                line,
+                source: None,
+                held: None,
+                files: Vec::new(),
+                refused: None,
+            });
         }
         let contested = self.contested(&entry);
         let mut created = if contested.is_empty() { None } else { self.created(&entry)? };

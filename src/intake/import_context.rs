@@ -1,24 +1,31 @@
 //! What decides about the entries of an import and their files besides these themselves.
 
-use std::ops::ControlFlow;
+use std::{cell::RefCell, ops::ControlFlow};
 
 use super::{
     context::{EntryContext, FileRight, MOST_TAKINGS, WantedFile, is_what_was_taken, named_earlier},
     named_files::NamedFiles,
 };
 use crate::{
-    claims::{EarlierTaking, is_spent},
-    entry::Sha256,
+    claims::{EarlierTaking, NameClaim, is_spent},
+    entry::{Entry, Sha256},
     file_identity::FileIdentity,
     inbox::beneath::Root,
     problem::Problem,
-    queue::{QueueError, Reader, created_before::CreatedEntry},
-    relative_path::path_key,
+    queue::{
+        QueueError, Reader,
+        batch::{GoneEntries, Plan},
+        created_before::CreatedEntry,
+        known_rows::KnownRows,
+    },
+    relative_path::{join, path_key},
 };
 
 /// A manifest of an import, which waits for nothing.
 pub(crate) struct ImportContext<'a> {
     pub(crate) reader: Reader,
+    /// What was created before, where entries of which nothing has changed need no job.
+    pub(crate) known: Option<RefCell<KnownRows>>,
     pub(crate) drop: &'a str,
     pub(crate) manifest_sha256: Sha256,
     /// The manifests of the same import.
@@ -55,6 +62,36 @@ impl ImportContext<'_> {
 }
 
 impl EntryContext for ImportContext<'_> {
+    fn unchanged_since(&self, entry: &Entry, (images, folder): (&Root, &str)) -> Result<Option<i64>, QueueError> {
+        let Some((known, reference)) = self.known.as_ref().zip(entry.reference.as_deref()) else { return Ok(None) };
+        let Some(created) = known.borrow_mut().find(reference)? else { return Ok(None) };
+        let Some(files) = created.files_as_seen(entry) else { return Ok(None) };
+        for (source, seen) in entry.sources().zip(&files) {
+            let path = join(folder, source.path.as_str());
+            let Ok(opened) = images.open_file(&path) else { return Ok(None) };
+            if !opened.identity.is_unchanged_since(seen) {
+                return Ok(None);
+            }
+            let claim = NameClaim::of(entry.profile_id.as_str(), source.declared_sha256.is_some());
+            let wanted = WantedFile { path: &path, written: source.path.as_str(), claim };
+            if self.names.right_to(&wanted, &opened.identity, images)? != FileRight::Yes {
+                return Ok(None);
+            }
+        }
+        Ok(Some(created.job_id))
+    }
+
+    fn passed_over(&self, entry: &Entry) -> Result<(), QueueError> {
+        if let Some((known, reference)) = self.known.as_ref().zip(entry.reference.as_deref()) {
+            known.borrow_mut().find(reference)?;
+        }
+        Ok(())
+    }
+
+    fn gone(&self, plan: &Plan, batch_id: Option<i64>) -> Result<Option<GoneEntries>, QueueError> {
+        self.known.as_ref().map_or(Ok(None), |known| known.borrow().gone(plan, batch_id))
+    }
+
     fn created(&self, reference: &str) -> Result<Option<CreatedEntry>, QueueError> {
         self.reader.created_before(self.drop, reference)
     }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    admit::{AdmitError, Policy, admit},
+    admit::{AdmitError, BetweenParts, Policy, admit},
     context::NoContext,
     examine::{self, HoldReason, ManifestRules},
     watch::DropScanner,
@@ -224,7 +224,7 @@ fn a_file_that_goes_while_its_manifest_is_taken_in_is_waited_for() {
         let mut opened = examine::open(&root, "a.manifest.json", 1 << 20).unwrap();
         let plan = inbox.plan("a.manifest.json", &opened);
         let policy = Policy { on_invalid: OnInvalid::Skip, wait_for_files };
-        admit(&place.queue, plan, &mut opened, &root, (&rules, &NoContext), policy, &|| false)
+        admit(&place.queue, plan, &mut opened, &root, (&rules, &NoContext), policy, BetweenParts::stops(&|| false))
     };
     assert!(matches!(take(true), Err(AdmitError::Later(held)) if held.problem().path.as_deref() == Some("gone.png")));
     assert_eq!(place.value("SELECT max(id) FROM batch"), None);
@@ -242,7 +242,7 @@ fn an_image_that_is_opened_for_writing_after_it_was_found_complete_is_waited_for
         let mut opened = examine::open(&root, "a.manifest.json", 1 << 20).unwrap();
         let plan = place.drop().plan("a.manifest.json", &opened);
         let policy = Policy { on_invalid: OnInvalid::Skip, wait_for_files };
-        admit(&place.queue, plan, &mut opened, &root, (&rules, &NoContext), policy, &|| false)
+        admit(&place.queue, plan, &mut opened, &root, (&rules, &NoContext), policy, BetweenParts::stops(&|| false))
     };
     let writer = fs::File::options().append(true).open(place.at("a.png")).unwrap();
     match take(true) {

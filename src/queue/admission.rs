@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
     Queue, QueueError,
-    batch::{self, Plan},
+    batch::{self, GoneEntries, Plan},
     content::{ContentDigests, ContentRule},
     created_before::{self, KnownContent, declared},
     identity::{DedupDecision, conflict, decide, key_of, own_entry, owner_of_entry, owner_within},
@@ -60,6 +60,13 @@ pub enum Admission {
         /// Its files that are there, in the order of [`Entry::sources`].
         files: Vec<Option<CheckedFile>>,
     },
+    /// It was created before, its files are there, and nothing of it has changed since.
+    Unchanged {
+        /// The entry.
+        entry: Entry,
+        /// The job that created it.
+        job_id: i64,
+    },
     /// Not good: it is only reported.
     Invalid {
         /// Its place in the manifest.
@@ -83,12 +90,16 @@ pub struct BatchAdmission {
     plan: Arc<Plan>,
     /// Its number, and how many of its entries are in, once the first part is.
     begun: Option<(i64, u64)>,
+    /// How many entries the manifest has, where that is known.
+    entries: Option<u64>,
     /// Warnings about it and its entries, to be kept with the next part.
     warnings: Arc<Vec<EntryWarning>>,
     /// How many warnings there were.
     warned: u64,
     /// The records of an archive that its entries were made of, likewise.
     sources: Arc<Vec<(u64, EntrySource)>>,
+    /// What is gone from the list since it was last taken in.
+    gone: Option<GoneEntries>,
 }
 
 impl BatchAdmission {
@@ -102,6 +113,16 @@ impl BatchAdmission {
     #[must_use]
     pub fn batch_id(&self) -> Option<i64> {
         self.begun.map(|(batch_id, _)| batch_id)
+    }
+
+    /// How many entries the manifest has, where it was read to its end before.
+    pub(crate) const fn entries(&self) -> Option<u64> {
+        self.entries
+    }
+
+    /// Notes that, before the first part.
+    pub(crate) const fn has_entries(&mut self, entries: u64) {
+        self.entries = Some(entries);
     }
 
     /// How many of the manifest's entries are in.
@@ -138,6 +159,11 @@ impl BatchAdmission {
         Arc::make_mut(&mut self.sources).extend(sources);
     }
 
+    /// Notes what is gone from the list since it was last taken in.
+    pub(crate) fn without(&mut self, gone: Option<GoneEntries>) {
+        self.gone = gone;
+    }
+
     /// Admits the next entries; the first part creates the batch.
     ///
     /// # Errors
@@ -145,12 +171,15 @@ impl BatchAdmission {
     /// Those of the database.
     pub fn admit_part(&mut self, part: Vec<Admission>, now: Timestamp) -> Result<(), QueueError> {
         let (plan, begun, warnings) = (Arc::clone(&self.plan), self.begun, Arc::clone(&self.warnings));
-        let sources = Arc::clone(&self.sources);
+        let (sources, entries) = (Arc::clone(&self.sources), self.entries);
         let begun = self.queue.run_blocking("admit_part", move |connection| {
             let (batch_id, admitted) = match begun {
                 Some(begun) => begun,
                 None => (batch::begin(connection, &plan, now)?, 0),
             };
+            if let Some(entries) = entries.filter(|_| admitted == 0) {
+                batch::note_entries(connection, batch_id, entries)?;
+            }
             take_in(connection, batch_id, &part, &warnings, plan.held_back, now)?;
             layouts::keep_sources(connection, batch_id, &sources)?;
             Ok((batch_id, admitted + part.len() as u64))
@@ -168,8 +197,13 @@ impl BatchAdmission {
     /// Those of the database; [`QueueError::Gone`] where no part is in.
     pub fn seal(self, problems: Option<Vec<Problem>>, now: Timestamp) -> Result<i64, QueueError> {
         let batch_id = self.batch_id().ok_or(QueueError::Gone { what: "batch", id: 0 })?;
-        self.queue
-            .run_blocking("seal", move |connection| batch::seal(connection, batch_id, problems.as_deref(), now))?;
+        let gone = self.gone;
+        self.queue.run_blocking("seal", move |connection| {
+            if let Some(gone) = &gone {
+                batch::note_gone(connection, batch_id, gone)?;
+            }
+            batch::seal(connection, batch_id, problems.as_deref(), now)
+        })?;
         Ok(batch_id)
     }
 
@@ -196,11 +230,11 @@ impl BatchAdmission {
 }
 
 /// The batch of this manifest whose admission a crash interrupted, if there is one.
-fn half_taken(connection: &Connection, plan: &Plan) -> Result<Option<(i64, u64)>, QueueError> {
+fn half_taken(connection: &Connection, plan: &Plan) -> Result<Option<(i64, u64, Option<u64>)>, QueueError> {
     let taken = plan.taken.as_ref().map(|taken| taken.batch_id);
     Ok(connection
         .prepare_cached(
-            "SELECT batch.id, admitted FROM batch JOIN drop_folder ON drop_folder.id = drop_id
+            "SELECT batch.id, admitted, entries FROM batch JOIN drop_folder ON drop_folder.id = drop_id
               WHERE name = ?1 AND manifest = ?2 AND manifest_sha256 = ?3 AND root = ?4 AND state = 'admitting'
                 AND (work_root IS NULL OR batch.id = ?5)
                 AND (SELECT entries_sha256 FROM batch_layout WHERE batch_id = batch.id) IS ?6",
@@ -214,7 +248,10 @@ fn half_taken(connection: &Connection, plan: &Plan) -> Result<Option<(i64, u64)>
                 taken,
                 plan.layout.as_ref().map(|layout| layout.entries_sha256.0)
             ],
-            |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.try_into().unwrap_or(0))),
+            |row| {
+                let entries = row.get::<_, Option<i64>>(2)?.and_then(|entries| entries.try_into().ok());
+                Ok((row.get(0)?, row.get::<_, i64>(1)?.try_into().unwrap_or(0), entries))
+            },
         )
         .optional()?)
 }
@@ -228,15 +265,19 @@ fn take_in(
     held_back: bool,
     now: Timestamp,
 ) -> Result<(), QueueError> {
-    let (drop_id, image_root, image_folder) = connection
-        .prepare_cached("SELECT drop_id, image_root, image_folder FROM batch WHERE id = ?1 AND state = 'admitting'")?
-        .query_row([batch_id], |row| Ok((row.get(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?)))
+    let (drop_id, image_root, image_folder, stays) = connection
+        .prepare_cached(
+            "SELECT drop_id, image_root, image_folder, after_success = 'keep' AND work_root IS NULL
+               FROM batch WHERE id = ?1 AND state = 'admitting'",
+        )?
+        .query_row([batch_id], |row| Ok((row.get(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?, row.get(3)?)))
         .optional()?
         .ok_or(QueueError::Gone { what: "batch", id: batch_id })?;
     let (image_root, image_folder) = (Path::new(&image_root), image_folder.as_str());
-    let place = BatchContext { batch_id, drop_id, image_root, image_folder, held_back };
+    let place = BatchContext { batch_id, drop_id, image_root, image_folder, stays, held_back };
     warnings::keep(connection, batch_id, drop_id, warnings)?;
     let mut open = 0_i64;
+    let mut unchanged = UnchangedRuns::default();
     for admission in admissions {
         match admission {
             Admission::Invalid { index, kind, reference, profile_id, problems, paths } => {
@@ -258,14 +299,46 @@ fn take_in(
                         .execute([key, batch_id])?;
                 }
             }
+            Admission::Unchanged { entry, job_id } => unchanged.add(entry.index, *job_id),
             Admission::Take { entry, files } => open += i64::from(insert(connection, &place, entry, files, now)?),
             Admission::Known { entry, files } => insert_known(connection, &place, entry, files, now)?,
         }
     }
+    let unchanged = unchanged.keep(connection, batch_id)?;
     let changed = connection
-        .prepare_cached("UPDATE batch SET admitted = admitted + ?2, open_jobs = open_jobs + ?3 WHERE id = ?1")?
-        .execute(params![batch_id, signed(admissions.len() as u64), open])?;
+        .prepare_cached(
+            "UPDATE batch SET admitted = admitted + ?2, open_jobs = open_jobs + ?3, unchanged = unchanged + ?4 WHERE id = ?1",
+        )?
+        .execute(params![batch_id, signed(admissions.len() as u64), open, unchanged])?;
     if changed == 1 { Ok(()) } else { Err(QueueError::Gone { what: "batch", id: batch_id }) }
+}
+
+/// Entries that are unchanged, in runs of consecutive places and jobs: first place, first job, how many.
+#[derive(Default)]
+struct UnchangedRuns(Vec<(u64, i64, i64)>);
+
+impl UnchangedRuns {
+    fn add(&mut self, index: u64, job_id: i64) {
+        match self.0.last_mut() {
+            Some((first, of, entries))
+                if first.checked_add_signed(*entries) == Some(index) && *of + *entries == job_id =>
+            {
+                *entries += 1;
+            }
+            _ => self.0.push((index, job_id, 1)),
+        }
+    }
+
+    /// Returns how many there are.
+    fn keep(self, connection: &Connection, batch_id: i64) -> Result<i64, QueueError> {
+        let mut insert = connection.prepare_cached("INSERT INTO unchanged_entry VALUES (?1, ?2, ?3, ?4)")?;
+        let mut all = 0;
+        for (index, job_id, entries) in self.0 {
+            insert.execute(params![batch_id, signed(index), job_id, entries])?;
+            all += entries;
+        }
+        Ok(all)
+    }
 }
 
 struct BatchContext<'a> {
@@ -273,6 +346,8 @@ struct BatchContext<'a> {
     drop_id: i64,
     image_root: &'a Path,
     image_folder: &'a str,
+    /// Its files stay where they are.
+    stays: bool,
     /// Its jobs wait until their stage begins.
     held_back: bool,
 }
@@ -335,11 +410,36 @@ fn insert(
         own_entry(connection, place.drop_id, reference, &content, job_id)?;
     }
     insert_uploads(connection, place, entry, job_id, files.iter().map(Some))?;
+    if let DedupDecision::Duplicate { of, .. } = &decision
+        && place.stays
+    {
+        files_seen_again(connection, place, entry, *of, files)?;
+    }
     if decision == DedupDecision::Queue {
         let files = files.iter().map(|file| file.sha256);
         similar::add_taken(connection, (place.drop_id, job_id), entry.profile_id.as_str(), reference, files)?;
     }
     Ok(!state.has_ended())
+}
+
+/// Notes what the files of an entry are now that was created before: where they were copied, or touched, they need not be
+/// read again the next time.
+fn files_seen_again(
+    connection: &Connection,
+    place: &BatchContext<'_>,
+    entry: &Entry,
+    created_by: i64,
+    files: &[CheckedFile],
+) -> Result<(), QueueError> {
+    let mut statement = connection.prepare_cached(
+        "UPDATE upload SET seen = ?1 WHERE job_id = ?2 AND position = ?3 AND path_key = ?4 AND sha256 = ?5 AND seen IS NOT ?1",
+    )?;
+    for (position, (source, file)) in entry.sources().zip(files).enumerate() {
+        let key = path_key(place.image_root, place.image_folder, source.path.as_str());
+        let seen = file.seen.map(|identity| file_identity::write_checked(&identity));
+        statement.execute(params![seen, created_by, signed(position as u64), key, file.sha256.0])?;
+    }
+    Ok(())
 }
 
 fn is_of_batch(connection: &Connection, job_id: i64, batch_id: i64) -> Result<bool, QueueError> {
@@ -471,9 +571,11 @@ impl Queue {
     pub fn admission(&self, plan: Plan) -> Result<BatchAdmission, QueueError> {
         let plan = Arc::new(plan);
         let theirs = Arc::clone(&plan);
-        let begun = self.run_blocking("half_taken", move |connection| half_taken(connection, &theirs))?;
+        let found = self.run_blocking("half_taken", move |connection| half_taken(connection, &theirs))?;
+        let begun = found.map(|(batch_id, admitted, _)| (batch_id, admitted));
+        let entries = found.and_then(|(.., entries)| entries);
         let (warnings, sources) = (Arc::default(), Arc::default());
-        Ok(BatchAdmission { queue: self.clone(), plan, begun, warnings, warned: 0, sources })
+        Ok(BatchAdmission { queue: self.clone(), plan, begun, entries, warnings, warned: 0, sources, gone: None })
     }
 
     /// The batches of a drop whose admission a crash interrupted, with their manifests.

@@ -108,6 +108,14 @@ pub struct Plan {
     pub held_back: bool,
 }
 
+/// Entries that a list had when it was last taken in, and does not have any more.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct GoneEntries {
+    pub(crate) count: u64,
+    /// The jobs that created the first of them.
+    pub(crate) first: Vec<i64>,
+}
+
 /// A batch whose files were moved into the work folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TakenAs {
@@ -241,6 +249,24 @@ pub(super) fn seal(
     change(connection, batch_id, sql, &problems.map(rows::json))?;
     taking::forget(connection, batch_id)?;
     transition::end_batch_if_empty(connection, batch_id, now)
+}
+
+/// Notes how many entries a batch will have.
+pub(super) fn note_entries(connection: &Connection, batch_id: i64, entries: u64) -> Result<(), QueueError> {
+    let mut update = connection.prepare_cached("UPDATE batch SET entries = ?2 WHERE id = ?1")?;
+    update.execute(params![batch_id, rows::signed(entries)])?;
+    Ok(())
+}
+
+/// Notes what is gone from a list since it was last taken in.
+pub(super) fn note_gone(connection: &Connection, batch_id: i64, gone: &GoneEntries) -> Result<(), QueueError> {
+    let first = serde_json::to_string(&gone.first).unwrap_or_default();
+    connection.prepare_cached("UPDATE batch SET gone = ?2, gone_jobs = ?3 WHERE id = ?1")?.execute(params![
+        batch_id,
+        rows::signed(gone.count),
+        first
+    ])?;
+    Ok(())
 }
 
 impl Queue {

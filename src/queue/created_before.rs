@@ -11,8 +11,9 @@ use super::{
     rows::{self, unreadable},
 };
 use crate::{
-    entry::{Content, Entry, EntryKind, ImageType, Sha256},
+    entry::{Content, Entry, EntryKind, ImageType, Sha256, Source},
     extracted_data::ExtractedData,
+    file_identity::{self, FileIdentity},
     job::JobState,
     relative_path,
 };
@@ -34,6 +35,8 @@ pub struct CreatedEntry {
     document_type: String,
     extracted_data: Option<String>,
     name: Option<String>,
+    /// Whether something of it was warned of.
+    is_warned: bool,
     files: Vec<CreatedFile>,
 }
 
@@ -46,6 +49,8 @@ struct CreatedFile {
     path: String,
     /// Where it is now; `None` where it was removed.
     location: Option<String>,
+    /// What it was when it was taken, where that is enough to detect a change.
+    seen: Option<FileIdentity>,
 }
 
 /// What is known of a file that an entry names: what was read, or what is declared.
@@ -109,6 +114,16 @@ impl CreatedEntry {
         fields
     }
 
+    /// What each file was when it was taken, where an entry that asks for the same names the same files, and a change of
+    /// each can be detected. Nothing where it was warned of something, so that the next receipt warns of it too.
+    pub(crate) fn files_as_seen(&self, entry: &Entry) -> Option<Vec<FileIdentity>> {
+        if self.is_warned || !self.differences(entry, &declared(entry)).is_empty() {
+            return None;
+        }
+        let same = |(source, file): (&Source, &CreatedFile)| file.seen.filter(|_| source.path.as_str() == file.path);
+        entry.sources().zip(&self.files).map(same).collect()
+    }
+
     /// Who created it, and where its files are now.
     #[must_use]
     pub fn in_words(&self) -> String {
@@ -149,7 +164,9 @@ pub(super) fn created_before(
     let found = connection
         .prepare_cached(
             "SELECT job.id, job.state, job.remote_id, job.content, job.kind, profile_id, category, document_type,
-                    extracted_data, name, content_rule
+                    extracted_data, name, content_rule, EXISTS
+                    (SELECT 1 FROM entry_warning AS warned
+                      WHERE warned.batch_id = job.batch_id AND warned.entry_index = job.entry_index)
                FROM identity JOIN job ON job.id = identity.job_id
               WHERE identity.drop_id = ?1 AND identity.key = ?2 AND job.state IN ('done', 'duplicate')",
         )?
@@ -166,6 +183,7 @@ pub(super) fn created_before(
                     document_type: row.get(7)?,
                     extracted_data: row.get(8)?,
                     name: row.get(9)?,
+                    is_warned: row.get(11)?,
                     files: Vec::new(),
                 },
                 row.get::<_, String>(1)?,
@@ -184,12 +202,52 @@ pub(super) fn created_before(
     Ok(Some(entry))
 }
 
+/// What the jobs with numbers from `from` to before `to` created, with their references.
+pub(super) fn created_between(
+    connection: &Connection,
+    drop_id: i64,
+    from: i64,
+    to: i64,
+) -> Result<Vec<(String, CreatedEntry)>, QueueError> {
+    let mut select = connection.prepare_cached(
+        "SELECT reference, job.id, remote_id, content, content_rule, kind, profile_id, category, document_type,
+                extracted_data, name, EXISTS
+                (SELECT 1 FROM entry_warning AS warned
+                  WHERE warned.batch_id = job.batch_id AND warned.entry_index = job.entry_index)
+           FROM job CROSS JOIN identity ON identity.drop_id = job.drop_id AND identity.key = job.identity
+          WHERE job.id >= ?1 AND job.id < ?2 AND job.drop_id = ?3 AND state IN ('done', 'duplicate')
+            AND reference IS NOT NULL AND identity.job_id = job.id
+          ORDER BY job.id",
+    )?;
+    let mut found = select.query(params![from, to, drop_id])?;
+    let mut created = Vec::new();
+    while let Some(row) = found.next()? {
+        let job_id = row.get(1)?;
+        let entry = CreatedEntry {
+            job_id,
+            remote_id: row.get::<_, Option<String>>(2)?.unwrap_or_default(),
+            content: row.get(3)?,
+            rule: ContentRule::of(row.get(4)?)?,
+            kind: rows::kind(&row.get::<_, String>(5)?)?,
+            profile_id: row.get(6)?,
+            category: row.get(7)?,
+            document_type: row.get(8)?,
+            extracted_data: row.get(9)?,
+            name: row.get(10)?,
+            is_warned: row.get(11)?,
+            files: files(connection, job_id)?,
+        };
+        created.push((row.get(0)?, entry));
+    }
+    Ok(created)
+}
+
 fn files(connection: &Connection, job_id: i64) -> Result<Vec<CreatedFile>, QueueError> {
     let mut statement = connection.prepare_cached(
         "SELECT image_type, bytes, sha256,
                 CASE WHEN upload.lies_root IS NOT NULL THEN upload.lies_root || '/' || upload.lies_path
                      WHEN batch.state = 'closed' AND after_success = 'delete' THEN NULL
-                     ELSE image_root || '/' || CASE image_folder WHEN '' THEN '' ELSE image_folder || '/' END || path END, path
+                     ELSE image_root || '/' || CASE image_folder WHEN '' THEN '' ELSE image_folder || '/' END || path END, path, seen
            FROM upload JOIN job ON job.id = job_id JOIN batch ON batch.id = batch_id
           WHERE job_id = ?1 ORDER BY position",
     )?;
@@ -205,6 +263,7 @@ fn files(connection: &Connection, job_id: i64) -> Result<Vec<CreatedFile>, Queue
             sha256: rows::digest(&row.get::<_, Vec<u8>>(2)?)?,
             location: row.get(3)?,
             path: row.get(4)?,
+            seen: row.get::<_, Option<String>>(5)?.and_then(|seen| file_identity::read_in_full(&seen)),
         });
     }
     Ok(files)

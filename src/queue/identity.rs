@@ -101,7 +101,11 @@ pub(super) fn conflict(job_id: i64, fields: &[&str]) -> Problem {
         "give this entry a reference of its own, or say \"replace\": true to create it as well",
     )
     .field("reference")
+    .code(OTHER_CONTENT)
 }
+
+/// The code of an entry that contradicts an earlier one of its reference.
+pub(crate) const OTHER_CONTENT: &str = "other-content";
 
 /// Who has the identity under this key, and whether that job asks for the same as `asked`.
 ///

@@ -33,6 +33,7 @@ mod error;
 pub mod files;
 mod guard;
 pub mod identity;
+pub(crate) mod known_rows;
 pub(crate) mod layouts;
 #[cfg(test)]
 mod life_tests;

@@ -12,30 +12,30 @@ use crate::{
 };
 
 /// How many problems of a cause are shown.
-pub(super) const EXAMPLES: usize = 3;
+pub(in crate::cli) const EXAMPLES: usize = 3;
 
 /// How many causes are kept apart; what is more is counted together.
 const MOST: usize = 200;
 
 /// Problems that have one cause, as far as their words show.
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct ProblemCause<E> {
-    pub(super) severity: Severity,
+pub(in crate::cli) struct ProblemCause<E> {
+    pub(in crate::cli) severity: Severity,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) kind: Option<WarningKind>,
+    pub(in crate::cli) kind: Option<WarningKind>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) code: Option<String>,
+    pub(in crate::cli) code: Option<String>,
     /// What they have in common.
-    pub(super) reason: String,
-    pub(super) cure: String,
-    pub(super) count: u64,
+    pub(in crate::cli) reason: String,
+    pub(in crate::cli) cure: String,
+    pub(in crate::cli) count: u64,
     /// The first of them.
-    pub(super) examples: Vec<E>,
+    pub(in crate::cli) examples: Vec<E>,
 }
 
 /// All causes so far, in the order in which they were first seen.
 #[derive(Debug)]
-pub(super) struct ProblemCauses<E> {
+pub(in crate::cli) struct ProblemCauses<E> {
     by_words: HashMap<String, usize>,
     causes: Vec<ProblemCause<E>>,
 }
@@ -48,7 +48,7 @@ impl<E> Default for ProblemCauses<E> {
 
 impl<E> ProblemCauses<E> {
     /// Counts a problem; `example` makes what is shown of it.
-    pub(super) fn add(&mut self, problem: &Problem, example: impl FnOnce() -> E) {
+    pub(in crate::cli) fn add(&mut self, problem: &Problem, example: impl FnOnce() -> E) {
         let name = problem.kind.map(WarningKind::as_str).or(problem.code.as_deref());
         // A kind or a code is the cause; the words around it name files and references.
         let words = match name {
@@ -91,7 +91,7 @@ impl<E> ProblemCauses<E> {
     }
 
     /// Errors first, and of each the most frequent.
-    pub(super) fn into_sorted(self) -> Vec<ProblemCause<E>> {
+    pub(in crate::cli) fn into_sorted(self) -> Vec<ProblemCause<E>> {
         let mut causes = self.causes;
         causes.sort_by_key(|cause| std::cmp::Reverse((cause.severity, cause.count)));
         causes

@@ -77,7 +77,7 @@ impl FolderCounts {
     pub(super) fn count(&mut self, found: &Admission, (images, folder): (&Root, &str)) -> io::Result<()> {
         let key = |path: &str| path_key(images.path(), folder, path);
         match found {
-            Admission::Take { entry, .. } | Admission::Known { entry, .. } => {
+            Admission::Take { entry, .. } | Admission::Known { entry, .. } | Admission::Unchanged { entry, .. } => {
                 entry.sources().try_for_each(|source| self.name(source.path.as_str(), key(source.path.as_str())))
             }
             Admission::Invalid { paths, problems, .. } => {

@@ -1,19 +1,18 @@
 //! Admits the manifests of an import to the queue, one after the other.
 
 use std::{
-    cell::Cell,
+    cell::RefCell,
     collections::HashMap,
     path::{Path, PathBuf},
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
 };
 
 use tokio::sync::Notify;
 
-use super::{super::start::Usage, ImportArgs, Target};
+use super::{super::start::Usage, ImportArgs, Target, pace::AdmissionPace};
 use crate::{
     config::Config,
     durable::{self, Access},
@@ -25,7 +24,7 @@ use crate::{
         watch::{EventSupport, delivers_events},
     },
     intake::{
-        admit::{AdmitError, Policy, admit},
+        admit::{AdmitError, AdmittedPart, BetweenParts, Policy, admit},
         examine::{self, ManifestRules, OpenedManifest},
         ground::foreign_receipts,
         import_context::ImportContext,
@@ -35,21 +34,30 @@ use crate::{
     layout::{ArchiveLayout, ArchiveTarget, Weight, stage},
     policy::{AfterSuccess, OnInvalid},
     queue::{
-        Queue, Reader,
+        Queue, QueueError, Reader,
         batch::{BatchPolicy, Plan},
+        known_rows::KnownRows,
         layouts::LayoutUse,
         lineage::MarkedFolder,
     },
     relative_path,
 };
 
-/// While a large manifest is admitted, how often workers are notified that there may be more of it.
-const NOTIFY_INTERVAL: Duration = Duration::from_millis(20);
+/// The manifest that is being admitted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct UnderAdmission {
+    pub(super) batch_id: i64,
+    pub(super) manifest: PathBuf,
+    /// How many of its entries are not in, as far as that is known.
+    pub(super) rest: Option<u64>,
+}
 
 /// What has been admitted so far.
 #[derive(Default)]
 pub(super) struct Intake {
     batches: Mutex<Vec<(i64, PathBuf)>>,
+    under_way: Mutex<Option<UnderAdmission>>,
+    cut_short: Mutex<Vec<UnderAdmission>>,
     /// Manifests that cannot be admitted.
     pub(super) trouble: AtomicU64,
     pub(super) finished: AtomicBool,
@@ -67,6 +75,32 @@ impl Intake {
     /// The batches, with their manifests.
     pub(super) fn taken_in(&self) -> Vec<(i64, PathBuf)> {
         self.batches.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The same with those whose admission was cut short, and how many entries of them are not in.
+    pub(super) fn all_taken_in(&self) -> (Vec<(i64, PathBuf)>, u64) {
+        let mut batches = self.taken_in();
+        let cut_short = self.cut_short.lock().unwrap_or_else(PoisonError::into_inner);
+        batches.extend(cut_short.iter().map(|cut| (cut.batch_id, cut.manifest.clone())));
+        (batches, cut_short.iter().filter_map(|cut| cut.rest).sum())
+    }
+
+    /// The manifest that is being admitted, where a part of it is in.
+    pub(super) fn under_way(&self) -> Option<UnderAdmission> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn begin(&self, under_way: UnderAdmission) {
+        *self.under_way.lock().unwrap_or_else(PoisonError::into_inner) = Some(under_way);
+    }
+
+    /// The manifest is admitted as this batch, or its admission was cut short.
+    fn end(&self, admitted: Option<(i64, PathBuf)>) {
+        let is_admitted = admitted.is_some();
+        // In this order, so that whoever counts both misses nothing.
+        self.batches.lock().unwrap_or_else(PoisonError::into_inner).extend(admitted);
+        let under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.cut_short.lock().unwrap_or_else(PoisonError::into_inner).extend(under_way.filter(|_| !is_admitted));
     }
 
     fn has(&self, batch_id: i64) -> bool {
@@ -121,28 +155,45 @@ impl Importer {
         notify: &dyn Fn(),
     ) {
         let mut names = NamedFiles::of(targets.len());
-        for target in targets {
+        // Nothing is sent beside it that it could hold up.
+        let reader = if self.in_stages { None } else { Reader::open(queue.path()).ok() };
+        let pace = AdmissionPace::new(reader, &self.drop, stopped);
+        let many = targets.len() as u64;
+        for (number, target) in (1_u64..).zip(targets) {
             if stopped() {
                 return;
             }
             names.begin(target.root.join(&target.manifest).display().to_string());
-            let imported = self.import_one(target, queue, (&names, intake), stopped, notify);
+            let between = |part: AdmittedPart| {
+                intake.begin(UnderAdmission {
+                    batch_id: part.batch_id,
+                    manifest: target.root.join(&target.manifest),
+                    rest: part.of.map(|of| of.saturating_sub(part.entries)),
+                });
+                notify();
+                pace.rest(part.entries, part.of.unwrap_or(0));
+            };
+            let imported =
+                self.import_one(target, queue, (&names, intake), BetweenParts { stopped, admitted: &between });
             if !matches!(imported, Ok(Some((_, true)))) {
                 names.takes_no_files();
             }
             match imported {
                 Ok(Some((batch, _))) => {
-                    let manifest = target.root.join(&target.manifest);
-                    intake.batches.lock().unwrap_or_else(PoisonError::into_inner).push((batch, manifest));
+                    intake.end(Some((batch, target.root.join(&target.manifest))));
                 }
-                Ok(None) => {}
+                Ok(None) => intake.end(None),
                 Err(error) => {
+                    intake.end(None);
                     let path = target.root.join(&target.manifest);
                     tracing::error!(manifest = %path.display(), reason = format!("{error:#}"), "cannot be taken in");
                     intake.trouble.fetch_add(1, Ordering::Relaxed);
                 }
             }
             notify();
+            if number < many {
+                pace.rest(number, many);
+            }
         }
     }
 
@@ -313,8 +364,7 @@ impl Importer {
         target: &Target,
         queue: &Queue,
         (names, intake): (&NamedFiles, &Intake),
-        stopped: &dyn Fn() -> bool,
-        notify: &dyn Fn(),
+        between: BetweenParts<'_>,
     ) -> anyhow::Result<Option<(i64, bool)>> {
         let root = Root::open(&target.root)?;
         let (mut opened, layout) = match &self.layout {
@@ -368,24 +418,19 @@ impl Importer {
             self.files_go(&opened, &images, (&plan.policy.image_folder, &target.manifest))?;
         }
         let policy = Policy { on_invalid: self.on_invalid, wait_for_files: false };
-        let last_notified = Cell::new(Instant::now());
-        let nudge = || {
-            // Workers begin with the first part of a large manifest while the rest is still read.
-            if last_notified.get().elapsed() >= NOTIFY_INTERVAL {
-                last_notified.set(Instant::now());
-                notify();
-            }
-            stopped()
-        };
+        // Files that are to be moved away afterwards are looked at, and so is all of a manifest that may be refused.
+        let passes_over = self.archive_to.is_none() && self.on_invalid == OnInvalid::Skip;
+        let known = || Ok::<_, QueueError>(RefCell::new(KnownRows::of(Reader::open(queue.path())?, &self.drop)?));
         let context = ImportContext {
             reader: Reader::open(queue.path())?,
+            known: if passes_over { Some(known()?) } else { None },
             drop: &self.drop,
             manifest_sha256: opened.sha256,
             names,
             is_ours: &|batch| intake.has(batch),
             own_clock: matches!(delivers_events(&image_root), Ok(EventSupport::Yes)),
         };
-        match admit(queue, plan, &mut opened, &images, (&self.rules, &context), policy, &nudge) {
+        match admit(queue, plan, &mut opened, &images, (&self.rules, &context), policy, between) {
             Ok(admitted) => {
                 tracing::info!(
                     manifest = target.manifest,

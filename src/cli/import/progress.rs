@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::super::drive::Remaining;
+use super::{super::drive::Remaining, admission::UnderAdmission};
 use crate::{
     clock::Timestamp,
     finish,
-    queue::{QueueError, Reader},
+    queue::{QueueError, Reader, views::progress::BatchProgress},
     reason::in_words,
 };
 
@@ -29,11 +29,18 @@ pub(super) struct OwnBatches {
     entries: u64,
     /// Entries that have not ended.
     pub(super) unfinished: u64,
+    /// The manifest that is being admitted, and how many entries it has, as far as that is known.
+    arriving: Option<(BatchProgress, u64)>,
 }
 
 impl OwnBatches {
     /// Reads the batches that were not closed the last time, and new ones. Changes nothing where that fails.
-    pub(super) fn look(&mut self, reader: &Reader, batches: &[i64]) -> Result<(), QueueError> {
+    pub(super) fn look(
+        &mut self,
+        reader: &Reader,
+        batches: &[i64],
+        arriving: Option<&UnderAdmission>,
+    ) -> Result<(), QueueError> {
         let mut seen = Self { known: batches.len(), closed_entries: self.closed_entries, ..Self::default() };
         for &id in self.open.iter().chain(batches.iter().skip(self.known)) {
             let progress = reader.batch_progress(id)?;
@@ -46,8 +53,21 @@ impl OwnBatches {
             }
         }
         seen.entries += seen.closed_entries;
+        // It may have been admitted since it was asked for.
+        if let Some(arriving) = arriving.filter(|arriving| !batches.contains(&arriving.batch_id)) {
+            let progress = reader.batch_progress(arriving.batch_id)?;
+            let known = progress.admitted + arriving.rest.unwrap_or(0);
+            seen.arriving = Some((progress, known));
+        }
         *self = seen;
         Ok(())
+    }
+
+    /// All entries that are known of, those that have ended, and those whose jobs have not.
+    fn so_far(&self) -> (u64, u64, u64) {
+        let (arriving, known) = self.arriving.unwrap_or_default();
+        let (entries, unfinished) = (self.entries + arriving.admitted, self.unfinished + arriving.under_way);
+        (self.entries + known, entries.saturating_sub(unfinished), unfinished)
     }
 
     pub(super) fn remaining(&self, reader: &Reader, finished: bool) -> Result<Remaining, QueueError> {
@@ -88,29 +108,29 @@ impl ProgressDisplay {
     }
 
     pub(super) fn show(&mut self, ours: &OwnBatches, finished: bool, reader: &Reader, drop: &str) {
-        let ended = ours.entries.saturating_sub(ours.unfinished);
+        let (entries, ended, unfinished) = ours.so_far();
         let is_line_due = self.bar.is_none() && self.last_line.elapsed() >= LINE_INTERVAL;
         let end = if self.bar.is_some() || is_line_due {
-            self.end_in_words(ours, finished, reader, drop).to_owned()
+            self.end_in_words(unfinished, finished, reader, drop).to_owned()
         } else {
             String::new()
         };
         if let Some(bar) = &self.bar {
-            bar.set_length(ours.entries);
+            bar.set_length(entries);
             bar.set_position(ended);
             bar.set_message(format!("entries{}{end}", if finished { "" } else { ", still reading" }));
         } else if is_line_due {
-            tracing::info!(ended, entries = ours.entries, reading = !finished, "under way{end}");
+            tracing::info!(ended, entries, reading = !finished, "under way{end}");
             self.last_line = Instant::now();
         }
     }
 
     /// When these entries will be done, and what decides it.
-    fn end_in_words(&mut self, ours: &OwnBatches, finished: bool, reader: &Reader, drop: &str) -> &str {
+    fn end_in_words(&mut self, unfinished: u64, finished: bool, reader: &Reader, drop: &str) -> &str {
         let is_old = self.estimated.as_ref().is_none_or(|(at, _)| at.elapsed() >= ESTIMATE_INTERVAL);
         if is_old {
             let now = Timestamp::now();
-            let finish = finish::of_jobs(reader, drop, ours.unfinished, now).ok().flatten();
+            let finish = finish::of_jobs(reader, drop, unfinished, now).ok().flatten();
             let said = finish.map_or_else(String::new, |finish| {
                 let more = if finished { "" } else { " at least" };
                 let left = in_words(finish.done.since(now));
@@ -139,9 +159,9 @@ mod tests {
         let batch = site.admit("a.manifest.json", &["one", "two"]);
         let reader = site.reader();
         let mut ours = OwnBatches::default();
-        ours.look(&reader, &[batch]).unwrap();
+        ours.look(&reader, &[batch], None).unwrap();
         let absent = 999;
-        ours.look(&reader, &[batch, absent]).unwrap_err();
+        ours.look(&reader, &[batch, absent], None).unwrap_err();
         assert_eq!((&ours.open, ours.entries, ours.unfinished), (&vec![batch], 2, 2));
         assert_eq!(ours.remaining(&reader, true).unwrap(), Remaining::Work);
     }

@@ -11,7 +11,7 @@ use crate::{
     file_identity::{self, FileIdentity},
     inbox::beneath::Root,
     intake::{
-        admit::{AdmitError, Admitted, Policy, admit, take_and_admit},
+        admit::{AdmitError, Admitted, BetweenParts, Policy, admit, take_and_admit},
         examine::OpenedManifest,
         step::{ManifestPhase, RETRY_MAX, TrackedManifest, Wait},
         take::{CHANGED_MEANWHILE, in_words},
@@ -54,7 +54,8 @@ impl DropScanner {
         let in_place =
             self.config.after_success == AfterSuccess::Keep || self.queue.admission(plan.clone())?.batch_id().is_some();
         let admitted = if in_place {
-            admit(&self.queue, plan, opened, root, (&self.rules, &context), policy, &*self.stopped)?
+            let between = BetweenParts::stops(&*self.stopped);
+            admit(&self.queue, plan, opened, root, (&self.rules, &context), policy, between)?
         } else {
             take_and_admit(&self.taker(root), plan, opened, (&self.rules, &context), policy)?
         };

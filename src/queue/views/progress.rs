@@ -5,7 +5,8 @@ use rusqlite::Connection;
 use super::receipt;
 use crate::{
     job::JobState,
-    queue::{QueueError, Reader, control},
+    problem::Problem,
+    queue::{QueueError, Reader, control, rows},
     receipt::Counts,
 };
 
@@ -30,7 +31,34 @@ pub struct Left {
     pub paused: bool,
 }
 
+/// What of a drop may be sent, is being sent, and was created.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SendingState {
+    pub queued: u64,
+    pub running: u64,
+    pub created: u64,
+}
+
 impl Reader {
+    /// What of a drop may be sent, is being sent, and was created. Costs the same however many jobs there are.
+    pub(crate) fn sending_state(&self, drop: &str) -> Result<SendingState, QueueError> {
+        let mut select = self.connection.prepare_cached(
+            "SELECT state, jobs FROM tally JOIN drop_folder ON id = drop_id
+              WHERE name = ?1 AND state IN ('queued', 'running', 'done')",
+        )?;
+        let mut rows = select.query([drop])?;
+        let mut sending = SendingState::default();
+        while let Some(row) = rows.next()? {
+            let jobs = row.get::<_, i64>(1)?.try_into().unwrap_or(0);
+            match JobState::parse(&row.get::<_, String>(0)?) {
+                Some(JobState::Queued) => sending.queued = jobs,
+                Some(JobState::Running) => sending.running = jobs,
+                _ => sending.created = jobs,
+            }
+        }
+        Ok(sending)
+    }
+
     /// What is left to do for these drops.
     pub(crate) fn left(&self, drops: &[&str]) -> Result<Left, QueueError> {
         self.snapshot(|connection| left(connection, drops))
@@ -183,24 +211,35 @@ fn held_by_batch(connection: &Connection) -> Result<Vec<(i64, u64)>, QueueError>
         .collect::<Result<_, _>>()?)
 }
 
-/// How a batch ended: its counts, whether its manifest was unusable, and where its receipt is.
+/// How a batch ended: its counts, why its manifest is unusable, and where its receipt is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BatchEnd {
     /// How its entries ended; those that have not count as failed.
     pub counts: Counts,
-    pub rejected: bool,
+    /// Why its manifest is unusable, if it is.
+    pub problems: Option<Vec<Problem>>,
+    /// Of the duplicates, entries of which nothing has changed since they were created.
+    pub unchanged: u64,
+    /// Entries that its list had when it was last taken in, where it was; and the jobs of the first of them.
+    pub gone: Option<(u64, Vec<i64>)>,
     /// Its receipt, once it is written.
     pub receipt: Option<std::path::PathBuf>,
 }
 
 fn batch_end(connection: &Connection, id: i64) -> Result<BatchEnd, QueueError> {
-    let (state, folder, receipt, rejected): (String, String, Option<String>, bool) = connection
-        .prepare_cached("SELECT state, receipts_dir, receipt, problems IS NOT NULL FROM batch WHERE id = ?1")?
+    let (state, folder, receipt, problems): (String, String, Option<String>, Option<String>) = connection
+        .prepare_cached("SELECT state, receipts_dir, receipt, problems FROM batch WHERE id = ?1")?
         .query_row([id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
+    let (unchanged, gone, gone_jobs): (i64, Option<i64>, Option<String>) = connection
+        .prepare_cached("SELECT unchanged, gone, gone_jobs FROM batch WHERE id = ?1")?
+        .query_row([id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    let gone_jobs = gone_jobs.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
     let written = matches!(state.as_str(), "published" | "closed");
     Ok(BatchEnd {
         counts: receipt::counts(connection, id)?,
-        rejected,
+        problems: problems.map(|text| rows::problems(&text)),
+        unchanged: unchanged.try_into().unwrap_or(0),
+        gone: gone.map(|gone| (gone.try_into().unwrap_or(0), gone_jobs)),
         receipt: receipt.filter(|_| written).map(|receipt| std::path::Path::new(&folder).join(receipt)),
     })
 }

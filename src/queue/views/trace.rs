@@ -43,6 +43,14 @@ pub struct BatchRow {
     pub jobs: Vec<(String, i64)>,
     /// Entries that were not good enough to become jobs.
     pub invalid: i64,
+    /// Entries that were created before, of which nothing has changed since.
+    pub unchanged: i64,
+    /// Entries that the list had when it was last taken in, where it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gone: Option<i64>,
+    /// The jobs that created the first of those.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gone_jobs: Vec<i64>,
 }
 
 /// Which manifests `batches` is about.
@@ -204,7 +212,7 @@ fn each_batch<E: From<QueueError>>(
     let sql = format!(
         "SELECT batch.id, drop_folder.name, manifest, state, problems, batch.trouble, received_at, finished_at,
                 shelf, receipts_dir || '/' || receipt,
-                (SELECT count(*) FROM invalid_entry WHERE batch_id = batch.id)
+                (SELECT count(*) FROM invalid_entry WHERE batch_id = batch.id), unchanged, gone, gone_jobs
            FROM batch JOIN drop_folder ON drop_folder.id = batch.drop_id
           WHERE {condition} ORDER BY batch.id DESC LIMIT ?{}",
         values.len()
@@ -220,6 +228,7 @@ fn each_batch<E: From<QueueError>>(
 fn batch_row(connection: &Connection, row: &Row<'_>) -> Result<BatchRow, QueueError> {
     let batch = row.get(0)?;
     let problems: Option<String> = row.get(4)?;
+    let gone_jobs: Option<String> = row.get(13)?;
     let jobs = connection
         .prepare_cached("SELECT state, count(*) FROM job WHERE batch_id = ?1 GROUP BY state ORDER BY state")?
         .query_map([batch], |row| Ok((row.get(0)?, row.get(1)?)))?
@@ -238,6 +247,9 @@ fn batch_row(connection: &Connection, row: &Row<'_>) -> Result<BatchRow, QueueEr
         receipt: row.get(9)?,
         jobs,
         invalid: row.get(10)?,
+        unchanged: row.get(11)?,
+        gone: row.get(12)?,
+        gone_jobs: gone_jobs.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
     })
 }
 

@@ -8,6 +8,7 @@ mod doctor;
 mod http;
 mod import;
 mod import_folders;
+mod import_run;
 mod import_stages;
 mod layouts;
 mod plan;
