@@ -112,6 +112,37 @@ fn beside_a_daemon_the_stages_are_those_of_the_import() {
     assert_eq!((site.jobs("failed").len(), site.jobs("waiting").len()), (6, 34));
 }
 
+/// An API that goes wrong once twenty documents are created, in the midst of the migration: what comes after the stage that
+/// meets it is not touched.
+#[test]
+fn an_api_that_goes_wrong_after_the_first_stage_reaches_the_second_at_most() {
+    for (what, fault, says, untouched) in [
+        ("it refuses", "create_document=status-before:422/201", "stopped by refused>2%", 10),
+        ("a gateway's page instead of each document", "create_document=html", "cannot be reached", 10),
+        ("a gateway that forbids", "create_document=gateway:403", "a stage begins", 10),
+        // The first stage is verified again before the next begins.
+        ("it has the documents somewhere else", "read_documents=list:foreign", "stopped by missing>0", 20),
+        ("a gateway's page instead of each answer", "any=html", "stopped by missing>0", 20),
+        ("a gateway's page after each deed", "any=html200", "stopped by missing>0", 20),
+    ] {
+        let retry = "max = '200ms'\ngive_up_after = '1s'".to_owned();
+        let site = Builder { retry, ..Builder::default() }.build();
+        write_archive(&site);
+        import(&site, &["--stages", "20"]).expect(3).says("a stage is over");
+        assert_eq!(site.summary().documents, 20, "{what}");
+
+        site.faults(&[fault]);
+        let ended = import(&site, &["--stages", "20,30,100%", "--give-up-after", "2s"]).says(says);
+
+        assert!(matches!(ended.code, Some(3 | 4)), "{what}: {:?}", ended.code);
+        let jobs = site.jobs("waiting");
+        let held_back = jobs.iter().filter(|job| job["reason"].to_string().contains("has not begun")).count();
+        assert_eq!(held_back, untouched, "{what}: {}", ended.said());
+        let summary = site.summary();
+        assert!(summary.documents <= 30 && summary.doubled == 0, "{what}: {summary}");
+    }
+}
+
 #[test]
 fn stages_and_rules_that_are_none_are_refused() {
     let site = Site::new();
