@@ -8,6 +8,9 @@
 #   scripts/prove.sh exactly-once           every order of what can happen to two jobs on a profile: at least 10,000,000 states
 #   scripts/prove.sh power-loss 100000 500  images of what a disk could hold, and how many are resumed
 #   scripts/prove.sh file-faults            every call to a file fails in every way, once and for good
+#   scripts/prove.sh million 1000000 20     entries of one import, and after how many seconds it is killed each time; the
+#                                           pictures and the queue, some 6 GB for a million, go into $PLACE or a temporary folder;
+#                                           $BIN is the program, if it is built already
 #   scripts/prove.sh                        all of them, as above: hours, most of them waiting
 #
 # A run with a failure is recorded too, and ends this with an error.
@@ -107,6 +110,60 @@ file_faults() {
     cargo test --locked --bench ground -- file-faults --threads 4 --record
 }
 
+# One import, killed again and again; then the queue's crosswalk and the stand-in's own records must have the same documents,
+# one for each row.
+million() {
+    local entries=$1 every=$2 bin kills=0 peak=0 began status
+    . scripts/sandbox.sh
+    . scripts/archive.sh
+    bin=${BIN:-${CARGO_TARGET_DIR:-target}/release/passfort-ingest}
+    [ -n "${BIN:-}" ] || cargo build --locked --release --bin passfort-ingest
+    bin=$(realpath "$bin")
+    place=$(mktemp -d -p "${PLACE:-${TMPDIR:-/tmp}}")
+    running=
+    trap 'kill "${sandbox:-}" "$running" 2>/dev/null || true; rm -rf "$log" "$place"' EXIT
+    make_archive "$place/archive" "$entries"
+    start_sandbox "$bin" "$place/sandbox.log"
+    printf '[api]\nbase_url = "%s"\n[queue]\ndatabase = "%s"\n' "$url" "$place/queue.db" >"$place/config.toml"
+    began=$SECONDS
+    while :; do
+        "$bin" --config "$place/config.toml" -q import "$place/archive" --json >"$place/summary.json" 2>>"$place/import.log" &
+        running=$!
+        for _ in $(seq "$every"); do
+            sleep 1
+            status=$(awk '/VmHWM/ { print $2 }' "/proc/$running/status" 2>/dev/null || true)
+            peak=$((${status:-0} > peak ? ${status:-0} : peak))
+            [ -n "$status" ] || break
+        done
+        [ -n "$status" ] || break
+        kill -9 "$running"
+        wait "$running" 2>/dev/null || true
+        kills=$((kills + 1))
+    done
+    local code=0 seconds=$((SECONDS - began)) sums
+    wait "$running" || code=$?
+    curl -fsS "${url%/4.0}/_sandbox/documents" >"$place/documents.json"
+    "$bin" --config "$place/config.toml" export --format csv >"$place/export.csv"
+    sums=$(python3 - "$place" "$entries" <<'END'
+import collections, csv, json, sys
+place, entries = sys.argv[1], int(sys.argv[2])
+summary = json.load(open(f'{place}/summary.json'))
+stands = collections.Counter(document['id'] for document in json.load(open(f'{place}/documents.json')))
+named = collections.Counter(row['document_id'] for row in csv.DictReader(open(f'{place}/export.csv')))
+rows = {row['reference'] for row in csv.DictReader(open(f'{place}/export.csv'))}
+missing = entries - len(rows) + sum((named - stands).values())
+doubled = sum((stands - named).values())
+counted = summary['created'] + summary['duplicate'] == summary['entries'] == entries
+print(missing, doubled, 0 if counted else 1)
+END
+    )
+    local missing doubled wrong
+    read -r missing doubled wrong <<<"$sums"
+    record million.tsv $'commit\tdate\tentries\tkills\tmissing\tdoubled\twrong_sums\tseconds\tpeak_mib' \
+        "$entries" "$kills" "$missing" "$doubled" "$wrong" "$seconds" "$((peak / 1024))"
+    [ "$code$missing$doubled$wrong" = 0000 ]
+}
+
 case ${1:-all} in
     soak) soak "${2:-10000}" "${3:-2000}" "${4:-101}" ;;
     restores) restores "${2:-170}" "${3:-8}" "${4:-1001}" ;;
@@ -115,6 +172,7 @@ case ${1:-all} in
     exactly-once) exactly_once ;;
     power-loss) power_loss "${2:-100000}" "${3:-500}" ;;
     file-faults) file_faults ;;
-    all) soak 10000 2000 101 && restores 170 8 1001 && kill_points 20 && model 1..2001 && exactly_once && power_loss 100000 500 && file_faults ;;
-    *) sed -n '2,13p' "$0" >&2; exit 2 ;;
+    million) million "${2:-1000000}" "${3:-20}" ;;
+    all) soak 10000 2000 101 && restores 170 8 1001 && kill_points 20 && model 1..2001 && exactly_once && power_loss 100000 500 && file_faults && million 1000000 20 ;;
+    *) sed -n '2,16p' "$0" >&2; exit 2 ;;
 esac
