@@ -100,7 +100,7 @@ struct Example {
     reason: String,
 }
 
-/// How entries may end that are told by cause.
+/// How entries may end that are listed by cause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Unwell {
     Failed,

@@ -106,7 +106,8 @@ fn beside_a_daemon_the_stages_are_those_of_the_import() {
     let sandbox = Options { profiles: vec![ProfileId::parse(&profile(900)).unwrap()], ..Options::default() };
     let site = Builder { sandbox, ..Builder::default() }.build();
     write_archive(&site);
-    let daemon = site.daemon();
+    let mut daemon = site.daemon();
+    daemon.wait_until("it is at work", || site.at("state/queue.db").exists());
     import(&site, &["--stages", "6,100%"]).expect(3).says("stopped by refused>2%");
     daemon.terminate().expect(0);
     assert_eq!((site.jobs("failed").len(), site.jobs("waiting").len()), (6, 34));
