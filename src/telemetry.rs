@@ -132,7 +132,7 @@ pub struct Telemetry {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct GaugeValues {
     pub at: Timestamp,
-    /// The longest of the drops' last scans.
+    /// The longest of the drops' last scans of the whole folder.
     pub scan: Duration,
     /// How long ago an event was last noticed in a drop.
     pub last_drop_event: Duration,
@@ -253,7 +253,11 @@ impl Telemetry {
             "Documents of which the API was found to have more than one",
             self.doubled_documents.clone(),
         );
-        registry.register("scan_seconds", "The longest of the drops' last looks into their folder", self.scan.clone());
+        registry.register(
+            "scan_seconds",
+            "The longest of the drops' last scans of the whole folder",
+            self.scan.clone(),
+        );
         registry.register(
             "last_drop_event_seconds",
             "Time since anything was noticed in a drop, or since the start where nothing was",

@@ -187,6 +187,26 @@ impl Root {
         self.admit(self.descend(path.as_str(), OPEN_FILE)?)
     }
 
+    /// What a regular file is now, without opening it; `None` where there is none.
+    ///
+    /// # Errors
+    ///
+    /// Where its folder cannot be entered.
+    pub(crate) fn identity_of(&self, relative: &str) -> Result<Option<FileIdentity>, Refusal> {
+        let stat = match self.open_parent(relative) {
+            Ok((folder, name)) => rustix::fs::statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW),
+            Err(Refusal::Missing) => return Ok(None),
+            Err(refusal) => return Err(refusal),
+        };
+        match stat {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {
+                Ok(Some(FileIdentity::of(&stat)))
+            }
+            Ok(_) | Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(refused(error)),
+        }
+    }
+
     /// The names in a folder below it that are UTF-8; empty for the root itself.
     ///
     /// # Errors

@@ -1,28 +1,31 @@
 //! Scans a drop folder for manifests.
 //!
-//! The scan is the truth about what is in a drop; events only trigger it. It opens each folder within the one above it
-//! and follows no link, so it cannot be led out or in circles. Its memory does not grow with the number of files: one
-//! folder a level is open, manifests are handed on one by one, and what is wrong is listed up to a limit. Whether a
+//! The scan is the truth about what is in a drop; events only say where to look. It opens each folder within the one
+//! above it and follows no link, so it cannot be led out or in circles. Its memory does not grow with the number of files:
+//! one folder a level is open, manifests are handed on one by one, and what is wrong is listed up to a limit. Whether a
 //! manifest has settled is not decided here.
 
 use std::{
     cell::OnceCell,
     collections::HashSet,
-    ffi::CStr,
+    ffi::{CStr, CString},
     fs::File,
     io,
     ops::ControlFlow,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    path::PathBuf,
 };
 
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use rustix::{
     fs::{AtFlags, Dir, FileType, Mode, OFlags},
     io::Errno,
 };
 
-use super::beneath::Root;
+use super::{
+    beneath::Root,
+    hints::Hints,
+    known_folders::KnownFolders,
+    scan_rules::{ScanRules, matches},
+};
 use crate::{
     entry::RelativePath,
     file_identity::FileIdentity,
@@ -33,38 +36,7 @@ use crate::{
 };
 
 /// How many problems are listed; further ones are only counted.
-const MAX_PROBLEMS: usize = 100;
-
-/// Which files of a drop are manifests, and which folders are scanned for them.
-#[derive(Debug, Clone)]
-pub struct ScanRules {
-    /// Whether to scan subfolders.
-    pub recursive: bool,
-    /// The names of manifests; see [`globs`].
-    pub manifests: GlobSet,
-    /// The names of files and folders to ignore; see [`globs`].
-    pub ignore: GlobSet,
-    /// Folders to stay out of, absolute: where settled files and receipts go.
-    pub skip_dirs: Vec<PathBuf>,
-    /// How deep folders may be nested below the root; each costs an open folder while it is read.
-    pub max_depth: usize,
-    /// The longest path of a manifest, from the root on, in bytes.
-    pub max_path_bytes: usize,
-}
-
-/// Patterns as the configuration means them: matched with a file's name or, where the pattern has a `/`, with its path
-/// relative to the drop, without regard to the letter case. No `*` reaches over a `/`; `**` does.
-///
-/// # Errors
-///
-/// The pattern that is invalid, and why.
-pub fn globs<'a>(patterns: impl IntoIterator<Item = &'a str>) -> Result<GlobSet, globset::Error> {
-    let mut set = GlobSetBuilder::new();
-    for pattern in patterns {
-        set.add(GlobBuilder::new(pattern).literal_separator(true).case_insensitive(true).build()?);
-    }
-    set.build()
-}
+pub const MAX_PROBLEMS: usize = 100;
 
 /// A manifest in the drop.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -163,64 +135,82 @@ pub fn scan_all(
     each: &mut dyn FnMut(FoundManifest) -> ControlFlow<()>,
     other: &mut dyn FnMut(OtherFile<'_>),
 ) -> io::Result<ScanReport> {
-    let skip = rules
-        .skip_dirs
-        .iter()
-        .filter_map(|path| rustix::fs::stat(path).ok())
-        .map(|stat| (stat.st_dev, stat.st_ino))
-        .collect();
-    let mut scan = Scan { root, rules, skip, report: ScanReport { complete: true, ..ScanReport::default() } };
-    let mut levels = vec![Level::open(root.as_fd(), c".", String::new())?];
+    scan_whole(root, rules, &mut KnownFolders::default(), each, other)
+}
+
+/// The same, with what is known of the folders from earlier scans.
+///
+/// # Errors
+///
+/// As [`scan`].
+pub fn scan_whole(
+    root: &Root,
+    rules: &ScanRules,
+    known: &mut KnownFolders,
+    each: &mut dyn FnMut(FoundManifest) -> ControlFlow<()>,
+    other: &mut dyn FnMut(OtherFile<'_>),
+) -> io::Result<ScanReport> {
+    let mut scan = Scan::new(root, rules, known);
+    let level = Level::of_root(root)?;
     scan.report.folders = 1;
-    while let Some(level) = levels.last_mut() {
-        match level.dir.read() {
-            None => {
-                levels.pop();
+    let whole = FolderPart { depth: 1, with_folders: true };
+    let _all = scan.read(level, whole, each, other)?;
+    scan.end()
+}
+
+/// Looks only at the names that hints are about.
+///
+/// The report is of these alone: that it is complete means that no other has gone.
+///
+/// # Errors
+///
+/// As [`scan`].
+pub fn scan_hinted(
+    root: &Root,
+    rules: &ScanRules,
+    known: &mut KnownFolders,
+    hints: &Hints,
+    each: &mut dyn FnMut(FoundManifest) -> ControlFlow<()>,
+    other: &mut dyn FnMut(OtherFile<'_>),
+) -> io::Result<ScanReport> {
+    let mut scan = Scan::new(root, rules, known);
+    for (folder, hinted) in hints.folders() {
+        let (level, depth) = match scan.descend(folder)? {
+            Descent::To(level, depth) => (level, depth),
+            // It is new under this path, so nothing in it is known.
+            Descent::New(level, depth) => {
+                if scan.read(level, FolderPart { depth, with_folders: true }, each, other)?.is_break() {
+                    break;
+                }
+                continue;
             }
-            Some(Err(error)) => {
-                if levels.len() == 1 {
-                    return Err(error.into());
-                }
-                let path = levels.pop().map(|level| level.path).unwrap_or_default();
-                scan.unreadable(&path, error);
+            Descent::Nowhere => continue,
+        };
+        let files = (!hinted.all_files).then_some(&hinted.files).into_iter().flatten();
+        for (name, is_folder) in hinted.folders.iter().map(|name| (name, true)).chain(files.map(|name| (name, false))) {
+            let Ok(raw_name) = CString::new(name.as_str()) else { continue };
+            let step = scan.look(&level, depth, &raw_name, FileType::Unknown, true);
+            if is_folder && !matches!(step, FolderStep::Into(_)) {
+                scan.known.forget(&join(&level.path, name));
             }
-            Some(Ok(entry)) => {
-                if matches!(entry.file_name().to_bytes(), b"." | b"..") {
-                    continue;
-                }
-                let depth = levels.len();
-                let Some(level) = levels.last() else { break };
-                match scan.look(level, depth, entry.file_name(), entry.file_type()) {
-                    FolderStep::On => {}
-                    FolderStep::Show(path, unnameable) => {
-                        let (folder, name) = (level.fd.as_fd(), entry.file_name());
-                        other(OtherFile { path: &path, unnameable, folder, name });
-                    }
-                    FolderStep::Into(below) => levels.push(below),
-                    FolderStep::Hand(found) => {
-                        scan.report.manifests += 1;
-                        if each(found).is_break() {
-                            scan.report.complete = false;
-                            break;
-                        }
-                    }
-                }
+            if scan.take(step, (&level, &raw_name, depth), each, other)?.is_break() {
+                return scan.end();
             }
         }
+        if hinted.all_files && scan.read(level, FolderPart { depth, with_folders: false }, each, other)?.is_break() {
+            break;
+        }
     }
-    // A folder that was removed while it is open reads as an empty one, and that must not pass for "nothing to do".
-    if !root.still_there()? {
-        return Err(io::Error::new(io::ErrorKind::NotFound, "the folder was removed, or another one is in its place"));
-    }
-    Ok(scan.report)
+    scan.end()
 }
 
 /// An opened folder on the way down.
 struct Level {
     fd: OwnedFd,
-    dir: Dir,
     /// Relative to the root; empty for it.
     path: String,
+    /// What it was before it was read.
+    identity: Option<FileIdentity>,
     /// Whether there are receipts in it, once that was asked.
     has_receipts: OnceCell<bool>,
 }
@@ -229,9 +219,12 @@ impl Level {
     fn open(within: BorrowedFd<'_>, name: &CStr, path: String) -> Result<Self, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(within, name, flags, Mode::empty())?;
-        // A descriptor of its own, so that other readers of the root do not move our place in it.
-        let dir = Dir::read_from(&fd)?;
-        Ok(Self { fd, dir, path, has_receipts: OnceCell::new() })
+        Ok(Self { fd, path, identity: None, has_receipts: OnceCell::new() })
+    }
+
+    /// With a descriptor of its own, so that other readers of the root do not move our place in it.
+    fn of_root(root: &Root) -> Result<Self, Errno> {
+        Self::open(root.as_fd(), c".", String::new())
     }
 
     /// Whether there are receipts in it.
@@ -243,6 +236,13 @@ impl Level {
     }
 }
 
+/// A folder that is being read.
+struct OpenLevel {
+    level: Level,
+    dir: Dir,
+    entries: u64,
+}
+
 /// What to do after an entry of a folder.
 enum FolderStep {
     On,
@@ -252,16 +252,156 @@ enum FolderStep {
     Hand(FoundManifest),
 }
 
+/// Where a path of folders leads.
+enum Descent {
+    /// To this folder, whose entries are so deep.
+    To(Level, usize),
+    /// To this one, which is on the way and was not known.
+    New(Level, usize),
+    /// To none that is scanned.
+    Nowhere,
+}
+
+/// What is read of a folder.
+#[derive(Clone, Copy)]
+struct FolderPart {
+    /// How deep its entries are below the root.
+    depth: usize,
+    with_folders: bool,
+}
+
 struct Scan<'a> {
     root: &'a Root,
     rules: &'a ScanRules,
+    known: &'a mut KnownFolders,
     /// Device and inode, because one folder can have several paths.
     skip: HashSet<(u64, u64)>,
     report: ScanReport,
 }
 
-impl Scan<'_> {
-    fn look(&mut self, level: &Level, depth: usize, raw_name: &CStr, kind: FileType) -> FolderStep {
+impl<'a> Scan<'a> {
+    fn new(root: &'a Root, rules: &'a ScanRules, known: &'a mut KnownFolders) -> Self {
+        let skip = rules
+            .skip_dirs
+            .iter()
+            .filter_map(|path| rustix::fs::stat(path).ok())
+            .map(|stat| (stat.st_dev, stat.st_ino))
+            .collect();
+        Self { root, rules, known, skip, report: ScanReport { complete: true, ..ScanReport::default() } }
+    }
+
+    fn end(self) -> io::Result<ScanReport> {
+        // A folder that was removed while it is open reads as an empty one, and that must not pass for "nothing to do".
+        if !self.root.still_there()? {
+            let why = "the folder was removed, or another one is in its place";
+            return Err(io::Error::new(io::ErrorKind::NotFound, why));
+        }
+        Ok(self.report)
+    }
+
+    /// Reads a folder and, where that is wanted, all below it; breaks where `each` does.
+    ///
+    /// # Errors
+    ///
+    /// Where the root itself cannot be read.
+    fn read(
+        &mut self,
+        first: Level,
+        part: FolderPart,
+        each: &mut dyn FnMut(FoundManifest) -> ControlFlow<()>,
+        other: &mut dyn FnMut(OtherFile<'_>),
+    ) -> io::Result<ControlFlow<()>> {
+        let mut levels = Vec::new();
+        self.push(&mut levels, first)?;
+        while let Some(OpenLevel { dir, entries, .. }) = levels.last_mut() {
+            match dir.read() {
+                None => {
+                    let is_empty = *entries == 0;
+                    if let Some(OpenLevel { level, .. }) = levels.pop()
+                        && let Some(identity) = level.identity.filter(|_| is_empty)
+                    {
+                        self.known.was_empty(level.path, &identity);
+                    }
+                }
+                Some(Err(error)) => {
+                    let path = levels.pop().map(|open| open.level.path).unwrap_or_default();
+                    self.unreadable_below(&path, error)?;
+                }
+                Some(Ok(entry)) => {
+                    if matches!(entry.file_name().to_bytes(), b"." | b"..") {
+                        continue;
+                    }
+                    *entries += 1;
+                    let name = entry.file_name();
+                    let depth = part.depth + levels.len() - 1;
+                    let Some(OpenLevel { level, .. }) = levels.last() else { break };
+                    match self.look(level, depth, name, entry.file_type(), part.with_folders) {
+                        FolderStep::Into(below) => self.push(&mut levels, below)?,
+                        step => {
+                            if self.take(step, (level, name, depth), each, other)?.is_break() {
+                                return Ok(ControlFlow::Break(()));
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn push(&mut self, levels: &mut Vec<OpenLevel>, level: Level) -> io::Result<()> {
+        match Dir::read_from(&level.fd) {
+            Ok(dir) => levels.push(OpenLevel { level, dir, entries: 0 }),
+            Err(error) => self.unreadable_below(&level.path, error)?,
+        }
+        Ok(())
+    }
+
+    /// Hands on what was found under a name, and reads it where it is a folder.
+    fn take(
+        &mut self,
+        step: FolderStep,
+        (level, name, depth): (&Level, &CStr, usize),
+        each: &mut dyn FnMut(FoundManifest) -> ControlFlow<()>,
+        other: &mut dyn FnMut(OtherFile<'_>),
+    ) -> io::Result<ControlFlow<()>> {
+        match step {
+            FolderStep::On => {}
+            FolderStep::Show(path, unnameable) => {
+                other(OtherFile { path: &path, unnameable, folder: level.fd.as_fd(), name });
+            }
+            FolderStep::Into(below) => {
+                return self.read(below, FolderPart { depth: depth + 1, with_folders: true }, each, other);
+            }
+            FolderStep::Hand(found) => {
+                self.report.manifests += 1;
+                if each(found).is_break() {
+                    self.report.complete = false;
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Opens a folder by its path, each part as a scan of the whole drop would.
+    fn descend(&mut self, path: &str) -> io::Result<Descent> {
+        let (mut level, mut depth) = (Level::of_root(self.root)?, 1);
+        for name in path.split('/').filter(|name| !name.is_empty()) {
+            let Ok(raw_name) = CString::new(name) else { return Ok(Descent::Nowhere) };
+            let is_known = self.known.knows(&join(&level.path, name));
+            let FolderStep::Into(below) = self.look(&level, depth, &raw_name, FileType::Unknown, true) else {
+                return Ok(Descent::Nowhere);
+            };
+            (level, depth) = (below, depth + 1);
+            if !is_known {
+                return Ok(Descent::New(level, depth));
+            }
+        }
+        Ok(Descent::To(level, depth))
+    }
+
+    fn look(&mut self, level: &Level, depth: usize, raw_name: &CStr, kind: FileType, with_folders: bool) -> FolderStep {
         self.report.entries += 1;
         let Ok(name) = raw_name.to_str() else {
             self.report.not_utf8 += 1;
@@ -293,7 +433,7 @@ impl Scan<'_> {
             kind => kind,
         };
         if kind == FileType::Directory {
-            if self.rules.recursive { self.enter(level, depth, raw_name, path) } else { FolderStep::On }
+            if self.rules.recursive && with_folders { self.enter(level, depth, raw_name, path) } else { FolderStep::On }
         } else if failed::is_named_so(name) && level.has_receipts() {
             // It belongs to one of them, until its sender has mended it and put it elsewhere.
             if kind == FileType::RegularFile { FolderStep::Show(path, None) } else { FolderStep::On }
@@ -315,14 +455,20 @@ impl Scan<'_> {
             self.report.add(problem.path(escape(&path).into_owned()));
             return FolderStep::On;
         }
-        let below = match Level::open(level.fd.as_fd(), name, path.clone()) {
+        if self.known.is_still_empty(&path, level.fd.as_fd(), name) {
+            self.report.folders += 1;
+            return FolderStep::On;
+        }
+        let mut below = match Level::open(level.fd.as_fd(), name, path.clone()) {
             Ok(below) => below,
             Err(error) => return self.lost(&path, error),
         };
         match rustix::fs::fstat(&below.fd) {
             Ok(stat) if self.skip.contains(&(stat.st_dev, stat.st_ino)) => FolderStep::On,
-            Ok(_) => {
+            Ok(stat) => {
                 self.report.folders += 1;
+                self.known.enter(&below.fd, &path);
+                below.identity = Some(FileIdentity::of(&stat));
                 FolderStep::Into(below)
             }
             Err(error) => self.lost(&path, error),
@@ -377,6 +523,15 @@ impl Scan<'_> {
         FolderStep::On
     }
 
+    /// A folder whose reading fails; the root's own failure is the scan's.
+    fn unreadable_below(&mut self, path: &str, error: Errno) -> io::Result<()> {
+        if path.is_empty() {
+            return Err(error.into());
+        }
+        self.unreadable(path, error);
+        Ok(())
+    }
+
     fn unreadable(&mut self, path: &str, error: Errno) {
         self.report.complete = false;
         self.report.add(
@@ -392,12 +547,6 @@ impl Scan<'_> {
 fn too_long(what: &str, max_path_bytes: usize) -> Problem {
     let cure = "give its folders shorter names, or raise max_path_bytes of the drop";
     Problem::warning(format!("{what} is longer than {max_path_bytes} bytes, so it is not read"), cure)
-}
-
-/// Whether a pattern matches this file or folder, by its name or by its path.
-#[must_use]
-pub fn matches(set: &GlobSet, name: &str, path: &str) -> bool {
-    set.is_match(name) || set.is_match(path)
 }
 
 /// A path that can be a file's on every system: what is not UTF-8 or cannot be seen is written as `%1B`.
@@ -422,3 +571,7 @@ pub fn path_without_hidden(path: &[u8]) -> String {
 #[cfg(test)]
 #[path = "scan_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "hinted_tests.rs"]
+mod hinted_tests;

@@ -10,6 +10,7 @@ use std::{
 use tempfile::TempDir;
 
 use super::*;
+use crate::inbox::scan_rules::globs;
 
 fn place(files: &[&str]) -> TempDir {
     let place = tempfile::tempdir().unwrap();
@@ -153,8 +154,8 @@ fn a_folder_that_cannot_be_read_is_reported_and_skipped() {
     let place = place(&["a.manifest.json"]);
     let root = Root::open(place.path()).unwrap();
     let rules = rules();
-    let mut scan = Scan { root: &root, rules: &rules, skip: HashSet::new(), report: ScanReport::default() };
-    scan.report.complete = true;
+    let mut known = KnownFolders::default();
+    let mut scan = Scan::new(&root, &rules, &mut known);
     scan.lost("gone", Errno::NOENT);
     assert!(scan.report.complete && scan.report.problems.is_empty());
     scan.lost("locked", Errno::ACCESS);

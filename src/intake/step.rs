@@ -51,6 +51,8 @@ pub(super) struct TrackedManifest {
     pub(super) phase: ManifestPhase,
     /// It is not examined before this.
     pub(super) not_before: Instant,
+    /// When it is looked at again without an event; `None` for one that the queue has.
+    pub(super) again_at: Option<Instant>,
     /// When it was first seen, which decides whose a file is that others name too.
     pub(super) seen: FirstSeen,
     /// Whether its names are noted.
@@ -191,6 +193,7 @@ impl TrackedManifest {
             file,
             phase,
             not_before: now,
+            again_at: Some(now),
             seen,
             is_read: false,
             lacks_marker: false,

@@ -47,10 +47,14 @@ impl UnclaimedWatch {
         now >= self.due
     }
 
-    /// Ends a search that began at `began`, and notes what is new.
-    pub(super) fn end(&mut self, search: UnclaimedSearch<'_>, queue: &Queue, began: Instant) -> Result<(), QueueError> {
-        let config = search.config;
-        let found = search.end()?;
+    /// Notes what is new of what a search found that began at `began`.
+    pub(super) fn end(
+        &mut self,
+        found: UnclaimedFiles,
+        config: &DropConfig,
+        queue: &Queue,
+        began: Instant,
+    ) -> Result<(), QueueError> {
         self.due = Instant::now() + config.rescan_every.min(INTERVAL).max(began.elapsed() * SHARE);
         if self.noted == found {
             return Ok(());
@@ -141,7 +145,7 @@ impl<'a> UnclaimedSearch<'a> {
         self.reader.names_file(key, self.config.after_success == AfterSuccess::Keep)
     }
 
-    fn end(self) -> Result<UnclaimedFiles, QueueError> {
+    pub(super) fn end(self) -> Result<UnclaimedFiles, QueueError> {
         match self.failure {
             Some(failure) => Err(failure),
             None => Ok(UnclaimedFiles { oldest: self.oldest.map(|oldest| oldest.to_string()), ..self.found }),

@@ -1,48 +1,64 @@
 //! Scans one drop: finds the manifests that are complete, and admits them.
 //!
-//! Events only trigger a scan; the folder itself is the truth. A [`DropScanner`] runs on a thread of its own, so that
-//! one folder that is slow, broken or unmounted delays no other.
+//! Events only say where to look; the folder itself is the truth. After one, only what it is about is looked at, and the
+//! manifests whose time has come, so that what an event costs does not depend on the drop. A [`DropScanner`] runs on a
+//! thread of its own, so that one folder that is slow, broken or unmounted delays no other.
 
 mod manifest;
 mod outcome;
+mod reading;
 mod take_up;
 mod takings;
+mod tracked;
 
 use std::{
     cell::RefCell,
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     io,
     ops::ControlFlow,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use tracked::TrackedManifests;
+
 use crate::{
     clock::{Clock, Timestamp},
     config::DropConfig,
     file_identity::FileIdentity,
     inbox::{
-        beneath::{Refusal, Root},
+        beneath::Root,
         ground::{self, GroundFault},
-        scan::{FoundManifest, ScanRules, globs, scan_all},
-        watch::{EventSupport, delivers_events},
+        hints::Hints,
+        known_folders::KnownFolders,
+        scan::{FoundManifest, scan_all},
+        scan_rules::{ScanRules, globs},
+        watch::Watcher,
         writers::Writers,
     },
     intake::{
         examine::ManifestRules,
         ground::DropGround,
         lists::ListReader,
-        step::{EarlierLook, RETRY_MAX, TrackedManifest},
+        step::{EarlierLook, TrackedManifest},
         take::work_location,
         unclaimed::{UnclaimedSearch, UnclaimedWatch},
-        unnameable::{UnnameableManifest, is_settled},
+        unnameable::UnnameableManifest,
     },
+    problem::Problem,
     queue::{
         Queue, QueueError, Reader,
         arrivals::NotedArrival,
         awaited::{FileSight, FirstSeen},
     },
 };
+
+/// Where something happens, the whole drop is scanned this often although `rescan_every` is longer: files that belong to
+/// nothing are found by that alone.
+const WHOLE_EVERY: Duration = Duration::from_secs(60);
+
+/// A scan of the whole drop takes at most such a part of the time, except where `rescan_every` says more.
+const WHOLE_SHARE: u32 = 20;
 
 /// Scans one drop.
 pub struct DropScanner {
@@ -52,7 +68,20 @@ pub struct DropScanner {
     lists: Option<RefCell<ListReader>>,
     rules: ManifestRules,
     scan_rules: ScanRules,
-    seen: HashMap<String, TrackedManifest>,
+    seen: TrackedManifests,
+    folders: KnownFolders,
+    /// Whether changes are reported, and by this machine's own file system.
+    trusts_events: bool,
+    /// When the next scan is to be one of the whole drop, whatever its hints are.
+    whole_at: Option<Instant>,
+    /// When the last one of the whole drop ended, and how long it took.
+    whole: Option<(Instant, Duration)>,
+    /// What is wrong with names and folders, by their paths.
+    problems: BTreeMap<String, Problem>,
+    /// Whether a folder could not be read.
+    is_incomplete: bool,
+    /// Manifests that are refused because of their names once they have settled.
+    unsettled: u64,
     /// The number of this scan, from 1.
     scans: u64,
     /// When the latest one began.
@@ -100,6 +129,14 @@ pub struct DropStatus {
     pub again_in: Option<Duration>,
 }
 
+impl DropStatus {
+    /// Whether any manifest is not taken in yet.
+    #[must_use]
+    pub const fn waits(&self) -> bool {
+        self.settling > 0 || self.waiting > 0 || self.behind > 0
+    }
+}
+
 impl DropScanner {
     /// A scanner that has not scanned yet.
     ///
@@ -136,7 +173,14 @@ impl DropScanner {
             lists,
             rules,
             scan_rules,
-            seen: HashMap::new(),
+            seen: TrackedManifests::default(),
+            folders: KnownFolders::default(),
+            trusts_events: false,
+            whole_at: None,
+            whole: None,
+            problems: BTreeMap::new(),
+            is_incomplete: false,
+            unsettled: 0,
             scans: 0,
             looked: Timestamp(0),
             stopped,
@@ -183,22 +227,62 @@ impl DropScanner {
         self.ground.fault()
     }
 
-    /// Scans the folder once, and admits what is complete.
+    /// What watches the folders from now on, and whether its events are known to arrive.
+    pub fn watch_by(&mut self, watcher: Option<Arc<Watcher>>, events_arrive: bool) {
+        self.folders.watch_by(watcher);
+        self.trusts_events = events_arrive;
+    }
+
+    /// Which files are manifests, and which folders are scanned.
+    #[must_use]
+    pub const fn scan_rules(&self) -> &ScanRules {
+        &self.scan_rules
+    }
+
+    /// Scans the whole folder once, and admits what is complete.
     ///
     /// # Errors
     ///
     /// Those of the queue. A folder that cannot be read is recorded there and in the returned status.
     pub fn scan(&mut self, number: u64) -> Result<DropStatus, QueueError> {
+        self.look(number, &mut Hints::whole())
+    }
+
+    /// Looks at what hints are about and at the manifests whose time has come, and admits what is complete. Where the whole
+    /// drop has to be scanned all the same, `hints` say so afterwards.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::scan`].
+    pub fn look(&mut self, number: u64, hints: &mut Hints) -> Result<DropStatus, QueueError> {
+        let began = Instant::now();
         self.scans = number.saturating_add(1);
         self.looked = self.clock.now();
         let knew_all = self.orphans_ended;
-        let looked = self.scan_folder();
-        let waits = |manifest: &str| self.seen.get(manifest).is_some_and(|seen| !seen.is_known());
-        self.queue.awaited().looked(&self.config.name, waits);
+        if self.owes_whole(hints, began) {
+            hints.add_whole();
+        }
+        let looked = self.scan_folder(hints);
+        if hints.is_whole() {
+            let waits = |manifest: &str| self.seen.get(manifest).is_some_and(|seen| !seen.is_known());
+            self.queue.awaited().looked(&self.config.name, waits);
+        }
+        if looked.is_err() {
+            // What the hints were about may not have been seen.
+            self.whole_at = Some(began);
+        }
         if !knew_all && self.orphans_ended && looked.is_ok() {
             self.search_unclaimed()?;
         }
         looked
+    }
+
+    fn owes_whole(&self, hints: &Hints, now: Instant) -> bool {
+        let Some((ended, took)) = self.whole else { return true };
+        let is_old = now >= ended + WHOLE_EVERY.max(took * WHOLE_SHARE);
+        self.whole_at.is_some_and(|at| now >= at)
+            || is_old && hints.has_names()
+            || self.is_incomplete && self.problems.keys().any(|path| hints.cover(path))
     }
 
     /// Searches for what belongs to nothing as soon as all manifests are known: `run --once` may not scan again.
@@ -207,129 +291,12 @@ impl DropScanner {
         let Ok(root) = Root::open(&self.config.path) else { return Ok(()) };
         let mut search = UnclaimedSearch::new(&self.config, &self.reader, &self.queue, self.clock.now());
         let report = scan_all(&root, &self.scan_rules, &mut |_| ControlFlow::Continue(()), &mut |file| {
-            search.see(&file, |manifest| self.seen.contains_key(manifest));
+            search.see(&file, |manifest| self.seen.contains(manifest));
         });
         if report.is_ok_and(|report| report.complete) {
-            self.unclaimed.end(search, &self.queue, began)?;
+            self.unclaimed.end(search.end()?, &self.config, &self.queue, began)?;
         }
         Ok(())
-    }
-
-    fn scan_folder(&mut self) -> Result<DropStatus, QueueError> {
-        self.try_ground()?;
-        self.own_clock = matches!(delivers_events(&self.config.path), Ok(EventSupport::Yes));
-        let mut found = Vec::new();
-        let mut looked = DropStatus::default();
-        let root = Root::open(&self.config.path);
-        // What is put back is found by this scan.
-        let unended = match &root {
-            Ok(root) => self.end_takings(root, &mut looked)?,
-            Err(_) => None,
-        };
-        if (self.stopped)() {
-            return Ok(looked);
-        }
-        let began = Instant::now();
-        // Only once a scan has shown what manifests are there can be known what belongs to none.
-        let search = self.orphans_ended && self.unclaimed.is_due(began);
-        let (now, reader, queue) = (self.clock.now(), &self.reader, &self.queue);
-        let mut search = search.then(|| UnclaimedSearch::new(&self.config, reader, queue, now));
-        let mut unnameable = Vec::new();
-        let mut unsettled = 0;
-        let read = root.and_then(|root| {
-            let mut each = |manifest: FoundManifest| {
-                found.push(manifest);
-                if (self.stopped)() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-            };
-            let report = scan_all(&root, &self.scan_rules, &mut each, &mut |file| {
-                match file.identity().filter(|_| file.unnameable.is_some()) {
-                    Some(identity) if !is_settled(&identity, self.config.settle, now) => unsettled += 1,
-                    Some(identity) if !self.has_receipt(&root, file.path, identity) => {
-                        unnameable.extend(UnnameableManifest::read(&file));
-                    }
-                    _ => {}
-                }
-                if let Some(search) = &mut search {
-                    search.see(&file, |manifest| self.seen.contains_key(manifest));
-                }
-            })?;
-            Ok((root, report))
-        });
-        let (root, report) = match read {
-            Ok(read) => read,
-            Err(error) => {
-                self.trouble(Some(format!("{}: {error}", self.config.path.display())))?;
-                self.ground.suspect();
-                let again_in = Some(self.config.rescan_every.min(RETRY_MAX));
-                return Ok(DropStatus { waiting: 1, again_in, ..DropStatus::default() });
-            }
-        };
-        if let Some(search) = search.filter(|_| report.complete) {
-            self.unclaimed.end(search, &self.queue, began)?;
-        }
-        let unreadable = report.problems.first().map(|problem| {
-            format!(
-                "{}: {} ({}); {} such",
-                problem.path.as_deref().unwrap_or_default(),
-                problem.reason,
-                problem.cure,
-                report.problems.len()
-            )
-        });
-        looked.waiting += u64::from(!report.complete);
-        self.trouble(unended.or(unreadable))?;
-
-        looked.again_in = looked.again_in.into_iter().chain(self.ground.again_in(Instant::now())).min();
-        if unsettled > 0 {
-            looked.settling += unsettled;
-            looked.again_in = Some(looked.again_in.map_or(self.config.settle, |wait| wait.min(self.config.settle)));
-        }
-        // A receipt cannot be written on bad ground.
-        for manifest in unnameable.into_iter().filter(|_| self.ground.fault().is_none()) {
-            self.refuse(&manifest)?;
-            looked.taken += 1;
-        }
-        let turns = self.turns(&root, found)?;
-        self.forget_gone(&root, report.complete);
-        self.look_at_contested(&root);
-        // No manifest is taken before the names of all are known: a later one may need the same file, or have the right to
-        // it.
-        let mut observed = HashMap::new();
-        for path in &turns {
-            if (self.stopped)() {
-                return Ok(looked);
-            }
-            self.read_names(&root, path, &mut observed)?;
-        }
-        for path in turns {
-            if (self.stopped)() {
-                return Ok(looked);
-            }
-            let observation = observed.remove(&path);
-            self.consider(&root, path, observation, &mut looked)?;
-        }
-        if report.complete {
-            self.queue.forget_arrivals(&self.config.name, |manifest| self.seen.contains_key(manifest))?;
-            if !self.orphans_ended {
-                self.end_orphans()?;
-                self.orphans_ended = true;
-            }
-        }
-        Ok(looked)
-    }
-
-    /// Forgets the manifests that are gone, before any other is taken: one that was renamed had a file copied for its
-    /// old name, and the copy stayed in the drop.
-    fn forget_gone(&mut self, root: &Root, found_all: bool) {
-        let Self { seen, scans, queue, config, .. } = self;
-        let is_gone = |path: &str| found_all || matches!(root.open_file(path), Err(Refusal::Missing));
-        seen.retain(|path, tracked| {
-            let stays = tracked.scan == *scans || !is_gone(path);
-            if !stays {
-                queue.awaited().forget(&config.name, path);
-            }
-            stays
-        });
     }
 
     /// Looks at the files that manifests for several profiles want, although none of these is due: of two that follow one
@@ -429,6 +396,8 @@ impl DropScanner {
             self.seen.insert(path, tracked);
         }
         turns.sort();
+        // A folder can be hinted at with one above it.
+        turns.dedup();
         Ok(turns.into_iter().map(|(_, path)| path).collect())
     }
 

@@ -18,7 +18,10 @@ use crate::{
     closing,
     config::DropConfig,
     file_format::samples,
-    inbox::beneath::Root,
+    inbox::{
+        beneath::Root,
+        hints::{FolderChange, FolderEvent, Hints},
+    },
     policy::{AfterSuccess, OnInvalid},
     queue::{
         Queue, Reader, WhenStuck,
@@ -370,4 +373,103 @@ fn a_manifest_that_is_admitted_is_told_of_before_the_next_is_read() {
     let mut drop = place.drop().on_taken(Arc::new(on_taken));
     assert_eq!(drop.scan(0).unwrap().taken, 3);
     assert_eq!(*told.lock().unwrap(), [Some(1), Some(2), Some(3)]);
+}
+
+/// What an event of this name asks for.
+fn hint(inbox: &DropScanner, path: &str, is_folder: bool) -> Hints {
+    let (folder, name) = crate::relative_path::split(path);
+    let event = FolderEvent { folder, name: Some(name.as_bytes()), is_folder, change: FolderChange::Came };
+    let mut hints = Hints::default();
+    hints.add(&event, inbox.scan_rules());
+    hints
+}
+
+#[test]
+fn after_an_event_only_what_it_is_about_is_looked_at() {
+    let place = Place::new(|_| {});
+    let mut inbox = place.drop();
+    inbox.scan(0).unwrap();
+    for name in ["a", "b", "c"] {
+        fs::create_dir(place.at(name)).unwrap();
+        fs::write(place.at(&format!("{name}/a.png")), samples::PNG).unwrap();
+        place.put_manifest(&format!("{name}/1.manifest.json"), "a.png");
+    }
+    let mut of_file = hint(&inbox, "a/1.manifest.json", false);
+    assert_eq!(inbox.look(1, &mut of_file).unwrap().taken, 1);
+    assert!(!of_file.is_whole() && !place.at("a/1.manifest.json").exists());
+    assert_eq!(inbox.look(2, &mut Hints::default()).unwrap().taken, 0);
+    let mut of_folder = hint(&inbox, "b", true);
+    assert_eq!(inbox.look(3, &mut of_folder).unwrap().taken, 1);
+    assert_eq!(inbox.scan(4).unwrap().taken, 1, "the third is found by a scan of all");
+}
+
+#[test]
+fn a_manifest_whose_time_has_come_is_taken_without_an_event() {
+    let place = Place::new(|config| config.settle = Duration::from_millis(20));
+    let mut inbox = place.drop();
+    inbox.scan(0).unwrap();
+    fs::write(place.at("a.png"), samples::PNG).unwrap();
+    place.put_manifest("a.manifest.json", "a.png");
+    let mut hints = hint(&inbox, "a.manifest.json", false);
+    let (mut number, mut taken) = (1, 0);
+    while taken == 0 {
+        let looked = inbox.look(number, &mut hints).unwrap();
+        taken = looked.taken;
+        assert!(taken == 1 || looked.settling == 1 && looked.again_in.is_some(), "{looked:?}");
+        (number, hints) = (number + 1, Hints::default());
+    }
+    assert_eq!(inbox.look(number, &mut hints).unwrap().again_in, None, "nothing is left to look at");
+}
+
+#[test]
+fn what_its_sender_takes_back_is_forgotten_by_its_own_event() {
+    let place = Place::new(|_| {});
+    let mut inbox = place.drop();
+    inbox.scan(0).unwrap();
+    fs::create_dir_all(place.at("in/deep")).unwrap();
+    let paths = ["a.manifest.json", "in/b.manifest.json", "in/deep/c.manifest.json"];
+    for (number, path) in (1..).zip(paths) {
+        place.put_manifest(path, "missing.png");
+        let mut hints = hint(&inbox, path, false);
+        assert_eq!(inbox.look(number, &mut hints).unwrap().waiting, number);
+    }
+    fs::remove_file(place.at("a.manifest.json")).unwrap();
+    let mut of_file = hint(&inbox, "a.manifest.json", false);
+    assert_eq!(inbox.look(4, &mut of_file).unwrap().waiting, 2);
+    assert_eq!(place.value("SELECT count(*) FROM arrival"), Some(2));
+    fs::remove_dir_all(place.at("in")).unwrap();
+    let mut of_folder = hint(&inbox, "in", true);
+    assert_eq!(inbox.look(5, &mut of_folder).unwrap().waiting, 0);
+    assert_eq!(place.value("SELECT count(*) FROM arrival"), Some(0));
+}
+
+#[test]
+fn a_folder_that_can_be_read_again_is_no_trouble_any_more() {
+    let place = Place::new(|config| config.max_depth = 1);
+    let mut inbox = place.drop();
+    let troubled = || place.value("SELECT count(*) FROM drop_folder WHERE trouble IS NOT NULL");
+    fs::create_dir_all(place.at("in/too-deep")).unwrap();
+    assert_eq!(inbox.scan(0).unwrap().waiting, 1);
+    let mut elsewhere = hint(&inbox, "other", true);
+    assert_eq!(inbox.look(1, &mut elsewhere).unwrap().waiting, 1);
+    assert_eq!((troubled(), elsewhere.is_whole()), (Some(1), false));
+    fs::remove_dir(place.at("in/too-deep")).unwrap();
+    let mut of_folder = hint(&inbox, "in/too-deep", true);
+    assert_eq!(inbox.look(2, &mut of_folder).unwrap().waiting, 0);
+    assert_eq!(troubled(), Some(0));
+}
+
+#[test]
+fn a_queue_that_fails_lets_nothing_be_missed() {
+    let place = Place::new(|_| {});
+    let mut inbox = place.drop();
+    inbox.scan(0).unwrap();
+    place.put_manifest("a.manifest.json", "missing.png");
+    let mut hints = hint(&inbox, "a.manifest.json", false);
+    test_support::execute(&place.queue, "ALTER TABLE arrival RENAME TO elsewhere");
+    assert!(inbox.look(1, &mut hints).is_err());
+    test_support::execute(&place.queue, "ALTER TABLE elsewhere RENAME TO arrival");
+    let mut nothing = Hints::default();
+    assert_eq!(inbox.look(2, &mut nothing).unwrap().waiting, 1);
+    assert!(nothing.is_whole());
 }

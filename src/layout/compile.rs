@@ -23,7 +23,7 @@ use super::{
 use crate::{
     config::DropConfig,
     entry::{ImageType, Sha256},
-    inbox::scan::globs,
+    inbox::scan_rules::globs,
     nearest::nearest,
 };
 

@@ -123,10 +123,15 @@ impl Queue {
         if gone.is_empty() {
             return Ok(0);
         }
+        self.run_blocking("forget_arrivals", move |connection| forget(connection, drop_id, &gone))
+    }
+
+    /// Forgets these manifests of a drop, which are no longer there.
+    pub(crate) fn forget_arrivals_of(&self, drop: &str, manifests: Vec<String>) -> Result<usize, QueueError> {
+        let drop = drop.to_owned();
         self.run_blocking("forget_arrivals", move |connection| {
-            let mut statement =
-                connection.prepare_cached("DELETE FROM arrival WHERE drop_id = ?1 AND manifest = ?2")?;
-            gone.iter().map(|manifest| Ok(statement.execute(params![drop_id, manifest])?)).sum()
+            let drop_id = drop_id(connection, &drop)?;
+            forget(connection, drop_id, &manifests)
         })
     }
 
@@ -160,6 +165,11 @@ impl Queue {
         let (drop, root, manifest) = (drop.to_owned(), text(root), manifest.to_owned());
         self.run_blocking("known_manifest", move |connection| known(connection, &drop, Some(&root), &manifest))
     }
+}
+
+fn forget(connection: &Connection, drop_id: i64, manifests: &[String]) -> Result<usize, QueueError> {
+    let mut statement = connection.prepare_cached("DELETE FROM arrival WHERE drop_id = ?1 AND manifest = ?2")?;
+    manifests.iter().map(|manifest| Ok(statement.execute(params![drop_id, manifest])?)).sum()
 }
 
 impl Reader {

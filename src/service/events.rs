@@ -6,7 +6,7 @@
 //! partner's folder for it. Until the trial has succeeded, and wherever it does not, the folder is polled.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError, mpsc},
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -15,7 +15,8 @@ use crate::{
     config::{DropConfig, Watch},
     inbox::{
         beneath::Root,
-        watch::{EventSupport, WatchError, Watcher, delivers_events},
+        hints::FolderEvent,
+        watch::{EventSupport, Watcher, delivers_events},
     },
     queue::Queue,
 };
@@ -25,14 +26,6 @@ const POLL: Duration = Duration::from_secs(2);
 
 /// How long a trial may take. The kernel needs microseconds; an overloaded machine is polled for a while.
 const TRIAL: Duration = Duration::from_secs(2);
-
-/// Starting a watch takes at most this long where no other events are pending. Where somebody renames folders as fast
-/// as possible it may never end, and the drop is polled meanwhile.
-const WATCHED_WITHIN: Duration = Duration::from_secs(1);
-
-/// After events were lost, folders that came meanwhile are searched this soon, and less often each time that more are
-/// lost, as where the search itself fills the kernel's queue.
-const MEND: Duration = Duration::from_secs(2);
 
 /// How changes are noticed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,145 +87,94 @@ fn noticed(asked: Watch, known: &EventKnowledge) -> Noticed {
     }
 }
 
-/// Receives the error of an attempt to watch, if any, once that has ended.
-type WatchFailure = mpsc::Receiver<Option<String>>;
+/// Called with each event, on the thread that reads them.
+pub(super) type OnEvent = Arc<dyn Fn(&FolderEvent<'_>) + Send + Sync>;
 
 /// A drop's events, where its file system has them.
 pub(super) struct Events {
-    watcher: Option<Arc<Mutex<Watcher>>>,
-    /// The result of an attempt to watch that takes long, with its folder.
-    busy: Option<(WatchFailure, (u64, u64))>,
-    /// Which folder is watched: another one may come into its place.
-    armed: Option<(u64, u64)>,
+    /// What watches the folder, as long as that is under its path.
+    watcher: Option<Arc<Watcher>>,
+    on_event: OnEvent,
     trial: Option<Instant>,
     known: EventKnowledge,
-    mend: Mend,
     said: Option<Noticed>,
     queue: Queue,
 }
 
-/// When to repair a watch that has missed something.
-#[derive(Debug, Default)]
-struct Mend {
-    /// When it was last done, and how long to wait after that.
-    last: Option<(Instant, Duration)>,
-}
-
-impl Mend {
-    /// How long to wait from now on, where something was missed.
-    fn due_in(&self, now: Instant) -> Duration {
-        self.last.map_or(Duration::ZERO, |(at, pause)| pause.saturating_sub(now.duration_since(at)))
-    }
-
-    /// Notes that it is done now.
-    fn done(&mut self, now: Instant, longest: Duration) {
-        let pause = match self.last {
-            // No event was missed for a long time.
-            Some((at, pause)) if now.duration_since(at) < pause * 2 => pause * 2,
-            _ => MEND,
-        };
-        self.last = Some((now, pause.min(longest.max(MEND))));
-    }
+/// When the whole drop is to be scanned.
+pub(super) struct RescanPlan {
+    /// After what time the whole drop is scanned again.
+    pub(super) rescan_after: Duration,
+    /// Whether another folder is watched than before.
+    pub(super) is_new: bool,
 }
 
 impl Events {
-    pub(super) fn new(config: &DropConfig, on_event: Arc<dyn Fn() + Send + Sync>, queue: Queue) -> Self {
-        let mut events = Self {
-            watcher: None,
-            busy: None,
-            armed: None,
-            trial: None,
-            known: EventKnowledge::default(),
-            mend: Mend::default(),
-            said: None,
-            queue,
-        };
-        if config.watch != Watch::Poll {
-            match Watcher::start(on_event) {
-                Ok(watcher) => events.watcher = Some(Arc::new(Mutex::new(watcher))),
-                Err(error) => events.known.failed = Some(error.to_string()),
-            }
-        }
-        events
+    pub(super) fn new(on_event: OnEvent, queue: Queue) -> Self {
+        Self { watcher: None, on_event, trial: None, known: EventKnowledge::default(), said: None, queue }
     }
 
-    /// Watches the folder, again where another one is in its place; returns the polling interval.
-    pub(super) fn arm(&mut self, config: &DropConfig) -> Duration {
+    /// Watches the folder, again where another one is in its place. `scanned_whole`: whether all of it was scanned since the
+    /// last time, so that each folder is watched where none failed.
+    pub(super) fn arm(&mut self, config: &DropConfig, scanned_whole: bool) -> RescanPlan {
         let poll = config.rescan_every.min(POLL);
         let Ok(root) = Root::open(&config.path) else {
             // Reported by the scan.
-            self.armed = None;
-            return poll;
+            self.end();
+            return RescanPlan { rescan_after: poll, is_new: false };
         };
-        let place = (root.identity().dev, root.identity().ino);
-        let mut rest = config.rescan_every;
-        if let Some(watcher) = self.watcher.clone() {
-            if let Some((done, place)) = self.busy.take() {
-                self.wait_for(done, place, Duration::ZERO);
-            } else if self.armed != Some(place) {
-                self.known = EventKnowledge::default();
-                if let Ok(EventSupport::No(kind)) = delivers_events(&config.path) {
-                    self.known.silent = Some(kind);
-                }
-                self.watch(&watcher, config, place, |watcher, config| {
-                    let watched = watcher.watch(&config.path, config.recursive);
-                    watcher.try_out(&config.path);
-                    watched
-                });
-                self.trial = Some(Instant::now());
-            } else if lock(&watcher).has_missed() {
-                let now = Instant::now();
-                let due = self.mend.due_in(now);
-                if due.is_zero() {
-                    self.watch(&watcher, config, place, |watcher, config| {
-                        watcher.watch_the_rest(&config.path, config.recursive)
-                    });
-                    self.mend.done(now, config.rescan_every);
-                } else {
-                    rest = rest.min(due);
-                }
+        let is_new = config.watch != Watch::Poll && !self.watcher.as_ref().is_some_and(|watcher| watcher.is_of(&root));
+        if is_new {
+            self.start(config, &root);
+        }
+        if let Some(watcher) = &self.watcher {
+            match watcher.take_failure() {
+                Some(failure) => self.known.failed = Some(failure.to_string()),
+                None if scanned_whole => self.known.failed = None,
+                None => {}
             }
-            if self.busy.is_none() {
-                self.known.heard = lock(&watcher).has_heard();
-            }
+            self.known.heard = watcher.has_heard();
             self.known.tried = self.trial.is_some_and(|trial| trial.elapsed() >= TRIAL);
         }
         let noticed = noticed(config.watch, &self.known);
         self.say(config, &noticed, poll);
-        if noticed == Noticed::ByEvents { rest } else { poll.min(rest) }
+        let rescan_after = if noticed == Noticed::ByEvents { config.rescan_every } else { poll };
+        RescanPlan { rescan_after, is_new: is_new && self.watcher.is_some() }
     }
 
-    /// Starts the watch on a thread of its own, since the call waits behind all pending events.
-    fn watch(
-        &mut self,
-        watcher: &Arc<Mutex<Watcher>>,
-        config: &DropConfig,
-        place: (u64, u64),
-        how: impl FnOnce(&mut Watcher, &DropConfig) -> Result<(), WatchError> + Send + 'static,
-    ) {
-        let (tell, done) = mpsc::channel();
-        let (watcher, config) = (Arc::clone(watcher), config.clone());
-        let watching = move || {
-            let watched = how(&mut lock(&watcher), &config);
-            // Nobody receives it where the drop is no longer scanned.
-            tell.send(watched.err().map(|error| error.to_string())).ok();
-        };
-        match thread::Builder::new().name("watching".to_owned()).spawn(watching) {
-            Ok(_) => self.wait_for(done, place, WATCHED_WITHIN),
-            Err(error) => self.known.failed = Some(error.to_string()),
+    /// What watches the folders, and whether its events are known to arrive.
+    pub(super) fn watcher(&self) -> (Option<Arc<Watcher>>, bool) {
+        (self.watcher.clone(), self.said == Some(Noticed::ByEvents))
+    }
+
+    fn start(&mut self, config: &DropConfig, root: &Root) {
+        self.end();
+        self.known = EventKnowledge::default();
+        if let Ok(EventSupport::No(kind)) = delivers_events(&config.path) {
+            self.known.silent = Some(kind);
         }
+        let started = Watcher::start(root).map_err(|error| error.to_string()).and_then(|watcher| {
+            let watcher = Arc::new(watcher);
+            let (theirs, on_event) = (Arc::clone(&watcher), Arc::clone(&self.on_event));
+            let reading = move || {
+                if let Err(error) = theirs.read(&mut |event| on_event(event)) {
+                    tracing::error!(reason = %error, "the events of a folder cannot be read any more");
+                }
+            };
+            let thread = thread::Builder::new().name("events".to_owned()).spawn(reading);
+            thread.map(|_| watcher).map_err(|error| error.to_string())
+        });
+        match started {
+            Ok(watcher) => self.watcher = Some(watcher),
+            Err(error) => self.known.failed = Some(error),
+        }
+        self.trial = Some(Instant::now());
     }
 
-    fn wait_for(&mut self, done: WatchFailure, place: (u64, u64), patience: Duration) {
-        self.known.failed = match done.recv_timeout(patience) {
-            Ok(failed) => failed,
-            Err(mpsc::RecvTimeoutError::Timeout) => {
-                self.busy = Some((done, place));
-                Some("more happens in this folder than the system can tell of".to_owned())
-            }
-            Err(mpsc::RecvTimeoutError::Disconnected) => Some("the watching ended by a defect".to_owned()),
-        };
-        self.armed = self.known.failed.is_none().then_some(place);
+    fn end(&mut self) {
+        if let Some(watcher) = self.watcher.take() {
+            watcher.end();
+        }
     }
 
     fn say(&mut self, config: &DropConfig, noticed: &Noticed, poll: Duration) {
@@ -251,8 +193,10 @@ impl Events {
     }
 }
 
-fn lock(watcher: &Mutex<Watcher>) -> std::sync::MutexGuard<'_, Watcher> {
-    watcher.lock().unwrap_or_else(PoisonError::into_inner)
+impl Drop for Events {
+    fn drop(&mut self) {
+        self.end();
+    }
 }
 
 #[cfg(test)]
@@ -270,24 +214,6 @@ mod tests {
             assert_eq!(noticed(asked, &known), Noticed::ByEvents);
         }
         assert!(matches!(noticed(Watch::Poll, &known), Noticed::ByReading(_)));
-    }
-
-    #[test]
-    fn what_was_missed_is_mended_soon_and_seldom_where_the_mending_misses_more() {
-        let (mut mend, began) = (Mend::default(), Instant::now());
-        let hour = Duration::from_secs(3600);
-        let mut now = began;
-        for pause in [2, 4, 8, 16].map(Duration::from_secs) {
-            assert_eq!(mend.due_in(now), Duration::ZERO);
-            mend.done(now, hour);
-            assert_eq!(mend.due_in(now), pause);
-            now += pause;
-        }
-        mend.done(now, Duration::from_secs(10));
-        assert_eq!(mend.due_in(now), Duration::from_secs(10), "never later than a reading in full");
-        now += hour;
-        mend.done(now, hour);
-        assert_eq!(mend.due_in(now), MEND, "it was quiet for long");
     }
 
     #[test]

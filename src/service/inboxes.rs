@@ -14,19 +14,26 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use super::events::Events;
+use super::events::{Events, RescanPlan};
 use crate::{
     dispatch::Signals,
+    inbox::{
+        hints::{FolderEvent, Hints},
+        scan_rules::ScanRules,
+    },
     intake::watch::{DropScanner as Inbox, DropStatus},
     log_throttle::LogThrottle,
     queue::{Queue, QueueError},
 };
 
-/// How long after a change a drop is scanned a second time.
-const SECOND_LOOK: Duration = Duration::from_secs(2);
-
 /// The longest pause after a scan, where something happens all the time.
-const LONGEST_BREATH: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+/// Scans that follow one another within so short a time are in a row.
+const ROW: Duration = Duration::from_millis(50);
+
+/// The longest pause after one of many in a row that each take less than that.
+const ROW_PAUSE: Duration = Duration::from_millis(10);
 
 /// A drop's thread, and what it shares.
 pub(super) struct InboxThread {
@@ -47,8 +54,10 @@ pub(super) struct InboxShared {
 #[derive(Default)]
 pub(super) struct InboxState {
     hinted: bool,
+    /// What is to be looked at since the last scan.
+    hints: Hints,
     pub(super) looked: Option<DropStatus>,
-    /// How long the last scan took.
+    /// How long the last scan of the whole drop took.
     pub(super) took: Duration,
     /// When an event last arrived.
     pub(super) event: Option<Instant>,
@@ -56,15 +65,22 @@ pub(super) struct InboxState {
     pub(super) bad_ground: Option<String>,
 }
 
+impl InboxState {
+    fn is_roused(&self) -> bool {
+        let concerned = self.hints.concern_waiting() && self.looked.is_some_and(|looked| looked.waits());
+        self.hinted || self.hints.has_names() || concerned
+    }
+}
+
 impl InboxShared {
     pub(super) fn state(&self) -> std::sync::MutexGuard<'_, InboxState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn looked(&self, looked: DropStatus, took: Duration) {
+    fn looked(&self, looked: DropStatus, whole_took: Option<Duration>) {
         let mut state = self.state();
         state.looked = Some(looked);
-        state.took = took;
+        state.took = whole_took.unwrap_or(state.took);
         if looked.taken > 0 {
             // A folder that is polled has no other events.
             state.event = Some(Instant::now());
@@ -83,9 +99,13 @@ impl InboxShared {
     }
 
     /// Records an event in the folder.
-    pub(super) fn event(&self) {
-        self.state().event = Some(Instant::now());
-        self.hint();
+    fn event(&self, event: &FolderEvent<'_>, rules: &ScanRules) {
+        let mut state = self.state();
+        state.event = Some(Instant::now());
+        state.hints.add(event, rules);
+        if state.is_roused() {
+            self.changed.notify_one();
+        }
     }
 
     /// Rests for this long, or until the stop: [`InboxShared::hint`] follows it.
@@ -99,15 +119,16 @@ impl InboxShared {
         }
     }
 
-    /// Waits for a hint, at most this long; returns whether there was one.
-    fn wait(&self, at_most: Duration) -> bool {
+    /// Waits for a hint, at most this long; returns all that came.
+    fn wait(&self, at_most: Duration) -> Hints {
         let mut state = self.state();
         let until = Instant::now() + at_most;
-        while !state.hinted {
+        while !state.is_roused() {
             let Some(left) = until.checked_duration_since(Instant::now()) else { break };
             state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
-        std::mem::replace(&mut state.hinted, false)
+        state.hinted = false;
+        std::mem::take(&mut state.hints)
     }
 }
 
@@ -153,7 +174,7 @@ fn died(shared: &InboxShared, queue: &Queue) {
     const WHY: &str = "the thread that scans it died of a defect; nothing of it is taken until a restart";
     tracing::error!(drop = shared.drop, "{WHY}; the other drops continue");
     // Before the database is written, which may have to wait for room on its disk.
-    shared.looked(DropStatus { waiting: 1, ..DropStatus::default() }, Duration::ZERO);
+    shared.looked(DropStatus { waiting: 1, ..DropStatus::default() }, Some(Duration::ZERO));
     if let Err(error) = queue.drop_trouble(&shared.drop, Some(WHY.to_owned())) {
         tracing::warn!(drop = shared.drop, %error, "`status` cannot tell of it");
     }
@@ -168,14 +189,20 @@ fn look_on(
 ) -> Result<(), QueueError> {
     let mut log_throttle = LogThrottle::default();
     let config = inbox.config().clone();
-    let hint = Arc::clone(shared);
-    let mut events = Events::new(&config, Arc::new(move || hint.event()), inbox.queue().clone());
-    let (mut number, mut news) = (0, false);
+    let (theirs, rules) = (Arc::clone(shared), inbox.scan_rules().clone());
+    let mut events = Events::new(Arc::new(move |event| theirs.event(event, &rules)), inbox.queue().clone());
+    let (mut number, mut hints, mut last_whole, mut row) = (0, Hints::whole(), None::<Instant>, 0);
+    let mut scanned_whole = false;
     while !stopped() {
         // Watched before it is scanned, so that no change is missed in between.
-        let rest = events.arm(&config);
+        let RescanPlan { rescan_after, is_new } = events.arm(&config, scanned_whole);
+        let (watcher, events_arrive) = events.watcher();
+        inbox.watch_by(watcher, events_arrive);
+        if is_new || last_whole.is_none_or(|at| at.elapsed() >= rescan_after) {
+            hints.add_whole();
+        }
         let began = Instant::now();
-        let looked = match inbox.scan(number) {
+        let looked = match inbox.look(number, &mut hints) {
             Ok(looked) => {
                 log_throttle.clear(&());
                 looked
@@ -196,15 +223,25 @@ fn look_on(
         }
         number += 1;
         let took = began.elapsed();
-        shared.looked(looked, took);
+        if hints.is_whole() {
+            last_whole = Some(Instant::now());
+        }
+        shared.looked(looked, hints.is_whole().then_some(took));
         shared.state().bad_ground = inbox.bad_ground();
-        // Scanned again after an event, since a file may come into a new folder before that is watched.
-        let rest = if news { rest.min(SECOND_LOOK) } else { rest };
-        // Not more than half of the time is spent scanning, however much happens.
-        shared.rest(took.min(LONGEST_BREATH), stopped);
-        news = shared.wait(looked.again_in.map_or(rest, |again| again.min(rest)));
+        shared.rest(pause_after(took, row), stopped);
+        let rest = last_whole.map_or(Duration::ZERO, |at| rescan_after.saturating_sub(at.elapsed()));
+        scanned_whole = hints.is_whole();
+        let waits = Instant::now();
+        hints = shared.wait(looked.again_in.map_or(rest, |again| again.min(rest)));
+        row = if waits.elapsed() < ROW { row.saturating_add(1) } else { 0 };
     }
     Ok(())
+}
+
+/// The pause after a scan that took so long, and was the last of so many in a row: not more than half of the time is spent
+/// scanning, however much happens, and what comes in quick succession is looked at together.
+fn pause_after(took: Duration, row: u32) -> Duration {
+    took.max(ROW_PAUSE.min(Duration::from_millis(row.into()))).min(LONGEST_PAUSE)
 }
 
 #[cfg(test)]
@@ -233,6 +270,21 @@ mod tests {
         stop.cancel();
         shared.hint();
         resting.join().unwrap();
+    }
+
+    #[test]
+    fn the_first_scans_follow_at_once_and_many_in_a_row_with_pauses() {
+        let ms = Duration::from_millis;
+        for (took, row, expected) in [
+            (ms(0), 0, ms(0)),
+            (ms(1), 0, ms(1)),
+            (ms(1), 5, ms(5)),
+            (ms(1), 1000, ms(10)),
+            (ms(70), 1000, ms(70)),
+            (ms(9000), 0, ms(500)),
+        ] {
+            assert_eq!(pause_after(took, row), expected, "{took:?} {row}");
+        }
     }
 
     #[test]

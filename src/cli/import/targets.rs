@@ -10,7 +10,8 @@ use crate::{
     config::{Config, DropConfig},
     inbox::{
         beneath::Root,
-        scan::{FoundManifest, ScanRules, globs, matches, scan_all},
+        scan::{FoundManifest, scan_all},
+        scan_rules::{ScanRules, globs, matches},
     },
     intake::examine,
     manifest::near_name::is_near_name,

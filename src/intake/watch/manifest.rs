@@ -105,19 +105,13 @@ impl DropScanner {
             // A large manifest that waits must not keep us reading it.
             tracked.not_before = tracked.not_before.max(Instant::now() + (now.elapsed() + took) * 10);
         }
-        match tracked.phase {
-            ManifestPhase::Queued | ManifestPhase::Settled => {}
-            ManifestPhase::Settling => looked.settling += 1,
-            ManifestPhase::Behind => looked.behind += 1,
-            ManifestPhase::Incomplete | ManifestPhase::Unreadable | ManifestPhase::Blocked => looked.waiting += 1,
-        }
         if tracked.is_known() {
             self.queue.awaited().forget(&self.config.name, &path);
+            tracked.again_at = None;
         } else {
             let least =
                 if tracked.phase == ManifestPhase::Behind { BEHIND_INTERVAL } else { Duration::from_millis(10) };
-            let wait = tracked.not_before.saturating_duration_since(Instant::now()).max(least);
-            looked.again_in = Some(looked.again_in.map_or(wait, |other| other.min(wait)));
+            tracked.again_at = Some(tracked.not_before.max(Instant::now() + least));
         }
         self.seen.insert(path, tracked);
         Ok(())

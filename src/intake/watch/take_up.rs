@@ -4,10 +4,7 @@ use std::{ops::ControlFlow, path::PathBuf, time::Duration};
 
 use super::DropScanner;
 use crate::{
-    inbox::{
-        beneath::Root,
-        scan::{ScanRules, scan_all},
-    },
+    inbox::{beneath::Root, scan::scan_all, scan_rules::ScanRules},
     intake::{admit::AdmitError, examine},
     job::FileLocation,
     policy::AfterSuccess,

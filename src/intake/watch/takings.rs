@@ -97,7 +97,7 @@ impl DropScanner {
     /// Ends the admissions that a crash interrupted and whose manifests are no longer there.
     pub(super) fn end_orphans(&self) -> Result<(), QueueError> {
         for (batch_id, manifest) in self.queue.half_taken(&self.config.name)? {
-            if !self.seen.contains_key(&manifest) {
+            if !self.seen.contains(&manifest) {
                 tracing::warn!(
                     drop = self.config.name,
                     batch = batch_id,
