@@ -1,6 +1,6 @@
 //! Which waiting manifests of a drop name which files, and what the scans saw of those.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::MOST;
 use crate::{
@@ -68,7 +68,11 @@ pub enum Before {
 pub(super) struct DropNames {
     numbers: HashMap<String, u32>,
     manifests: HashMap<u32, NamedManifest>,
+    /// Those that name too many files to note them. They are asked for with each file, however many manifests there are.
+    large: BTreeSet<u32>,
     paths: HashMap<i64, NamedPath>,
+    /// Those that several manifests name: few, and asked for with each event.
+    shared: BTreeSet<i64>,
     last: u32,
 }
 
@@ -225,6 +229,7 @@ impl DropNames {
                 if keys.len() >= MOST {
                     let keys = std::mem::take(keys);
                     manifest.keys = None;
+                    self.large.insert(number);
                     keys.into_iter().for_each(|key| self.leave(number, key));
                     return false;
                 }
@@ -240,6 +245,7 @@ impl DropNames {
             None => {
                 keys.push(key);
                 users.add(user, path);
+                self.shared.insert(key);
             }
         }
         users.all().len() > 1
@@ -289,8 +295,8 @@ impl DropNames {
 
     /// The files, relative to the drop, that manifests for several profiles want.
     pub(super) fn contested(&self) -> Vec<(i64, String)> {
-        let several = self.paths.iter().filter(|(_, path)| path.users.all().len() > 1);
-        let contested = several.filter(|(_, path)| {
+        let shared = self.shared.iter().filter_map(|key| Some((key, self.paths.get(key)?)));
+        let contested = shared.filter(|(_, path)| {
             let claims = || path.users.all().iter().filter_map(|user| user.claim);
             let profile = claims().next().and_then(|claim| claim.profile);
             let one_profile = profile.is_some() && claims().all(|claim| claim.profile == profile);
@@ -317,6 +323,7 @@ impl DropNames {
             self.leave(number, key);
         }
         self.manifests.remove(&number);
+        self.large.remove(&number);
     }
 
     /// Whether a file was, or may have been, replaced while this manifest and another one waited for it, which still does:
@@ -361,7 +368,11 @@ impl DropNames {
                 {
                     path.users = Users::One(user);
                 }
-                if path.users.all().is_empty() {
+                let left = path.users.all().len();
+                if left < 2 {
+                    self.shared.remove(&key);
+                }
+                if left == 0 {
                     self.paths.remove(&key);
                 }
             }
@@ -375,7 +386,7 @@ impl DropNames {
 
     /// A manifest that names too many files to note them.
     pub(super) fn large(&self) -> Option<&str> {
-        self.manifests.values().find(|manifest| manifest.keys.is_none()).map(|manifest| manifest.name.as_str())
+        self.large.first().and_then(|number| self.manifests.get(number)).map(|manifest| manifest.name.as_str())
     }
 
     /// Every file that is named; `None` where not all are noted.
@@ -422,7 +433,7 @@ impl DropNames {
     pub(super) fn is_shared(&self, manifest: &str, key: i64) -> bool {
         // What a very large one names is not known.
         let (mut large, mut is_large) = (false, false);
-        for named in self.manifests.values().filter(|named| named.keys.is_none()) {
+        for named in self.large.iter().filter_map(|number| self.manifests.get(number)) {
             is_large |= named.name == manifest;
             large |= named.name != manifest;
         }
@@ -486,12 +497,11 @@ impl DropNames {
                 return Some(InUse { path: path.users.path().to_owned(), by: other.name.clone(), why });
             }
         }
-        let large = self.manifests.iter().find(|(other, large)| {
-            **other != number
-                && large.keys.is_none()
-                && (large.order() < own_order || path.is_some_and(|path| path.replaced > 0))
-        })?;
-        Some(InUse { path: String::new(), by: large.1.name.clone(), why: InUseReason::Large })
+        let others = self.large.iter().filter(|other| **other != number);
+        let large = others
+            .filter_map(|other| self.manifests.get(other))
+            .find(|large| large.order() < own_order || path.is_some_and(|path| path.replaced > 0))?;
+        Some(InUse { path: String::new(), by: large.name.clone(), why: InUseReason::Large })
     }
 
     /// Whether the file is still in the state in which it was last seen; unknown names are.
