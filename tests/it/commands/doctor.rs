@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use rustix::fs::rename;
 use serde_json::Value;
 
 use crate::support::Site;
@@ -55,7 +56,7 @@ fn what_would_stop_a_drop_or_the_database_is_found_with_its_cure() {
     assert!(found.len() == 1 && found[0].starts_with("database: "), "{found:?}");
     fs::remove_file(site.at("state/queue.db")).unwrap();
 
-    fs::rename(site.at("drop"), site.at("elsewhere")).unwrap();
+    rename(site.at("drop"), site.at("elsewhere")).unwrap();
     let found = findings(&site, 1);
     assert!(found.len() == 1 && found[0].contains("make the folder"), "{found:?}");
     std::os::unix::fs::symlink(site.at("elsewhere"), site.at("drop")).unwrap();
