@@ -197,7 +197,7 @@ impl ServedPage {
     }
 }
 
-/// What systemd is told: one line about the work, and that it goes on.
+/// What systemd is sent: one line about the work, and that it goes on.
 struct SystemdReport {
     /// The unit's `WatchdogSec`.
     watchdog: Option<Duration>,

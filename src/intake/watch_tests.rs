@@ -361,18 +361,18 @@ fn a_file_that_comes_and_is_replaced_between_two_looks_at_its_manifests_serves_n
 
 /// The first of eight large files was sent only when the last had been hashed.
 #[test]
-fn a_manifest_that_is_admitted_is_told_of_before_the_next_is_read() {
+fn a_manifest_that_is_admitted_is_announced_before_the_next_is_read() {
     let place = Place::new(|_| {});
     for name in ["one", "two", "three"] {
         fs::write(place.at(&format!("{name}.png")), samples::PNG).unwrap();
         place.put_manifest(&format!("{name}.manifest.json"), &format!("{name}.png"));
     }
-    let (queue, told) = (place.queue.clone(), Arc::new(Mutex::new(Vec::new())));
-    let theirs = Arc::clone(&told);
+    let (queue, seen) = (place.queue.clone(), Arc::new(Mutex::new(Vec::new())));
+    let theirs = Arc::clone(&seen);
     let on_taken = move || theirs.lock().unwrap().push(test_support::number(&queue, "SELECT count(*) FROM job"));
     let mut drop = place.drop().on_taken(Arc::new(on_taken));
     assert_eq!(drop.scan(0).unwrap().taken, 3);
-    assert_eq!(*told.lock().unwrap(), [Some(1), Some(2), Some(3)]);
+    assert_eq!(*seen.lock().unwrap(), [Some(1), Some(2), Some(3)]);
 }
 
 /// What an event of this name asks for.

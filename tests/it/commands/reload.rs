@@ -1,4 +1,4 @@
-//! SIGHUP to the daemon, a second signal, and what systemd is told.
+//! SIGHUP to the daemon, a second signal, and what systemd is sent.
 
 use std::{
     fs,
@@ -121,29 +121,29 @@ fn a_one_shot_command_stops_in_order_on_sighup() {
 }
 
 #[test]
-fn systemd_is_told_how_the_work_is_and_the_journal_gets_priorities() {
+fn systemd_is_sent_the_state_of_the_work() {
     let site = Site::new();
     let socket = UnixDatagram::bind(site.at("notify")).unwrap();
     let mut command = site.command(&["run"]);
     command.env("NOTIFY_SOCKET", site.at("notify")).env("WATCHDOG_USEC", "12000000");
     let daemon = Daemon::start(command, &site.at("log"));
-    let mut told = String::new();
+    let mut reported = String::new();
     let mut until = |text: &str| {
         let mut message = [0; 4096];
-        while !told.contains(text) {
+        while !reported.contains(text) {
             let length = socket.recv(&mut message).unwrap();
-            told += &String::from_utf8_lossy(&message[..length]);
-            told.push('\n');
+            reported += &String::from_utf8_lossy(&message[..length]);
+            reported.push('\n');
         }
-        std::mem::take(&mut told)
+        std::mem::take(&mut reported)
     };
     until("READY=1");
-    let told = until("WATCHDOG=1");
+    let reported = until("WATCHDOG=1");
     daemon.hang_up();
-    let told = told + &until("RELOADING=1");
+    let reported = reported + &until("RELOADING=1");
     assert!(until("READY=1").len() < 1000);
     let status = until("STATUS=");
-    assert!(status.contains("0 to do, 0 under way, 0 to settle; 1 drop"), "{told}{status}");
+    assert!(status.contains("0 to do, 0 under way, 0 to settle; 1 drop"), "{reported}{status}");
     daemon.ask_to_stop();
     until("STOPPING=1");
     daemon.finish().expect(0);
