@@ -2,19 +2,19 @@
 
 use std::time::Duration;
 
-use clap::Args;
-
-use crate::{
-    clock::Timestamp, config::parse_duration, entry::ProfileId, job::JobState, nearest::nearest, queue::views::Filter,
+use clap::{
+    Args,
+    builder::{PossibleValuesParser, TypedValueParser},
 };
+
+use crate::{clock::Timestamp, config::parse_duration, entry::ProfileId, job::JobState, queue::views::Filter};
 
 /// Which jobs are meant: all of what is given must hold.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Which jobs")]
 pub struct FilterArgs {
-    /// In one of these states, e.g. --state failed,held: queued, running, waiting, held, done, duplicate, failed,
-    /// cancelled
-    #[arg(long = "state", value_name = "STATE", value_delimiter = ',', value_parser = parse_state)]
+    /// In one of these states, e.g. --state failed,held
+    #[arg(long = "state", value_name = "STATE", value_delimiter = ',', value_parser = state_parser())]
     pub states: Vec<JobState>,
 
     /// Of the drop of this name, e.g. --drop partner-a
@@ -85,14 +85,9 @@ pub fn limit(limit: u32) -> Option<u32> {
     (limit > 0).then_some(limit)
 }
 
-fn parse_state(text: &str) -> Result<JobState, String> {
-    JobState::parse(text).ok_or_else(|| {
-        let known = JobState::ALL.map(JobState::as_str);
-        match nearest(text, known) {
-            Some(near) => format!("there is no such state; did you mean '{near}'?"),
-            None => format!("there is no such state; the states are {}", known.join(", ")),
-        }
-    })
+fn state_parser() -> impl TypedValueParser<Value = JobState> {
+    let known = PossibleValuesParser::new(JobState::ALL.map(JobState::as_str));
+    known.try_map(|state| JobState::parse(&state).ok_or("there is no such state"))
 }
 
 fn parse_profile(text: &str) -> Result<ProfileId, &'static str> {
@@ -143,7 +138,7 @@ mod tests {
         let wanted = vec![JobState::Failed, JobState::Held];
         assert_eq!(parse(&["--state=failed,held"]).unwrap().states, wanted);
         assert_eq!(parse(&["--state", "failed", "--state", "held"]).unwrap().states, wanted);
-        assert!(parse(&["--state=faild"]).unwrap_err().contains("did you mean 'failed'"));
+        assert!(parse(&["--state=faild"]).unwrap_err().contains("a similar value exists: 'failed'"));
     }
 
     #[test]

@@ -61,8 +61,17 @@ fn write_completions(shell: Shell, mut command: Command, output: &mut Output<'_>
     // The generator panics where it cannot write, so it writes to memory.
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command, name, &mut script);
+    if shell == Shell::Bash {
+        script = mend_bash(&String::from_utf8_lossy(&script), command.get_name()).into_bytes();
+    }
     output.out.write_all(&script)?;
     Ok(Exit::Well)
+}
+
+/// The generator gives a program with a hyphen in its name two labels: one where it finds the subcommand, another where it
+/// offers what belongs to it. So nothing was completed below the first word.
+fn mend_bash(script: &str, name: &str) -> String {
+    script.replace(&name.replace('-', "__subcmd__"), &name.replace('-', "__"))
 }
 
 /// Writes the manual.
@@ -125,6 +134,17 @@ mod tests {
         for shell in Shell::value_variants() {
             let (_, out, _) = capture(|output| write_completions(*shell, command(), output));
             assert!(out.contains("jobs") && out.contains("reference"), "{shell}");
+        }
+    }
+
+    #[test]
+    fn bash_offers_something_for_each_command_that_it_finds() {
+        let (_, out, _) = capture(|output| write_completions(Shell::Bash, command(), output));
+        let found: Vec<&str> = out.split("cmd=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+        let found: Vec<&str> = found.into_iter().filter(|found| !found.is_empty()).collect();
+        assert!(found.len() >= 2, "{out}");
+        for label in found {
+            assert!(out.contains(&format!("        {label})\n")), "{label} has no case in\n{out}");
         }
     }
 
