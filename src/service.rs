@@ -40,7 +40,6 @@ use self::{
     settling::close_batches,
 };
 use crate::{
-    absence::AbsenceBounds,
     account::Account,
     api,
     clock::{Clock, Timestamp},
@@ -157,11 +156,7 @@ impl Service {
         let mut lanes = lanes(config, import, &spent(config, &queue, import).await?)?;
         lanes.retain(|lane| !stopped.contains(&lane.drop));
         let accounts: Vec<_> = lanes.iter().map(|lane| Arc::clone(&lane.account)).collect();
-        let absence = AbsenceBounds {
-            absent_after: config.retry.absent_after,
-            request_lives: config.api.request_lives,
-            list_lag: config.api.list_lag,
-        };
+        let absence = config.absence_bounds();
         let bounds = RetryBounds {
             retry: RetryPolicy {
                 initial: config.retry.initial,

@@ -197,7 +197,7 @@ impl ServedPage {
     }
 }
 
-/// What systemd is sent: one line about the work, and that it goes on.
+/// What systemd is sent: one line about the work, and that the watchdog need not act.
 struct SystemdReport {
     /// The unit's `WatchdogSec`.
     watchdog: Option<Duration>,
@@ -218,7 +218,7 @@ impl SystemdReport {
             // A turn needs an answer of the queue's writer, which waits while the disk refuses what it writes.
             let excused = service.queue.trouble().is_some();
             let turns = service.signals.turns.load(Ordering::Relaxed);
-            if self.turning.goes_on(turns, excused, bound / 2, Instant::now()) {
+            if self.turning.is_turning(turns, excused, bound / 2, Instant::now()) {
                 notify_systemd(&[NotifyState::Watchdog]);
             }
             service.signals.work.notify_one();
@@ -231,8 +231,7 @@ impl SystemdReport {
         let left = tokio::task::spawn_blocking(move || {
             Reader::open(&database)?.left(&drops.iter().map(String::as_str).collect::<Vec<_>>())
         });
-        let vitals = service.vitals();
-        let trouble = vitals.trouble().or_else(|| vitals.blocked()).or_else(|| vitals.bad_ground());
+        let trouble = service.vitals().unready();
         let outside = !is_open(&config.limits.windows, Timestamp::now());
         let Ok(Ok(left)) = left.await else { return };
         let line = status_line(config.drops.len(), &left, outside, self.refused, trouble.as_deref());
@@ -250,7 +249,7 @@ struct Turning {
 }
 
 impl Turning {
-    fn goes_on(&mut self, turns: u64, excused: bool, bound: Duration, now: Instant) -> bool {
+    fn is_turning(&mut self, turns: u64, excused: bool, bound: Duration, now: Instant) -> bool {
         if turns != self.turns || excused {
             *self = Self { turns, since: now };
         }
@@ -295,7 +294,7 @@ mod tests {
         let begin = Instant::now();
         let bound = Duration::from_secs(90);
         let mut turning = Turning { turns: 0, since: begin };
-        for (seconds, turns, excused, goes_on) in [
+        for (seconds, turns, excused, expected) in [
             (5, 1, false, true),
             (90, 1, false, true),
             (95, 1, false, false),
@@ -305,7 +304,7 @@ mod tests {
             (279, 2, false, false),
         ] {
             let now = begin + Duration::from_secs(seconds);
-            assert_eq!(turning.goes_on(turns, excused, bound, now), goes_on, "after {seconds} s");
+            assert_eq!(turning.is_turning(turns, excused, bound, now), expected, "after {seconds} s");
         }
     }
 

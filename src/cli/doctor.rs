@@ -1,4 +1,4 @@
-//! `doctor`: checks the ground that the worker stands on, by doing what the worker does, and names a cure for each fault.
+//! `doctor`: checks what the worker needs, by doing what the worker does, and names a cure for each fault.
 //!
 //! As root it tries files and folders in a child with the worker's user and groups, since root may do everything.
 
@@ -19,7 +19,6 @@ use super::{
     start, worker,
 };
 use crate::{
-    absence::AbsenceBounds,
     clock::Timestamp,
     config::{self, Config, ConfigError, DropConfig},
     durable::{Folder, file_system},
@@ -296,11 +295,7 @@ fn database(config: &Config) -> Vec<Diagnosis> {
 /// Whether what was measured keeps within the bound on lost answers.
 fn bound(config: &Config, reader: &Reader) -> Vec<Diagnosis> {
     const AREA: &str = "database";
-    let bounds = AbsenceBounds {
-        absent_after: config.retry.absent_after,
-        request_lives: config.api.request_lives,
-        list_lag: config.api.list_lag,
-    };
+    let bounds = config.absence_bounds();
     let Ok(overview) = reader.overview(Timestamp::now()) else { return Vec::new() };
     let broken: Vec<_> =
         overview.broken_bounds.iter().map(|bound| Diagnosis::fault(AREA, bound.what.clone(), bound.cure)).collect();

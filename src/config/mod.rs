@@ -31,7 +31,7 @@ pub use self::{
     windows::Window,
 };
 
-use crate::policy::LostFile;
+use crate::{absence::AbsenceBounds, policy::LostFile};
 
 /// Everything that can be configured.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -57,6 +57,16 @@ impl Config {
     #[must_use]
     pub fn defaults() -> Self {
         Self::default()
+    }
+
+    /// The bound on lost answers.
+    #[must_use]
+    pub const fn absence_bounds(&self) -> AbsenceBounds {
+        AbsenceBounds {
+            absent_after: self.retry.absent_after,
+            request_lives: self.api.request_lives,
+            list_lag: self.api.list_lag,
+        }
     }
 
     /// The drop of this name.

@@ -199,7 +199,7 @@ async fn readyz(State(shared): State<Arc<HttpState>>) -> Response {
         Ok(vitals) => vitals,
         Err(reloading) => return reloading,
     };
-    verdict(vitals.trouble().or_else(|| vitals.blocked()).or_else(|| vitals.bad_ground()), "ready\n")
+    verdict(vitals.unready(), "ready\n")
 }
 
 fn verdict(trouble: Option<String>, well: &'static str) -> Response {

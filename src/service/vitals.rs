@@ -71,6 +71,12 @@ impl Vitals {
         Some(bad.collect::<Vec<_>>().join("\n")).filter(|text| !text.is_empty())
     }
 
+    /// Why not everything can be worked on and sent, for a person; `None` where it can.
+    #[must_use]
+    pub fn unready(&self) -> Option<String> {
+        self.trouble().or_else(|| self.blocked()).or_else(|| self.bad_ground())
+    }
+
     /// All numbers, in the text form that Prometheus reads. Blocks; one caller at a time.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! How fast an import takes entries in beside the sending of those that are in.
 //!
 //! Both need the processor and the database. Taking in at full speed left a sixth of its rate to sending, for a third of
-//! the import's time; so it rests while there is plenty to send. [`goes_on`] decides, from counts and times alone.
+//! the import's time; so it rests while there is plenty to send. [`may_continue`] decides, from counts and times alone.
 
 use std::{
     cell::Cell,
@@ -64,7 +64,7 @@ impl<'a> AdmissionPace<'a> {
             }
             let is_first = self.created_before.get().is_some() && is_first_part(admitted, total);
             let rested = if is_first { sent.elapsed() } else { began.elapsed() };
-            if goes_on(state, is_first, worked, rested) {
+            if may_continue(state, is_first, worked, rested) {
                 if is_first {
                     self.created_before.set(None);
                 }
@@ -83,7 +83,7 @@ const fn is_first_part(admitted: u64, total: u64) -> bool {
 
 /// Whether more is taken in now. `is_first`: only the first part is in, and no document was created yet; then `rested` is
 /// for how long nothing is being sent.
-fn goes_on(state: SendingState, is_first: bool, worked: Duration, rested: Duration) -> bool {
+fn may_continue(state: SendingState, is_first: bool, worked: Duration, rested: Duration) -> bool {
     if is_first {
         // What is held back, or waits for something else than a worker, creates nothing.
         return state.queued + state.running == 0 || rested >= FIRST_DOCUMENT;
@@ -110,16 +110,20 @@ mod tests {
             (PLENTY, 10, 20, true),
             (1_000_000, 10, 20, true),
         ] {
-            assert_eq!(goes_on(state(queued, 16), false, ms(worked), ms(rested)), expected, "{queued} after {rested}");
+            assert_eq!(
+                may_continue(state(queued, 16), false, ms(worked), ms(rested)),
+                expected,
+                "{queued} after {rested}"
+            );
         }
     }
 
     #[test]
     fn the_first_part_waits_for_the_first_document_as_long_as_one_may_come() {
-        assert!(!goes_on(state(10, 0), true, Duration::ZERO, Duration::from_secs(9)));
-        assert!(!goes_on(state(0, 1), true, Duration::ZERO, Duration::from_secs(9)));
-        assert!(goes_on(state(0, 0), true, Duration::ZERO, Duration::ZERO));
-        assert!(goes_on(state(10, 0), true, Duration::ZERO, FIRST_DOCUMENT));
+        assert!(!may_continue(state(10, 0), true, Duration::ZERO, Duration::from_secs(9)));
+        assert!(!may_continue(state(0, 1), true, Duration::ZERO, Duration::from_secs(9)));
+        assert!(may_continue(state(0, 0), true, Duration::ZERO, Duration::ZERO));
+        assert!(may_continue(state(10, 0), true, Duration::ZERO, FIRST_DOCUMENT));
         let parts = [(49, 1000), (50, 1000), (19, 199)];
         assert_eq!(parts.map(|(admitted, total)| is_first_part(admitted, total)), [false, true, false]);
     }
