@@ -30,7 +30,7 @@ use super::{
     drive::{OwnWork, RunStep, StopCondition, WorkSnapshot, conclude, say_rechecks, usable},
     layout::InputPaths,
     output::on_streams,
-    run::try_lock,
+    run::{refuse_root, try_lock},
     start::{self, SignalInbox, Usage},
 };
 use crate::{
@@ -121,6 +121,9 @@ const FEW_OPEN: usize = 8;
 /// Where a path, the configuration, the key or the database cannot be used, or the queue fails for good.
 pub fn run(args: &ImportArgs, context: &Context) -> anyhow::Result<Exit> {
     let config = context.load()?;
+    if Lock::holder(&config.queue.database).is_none() {
+        refuse_root(&config.queue.database)?;
+    }
     let targets = chosen(args, &config)?;
     // A worker of another process does the work; should it end before, this one takes over.
     let lock = try_lock(&config, "import")?;
@@ -339,7 +342,9 @@ impl Worker {
     ) -> anyhow::Result<()> {
         if let Some(lock) = &self.lock {
             lock.note("import", queue.trouble());
-        } else if let Ok(lock) = try_lock(config, "import")? {
+        } else if refuse_root(&config.queue.database).is_ok()
+            && let Ok(lock) = try_lock(config, "import")?
+        {
             tracing::info!("the other process has ended: this one continues the work");
             self.lock = Some(lock);
             self.start(args, config, queue, stop).await?;

@@ -79,6 +79,16 @@ fn is_read_by_the_journal() -> bool {
     ours.is_ok_and(|ours| ours == stream)
 }
 
+/// The error that a command ends with, as standard error takes it: `journalctl -p err` is where a service's operator looks for
+/// the reason why it does not start.
+pub(super) fn with_error_priority(text: &str) -> String {
+    if is_read_by_the_journal() { error_lines(text) } else { text.to_owned() }
+}
+
+fn error_lines(text: &str) -> String {
+    text.lines().map(|line| format!("<{}>{line}\n", priority(Level::ERROR))).collect()
+}
+
 /// The priority of a level, as in syslog(3).
 const fn priority(level: Level) -> u8 {
     match level {
@@ -199,6 +209,11 @@ mod tests {
     };
 
     use super::*;
+
+    #[test]
+    fn each_line_of_an_error_has_its_priority_in_the_journal() {
+        assert_eq!(error_lines("error: a\n  because: b\n"), "<3>error: a\n<3>  because: b\n");
+    }
 
     #[derive(Clone, Default)]
     struct Shared(Arc<Mutex<Vec<u8>>>);

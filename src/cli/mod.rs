@@ -258,6 +258,7 @@ fn complain(error: &anyhow::Error) {
         }
         last = cause;
     }
+    let text = log::with_error_priority(&text);
     // Nothing can report that standard error is closed.
     std::io::stderr().lock().write_all(text.as_bytes()).ok();
 }

@@ -1,6 +1,7 @@
 //! `run --once`, for timers, and what the daemon has in common with it.
 
 use std::{
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -76,6 +77,7 @@ pub fn run(args: &RunArgs, context: &Context) -> anyhow::Result<Exit> {
 
 /// Takes the database's lock.
 pub(super) fn lock(config: &Config, command: &str) -> anyhow::Result<Lock> {
+    refuse_root(&config.queue.database)?;
     match try_lock(config, command)? {
         Ok(lock) => Ok(lock),
         Err(holder) => {
@@ -89,6 +91,29 @@ pub(super) fn lock(config: &Config, command: &str) -> anyhow::Result<Lock> {
             .into())
         }
     }
+}
+
+/// Refuses root where the database belongs to another user, or would be made in that user's folder: the service of that
+/// user could not use what root makes there. Nothing happens where the owner has no name, as in a container.
+pub(super) fn refuse_root(database: &Path) -> Result<(), Usage> {
+    let owner = |path: &Path| rustix::fs::stat(path).ok().map(|stat| stat.st_uid);
+    let owners = [owner(database), database.parent().and_then(owner)];
+    let Some(user) = other_owner(rustix::process::geteuid().as_raw(), owners)
+        .and_then(|owner| nix::unistd::User::from_uid(owner.into()).ok().flatten())
+    else {
+        return Ok(());
+    };
+    let (shown, name) = (database.display(), user.name);
+    Err(Usage(format!(
+        "{shown} belongs to the user {name}, whose service could not use what root makes there: run this as that user, \
+         with `sudo -u {name}`"
+    )))
+}
+
+/// Whose the database is, where that is neither this user's nor for this user to say; the owner of its file decides, and
+/// that of its folder where there is no file.
+fn other_owner(us: u32, [file, folder]: [Option<u32>; 2]) -> Option<u32> {
+    file.or(folder).filter(|owner| us == 0 && *owner != 0)
 }
 
 /// Takes the lock, or says who has it, where the configuration allows to work on the database's file system.
@@ -246,6 +271,23 @@ mod tests {
         {
             let observed = observe(&left, &[Some(DropStatus::default()), looked]);
             assert_eq!((observed.remaining, observed.arriving), (Remaining::Nothing, arriving), "{looked:?}");
+        }
+    }
+
+    #[test]
+    fn only_root_is_refused_a_database_of_another_user_or_in_anothers_folder() {
+        for (us, file, folder, other) in [
+            (0, None, Some(998), Some(998)),
+            (0, Some(998), Some(998), Some(998)),
+            (0, Some(998), Some(0), Some(998)),
+            // Root has worked on it all along.
+            (0, Some(0), Some(998), None),
+            (0, None, Some(0), None),
+            // The start makes the folder.
+            (0, None, None, None),
+            (998, Some(0), Some(0), None),
+        ] {
+            assert_eq!(other_owner(us, [file, folder]), other, "{us} {file:?} {folder:?}");
         }
     }
 
