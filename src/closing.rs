@@ -11,6 +11,7 @@ mod doubled;
 mod failed;
 mod files;
 pub mod purge;
+mod text;
 
 use std::{
     io::{self, Read, Write},
@@ -19,9 +20,13 @@ use std::{
 };
 
 pub use doubled::publish_addenda;
+use rustix::fs::AtFlags;
 use sha2::Digest as _;
 
-use self::failed::{FailedList, Published};
+use self::{
+    failed::{FailedList, Published},
+    text::ReceiptText,
+};
 
 use crate::{
     durable::{self, Access, Folder},
@@ -108,7 +113,8 @@ pub fn settle(queue: &Queue, reader: &Reader, batch: &EndedBatch) -> Result<Sett
     Ok(Settled { batch_id: batch.id, manifest: batch.manifest.clone(), status: header.status, counts, receipt })
 }
 
-/// Writes the list of failed entries, and then the receipt, under the name that the queue knows, or the next one that is free.
+/// Writes the list of failed entries, the text for people, and then the receipt, under the name that the queue knows, or the
+/// next one that is free.
 fn publish(
     queue: &Queue,
     reader: &Reader,
@@ -119,21 +125,24 @@ fn publish(
     let (folder, name) = receipt_place(batch, header.counts.entries, access)?;
     let relative = |name: &str| join(relative_path::parent(&batch.manifest), name);
     let list = FailedList::of(reader, batch, header.status)?;
+    let text = ReceiptText::of(reader, batch, header)?;
     let mut chosen = batch.receipt.as_deref().map(|path| relative_path::name(path).to_owned());
     let first = chosen.as_deref().map_or(0, |chosen| durable::number_of(&name, chosen));
     for number in first.. {
         let list_name = list.as_ref().map(|list| list.name(number));
+        let text_name = text.as_ref().map(|text| text.name(number));
+        let beside = || list_name.iter().chain(&text_name);
         let candidate = match chosen.take() {
             Some(known) => {
                 // An earlier process may have been killed while it wrote.
-                for name in list_name.iter().chain([&known]) {
+                for name in beside().chain([&known]) {
                     folder.sweep(name).map_err(ClosingError::Receipt)?;
                 }
                 known
             }
             None => {
                 let candidate = durable::numbered(&name, number);
-                if list_name.iter().chain([&candidate]).any(|name| is_taken(&folder, name)) {
+                if beside().chain([&candidate]).any(|name| is_taken(&folder, name)) {
                     continue;
                 }
                 queue.name_receipt(batch.id, relative(&candidate))?;
@@ -145,6 +154,20 @@ fn publish(
             None => Published::None,
         };
         if listed == Published::NameTaken {
+            continue;
+        }
+        let remove = |name: Option<&str>| match name.map(|name| rustix::fs::unlinkat(&folder, name, AtFlags::empty())) {
+            None | Some(Ok(())) => Ok(()),
+            Some(Err(error)) => Err(ClosingError::Receipt(error.into())),
+        };
+        let ours = list_name.as_deref().filter(|_| listed == Published::Yes);
+        let texted = match text.as_ref().zip(text_name.as_deref()) {
+            Some((text, name)) => text.publish(&folder, name, access, (&candidate, ours))?,
+            None => Published::None,
+        };
+        // What is beside a receipt goes with it, which gets another number.
+        if texted == Published::NameTaken {
+            remove(ours)?;
             continue;
         }
         let written =
@@ -160,11 +183,8 @@ fn publish(
                     queue.receipt_published(batch.id)?;
                     return Ok(folder.path().join(candidate));
                 }
-                // The list goes with its receipt, which gets another number.
-                if let Some(name) = list_name.filter(|_| listed == Published::Yes) {
-                    let removed = rustix::fs::unlinkat(&folder, name, rustix::fs::AtFlags::empty());
-                    removed.map_err(|error| ClosingError::Receipt(error.into()))?;
-                }
+                remove(ours)?;
+                remove(text_name.as_deref().filter(|_| texted == Published::Yes))?;
             }
             Err(error) => return Err(ClosingError::Receipt(error)),
         }
@@ -183,7 +203,7 @@ pub fn failed_list_beside(receipt: &Path, manifest: &Path, entries: u64) -> Opti
 }
 
 fn is_taken(folder: &Folder, name: &str) -> bool {
-    rustix::fs::statat(folder, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW).is_ok()
+    rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
 }
 
 /// Who may read what is written about a batch.

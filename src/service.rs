@@ -14,11 +14,12 @@ mod events;
 mod identify;
 mod inboxes;
 mod lineage;
+mod partner_notes;
 mod settling;
 mod vitals;
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     path::{Path, PathBuf},
     sync::{Arc, PoisonError},
     time::{Duration, Instant},
@@ -37,6 +38,7 @@ use self::{
     accounts::{lanes, spent},
     identify::Identities,
     inboxes::InboxThread,
+    partner_notes::{NotedDrops, keep_notes},
     settling::close_batches,
 };
 use crate::{
@@ -131,6 +133,8 @@ pub struct Service {
     /// What puts back what was half taken of drops that are not configured any more, while that is not over.
     orphans: Option<JoinHandle<()>>,
     inboxes: Vec<InboxThread>,
+    /// What keeps the texts for senders, and what tells it that all else has ended.
+    notes: Option<(JoinHandle<()>, CancellationToken)>,
 }
 
 impl Service {
@@ -204,8 +208,21 @@ impl Service {
             tokio::spawn(close_batches(queue.clone(), identities, Arc::clone(&signals), stop.clone(), on_settled));
         let amender = tokio::spawn(amend_receipts(queue.clone(), stop.clone()));
         let bell = tokio::spawn(listen(queue.path().to_owned(), Arc::clone(&signals), stop.clone()));
-        let (orphans, inboxes) = (None, Vec::new());
-        Ok(Self { queue, signals, stop, accounts, telemetry, dispatcher, closer, bell, amender, orphans, inboxes })
+        let (orphans, inboxes, notes) = (None, Vec::new(), None);
+        Ok(Self {
+            queue,
+            signals,
+            stop,
+            accounts,
+            telemetry,
+            dispatcher,
+            closer,
+            bell,
+            amender,
+            orphans,
+            inboxes,
+            notes,
+        })
     }
 
     /// Starts scanning the configured drops. What was half taken of others is put back before, as far as it is quick.
@@ -217,6 +234,7 @@ impl Service {
         // One of the drops may have had another name when it was half taken.
         let mut orphans = tokio::task::spawn_blocking(put_back_orphans(config, &self.queue, &self.stop));
         self.orphans = timeout(ORPHANS_FIRST, &mut orphans).await.is_err().then_some(orphans);
+        let mut lines = HashMap::new();
         for drop in &config.drops {
             let token = self.stop.clone();
             let stopped: Arc<dyn Fn() -> bool + Send + Sync> = Arc::new(move || token.is_cancelled());
@@ -228,8 +246,12 @@ impl Service {
                 Arc::clone(&stopped),
             )?
             .on_account(account_of(config, &drop.name));
+            lines.insert(drop.name.clone(), inbox.line());
             self.inboxes.push(InboxThread::start(inbox, stopped, Arc::clone(&self.signals), self.stop.clone())?);
         }
+        let (noted, ended) =
+            (NotedDrops { queue: self.queue.clone(), drops: config.drops.clone(), lines }, CancellationToken::new());
+        self.notes = Some((tokio::spawn(keep_notes(noted, self.stop.clone(), ended.clone())), ended));
         Ok(())
     }
 
@@ -318,6 +340,13 @@ impl Service {
             }
             if let Some(failure) = inbox.shared.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
                 ended.push(Ok(Err(failure)));
+            }
+        }
+        if let Some((notes, all_ended)) = self.notes {
+            all_ended.cancel();
+            if timeout(DRAIN, notes).await.is_err() {
+                all = false;
+                tracing::warn!("a folder of receipts does not answer; texts for senders are left for the next start");
             }
         }
         for stage in ended {

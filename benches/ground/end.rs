@@ -74,7 +74,8 @@ pub fn judge(
             ensure!(!files.contains_key(path), "{path} still lies in the drop");
         }
     }
-    let in_receipts = || files.keys().filter(|path| path.starts_with("receipts/") && !is_hidden(path));
+    let in_receipts =
+        || files.keys().filter(|path| path.starts_with("receipts/") && !is_hidden(path) && !is_text(path));
     let receipts = in_receipts().filter(|path| path.contains(".receipt.")).count();
     ensure!(receipts == order.batches.len(), "there are {receipts} receipts for {} manifests", order.batches.len());
     let lists = in_receipts().filter(|path| path.contains(".failed.")).count();
@@ -95,6 +96,11 @@ pub const WORK: &str = ".passfort-ingest/";
 
 fn text<'a>(value: &'a Value, field: &str) -> &'a str {
     value.get(field).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// Whether it is a text for people.
+pub fn is_text(path: &str) -> bool {
+    path.starts_with("receipts/") && path.ends_with(".txt")
 }
 
 pub fn is_hidden(path: &str) -> bool {

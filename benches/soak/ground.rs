@@ -214,8 +214,11 @@ impl Ground {
         let folder = self.folder.path().join("drop/receipts");
         let mut receipts: Vec<PathBuf> =
             fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
-        // The worker's own mark is hidden among them.
-        receipts.retain(|path| path.file_name().is_some_and(|name| !name.to_string_lossy().starts_with('.')));
+        // The worker's own mark is hidden among them, and texts are for people.
+        receipts.retain(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            !name.starts_with('.') && !name.ends_with(".txt")
+        });
         Ok(receipts)
     }
 

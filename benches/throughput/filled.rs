@@ -34,6 +34,7 @@ pub fn plan(drop: &Path, manifest: &str) -> Plan {
         layout: None,
         held_back: false,
         policy: BatchPolicy {
+            texts: false,
             root: drop.to_owned(),
             image_root: drop.to_owned(),
             image_folder: String::new(),

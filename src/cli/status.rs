@@ -403,6 +403,7 @@ mod tests {
     fn a_page_names_everything_that_a_person_must_know() {
         let site = site();
         let arrival = Arrival {
+            advice: crate::manifest_wait::ManifestWait::Behind.for_sender(),
             drop: DROP.into(),
             manifest: "late\u{1b}.manifest.json".into(),
             file: test_support::a_file(),

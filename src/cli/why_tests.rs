@@ -6,6 +6,7 @@ use super::*;
 use crate::{
     cli::output::tests::capture,
     entry::EntryKind,
+    manifest_wait::ManifestWait,
     queue::{
         admission::Admission,
         arrivals::Arrival,
@@ -22,6 +23,7 @@ fn ask(site: &Site, path: &str) -> (Exit, String, String) {
 
 fn arrival(manifest: &str, missing: &[&str]) -> Arrival {
     Arrival {
+        advice: ManifestWait::Behind.for_sender(),
         drop: DROP.into(),
         manifest: manifest.into(),
         file: test_support::a_file(),

@@ -171,16 +171,31 @@ impl Folder {
         access: Access,
         write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> io::Result<PathBuf> {
+        self.publish_before(kind, name, access, write)?;
+        self.sync()?;
+        killpoint::after(kind, "sync");
+        Ok(self.path.join(name))
+    }
+
+    /// As [`Self::publish_as`], of a file after which another one is published in the folder: its name is on disk once that
+    /// one's is.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::publish`].
+    pub(crate) fn publish_before(
+        &self,
+        kind: &str,
+        name: &str,
+        access: Access,
+        write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> io::Result<()> {
         killpoint::before(kind, "write");
         let draft = self.draft(name, access, write)?;
         killpoint::after(kind, "write");
-        let path = self.path.join(name);
-        rename_without_replacing(self.as_fd(), &draft.name, self.as_fd(), name).map_err(because("publish", &path))?;
-        draft.keep();
+        self.rename_draft(draft, name)?;
         killpoint::after(kind, "rename");
-        self.sync()?;
-        killpoint::after(kind, "sync");
-        Ok(path)
+        Ok(())
     }
 
     /// As [`Self::publish`], for what is no receipt: it has no places of its own in [`killpoint`].
@@ -216,10 +231,16 @@ impl Folder {
     }
 
     fn give_name(&self, draft: Draft<'_>, name: &str) -> io::Result<()> {
+        self.rename_draft(draft, name)?;
+        self.sync()
+    }
+
+    /// Gives a draft this name, where it is free.
+    pub(super) fn rename_draft(&self, draft: Draft<'_>, name: &str) -> io::Result<()> {
         rename_without_replacing(self.as_fd(), &draft.name, self.as_fd(), name)
             .map_err(because("publish", &self.path.join(name)))?;
         draft.keep();
-        self.sync()
+        Ok(())
     }
 
     /// Removes what [`Self::publish`] of this name left under temporary names when its process was killed.
@@ -276,7 +297,7 @@ impl Folder {
         access: Access,
         write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> io::Result<Draft<'_>> {
-        self.write_draft(hidden_name(name, Uuid::new_v4()), access, write)
+        self.write_draft(hidden_name(name, Uuid::new_v4()), access, true, write)
     }
 
     /// The same with a hidden name that the caller chooses, in the place of what a process left there that was killed.
@@ -287,18 +308,41 @@ impl Folder {
         access: Access,
         write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> io::Result<Draft<'_>> {
+        self.draft_in_place(name, middle, access, true, write)
+    }
+
+    /// The same, without waiting for the disk.
+    pub(super) fn unsynced_draft(
+        &self,
+        name: &str,
+        middle: Uuid,
+        access: Access,
+        write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> io::Result<Draft<'_>> {
+        self.draft_in_place(name, middle, access, false, write)
+    }
+
+    fn draft_in_place(
+        &self,
+        name: &str,
+        middle: Uuid,
+        access: Access,
+        is_synced: bool,
+        write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> io::Result<Draft<'_>> {
         let draft_name = hidden_name(name, middle);
         match rustix::fs::unlinkat(&self.fd, draft_name.as_str(), AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(error) => return Err(because("remove", &self.path.join(&draft_name))(error)),
         }
-        self.write_draft(draft_name, access, write)
+        self.write_draft(draft_name, access, is_synced, write)
     }
 
     fn write_draft(
         &self,
         draft_name: String,
         access: Access,
+        is_synced: bool,
         write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> io::Result<Draft<'_>> {
         let path = self.path.join(&draft_name);
@@ -309,12 +353,14 @@ impl Folder {
         access.give(&fd, access.mode).map_err(because("create", &path))?;
         let mut to = BufWriter::with_capacity(64 * 1024, File::from(fd));
         write(&mut to).and_then(|()| to.flush()).map_err(because("write", &path))?;
-        to.get_ref().sync_all().map_err(because("sync", &path))?;
+        if is_synced {
+            to.get_ref().sync_all().map_err(because("sync", &path))?;
+        }
         Ok(draft)
     }
 }
 
-fn hidden_name(name: &str, middle: Uuid) -> String {
+pub(super) fn hidden_name(name: &str, middle: Uuid) -> String {
     let (start, end) = draft_name_around(name);
     format!("{start}{}{end}", middle.simple())
 }

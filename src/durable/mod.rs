@@ -12,15 +12,16 @@ pub mod file_system;
 mod folder;
 mod names;
 mod probe;
+mod replaceable;
 
 use std::{fmt, io, path::Path};
 
-pub(crate) use self::folder::rename_without_replacing;
 pub use self::{
     access::{Access, group_of, may_give_to},
     folder::Folder,
     names::{fit, number_of, numbered},
 };
+pub(crate) use self::{folder::rename_without_replacing, replaceable::OwnText};
 
 use crate::printable::escape;
 

@@ -16,6 +16,7 @@ pub(crate) mod import_context;
 pub mod lists;
 pub(crate) mod named_files;
 pub mod orphans;
+pub mod scan_line;
 mod spill_map;
 mod step;
 #[cfg(test)]

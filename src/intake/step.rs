@@ -14,7 +14,7 @@ use crate::{
         examine::{HoldReason, Unready},
         stillness::{NAMED, Stillness},
     },
-    near_path::but_there,
+    manifest_wait::{ManifestWait, MissingFiles},
     problem::Problem,
     queue::awaited::{Before, FirstSeen},
 };
@@ -152,7 +152,7 @@ pub(super) enum Step {
     /// Nothing before [`TrackedManifest::not_before`].
     Settle,
     /// Note what it waits for, and try again later; where it has waited for too long, continue with `given_up`.
-    Wait(Wait),
+    Wait(Box<Wait>),
     /// Admit it.
     Admit,
 }
@@ -161,7 +161,7 @@ pub(super) enum Step {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Wait {
     pub(super) phase: ManifestPhase,
-    pub(super) reason: String,
+    pub(super) cause: ManifestWait,
     /// The files that it is about.
     pub(super) files: Vec<String>,
     /// Those that serve other manifests.
@@ -174,10 +174,10 @@ pub(super) struct Wait {
 
 impl Wait {
     /// A wait, however long, until files can be put away.
-    pub(super) fn for_ground(reason: &str) -> Self {
+    pub(super) const fn for_ground(cause: ManifestWait) -> Self {
         Self {
             phase: ManifestPhase::Incomplete,
-            reason: reason.to_owned(),
+            cause,
             files: Vec::new(),
             in_use: Vec::new(),
             replaced: Vec::new(),
@@ -222,24 +222,25 @@ impl TrackedManifest {
     ) -> Step {
         match observed {
             Inspection::NoMarker(marker) => {
-                forever(ManifestPhase::Incomplete, format!("its done marker {marker} is not there"), &[])
+                forever(ManifestPhase::Incomplete, ManifestWait::NoMarker(marker.clone()), &[])
             }
             // Gone since the folder was read: it was archived or taken back, and the next scan does not find it.
             Inspection::Unready(Unready::Changed | Unready::Refused(Refusal::Missing)) => {
                 self.unchanged_since = now;
                 self.settle_for(settings.settle, now)
             }
-            Inspection::Unready(Unready::Layout(why)) => forever(
-                ManifestPhase::Unreadable,
-                format!("the list cannot be read by the drop's layout now: {why}"),
-                &[],
-            ),
+            Inspection::Unready(Unready::Layout(why)) => {
+                forever(ManifestPhase::Unreadable, ManifestWait::Layout(why.clone()), &[])
+            }
             Inspection::Unready(error) => {
-                let cure = match error {
-                    Unready::Refused(refusal) => format!("; {}", refusal.problem("").cure),
-                    _ => String::new(),
+                let (cure, senders) = match error {
+                    Unready::Refused(refusal) => {
+                        (Some(refusal.problem("").cure), matches!(refusal, Refusal::Unsafe(_)))
+                    }
+                    _ => (None, false),
                 };
-                forever(ManifestPhase::Unreadable, format!("the manifest cannot be read: {error}{cure}"), &[])
+                let cause = ManifestWait::Unreadable { why: error.to_string(), cure, senders };
+                forever(ManifestPhase::Unreadable, cause, &[])
             }
             Inspection::Files { stillness, unchanged_for } => {
                 self.next_of_files(stillness, *unchanged_for, given_up, settings, now)
@@ -264,14 +265,21 @@ impl TrackedManifest {
         now: Instant,
     ) -> Step {
         if (stillness.missing > 0 || stillness.in_use > 0) && !given_up {
-            return Step::Wait(Wait {
+            return Step::Wait(Box::new(Wait {
                 phase: ManifestPhase::Incomplete,
-                reason: missing_reason(stillness),
+                cause: ManifestWait::Files(MissingFiles {
+                    missing: stillness.missing,
+                    first: stillness.first_missing.clone(),
+                    taken_by: stillness.first_taken_by.clone(),
+                    near: stillness.near.clone(),
+                    in_use: stillness.in_use,
+                    first_in_use: stillness.first_in_use.first().cloned(),
+                }),
                 files: stillness.first_missing.clone(),
                 in_use: stillness.first_in_use.iter().filter_map(|problem| problem.path.clone()).collect(),
                 replaced: stillness.first_replaced.clone(),
                 forever: false,
-            });
+            }));
         }
         if let Some(rest) = self.rest(stillness, unchanged_for, settings, now)
             && !given_up
@@ -280,8 +288,8 @@ impl TrackedManifest {
         }
         if let Some((file, who)) = &stillness.being_written {
             // A file that is taken while somebody still writes to it is of no use to either side.
-            let reason = format!("{file} is still open for writing, by {who}");
-            return forever(ManifestPhase::Incomplete, reason, std::slice::from_ref(file));
+            let cause = ManifestWait::OpenForWriting { file: file.clone(), who: who.clone() };
+            return forever(ManifestPhase::Incomplete, cause, std::slice::from_ref(file));
         }
         match &self.truncated {
             Some((files, problem)) if *files == stillness.signature && !given_up => {
@@ -326,51 +334,25 @@ impl TrackedManifest {
     }
 }
 
-fn forever(phase: ManifestPhase, reason: String, files: &[String]) -> Step {
-    Step::Wait(Wait { phase, reason, files: files.to_vec(), in_use: Vec::new(), replaced: Vec::new(), forever: true })
+fn forever(phase: ManifestPhase, cause: ManifestWait, files: &[String]) -> Step {
+    let (in_use, replaced) = (Vec::new(), Vec::new());
+    Step::Wait(Box::new(Wait { phase, cause, files: files.to_vec(), in_use, replaced, forever: true }))
 }
 
 fn hold(held: &HoldReason) -> Step {
-    let (phase, problem) = match held {
-        HoldReason::NotWhole(problem) | HoldReason::BeingWritten(problem) | HoldReason::InUse(problem) => {
-            (ManifestPhase::Incomplete, problem)
-        }
-        HoldReason::Unreadable(problem) => (ManifestPhase::Unreadable, problem),
-    };
-    let in_use = problem.code.as_deref() == Some(NAME_IN_USE);
-    let reason = match &problem.path {
-        Some(_) if in_use => in_use_reason(problem),
-        Some(file) if phase == ManifestPhase::Unreadable => format!("{file}: {}; {}", problem.reason, problem.cure),
-        Some(file) => format!("{file}: {}", problem.reason),
-        None => format!("the manifest is {}", problem.reason),
+    let problem = held.problem();
+    let is_in_use = problem.code.as_deref() == Some(NAME_IN_USE);
+    let (phase, cause) = match held {
+        HoldReason::Unreadable(problem) => (ManifestPhase::Unreadable, ManifestWait::FileUnreadable(problem.clone())),
+        HoldReason::InUse(problem) => (ManifestPhase::Incomplete, ManifestWait::InUse(problem.clone())),
+        _ if is_in_use => (ManifestPhase::Incomplete, ManifestWait::InUse(problem.clone())),
+        HoldReason::NotWhole(problem) => (ManifestPhase::Incomplete, ManifestWait::NotWhole(problem.clone())),
+        HoldReason::BeingWritten(problem) => (ManifestPhase::Incomplete, ManifestWait::WrittenSince(problem.clone())),
     };
     // A file that is taken while somebody still writes to it is of no use to either side.
     let forever = matches!(held, HoldReason::BeingWritten(_));
-    let (in_use, files) = problem.path.iter().cloned().partition(|_| in_use);
-    Step::Wait(Wait { phase, reason, files, in_use, replaced: Vec::new(), forever })
-}
-
-fn in_use_reason(problem: &Problem) -> String {
-    let reason = problem.reason.strip_prefix("the file ").unwrap_or(&problem.reason);
-    format!("{} {reason}; {}", problem.path.as_deref().unwrap_or_default(), problem.cure)
-}
-
-fn missing_reason(stillness: &Stillness) -> String {
-    let first = stillness.first_missing.first().map_or("", String::as_str);
-    let missing = match stillness.missing {
-        0 => None,
-        1 => Some(format!("it waits for {first}")),
-        more => Some(format!("it waits for {more} files, the first is {first}")),
-    };
-    let taken = stillness.first_taken_by.as_ref();
-    let missing = missing.map(|text| match taken {
-        Some(by) => format!("{text}, which went with {by}: send it again"),
-        None => text,
-    });
-    let near = stillness.near.as_ref().map(|(written, there)| but_there(written, there));
-    let in_use = stillness.first_in_use.first().map(in_use_reason);
-    let others = (stillness.in_use > 1).then(|| format!("{} such", stillness.in_use));
-    missing.into_iter().chain(near).chain(in_use).chain(others).collect::<Vec<_>>().join("; ")
+    let (in_use, files) = problem.path.iter().cloned().partition(|_| is_in_use);
+    Step::Wait(Box::new(Wait { phase, cause, files, in_use, replaced: Vec::new(), forever }))
 }
 
 /// How long ago a file changed by its change time (ctime), where that counts: its clock must be this machine's, and the

@@ -61,7 +61,9 @@ fn text(step: &Step) -> String {
     match step {
         Step::Settle => "settle".into(),
         Step::Admit => "admit".into(),
-        Step::Wait(Wait { phase, reason, files, in_use, replaced: _, forever }) => {
+        Step::Wait(wait) => {
+            let Wait { phase, cause, files, in_use, replaced: _, forever } = &**wait;
+            let reason = cause.reason();
             let in_use = if in_use.is_empty() { String::new() } else { format!(" in use: {in_use:?}") };
             format!("{phase:?}: {reason} {files:?}{in_use}{}", if *forever { " forever" } else { "" })
         }

@@ -40,6 +40,7 @@ use crate::{
         examine::ManifestRules,
         ground::DropGround,
         lists::ListReader,
+        scan_line::ScanLine,
         step::{EarlierLook, TrackedManifest},
         take::work_location,
         unclaimed::{UnclaimedSearch, UnclaimedWatch},
@@ -112,6 +113,8 @@ pub struct DropScanner {
     /// Whether a scan has seen all of the folder, and the admissions that an earlier process left unfinished were
     /// ended.
     orphans_ended: bool,
+    /// What is about to be checked.
+    line: Arc<ScanLine>,
 }
 
 /// What a scan found.
@@ -193,6 +196,7 @@ impl DropScanner {
             own_clock: false,
             unended_takings: Some((0, Instant::now())),
             orphans_ended: false,
+            line: Arc::default(),
         })
     }
 
@@ -219,6 +223,12 @@ impl DropScanner {
     #[must_use]
     pub const fn queue(&self) -> &Queue {
         &self.queue
+    }
+
+    /// The manifests of which only the scans know.
+    #[must_use]
+    pub fn line(&self) -> Arc<ScanLine> {
+        Arc::clone(&self.line)
     }
 
     /// What keeps the drop's files from being taken or put away, with the cure.

@@ -5,10 +5,10 @@ use std::{collections::HashMap, path::Path};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
-    Queue, QueueError, Reader,
+    Queue, QueueError, Reader, partner_notes,
     rows::{drop_id, text},
 };
-use crate::{clock::Timestamp, file_identity::Present};
+use crate::{clock::Timestamp, file_identity::Present, manifest_wait::SenderAdvice};
 
 /// A manifest that cannot be admitted yet.
 #[derive(Debug, Clone)]
@@ -21,6 +21,8 @@ pub struct Arrival {
     pub file: Present,
     /// What it waits for.
     pub reason: String,
+    /// What its sender is told.
+    pub advice: SenderAdvice,
     /// When it was first seen.
     pub seen: Timestamp,
     /// When this look began.
@@ -69,6 +71,8 @@ impl Queue {
             let missing = serde_json::to_string(&arrival.missing).ok();
             let text = |paths: &[String]| serde_json::to_string(paths).ok().filter(|_| !paths.is_empty());
             let (in_use, replaced) = (text(&arrival.in_use), text(&arrival.replaced));
+            let (advice, file) = (serde_json::to_string(&arrival.advice).unwrap_or_default(), arrival.file.to_keep());
+            let advice_key = partner_notes::key_of(&advice, &file);
             let noted: Option<String> = connection
                 .prepare_cached("SELECT file FROM arrival WHERE drop_id = ?1 AND manifest = ?2")?
                 .query_row(params![drop_id, arrival.manifest], |row| row.get(0))
@@ -78,28 +82,31 @@ impl Queue {
             // come was taken from a clock that has been corrected since.
             let first = connection
                 .prepare_cached(
-                    "INSERT INTO arrival (drop_id, manifest, file, first_seen, checked_at, reason, missing, in_use, replaced)
-                     VALUES (?1, ?2, ?3, ?8, ?4, ?5, ?6, ?9, ?10)
+                    "INSERT INTO arrival (drop_id, manifest, file, first_seen, checked_at, reason, missing, in_use, replaced,
+                                          advice, advice_key)
+                     VALUES (?1, ?2, ?3, ?8, ?4, ?5, ?6, ?9, ?10, ?11, ?12)
                      ON CONFLICT (drop_id, manifest) DO UPDATE SET
                          first_seen = CASE WHEN ?7 THEN min(first_seen, excluded.first_seen)
                                            ELSE excluded.first_seen END,
                          file = excluded.file, checked_at = excluded.checked_at,
                          reason = excluded.reason, missing = excluded.missing, in_use = excluded.in_use,
-                         replaced = excluded.replaced
+                         replaced = excluded.replaced, advice = excluded.advice, advice_key = excluded.advice_key
                      RETURNING first_seen",
                 )?
                 .query_row(
                     params![
                         drop_id,
                         arrival.manifest,
-                        arrival.file.to_keep(),
+                        file,
                         arrival.looked.0.min(now.0),
                         arrival.reason,
                         missing,
                         is_the_same,
                         arrival.seen.0.min(now.0),
                         in_use,
-                        replaced
+                        replaced,
+                        advice,
+                        advice_key
                     ],
                     |row| row.get(0),
                 )?;

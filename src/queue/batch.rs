@@ -44,11 +44,13 @@ pub struct BatchPolicy {
     pub after_success: AfterSuccess,
     /// What is added to the manifest's name to name its done marker, where the drop has one.
     pub marker: Option<String>,
+    /// Whether people find texts beside the receipt: in a drop.
+    pub texts: bool,
 }
 
 /// The columns of [`BatchPolicy`], in the order of [`BatchPolicy::read`] and [`BatchPolicy::values`].
 const POLICY: &str = "root, image_root, image_folder, receipts_dir, receipt_mode, receipt_group, done_dir, failed_dir, \
-                      after_success, marker";
+                      after_success, marker, texts";
 
 impl BatchPolicy {
     fn read(row: &Row<'_>, first: usize) -> Result<Self, QueueError> {
@@ -67,10 +69,11 @@ impl BatchPolicy {
             failed_dir: folder(7)?,
             after_success: AfterSuccess::parse(&after).ok_or_else(|| rows::unreadable("after_success", &after))?,
             marker: row.get(first + 9)?,
+            texts: row.get(first + 10)?,
         })
     }
 
-    fn values(&self) -> [Value; 10] {
+    fn values(&self) -> [Value; 11] {
         let folder = |folder: &Option<PathBuf>| folder.as_deref().map(text).into();
         [
             text(&self.root).into(),
@@ -83,6 +86,7 @@ impl BatchPolicy {
             folder(&self.failed_dir),
             self.after_success.as_str().to_owned().into(),
             self.marker.clone().into(),
+            self.texts.into(),
         ]
     }
 }
@@ -211,7 +215,7 @@ pub(super) fn begin(connection: &Connection, plan: &Plan, now: Timestamp) -> Res
     let sql = format!(
         "INSERT INTO batch (state, id, work_root, work_path, drop_id, manifest, manifest_sha256, manifest_file,
                             received_at, {POLICY})
-         VALUES ('admitting', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+         VALUES ('admitting', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     );
     let batch_id = match &plan.taken {
         Some(taken) => taken.batch_id,

@@ -39,6 +39,7 @@ pub(crate) mod layouts;
 mod life_tests;
 pub mod lineage;
 pub(crate) mod pace;
+pub(crate) mod partner_notes;
 pub mod purge;
 mod reader;
 pub mod recheck;

@@ -36,6 +36,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0022_layouts.sql"),
     include_str!("migrations/0023_proofs.sql"),
     include_str!("migrations/0024_unchanged.sql"),
+    include_str!("migrations/0025_partner_notes.sql"),
 ];
 
 /// How long to wait for another process's commit. Ours take milliseconds; a backup tool may take seconds.

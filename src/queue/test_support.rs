@@ -148,6 +148,7 @@ impl Site {
                 done_dir: Some(root.join("done")),
                 failed_dir: Some(root.join("failed")),
                 marker: None,
+                texts: true,
                 after_success: AfterSuccess::Archive,
                 root,
             },

@@ -1,5 +1,7 @@
 //! The list of failed entries beside a receipt: its name, and what it says of an entry.
 
+use std::borrow::Cow;
+
 use super::{EntryResult, EntryStatus};
 use crate::{
     manifest::{EntryFailure, Format},
@@ -49,17 +51,20 @@ pub fn failure(entry: &EntryResult) -> Option<EntryFailure> {
     if status.is_well() {
         return None;
     }
-    let why = match (status, &entry.reason) {
-        (EntryStatus::Cancelled, _) => of_problems(
-            status.as_str(),
-            &[Problem::error("cancelled by a person", "drop it again if it is to be created after all")],
-        ),
-        (_, Some(reason)) if entry.problems.is_empty() => {
-            of_problems(status.as_str(), &[Problem::error(reason, "see its receipt")])
-        }
-        _ => of_problems(status.as_str(), &entry.problems),
-    };
+    let why = of_problems(status.as_str(), &problems_of(entry));
     Some(EntryFailure { sha256: entry.uploads.iter().map(|upload| upload.sha256.to_string()).collect(), ..why })
+}
+
+/// What is wrong with an entry that did not make it.
+#[must_use]
+pub fn problems_of(entry: &EntryResult) -> Cow<'_, [Problem]> {
+    match (EntryStatus::of(entry.state), &entry.reason) {
+        (EntryStatus::Cancelled, _) => {
+            vec![Problem::error("cancelled by a person", "drop it again if it is to be created after all")].into()
+        }
+        (_, Some(reason)) if entry.problems.is_empty() => vec![Problem::error(reason, "see its receipt")].into(),
+        _ => Cow::Borrowed(&entry.problems),
+    }
 }
 
 /// What several problems come to; the code is that of the first that has one, or else `code`.

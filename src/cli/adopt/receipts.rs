@@ -207,6 +207,7 @@ fn policy(drop: Option<&DropConfig>, receipts_dir: &Path, manifest: &str) -> Bat
         failed_dir: drop.map(DropConfig::failed_folder),
         after_success: drop.map_or(AfterSuccess::Keep, |drop| drop.after_success),
         marker: drop.and_then(|drop| drop.done_marker.clone()),
+        texts: drop.is_some(),
         root,
     }
 }

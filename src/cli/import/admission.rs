@@ -210,6 +210,7 @@ impl Importer {
             done_dir: self.archive_to.as_ref().map(|folder| folder.join("done")),
             failed_dir: self.archive_to.as_ref().map(|folder| folder.join("failed")),
             marker: None,
+            texts: false,
             after_success: if self.archive_to.is_some() { AfterSuccess::Archive } else { AfterSuccess::Keep },
         }
     }

@@ -21,6 +21,7 @@ use crate::{
         step::{EarlierLook, Inspection, ManifestPhase, SettleSettings, Step, TrackedManifest, Wait, unchanged_for},
         stillness::{NameNotes, stillness},
     },
+    manifest_wait::ManifestWait,
     policy::AfterSuccess,
     queue::{
         QueueError,
@@ -105,12 +106,13 @@ impl DropScanner {
             // A large manifest that waits must not keep us reading it.
             tracked.not_before = tracked.not_before.max(Instant::now() + (now.elapsed() + took) * 10);
         }
+        let is_behind = tracked.phase == ManifestPhase::Behind;
+        self.line.checked(&path, is_behind.then_some(tracked.seen.at), Instant::now());
         if tracked.is_known() {
             self.queue.awaited().forget(&self.config.name, &path);
             tracked.again_at = None;
         } else {
-            let least =
-                if tracked.phase == ManifestPhase::Behind { BEHIND_INTERVAL } else { Duration::from_millis(10) };
+            let least = if is_behind { BEHIND_INTERVAL } else { Duration::from_millis(10) };
             tracked.again_at = Some(tracked.not_before.max(Instant::now() + least));
         }
         self.seen.insert(path, tracked);
@@ -166,7 +168,7 @@ impl DropScanner {
                 Step::Settle => return Ok(()),
                 Step::Wait(wait) => {
                     let forever = wait.forever;
-                    let waited = self.wait(path, seen, wait)?;
+                    let waited = self.wait(path, seen, *wait)?;
                     if forever || waited < self.config.incomplete_after {
                         return Ok(());
                     }
@@ -181,7 +183,7 @@ impl DropScanner {
                 Step::Admit => {
                     // Before anything is sent that could not be put away afterwards.
                     if let Some(why) = self.ground.fault() {
-                        self.wait(path, seen, Wait::for_ground(&format!("the drop's ground is bad: {why}")))?;
+                        self.wait(path, seen, Wait::for_ground(ManifestWait::BadGround(why)))?;
                         return Ok(());
                     }
                     if let Some(stays) = stays.take() {
@@ -189,7 +191,7 @@ impl DropScanner {
                             drop = self.config.name,
                             "a manifest's folders do not let its files go: see `status`"
                         );
-                        self.wait(path, seen, Wait::for_ground(&stays.to_string()))?;
+                        self.wait(path, seen, Wait::for_ground(ManifestWait::FilesStay(stays.to_string())))?;
                         return Ok(());
                     }
                     let mut opened = match opened.take().map_or_else(|| self.open_again(root, path, seen), Ok) {

@@ -12,10 +12,12 @@ use crate::{
     inbox::beneath::Root,
     intake::{
         admit::{AdmitError, Admitted, BetweenParts, Policy, admit, take_and_admit},
+        context::NAME_IN_USE,
         examine::OpenedManifest,
         step::{ManifestPhase, RETRY_MAX, TrackedManifest, Wait},
-        take::{CHANGED_MEANWHILE, in_words},
+        take::CHANGED_MEANWHILE,
     },
+    manifest_wait::{ManifestWait, SenderAdvice},
     policy::AfterSuccess,
     problem::Problem,
     queue::{
@@ -80,7 +82,9 @@ impl DropScanner {
         seen: &mut TrackedManifest,
         problem: &Problem,
     ) -> Result<(), QueueError> {
-        let reason = format!("it cannot be taken: {}; {}", in_words(problem), problem.cure);
+        let senders = matches!(problem.code.as_deref(), Some(CHANGED_MEANWHILE | NAME_IN_USE));
+        let cause = ManifestWait::NotTaken { problem: problem.clone(), senders };
+        let reason = cause.reason();
         tracing::warn!(
             drop = self.config.name,
             arrival = self.number(path),
@@ -92,7 +96,7 @@ impl DropScanner {
         self.ground.suspect();
         self.queue.awaited().put_back(&self.config.name, path);
         let tries = seen.refused_takings;
-        self.wait(path, seen, Wait { files, phase: ManifestPhase::Blocked, ..Wait::for_ground(&reason) })?;
+        self.wait(path, seen, Wait { files, phase: ManifestPhase::Blocked, ..Wait::for_ground(cause) })?;
         seen.refused_takings = tries.saturating_add(1);
         // A sender that goes on writing is done soon; what the system refuses may last.
         let most = if problem.code.as_deref() == Some(CHANGED_MEANWHILE) { RETRY_MAX } else { TAKE_AGAIN_MAX };
@@ -110,7 +114,8 @@ impl DropScanner {
 
     /// Records what a manifest waits for; returns for how long it has been there.
     pub(super) fn wait(&self, path: &str, seen: &mut TrackedManifest, wait: Wait) -> Result<Duration, QueueError> {
-        let Wait { phase, reason, files, in_use, replaced, .. } = wait;
+        let Wait { phase, cause, files, in_use, replaced, forever } = wait;
+        let reason = cause.reason();
         if phase == ManifestPhase::Unreadable && seen.phase != ManifestPhase::Unreadable {
             tracing::warn!(
                 drop = self.config.name,
@@ -127,6 +132,10 @@ impl DropScanner {
             manifest,
             file: seen.file,
             reason,
+            advice: SenderAdvice {
+                gives_up_at: (!forever).then(|| seen.seen.at.after(self.config.incomplete_after).0),
+                ..cause.for_sender()
+            },
             seen: seen.seen.at,
             looked: self.looked,
             missing: files,
@@ -162,6 +171,7 @@ impl DropScanner {
                 failed_dir: Some(self.config.failed_folder()),
                 after_success: self.config.after_success,
                 marker: self.config.done_marker.clone(),
+                texts: true,
             },
         }
     }

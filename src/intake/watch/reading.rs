@@ -9,6 +9,7 @@ use std::{
 
 use super::{DropScanner, DropStatus};
 use crate::{
+    clock::Timestamp,
     inbox::{
         beneath::Root,
         hints::Hints,
@@ -83,6 +84,7 @@ impl DropScanner {
         self.look_at_contested(&root);
         // No manifest is taken before the names of all are known: a later one may need the same file, or have the right to
         // it.
+        self.line.checks(self.in_line(&turns), Instant::now());
         let mut observed = HashMap::new();
         for path in &turns {
             if (self.stopped)() {
@@ -109,6 +111,15 @@ impl DropScanner {
         }
         self.add_what_waits(&mut looked);
         Ok(looked)
+    }
+
+    /// Those whose turn it is, and when they were first seen.
+    fn in_line(&self, turns: &[String]) -> impl Iterator<Item = (String, Timestamp)> {
+        let now = Instant::now();
+        turns.iter().filter_map(move |path| {
+            let tracked = self.seen.get(path).filter(|tracked| !tracked.is_known() && now >= tracked.not_before)?;
+            Some((path.clone(), tracked.seen.at))
+        })
     }
 
     /// What waits, and when it is looked at again.
@@ -228,6 +239,7 @@ impl DropScanner {
         let mut waited = Vec::new();
         for path in gone {
             self.queue.awaited().forget(&self.config.name, &path);
+            self.line.checked(&path, None, Instant::now());
             if self.seen.remove(&path).is_some_and(|tracked| !tracked.is_known()) {
                 waited.push(path);
             }

@@ -15,6 +15,7 @@ mod input_limits;
 mod manifest_formats;
 mod mounts;
 mod near_paths;
+mod partner_notes;
 mod real_images;
 mod sftp;
 mod taking;

@@ -15,5 +15,5 @@ pub(crate) use self::{
     images::{Format, image, padded},
     process::{Daemon, Finished, wait_until},
     promises::{assert_promised, promise, promises},
-    site::{Builder, Site, entry, is_mark, is_receipt, profile, read_receipt, rename},
+    site::{Builder, Site, entry, is_mark, is_receipt, is_text, profile, read_receipt, rename},
 };

@@ -495,7 +495,7 @@ impl Site {
         !self.receipt_paths(manifest).is_empty()
     }
 
-    /// Every file in the drop, relative to it, sorted.
+    /// Every file in the drop but texts for people, relative to it, sorted.
     pub(crate) fn files(&self) -> Vec<String> {
         files(&self.at("drop"))
     }
@@ -554,7 +554,13 @@ pub(crate) fn read_receipt(path: &Path) -> Value {
 
 /// Whether it is a receipt, among the marks and the lists of failed entries beside it.
 pub(crate) fn is_receipt(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name.to_string_lossy().contains(".receipt."))
+    path.file_name().is_some_and(|name| name.to_string_lossy().contains(".receipt.")) && !is_text(path)
+}
+
+/// Whether it is a text for people beside receipts, which tests of anything else pass over.
+pub(crate) fn is_text(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.ends_with(".txt") && [".receipt.", ".waiting.", ".taken."].iter().any(|part| name.contains(part))
 }
 
 /// Whether it is the worker's own mark among receipts, which no sender sees.
@@ -570,7 +576,7 @@ fn files(folder: &Path) -> Vec<String> {
             let Ok(kind) = entry.file_type() else { continue };
             if kind.is_dir() {
                 walk(root, &entry.path(), found);
-            } else if !is_mark(&entry.path()) {
+            } else if !is_mark(&entry.path()) && !is_text(&entry.path()) {
                 found.push(entry.path().strip_prefix(root).unwrap().to_string_lossy().into_owned());
             }
         }
