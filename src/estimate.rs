@@ -182,6 +182,17 @@ pub struct Pace {
     pub accounts: Vec<AccountPace>,
 }
 
+impl Pace {
+    /// What is left of `limits.documents_per_hour` at a moment, of the account with the least; `None` where there is no
+    /// such limit.
+    #[must_use]
+    pub fn hourly_limit_remaining(&self, now: i64) -> Option<f64> {
+        let hourly = |limit: &PacedLimit| limit.constraint == Constraint::DocumentsPerHour;
+        let limits = self.accounts.iter().flat_map(|account| account.limits_after(now - self.at)).filter(hourly);
+        limits.map(|limit| limit.level.max(0.0).floor()).min_by(f64::total_cmp)
+    }
+}
+
 /// One limit, and how much of the work it counts.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Throttle {

@@ -59,6 +59,16 @@ fn of_drops(
     Ok(by(&pace, &pauses, &left, per_minute, now))
 }
 
+/// Whether these windows, as they are written, allow to send at a moment.
+#[must_use]
+pub fn is_within(windows: &[String], now: Timestamp) -> bool {
+    is_open(&parsed(windows), now)
+}
+
+fn parsed(windows: &[String]) -> Vec<Window> {
+    windows.iter().filter_map(|text| Window::parse(text).ok()).collect()
+}
+
 #[expect(clippy::cast_precision_loss, reason = "counts of jobs are far below 2^52")]
 fn share(all: &DropWork, jobs: u64) -> DropWork {
     DropWork { jobs, work: WorkLeft::default().plus(&all.work, jobs as f64 / all.jobs as f64), ..*all }
@@ -77,7 +87,7 @@ fn by(
     per_minute: Option<f64>,
     now: Timestamp,
 ) -> Option<Finish> {
-    let windows: Vec<_> = pace.windows.iter().filter_map(|text| Window::parse(text).ok()).collect();
+    let windows = parsed(&pace.windows);
     let at = |moment: i64| {
         let moment = Timestamp(moment);
         (is_open(&windows, moment), changes_after(&windows, moment).map(|change| change.0))

@@ -5,6 +5,7 @@
 
 pub mod absence;
 pub(crate) mod account;
+pub(crate) mod alert;
 pub mod api;
 pub(crate) mod claims;
 pub mod cli;
@@ -19,6 +20,7 @@ pub(crate) mod durable;
 pub mod entry;
 pub(crate) mod estimate;
 pub mod exchange;
+pub(crate) mod expected;
 pub mod extracted_data;
 pub mod file_format;
 pub(crate) mod file_identity;

@@ -10,6 +10,7 @@
 //! batches. The queue is closed last, by being dropped.
 
 mod accounts;
+mod alerts;
 mod events;
 mod identify;
 mod inboxes;
@@ -30,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::{
     accounts::{Accounts, account_of, key_digests},
+    alerts::expecting,
     identify::Identity,
     lineage::marked_folders,
     vitals::Vitals,
@@ -37,7 +39,7 @@ pub use self::{
 use self::{
     accounts::{lanes, spent},
     identify::Identities,
-    inboxes::InboxThread,
+    inboxes::{InboxShared, InboxThread},
     partner_notes::{NotedDrops, keep_notes},
     settling::close_batches,
 };
@@ -135,6 +137,9 @@ pub struct Service {
     inboxes: Vec<InboxThread>,
     /// What keeps the texts for senders, and what tells it that all else has ended.
     notes: Option<(JoinHandle<()>, CancellationToken)>,
+    /// Drops whose receipts another queue writes.
+    foreign: Vec<String>,
+    alerts: Vec<JoinHandle<()>>,
 }
 
 impl Service {
@@ -155,7 +160,14 @@ impl Service {
         if queue.is_adoption_unfinished().await? {
             return Err(ServiceError::AdoptionUnfinished);
         }
-        let stopped = lineage::check(config, &queue).await?;
+        let telemetry = Arc::new(Telemetry::new());
+        let stopped = match lineage::check(config, &queue).await {
+            Err(ServiceError::Queue(error @ QueueError::Lineage { .. })) => {
+                alerts::announce_refusal(config, &queue, &error, &telemetry).await;
+                return Err(error.into());
+            }
+            checked => checked?,
+        };
         let signals = Arc::new(Signals::default());
         let mut lanes = lanes(config, import, &spent(config, &queue, import).await?)?;
         lanes.retain(|lane| !stopped.contains(&lane.drop));
@@ -172,7 +184,6 @@ impl Service {
             file: FILE_PATIENCE,
         };
         go_on_at_the_same_pace(queue.path(), &accounts)?;
-        let telemetry = Arc::new(Telemetry::new());
         telemetry.limit_in_flight(calls_at_once(config));
         let observed = queue.observed().await?;
         telemetry.observed(&observed, &absence);
@@ -209,6 +220,7 @@ impl Service {
         let amender = tokio::spawn(amend_receipts(queue.clone(), stop.clone()));
         let bell = tokio::spawn(listen(queue.path().to_owned(), Arc::clone(&signals), stop.clone()));
         let (orphans, inboxes, notes) = (None, Vec::new(), None);
+        let (foreign, alerts) = (stopped.into_iter().collect(), Vec::new());
         Ok(Self {
             queue,
             signals,
@@ -222,6 +234,8 @@ impl Service {
             orphans,
             inboxes,
             notes,
+            foreign,
+            alerts,
         })
     }
 
@@ -255,6 +269,30 @@ impl Service {
         Ok(())
     }
 
+    /// Sends alerts from now on, and judges what is expected of the drops.
+    ///
+    /// # Errors
+    ///
+    /// Why a receiver or a file of holidays cannot be used.
+    pub async fn send_alerts(&mut self, config: &Config) -> Result<(), String> {
+        let (inboxes, foreign) = (self.shared_inboxes(), self.foreign.clone());
+        self.alerts = alerts::start(config, &self.queue, inboxes, foreign, &self.telemetry, &self.stop).await?;
+        Ok(())
+    }
+
+    /// Sends the alerts that are due now, for a command that ends.
+    ///
+    /// # Errors
+    ///
+    /// Why a file of holidays cannot be used.
+    pub async fn send_last_alerts(&self, config: &Config) -> Result<(), String> {
+        alerts::announce_once(config, &self.queue, self.shared_inboxes(), self.foreign.clone(), &self.telemetry).await
+    }
+
+    fn shared_inboxes(&self) -> Vec<Arc<InboxShared>> {
+        self.inboxes.iter().map(|inbox| Arc::clone(&inbox.shared)).collect()
+    }
+
     /// Purges done folders from now on.
     pub fn purge(&self, config: &Config) {
         if config.drops.iter().all(|drop| drop.keep_done_for.is_none()) {
@@ -283,7 +321,7 @@ impl Service {
             telemetry: Arc::clone(&self.telemetry),
             accounts: self.accounts.clone(),
             stages: [("sending", self.dispatcher.abort_handle()), ("settling", self.closer.abort_handle())],
-            inboxes: self.inboxes.iter().map(|inbox| Arc::clone(&inbox.shared)).collect(),
+            inboxes: self.shared_inboxes(),
             started: Instant::now(),
         }
     }
@@ -322,6 +360,10 @@ impl Service {
             }
         }
         self.bell.abort();
+        for task in self.alerts {
+            // Each ends at the stop, between two steps.
+            let _ended = task.await;
+        }
         if timeout(DRAIN, self.amender).await.is_err() {
             all = false;
             tracing::warn!("a folder of receipts does not answer; what is doubled is named there by the next start");

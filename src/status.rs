@@ -8,9 +8,11 @@ use serde::Serialize;
 
 use crate::{
     clock::Timestamp,
+    expected::{DeliveryReport, DeliveryState},
     finish::{self, Finish},
     queue::{
         QueueError, Reader,
+        announced::{ExpectedDrop, ReceiverState},
         lock::Lock,
         views::overview::{ArrivalRow, Overview},
     },
@@ -47,8 +49,33 @@ pub struct QueueStatus {
     pub queue: Overview,
     /// The first of the manifests that are not admitted.
     pub waiting_manifests: Vec<ArrivalRow>,
+    /// How drops are doing against what is expected of them.
+    pub expected: Vec<Expectation>,
+    /// Receivers of alerts that take nothing at present.
+    pub failing_receivers: Vec<FailingReceiver>,
     #[serde(skip)]
     pub at: Timestamp,
+}
+
+/// How a drop is doing against what is expected of it.
+#[derive(Debug, Serialize)]
+pub struct Expectation {
+    pub drop: String,
+    pub state: DeliveryState,
+    pub since: String,
+    /// The moment that decides it.
+    pub due: Option<String>,
+    /// When the drop's work will be done, where that is known.
+    pub estimate: Option<String>,
+}
+
+/// A receiver of alerts that takes nothing at present.
+#[derive(Debug, Serialize)]
+pub struct FailingReceiver {
+    /// Without arguments and paths, which may hold secrets.
+    pub receiver: String,
+    pub since: String,
+    pub reason: String,
 }
 
 /// A process that works on a queue.
@@ -95,9 +122,22 @@ pub fn read(database: &Path, now: Timestamp) -> Result<Option<QueueStatus>, Queu
         estimate,
         totals,
         waiting_manifests: reader.arrivals(NAMED)?,
+        expected: reader.expected()?.into_iter().map(expectation).collect(),
+        failing_receivers: reader.failing_receivers()?.into_iter().filter_map(failing).collect(),
         queue,
         at: now,
     }))
+}
+
+fn expectation((drop, expected): (String, ExpectedDrop)) -> Expectation {
+    let DeliveryReport { state, since, due, done } = expected.report;
+    let text = |moment: Timestamp| moment.to_string();
+    Expectation { drop, state, since: text(since), due: due.map(text), estimate: done.map(text) }
+}
+
+fn failing(state: ReceiverState) -> Option<FailingReceiver> {
+    let (since, reason) = state.failing?;
+    Some(FailingReceiver { receiver: state.receiver, since: since.to_string(), reason })
 }
 
 /// Documents and files a minute, where there were any lately.

@@ -13,7 +13,7 @@ use std::{
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
     registry::Registry,
 };
 
@@ -21,6 +21,7 @@ use crate::{
     absence::{AbsenceBounds, Observed},
     clock::Timestamp,
     exchange::Exchange,
+    expected::DeliveryState,
     job::JobState,
     operation::Operation,
     outcome::Outcome,
@@ -97,6 +98,16 @@ struct Stopped {
     reason: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AlertResult {
+    result: &'static str,
+}
+
+/// A receiver took the alert.
+const ALERT_SENT: &str = "sent";
+/// It did not; the alert is sent again.
+const ALERT_FAILED: &str = "failed";
+
 type Seconds = Gauge<f64, AtomicU64>;
 
 /// Everything that is counted. Shared by all stages of a process.
@@ -118,6 +129,13 @@ pub struct Telemetry {
     scan: Seconds,
     last_drop_event: Seconds,
     paused: Family<Stopped, Gauge>,
+    alerts: Family<AlertResult, Counter>,
+    expected_late: Family<OfDrop, Gauge>,
+    will_be_late: Family<OfDrop, Gauge>,
+    unsettled_batches: Family<OfDrop, Gauge>,
+    window_open: Gauge,
+    /// Without a label: absent where no such limit is set.
+    hourly_limit_remaining: Family<Vec<(String, String)>, Seconds>,
     /// Without a value where there is no estimate.
     estimated_finish: Family<Vec<(String, String)>, Seconds>,
     drop_ready: Family<OfDrop, Gauge>,
@@ -140,6 +158,12 @@ pub struct GaugeValues {
     pub ready: Vec<(String, bool)>,
     /// When everything that can go on will be done, where that is known.
     pub done: Option<Timestamp>,
+    /// How drops are doing against what is expected of them.
+    pub expected: Vec<(String, DeliveryState)>,
+    /// Whether `limits.windows` allow to send.
+    pub window_open: bool,
+    /// What is left of `limits.documents_per_hour`, where that is set.
+    pub hourly_limit_remaining: Option<f64>,
 }
 
 /// Counts one call in the `in_flight` gauge until it is dropped.
@@ -187,6 +211,12 @@ impl Telemetry {
             scan: Seconds::default(),
             last_drop_event: Seconds::default(),
             paused: Family::default(),
+            alerts: Family::default(),
+            expected_late: Family::default(),
+            will_be_late: Family::default(),
+            unsettled_batches: Family::default(),
+            window_open: Gauge::default(),
+            hourly_limit_remaining: Family::default(),
             estimated_finish: Family::default(),
             drop_ready: Family::default(),
             unclaimed_files: Family::default(),
@@ -196,6 +226,9 @@ impl Telemetry {
             bound_broken: Gauge::default(),
         };
         telemetry.register();
+        for result in [ALERT_SENT, ALERT_FAILED] {
+            telemetry.alerts.get_or_create_owned(&AlertResult { result });
+        }
         for operation in Operation::ALL.map(Operation::as_str) {
             telemetry.requests.get_or_create_owned(&Request { operation, outcome: "done" });
             telemetry.request_seconds.get_or_create_owned(&OfOperation { operation });
@@ -298,6 +331,30 @@ impl Telemetry {
             "When everything that can go on will be done, in seconds since 1970; without a value where work is stopped",
             self.estimated_finish.clone(),
         );
+        registry.register("alerts", "Alerts by whether their receiver took them", self.alerts.clone());
+        registry.register(
+            "expected_late",
+            "Whether what is expected of the drop is late or missing: 1, else 0",
+            self.expected_late.clone(),
+        );
+        registry.register(
+            "will_be_late",
+            "Whether what came into the drop will not be delivered in time, by the estimate: 1, else 0",
+            self.will_be_late.clone(),
+        );
+        registry.register(
+            "unsettled_batches",
+            "Manifests of the drop that were taken and have no receipt yet",
+            self.unsettled_batches.clone(),
+        );
+        registry.register("window_open", "Whether limits.windows allow to send: 1, else 0", self.window_open.clone());
+        registry.register(
+            "hourly_limit_remaining",
+            "What is left of limits.documents_per_hour, of the account with the least",
+            self.hourly_limit_remaining.clone(),
+        );
+        let version = vec![("version", env!("CARGO_PKG_VERSION"))];
+        registry.register("build", "The program", Info::new(version));
         registry.register("paused", "What is stopped, by reason: how many accounts or drops", self.paused.clone());
     }
 
@@ -363,6 +420,12 @@ impl Telemetry {
         }
     }
 
+    /// Counts an alert by whether its receiver took it.
+    pub fn alerted(&self, taken: bool) {
+        let result = if taken { ALERT_SENT } else { ALERT_FAILED };
+        self.alerts.get_or_create(&AlertResult { result }).inc();
+    }
+
     /// Counts what a read-back found of a document whose answer was lost.
     pub fn read_back(&self, found: bool) {
         self.settled(Operation::CreateDocument.as_str(), if found { ADOPTED } else { ABSENT });
@@ -389,7 +452,8 @@ impl Telemetry {
         self.take_over(numbers, now);
         let mut written = String::new();
         text::encode(&mut written, &self.registry)?;
-        Ok(written)
+        // The library writes empty braces where a series has no label.
+        Ok(written.replace("{} ", " "))
     }
 
     fn take_over(&self, numbers: &Numbers, now: &GaugeValues) {
@@ -403,7 +467,9 @@ impl Telemetry {
             self.drop_ready.get_or_create(&drop()).set(i64::from(*ready));
             self.unclaimed_files.get_or_create(&drop()).set(i64::try_from(unclaimed).unwrap_or(i64::MAX));
         }
+        self.unsettled_batches.clear();
         for tally in &numbers.drops {
+            self.unsettled_batches.get_or_create(&OfDrop { drop: tally.drop.clone() }).set(tally.open_batches);
             for state in JobState::ALL {
                 let jobs = tally.jobs.get(state.as_str()).copied().unwrap_or(0);
                 let drop = tally.drop.clone();
@@ -428,6 +494,18 @@ impl Telemetry {
         self.estimated_finish.clear();
         if let Some(done) = now.done {
             self.estimated_finish.get_or_create(&Vec::new()).set(done.since(Timestamp(0)).as_secs_f64());
+        }
+        self.expected_late.clear();
+        self.will_be_late.clear();
+        for (drop, state) in &now.expected {
+            let drop = || OfDrop { drop: drop.clone() };
+            self.expected_late.get_or_create(&drop()).set(i64::from(state.is_late()));
+            self.will_be_late.get_or_create(&drop()).set(i64::from(*state == DeliveryState::WillBeLate));
+        }
+        self.window_open.set(i64::from(now.window_open));
+        self.hourly_limit_remaining.clear();
+        if let Some(left) = now.hourly_limit_remaining {
+            self.hourly_limit_remaining.get_or_create(&Vec::new()).set(left);
         }
         self.scan.set(now.scan.as_secs_f64());
         self.last_drop_event.set(now.last_drop_event.as_secs_f64());
@@ -516,6 +594,9 @@ mod tests {
             last_drop_event: Duration::from_secs(40),
             ready: vec![("partner".into(), true), ("other".into(), false)],
             done: None,
+            expected: vec![("partner".into(), DeliveryState::Late), ("other".into(), DeliveryState::WillBeLate)],
+            window_open: true,
+            hourly_limit_remaining: Some(12.0),
         };
         let text = telemetry.text(numbers, &now).unwrap();
         let line = text.lines().find_map(|line| line.strip_prefix(&format!("passfort_ingest_{series} ")))?;
@@ -588,6 +669,16 @@ mod tests {
         assert_eq!(value(&telemetry, &Numbers::default(), failed), None, "a drop that is gone is not shown");
         assert_eq!(value(&telemetry, &Numbers::default(), "scan_seconds"), Some(0.25));
         assert_eq!(value(&telemetry, &Numbers::default(), "last_drop_event_seconds"), Some(40.0));
+        for (series, expected) in [
+            ("expected_late{drop=\"partner\"}", 1.0),
+            ("expected_late{drop=\"other\"}", 0.0),
+            ("will_be_late{drop=\"other\"}", 1.0),
+            ("window_open", 1.0),
+            ("hourly_limit_remaining", 12.0),
+            (concat!("build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}"), 1.0),
+        ] {
+            assert_eq!(value(&telemetry, &Numbers::default(), series), Some(expected), "{series}");
+        }
         assert_eq!(value(&telemetry, &Numbers::default(), "drop_ready{drop=\"partner\"}"), Some(1.0));
         assert_eq!(value(&telemetry, &Numbers::default(), "drop_ready{drop=\"other\"}"), Some(0.0));
         let mut unclaimed = numbers(1, 0);

@@ -171,6 +171,15 @@ pub struct ListExchange {
     pub large: Option<LargeList>,
 }
 
+/// Chooses the cryptography of TLS, which has to be done once before any client is made.
+pub(super) fn install_provider() {
+    static PROVIDER: Once = Once::new();
+    PROVIDER.call_once(|| {
+        // Fails only where somebody else has installed one, which then serves as well.
+        let _installed_before = rustls::crypto::ring::default_provider().install_default();
+    });
+}
+
 /// A client for one account. Clones share their connections.
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -188,12 +197,7 @@ impl Client {
     ///
     /// Where a setting is unusable or the system has no certificates; the text names the cure.
     pub fn new(settings: &ClientSettings) -> Result<Self, ClientError> {
-        static PROVIDER: Once = Once::new();
-        PROVIDER.call_once(|| {
-            // Fails only where somebody else has installed one, which then serves as well.
-            let _installed_before = rustls::crypto::ring::default_provider().install_default();
-        });
-
+        install_provider();
         let base_url = read_base_url(&settings.base_url)?;
         let timeouts = Timeouts {
             connect: settings.connect_timeout.min(LONGEST_TIMEOUT),
@@ -360,14 +364,14 @@ fn read_base_url(text: &str) -> Result<Url, ClientError> {
     Ok(url)
 }
 
-fn is_loopback(url: &Url) -> bool {
+pub(super) fn is_loopback(url: &Url) -> bool {
     url.host_str().is_some_and(|host| {
         let address = host.trim_start_matches('[').trim_end_matches(']');
         host == "localhost" || address.parse().is_ok_and(|address: IpAddr| address.is_loopback())
     })
 }
 
-fn read_certificates(path: &Path) -> Result<Vec<Certificate>, ClientError> {
+pub(super) fn read_certificates(path: &Path) -> Result<Vec<Certificate>, ClientError> {
     let unusable = |reason: String| ClientError::CaFile { path: path.to_owned(), reason };
     let mut pem = Vec::new();
     File::open(path)

@@ -15,5 +15,6 @@ pub mod progress;
 mod sieve;
 mod source;
 mod transfer;
+pub(crate) mod webhook;
 
 pub use client::{Client, ClientError, ClientSettings, DocumentRequest, LargeList, ListExchange, UploadSource};

@@ -8,7 +8,7 @@ use std::path::Path;
 use toml::Value;
 
 use crate::{
-    config::{Config, DropConfig, Watch, duration_text, size_text},
+    config::{AlertConfig, AlertTarget, Config, DropConfig, Watch, duration_text, size_text},
     policy::{AfterSuccess, LostFile, OnInvalid},
     warning::RefusedWarnings,
 };
@@ -63,6 +63,7 @@ pub fn render(config: &Config) -> String {
         None => page.comment("[http] is not set"),
     }
     config.drops.iter().for_each(|drop| render_drop(&mut page, drop));
+    config.alerts.iter().for_each(|alert| render_alert(&mut page, alert));
     page.0
 }
 
@@ -102,6 +103,9 @@ fn render_drop(page: &mut Page, drop: &DropConfig) {
     page.key("max_path_bytes", size_text(drop.max_path_bytes as u64));
     page.key("receipt_mode", format!("{:04o}", drop.receipt_mode));
     page.option("receipt_group", drop.receipt_group.clone());
+    page.key("expect", list(drop.expect.iter().map(ToString::to_string)));
+    page.key("delivered_by", list(drop.delivered_by.iter().map(ToString::to_string)));
+    page.option("holidays", drop.holidays.as_deref().map(path));
     if let Some(layout) = &drop.layout {
         page.header("[drop.layout]");
         page.key("file", path(&layout.file));
@@ -109,6 +113,18 @@ fn render_drop(page: &mut Page, drop: &DropConfig) {
         page.key("xlsx", layout.xlsx);
         page.key("new_references", layout.new_references);
     }
+}
+
+/// Without the path of an address, which may be a secret.
+fn render_alert(page: &mut Page, alert: &AlertConfig) {
+    page.header("[[alert]]");
+    page.key("on", list(alert.wishes.on.iter().map(|kind| kind.as_str().to_owned())));
+    match &alert.target {
+        AlertTarget::Command(words) => page.key("command", list(words.iter().cloned())),
+        AlertTarget::Url(url) => page.key("url", url.to_string()),
+    }
+    page.key("details", alert.wishes.details);
+    page.option("repeat_every", alert.wishes.repeat_every.map(duration_text));
 }
 
 /// The text that grows.

@@ -40,7 +40,7 @@ pub(super) async fn work(context: &Context, mut config: Config, lock: &Lock) -> 
     let mut page = ServedPage::bind(config.http.as_ref()).await?;
     let mut former: Option<Config> = None;
     loop {
-        let service = match begin(&config, Arc::new(|_| {}), CancellationToken::new()).await {
+        let service = match begin_with_alerts(&config).await {
             Ok(service) => service,
             Err(error) => {
                 let Some(old) = former.take() else { return Err(error) };
@@ -82,6 +82,12 @@ pub(super) async fn work(context: &Context, mut config: Config, lock: &Lock) -> 
             DaemonEnd::Reload(new) => former = Some(std::mem::replace(&mut config, *new)),
         }
     }
+}
+
+async fn begin_with_alerts(config: &Config) -> anyhow::Result<Service> {
+    let mut service = begin(config, Arc::new(|_| {}), CancellationToken::new()).await?;
+    service.send_alerts(config).await.map_err(Usage)?;
+    Ok(service)
 }
 
 /// Why the stages are ended.

@@ -45,6 +45,8 @@ pub enum Schema {
     Manifest,
     /// Layouts, for editors of TOML.
     Layout,
+    /// What a receiver of alerts is sent.
+    Alert,
 }
 
 /// Writes the completions of a shell.
@@ -112,6 +114,7 @@ pub fn schema(args: &SchemaArgs) -> anyhow::Result<Exit> {
         match args.what {
             Schema::Manifest => output.json(&crate::manifest::schema())?,
             Schema::Layout => output.json(&crate::layout::schema())?,
+            Schema::Alert => output.json(&schemars::schema_for!(crate::alert::Notice))?,
         }
         Ok(Exit::Well)
     })

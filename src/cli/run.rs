@@ -156,6 +156,9 @@ async fn once(args: &RunArgs, config: &Config, lock: &Lock) -> anyhow::Result<Ex
             Exit::WorkLeft
         }),
     };
+    if !signalled && let Err(why) = service.send_last_alerts(config).await {
+        tracing::error!(why, "no alerts are sent");
+    }
     match signals.unless_again(service.finish()).await {
         None => return Ok(Exit::WorkLeft),
         Some(Ok(_)) => {}

@@ -11,7 +11,7 @@ use crate::{
     job::JobState,
     queue::{control::Cause, drop_state::UnclaimedFiles},
     reason::in_words,
-    status::{self, Daemon, QueueStatus},
+    status::{self, Daemon, Expectation, FailingReceiver, QueueStatus},
 };
 
 /// The arguments of `status`.
@@ -171,6 +171,12 @@ fn concerns(seen: &QueueStatus) -> Vec<Concern> {
             "passfort-ingest verify",
         );
     }
+    for late in seen.expected.iter().filter(|expected| expected.state.is_late()) {
+        person(expected_in_words(late), "ask the sender, where nothing waits here");
+    }
+    for failing in &seen.failing_receivers {
+        person(undelivered(failing), "mend the command or the address");
+    }
     for (manifest, trouble) in &queue.troubled {
         person(
             format!("{manifest} cannot be settled: {trouble}"),
@@ -183,6 +189,17 @@ fn concerns(seen: &QueueStatus) -> Vec<Concern> {
         }
     }
     concerns
+}
+
+/// How a drop is doing against what is expected of it.
+fn expected_in_words(expected: &Expectation) -> String {
+    let due = expected.due.as_ref().map(|due| format!(", due {due}")).unwrap_or_default();
+    let done = expected.estimate.as_ref().map(|done| format!(", done about {done}")).unwrap_or_default();
+    format!("drop {} is {} since {}{due}{done}", expected.drop, expected.state.in_words(), expected.since)
+}
+
+fn undelivered(failing: &FailingReceiver) -> String {
+    format!("{} takes none since {}: {}", failing.receiver, failing.since, failing.reason)
 }
 
 fn page(seen: &QueueStatus, output: &mut Output<'_>) -> anyhow::Result<()> {
@@ -212,6 +229,13 @@ fn page(seen: &QueueStatus, output: &mut Output<'_>) -> anyhow::Result<()> {
             drop.ground_since.map(|since| format!(", for {}", in_words(seen.at.since(since)))).unwrap_or_default();
         let name = escape(&drop.drop);
         writeln!(output.out, "BAD GROUND: nothing of drop {name} is taken in{since}: {}", escape(fault))?;
+    }
+    for late in &seen.expected {
+        let label = if late.state.is_late() { "LATE" } else { "EXPECTED" };
+        writeln!(output.out, "{label}: {}", escape(&expected_in_words(late)))?;
+    }
+    for failing in &seen.failing_receivers {
+        writeln!(output.out, "ALERTS: {}", escape(&undelivered(failing)))?;
     }
     writeln!(output.out)?;
     table(seen, output)?;

@@ -11,7 +11,7 @@ use crate::{
     inbox::ground,
     intake::lists,
     queue::{Queue, WhenStuck},
-    service::{IMPORT, OnSettled, Service},
+    service::{IMPORT, OnSettled, Service, expecting},
 };
 
 /// What a worker on these drops needs beyond a configuration that can be read.
@@ -26,6 +26,7 @@ pub(super) fn usable_as_service(config: &Config) -> anyhow::Result<()> {
         );
     }
     lists::check(config).map_err(Usage)?;
+    expecting(config).map_err(Usage)?;
     config.drops.iter().try_for_each(receipts_can_be_given)?;
     Ok(each_its_folder(&config.drops)?)
 }

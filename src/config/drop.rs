@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Address, Globs};
+use super::{Address, Globs, Schedule};
 use crate::{
     entry::ProfileId,
     policy::{AfterSuccess, OnInvalid},
@@ -86,6 +86,12 @@ pub struct DropConfig {
     pub receipt_mode: u32,
     /// The group that receipts are given to; absent: that of the process or folder.
     pub receipt_group: Option<String>,
+    /// When something must have come.
+    pub expect: Vec<Schedule>,
+    /// When all that came must be delivered.
+    pub delivered_by: Vec<Schedule>,
+    /// The file that names the days on which nothing is expected, an absolute path.
+    pub holidays: Option<PathBuf>,
 }
 
 impl DropConfig {
@@ -168,6 +174,9 @@ impl DropConfig {
             max_path_bytes: 1024,
             receipt_mode: 0o640,
             receipt_group: None,
+            expect: Vec::new(),
+            delivered_by: Vec::new(),
+            holidays: None,
         }
     }
 

@@ -12,10 +12,12 @@ use std::{
 };
 
 use super::{
-    Api, Config, ConfigError, DropConfig, DropLayout, Http, LimitSettings, QueueSettings, RetrySettings, Watch, Window,
-    Workers,
+    Api, Config, ConfigError, DropConfig, DropLayout, Http, LimitSettings, QueueSettings, RetrySettings, Schedule,
+    Watch, Window, Workers,
+    alert::{MAX_ALERTS, read_alert},
     finding::{ConfigFinding, Origin},
     reader::{Section, SettingReader, ValueFault, text, tidy_path, wrong_kind},
+    schedule::SCHEDULE_CURE,
     tree::{self, MAX_DROPS, Node, PREFIX, Table, Value},
     validate,
     windows::WINDOW_CURE,
@@ -118,7 +120,8 @@ fn config(reader: &mut SettingReader, root: Table) -> Config {
     let mut top = Section::new(reader, "", "", root);
     let (api, queue, workers) = (table(&mut top, "api"), table(&mut top, "queue"), table(&mut top, "workers"));
     let (retry, limits, http) = (table(&mut top, "retry"), table(&mut top, "limits"), table(&mut top, "http"));
-    let drops = drop_tables(&mut top);
+    let drops = tables(&mut top, "drop", MAX_DROPS);
+    let alerts = tables(&mut top, "alert", MAX_ALERTS);
     top.finish();
 
     let api = read_api(Section::new(reader, "[api]", "api", api.unwrap_or_default()));
@@ -131,7 +134,17 @@ fn config(reader: &mut SettingReader, root: Table) -> Config {
         limits: read_limits(Section::new(reader, "[limits]", "limits", limits.unwrap_or_default())),
         http: http.and_then(|table| read_http(Section::new(reader, "[http]", "http", table))),
         drops: Vec::new(),
+        alerts: Vec::new(),
     };
+    let mut alert_places = Vec::new();
+    for (at, (table, origin)) in alerts.into_iter().enumerate() {
+        let place = format!("alert[{at}]");
+        reader.place(&place, origin);
+        if let Some(alert) = read_alert(Section::new(reader, "[[alert]]", &place, table)) {
+            config.alerts.push(alert);
+            alert_places.push(place);
+        }
+    }
     // Drops that are faulty by themselves are left out, so that no finding follows from another.
     let mut places = Vec::new();
     for (at, (table, origin)) in drops.into_iter().enumerate() {
@@ -143,6 +156,7 @@ fn config(reader: &mut SettingReader, root: Table) -> Config {
         }
     }
     validate::check(&config, &places, reader);
+    validate::check_alerts(&config, &alert_places, reader);
     config
 }
 
@@ -157,22 +171,23 @@ fn table(top: &mut Section<'_>, key: &'static str) -> Option<Table> {
     }
 }
 
-fn drop_tables(top: &mut Section<'_>) -> Vec<(Table, Origin)> {
-    let cure = || "write each drop under a line [[drop]], with two brackets".to_owned();
-    let Some(node) = top.take("drop") else { return Vec::new() };
+/// The tables of a section of which there may be several.
+fn tables(top: &mut Section<'_>, key: &'static str, most: usize) -> Vec<(Table, Origin)> {
+    let cure = || format!("write each {key} under a line [[{key}]], with two brackets");
+    let Some(node) = top.take(key) else { return Vec::new() };
     let Value::Array(items) = node.value else {
-        top.finding("drop", (format!("it is {}", node.value.kind()), cure()));
+        top.finding(key, (format!("it is {}", node.value.kind()), cure()));
         return Vec::new();
     };
-    if items.len() > MAX_DROPS {
-        top.finding("drop", (format!("there are {} drops", items.len()), format!("keep to {MAX_DROPS}")));
+    if items.len() > most {
+        top.finding(key, (format!("there are {} {key}s", items.len()), format!("keep to {most}")));
         return Vec::new();
     }
     let mut tables = Vec::new();
     for Node { value, origin, .. } in items {
         match value {
             Value::Table(table) => tables.push((table, origin)),
-            other => top.finding("drop", (format!("one of them is {}", other.kind()), cure())),
+            other => top.finding(key, (format!("one of them is {}", other.kind()), cure())),
         }
     }
     tables
@@ -368,11 +383,19 @@ fn read_drop(mut section: Section<'_>) -> Option<DropConfig> {
             .unwrap_or(default.max_path_bytes),
         receipt_mode: section.get("receipt_mode", receipt_mode).unwrap_or(default.receipt_mode),
         receipt_group: section.get("receipt_group", |node| group(text(node)?)),
+        expect: schedules(&mut section, "expect"),
+        delivered_by: schedules(&mut section, "delivered_by"),
+        holidays: section.path("holidays"),
     };
     section.require("name", "give each drop a name of its own, e.g. name = \"partner-a\"");
     section.require("path", "name the folder to watch, e.g. path = \"/srv/sftp/partner-a/incoming\"");
     section.finish();
     Some(DropConfig { name: name?, path: path?, ..drop })
+}
+
+fn schedules(section: &mut Section<'_>, key: &'static str) -> Vec<Schedule> {
+    let parse = |text: &str| Schedule::parse(text).map_err(|reason| (reason, SCHEDULE_CURE.to_owned()));
+    section.list_or_one(key, parse).unwrap_or_default()
 }
 
 fn own_dir(section: &mut Section<'_>, key: &'static str) -> Option<PathBuf> {
@@ -447,7 +470,7 @@ fn group(group: String) -> Result<String, ValueFault> {
 #[cfg(test)]
 pub(super) fn every_key() -> Vec<(&'static str, &'static str)> {
     let mut reader = SettingReader::default();
-    let text = "[http]\n[[drop]]\nname = \"a\"\npath = \"/a\"\n[drop.layout]\n";
+    let text = "[http]\n[[drop]]\nname = \"a\"\npath = \"/a\"\n[drop.layout]\n[[alert]]\n";
     config(&mut reader, tree::parse(text).unwrap_or_default());
     reader.known
 }

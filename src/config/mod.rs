@@ -5,12 +5,14 @@
 //! key itself is never part of a [`Config`]: [`api_key`] reads it where it is needed.
 
 mod address;
+mod alert;
 mod drop;
 mod finding;
 mod globs;
 mod key;
 mod load;
 mod reader;
+mod schedule;
 mod tree;
 mod units;
 mod validate;
@@ -22,11 +24,13 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 pub(crate) use self::load::from_text;
 pub use self::{
     address::Address,
+    alert::{AlertConfig, AlertTarget},
     drop::{DropConfig, DropLayout, Watch},
     finding::{ConfigError, ConfigFinding},
     globs::Globs,
     key::api_key,
     load::{DEFAULT_PATH, environment, load},
+    schedule::{Holidays, Schedule},
     units::{duration_text, parse_duration, parse_size, size_text},
     windows::Window,
 };
@@ -50,6 +54,8 @@ pub struct Config {
     pub http: Option<Http>,
     /// The watched folders, in the order of the file: `[[drop]]`.
     pub drops: Vec<DropConfig>,
+    /// Who is sent what, in the order of the file: `[[alert]]`.
+    pub alerts: Vec<AlertConfig>,
 }
 
 impl Config {
@@ -270,6 +276,15 @@ mod tests {
                 root.insert("drop.layout".to_owned(), drop["layout"].clone());
             }
             root.insert("drop".to_owned(), drop);
+        }
+        if let Some(tree::Value::Array(alerts)) = root.remove("alert").map(|node| node.value) {
+            let keys = |node: &tree::Node| match &node.value {
+                tree::Value::Table(table) => table.clone(),
+                _ => tree::Table::new(),
+            };
+            let mut first = alerts[0].clone();
+            first.value = tree::Value::Table(alerts.iter().flat_map(keys).collect());
+            root.insert("alert".to_owned(), first);
         }
         for (header, key) in load::every_key() {
             let section = header.trim_matches(['[', ']']);

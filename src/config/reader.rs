@@ -157,9 +157,14 @@ impl<'r> Section<'r> {
         self.reader.finding(&full_key(&self.path, key), fault.0, fault.1);
     }
 
+    /// Whether the key is there, sound or not.
+    pub(super) fn is_set(&self, key: &str) -> bool {
+        self.reader.origins.contains_key(&full_key(&self.path, key))
+    }
+
     /// Records that a required key is missing, at the origin of its section.
     pub(super) fn require(&mut self, key: &str, cure: &str) {
-        if !self.reader.origins.contains_key(&full_key(&self.path, key)) {
+        if !self.is_set(key) {
             self.finding(key, ("the key is missing".to_owned(), cure.to_owned()));
         }
     }

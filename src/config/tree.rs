@@ -15,6 +15,9 @@ pub(super) const PREFIX: &str = "PASSFORT_INGEST__";
 /// The most drops that there may be: each needs watches and scans of its own.
 pub(super) const MAX_DROPS: usize = 1000;
 
+/// The sections of which there may be several, each under two brackets.
+const ARRAYS: [&str; 2] = ["drop", "alert"];
+
 /// How deep the file may nest: no key of ours is below the third level.
 const MAX_DEPTH: usize = 6;
 
@@ -150,9 +153,9 @@ pub(super) fn overlay(root: &mut Table, variables: &mut dyn Iterator<Item = (Str
                 table_in(root, section, &name).map(|table| (table, key))
             }
             [KeySegment::Word(section), KeySegment::Number(at), KeySegment::Word(key)]
-                if section == "drop" && !key.is_empty() =>
+                if ARRAYS.contains(&section.as_str()) && !key.is_empty() =>
             {
-                drop_in(root, *at, &name).map(|table| (table, key))
+                item_in(root, section, *at, &name).map(|table| (table, key))
             }
             [KeySegment::Word(key)] if !key.is_empty() => Ok((&mut *root, key)),
             _ => Err("it names no key"),
@@ -185,8 +188,8 @@ impl KeySegment {
 
 fn table_in<'t>(root: &'t mut Table, section: &str, variable: &str) -> Result<&'t mut Table, &'static str> {
     let empty = || Node { value: Value::Table(Table::new()), origin: Origin::Variable(variable.to_owned()), raw: None };
-    if section == "drop" {
-        return Err("it lacks the number of the drop");
+    if ARRAYS.contains(&section) {
+        return Err("it lacks the number of the drop or alert");
     }
     match &mut root.entry(section.to_owned()).or_insert_with(empty).value {
         Value::Table(table) => Ok(table),
@@ -194,19 +197,19 @@ fn table_in<'t>(root: &'t mut Table, section: &str, variable: &str) -> Result<&'
     }
 }
 
-fn drop_in<'t>(root: &'t mut Table, at: usize, variable: &str) -> Result<&'t mut Table, &'static str> {
+fn item_in<'t>(root: &'t mut Table, section: &str, at: usize, variable: &str) -> Result<&'t mut Table, &'static str> {
     let made = |value| Node { value, origin: Origin::Variable(variable.to_owned()), raw: None };
-    let drops = root.entry("drop".to_owned()).or_insert_with(|| made(Value::Array(Vec::new())));
-    let Value::Array(drops) = &mut drops.value else {
-        return Err("the file's drop is not written as [[drop]]");
+    let items = root.entry(section.to_owned()).or_insert_with(|| made(Value::Array(Vec::new())));
+    let Value::Array(items) = &mut items.value else {
+        return Err("the file does not write this section with two brackets, as [[drop]]");
     };
-    if at == drops.len() && at < MAX_DROPS {
-        drops.push(made(Value::Table(Table::new())));
+    if at == items.len() && at < MAX_DROPS {
+        items.push(made(Value::Table(Table::new())));
     }
-    match drops.get_mut(at).map(|node| &mut node.value) {
+    match items.get_mut(at).map(|node| &mut node.value) {
         Some(Value::Table(table)) => Ok(table),
-        Some(_) => Err("the file's drop is not written as [[drop]]"),
-        None => Err("there is no drop of the number before it; the first is 0"),
+        Some(_) => Err("the file does not write this section with two brackets, as [[drop]]"),
+        None => Err("there is none of the number before it; the first is 0"),
     }
 }
 

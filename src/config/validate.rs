@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use super::{Address, Config, DropConfig, reader::SettingReader, units::duration_text};
+use super::{Address, AlertTarget, Config, DropConfig, reader::SettingReader, units::duration_text};
 
 /// Notes everything that cannot work together; `places` names each drop in findings.
 pub(super) fn check(config: &Config, places: &[String], reader: &mut SettingReader) {
@@ -42,6 +42,13 @@ pub(super) fn check(config: &Config, places: &[String], reader: &mut SettingRead
                     .zip(places)
                     .map(|(owner, place)| (format!("{place}.api_key_file"), owner.api_key_file.as_ref())),
             )
+            .chain(
+                config
+                    .drops
+                    .iter()
+                    .zip(places)
+                    .map(|(owner, place)| (format!("{place}.holidays"), owner.holidays.as_ref())),
+            )
             .chain(config.drops.iter().zip(places).map(|(owner, place)| {
                 (format!("{place}.layout.file"), owner.layout.as_ref().map(|layout| &layout.file))
             }));
@@ -70,6 +77,31 @@ fn exposed(address: &Address, key: &str, config: &Config, reader: &mut SettingRe
             "plain http to another machine would show the key and the documents to everybody on the way",
             "write https://, or set api.allow_insecure = true where the way is safe",
         );
+    }
+}
+
+/// Notes which receivers of alerts senders or strangers could reach; `places` names each of them in findings.
+pub(super) fn check_alerts(config: &Config, places: &[String], reader: &mut SettingReader) {
+    for (alert, place) in config.alerts.iter().zip(places) {
+        match &alert.target {
+            AlertTarget::Url(url) if url.is_exposed() && !config.api.allow_insecure => reader.finding(
+                &format!("{place}.url"),
+                "plain http to another machine would show the alerts to everybody on the way",
+                "write https://, or set api.allow_insecure = true where the way is safe",
+            ),
+            AlertTarget::Command(words) => {
+                let program = words.first().map(Path::new);
+                let inside = config.drops.iter().find(|drop| program.is_some_and(|path| path.starts_with(&drop.path)));
+                if let Some(drop) = inside {
+                    reader.finding(
+                        &format!("{place}.command"),
+                        format!("it is inside the drop {}, where its sender could replace it", drop.name),
+                        "keep the program elsewhere, e.g. in /usr/local/bin",
+                    );
+                }
+            }
+            AlertTarget::Url(_) => {}
+        }
     }
 }
 

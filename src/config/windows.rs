@@ -20,7 +20,7 @@ const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
 const HORIZON_DAYS: i32 = 15;
 
 /// Minutes of a day.
-const DAY: u16 = 24 * 60;
+pub(super) const DAY: u16 = 24 * 60;
 
 /// A stretch of the week in which sending is allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,12 +117,9 @@ impl Window {
 impl fmt::Display for Window {
     /// Writes it so that [`Window::parse`] reads it back.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let every_day = self.days == [true; 7];
-        let whole_day = (self.start, self.end) == (0, DAY);
-        if !every_day {
-            let names: Vec<&str> = DAYS.iter().zip(self.days).filter(|(_, on)| *on).map(|(name, _)| *name).collect();
-            f.write_str(&names.join(","))?;
-            if whole_day {
+        if let Some(days) = days_in_words(self.days) {
+            f.write_str(&days)?;
+            if (self.start, self.end) == (0, DAY) {
                 return Ok(());
             }
             f.write_str(" ")?;
@@ -136,8 +133,14 @@ fn minute_of_day(local: civil::DateTime) -> u16 {
     u16::from(local.hour().unsigned_abs()) * 60 + u16::from(local.minute().unsigned_abs())
 }
 
+/// The days as [`parse_days`] reads them; `None` where it is every day.
+pub(super) fn days_in_words(days: [bool; 7]) -> Option<String> {
+    let names: Vec<&str> = DAYS.iter().zip(days).filter(|(_, on)| *on).map(|(name, _)| *name).collect();
+    (names.len() < DAYS.len()).then(|| names.join(","))
+}
+
 /// Reads `20:00`; `24:00` is the end of the day.
-fn parse_time(text: &str) -> Result<u16, String> {
+pub(super) fn parse_time(text: &str) -> Result<u16, String> {
     let wrong = || "a time of day is not written as HH:MM".to_owned();
     let (hours, minutes) = text.split_once(':').ok_or_else(wrong)?;
     let digits = |text: &str, lengths: std::ops::RangeInclusive<usize>| {
@@ -154,7 +157,7 @@ fn parse_time(text: &str) -> Result<u16, String> {
 }
 
 /// Reads `Mon-Fri`, `Mon,Wed`, `Fri-Mon` (over the weekend) and mixtures of them.
-fn parse_days(text: &str) -> Result<[bool; 7], String> {
+pub(super) fn parse_days(text: &str) -> Result<[bool; 7], String> {
     let mut days = [false; 7];
     for part in text.split(',') {
         let (first, last) = part.split_once('-').unwrap_or((part, part));

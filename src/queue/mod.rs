@@ -15,6 +15,7 @@ pub mod admission;
 pub mod adoption;
 #[cfg(test)]
 mod again_tests;
+pub(crate) mod announced;
 pub mod arrivals;
 pub mod attempt;
 pub mod awaited;

@@ -1,6 +1,7 @@
 //! What each command prints, writes and ends with.
 
 mod adopt;
+mod alerts;
 mod beside_a_daemon;
 mod check;
 mod demo;
