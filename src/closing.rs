@@ -174,13 +174,13 @@ fn publish(
             folder.publish(&candidate, access, |out| write(reader, batch.id, header, out).map_err(io::Error::other));
         match written {
             Ok(path) => {
-                queue.receipt_published(batch.id)?;
+                queue.receipt_published(batch.id, header.status)?;
                 return Ok(path);
             }
             // Written before a crash, or by somebody else: only in the first case is it ours.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 if is_ours(&folder, &candidate, reader, batch.id, header)? {
-                    queue.receipt_published(batch.id)?;
+                    queue.receipt_published(batch.id, header.status)?;
                     return Ok(folder.path().join(candidate));
                 }
                 remove(ours)?;

@@ -44,6 +44,7 @@ use crate::{
         Queue, QueueError,
         claim::Ready,
         control::{Cause, Pause},
+        trial_steps::TrialTurn,
     },
     telemetry::Telemetry,
 };
@@ -291,7 +292,12 @@ impl Dispatcher {
         if let Some(at) = self.probe_stopped(&pauses).await? {
             wake = wake.min(at);
         }
-        let Ready { drops, next_due } = self.queue.ready(self.clock.now()).await?;
+        let Ready { drops, next_due, trials } = self.queue.ready(self.clock.now()).await?;
+        match trials {
+            TrialTurn::Idle => {}
+            TrialTurn::More => wake = now,
+            TrialTurn::Later => wake = wake.min(now + FULL_ACCOUNT_INTERVAL),
+        }
         if let Some(due) = next_due {
             // A wait is at least some milliseconds, so that a due time that the clock says has passed cannot spin.
             wake = wake.min(now + due.since(self.clock.now()).max(Duration::from_millis(5)));

@@ -7,6 +7,7 @@ pub mod absence;
 pub(crate) mod account;
 pub(crate) mod alert;
 pub mod api;
+pub(crate) mod cause;
 pub(crate) mod claims;
 pub mod cli;
 pub mod clock;

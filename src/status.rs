@@ -14,12 +14,18 @@ use crate::{
         QueueError, Reader,
         announced::{ExpectedDrop, ReceiverState},
         lock::Lock,
-        views::overview::{ArrivalRow, Overview},
+        views::{
+            causes::CauseRow,
+            overview::{ArrivalRow, Overview},
+        },
     },
 };
 
 /// Waiting manifests that are named one by one.
 const NAMED: u32 = 5;
+
+/// Causes that are named one by one.
+const NAMED_CAUSES: u32 = 20;
 
 /// A rate over less than this says more about chance than about speed.
 const SHORTEST_SPAN: Duration = Duration::from_secs(10);
@@ -47,6 +53,8 @@ pub struct QueueStatus {
     pub totals: BTreeMap<String, i64>,
     /// The rest, as read from the queue.
     pub queue: Overview,
+    /// The causes of open failures, those that nobody knows of first; the first of them.
+    pub causes: Vec<CauseRow>,
     /// The first of the manifests that are not admitted.
     pub waiting_manifests: Vec<ArrivalRow>,
     /// How drops are doing against what is expected of them.
@@ -121,6 +129,7 @@ pub fn read(database: &Path, now: Timestamp) -> Result<Option<QueueStatus>, Queu
             .and_then(|seconds| u64::try_from(seconds).ok()),
         estimate,
         totals,
+        causes: reader.causes(NAMED_CAUSES)?,
         waiting_manifests: reader.arrivals(NAMED)?,
         expected: reader.expected()?.into_iter().map(expectation).collect(),
         failing_receivers: reader.failing_receivers()?.into_iter().filter_map(failing).collect(),

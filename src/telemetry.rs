@@ -25,7 +25,13 @@ use crate::{
     job::JobState,
     operation::Operation,
     outcome::Outcome,
-    queue::{attempt::Attempt, control::Cause, views::numbers::Numbers},
+    queue::{
+        attempt::Attempt,
+        control::Cause,
+        counters::DropCounter,
+        views::{numbers::Numbers, overview::Tally},
+    },
+    receipt::{BatchStatus, EntryStatus},
     verdict::Verdict,
 };
 
@@ -83,6 +89,12 @@ struct Ended {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WithStatus {
+    drop: String,
+    status: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfDrop {
     drop: String,
 }
@@ -123,6 +135,8 @@ pub struct Telemetry {
     lost_answers: Family<Lost, Counter>,
     jobs: Family<InState, Gauge>,
     jobs_ended: Family<Ended, Counter>,
+    manifests: Family<WithStatus, Counter>,
+    entries: Family<Ended, Counter>,
     oldest_waiting: Seconds,
     leftover_images: Counter,
     doubled_documents: Counter,
@@ -205,6 +219,8 @@ impl Telemetry {
             lost_answers: Family::default(),
             jobs: Family::default(),
             jobs_ended: Family::default(),
+            manifests: Family::default(),
+            entries: Family::default(),
             oldest_waiting: Seconds::default(),
             leftover_images: Counter::default(),
             doubled_documents: Counter::default(),
@@ -251,6 +267,16 @@ impl Telemetry {
         // The library ends each text with a full stop, and appends `_total` to the names of counters.
         registry.register("jobs", "Jobs by drop and state", self.jobs.clone());
         registry.register("jobs_ended", "Jobs that have ended, by drop and outcome", self.jobs_ended.clone());
+        registry.register(
+            "manifests",
+            "Manifests that have ended, by drop and the receipt's status",
+            self.manifests.clone(),
+        );
+        registry.register(
+            "entries",
+            "Entries of manifests that have ended, by drop and outcome; invalid ones never became jobs",
+            self.entries.clone(),
+        );
         registry.register("requests", "Calls to the API by outcome", self.requests.clone());
         registry.register(
             "request_seconds",
@@ -480,6 +506,9 @@ impl Telemetry {
                 }
             }
         }
+        for tally in &numbers.drops {
+            self.count_entries(&tally.drop, tally, &numbers.counters);
+        }
         rise(&self.leftover_images, numbers.leftover_images);
         rise(&self.doubled_documents, numbers.doubled_documents);
         for (drop, kind, warnings) in &numbers.warnings {
@@ -510,6 +539,30 @@ impl Telemetry {
         self.scan.set(now.scan.as_secs_f64());
         self.last_drop_event.set(now.last_drop_event.as_secs_f64());
     }
+
+    /// Counts what came to a drop. Every series is there from the start.
+    fn count_entries(&self, drop: &str, tally: &Tally, counters: &[(String, DropCounter, u64)]) {
+        let counter = |what: DropCounter| {
+            counters.iter().find(|(of, counted, _)| of == drop && *counted == what).map_or(0, |(.., value)| *value)
+        };
+        let jobs = |state: JobState| {
+            tally.jobs.get(state.as_str()).and_then(|jobs| u64::try_from(*jobs).ok()).unwrap_or_default()
+        };
+        for status in [BatchStatus::Done, BatchStatus::Partial, BatchStatus::Failed, BatchStatus::Rejected] {
+            let labels = WithStatus { drop: drop.to_owned(), status: status.as_str() };
+            rise(&self.manifests.get_or_create_owned(&labels), counter(DropCounter::Manifests(status)));
+        }
+        for (outcome, entries) in [
+            (EntryStatus::Created, jobs(JobState::Done)),
+            (EntryStatus::Duplicate, jobs(JobState::Duplicate) + counter(DropCounter::Unchanged)),
+            (EntryStatus::Failed, jobs(JobState::Failed)),
+            (EntryStatus::Cancelled, jobs(JobState::Cancelled)),
+            (EntryStatus::Invalid, counter(DropCounter::Invalid)),
+        ] {
+            let labels = Ended { drop: drop.to_owned(), outcome: outcome.as_str() };
+            rise(&self.entries.get_or_create_owned(&labels), entries);
+        }
+    }
 }
 
 /// Brings a counter up to the queue's count. It never falls: a person's `retry` takes jobs back from their end, and a
@@ -527,7 +580,7 @@ mod tests {
         exchange::{Answer, Ending, LimitHeaders, PageHeaders},
         job::WaitReason,
         outcome::Reason,
-        queue::{drop_state::UnclaimedFiles, views::overview::Tally},
+        queue::drop_state::UnclaimedFiles,
         verdict::Trial,
     };
 
@@ -688,6 +741,27 @@ mod tests {
         let waiting = Numbers { oldest_waiting: Some(Timestamp(NOW.0 - 90_000)), ..Numbers::default() };
         assert_eq!(value(&telemetry, &waiting, "oldest_waiting_seconds"), Some(90.0));
         assert_eq!(value(&telemetry, &waiting, "paused{reason=\"outage\"}"), Some(0.0));
+    }
+
+    #[test]
+    fn what_came_is_counted_by_its_end_also_what_never_became_a_job() {
+        let telemetry = Telemetry::new();
+        let series = |series: &str, numbers: &Numbers| value(&telemetry, numbers, series);
+        let rejected = "manifests_total{drop=\"partner\",status=\"rejected\"}";
+        let invalid = "entries_total{drop=\"partner\",outcome=\"invalid\"}";
+        assert_eq!((series(rejected, &numbers(5, 3)), series(invalid, &numbers(5, 3))), (Some(0.0), Some(0.0)));
+        let counter = |what, value| ("partner".to_owned(), what, value);
+        let counters = vec![
+            counter(DropCounter::Manifests(BatchStatus::Rejected), 2),
+            counter(DropCounter::Invalid, 17),
+            counter(DropCounter::Unchanged, 100),
+            ("other".to_owned(), DropCounter::Invalid, 99),
+        ];
+        let counted = Numbers { counters, ..numbers(5, 3) };
+        assert_eq!((series(rejected, &counted), series(invalid, &counted)), (Some(2.0), Some(17.0)));
+        assert_eq!(series("entries_total{drop=\"partner\",outcome=\"duplicate\"}", &counted), Some(100.0));
+        assert_eq!(series("entries_total{drop=\"partner\",outcome=\"created\"}", &counted), Some(5.0));
+        assert_eq!(series("entries_total{drop=\"partner\",outcome=\"failed\"}", &counted), Some(3.0));
     }
 
     #[test]

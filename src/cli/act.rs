@@ -3,11 +3,13 @@
 //! Nothing is done by accident: without a job number or a filter the commands refuse. All is done before the first line
 //! is written, so that a reader who goes away does not stop it half-way. A daemon on the same database hears of it at once.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use clap::ArgGroup;
 
 use super::{
+    caller::caller,
+    causes,
     filter::FilterArgs,
     output::{self, Exit, Output, QueueContext, escape},
     take_changed,
@@ -18,6 +20,8 @@ use crate::{
     queue::{
         Queue, QueueError, Reader, WhenStuck,
         control::{Cause, CommandOutcome, JobCommand, Pause, Release},
+        trial_steps::TrialStart,
+        trials,
         views::Filter,
         wake,
     },
@@ -52,6 +56,11 @@ pub struct RetryArgs {
     /// again if it is not there
     #[arg(long, conflicts_with = "take_changed")]
     pub missing: bool,
+
+    /// Send all at once: without it, five of many that failed for one cause are sent first, and the others once these have
+    /// ended well
+    #[arg(long)]
+    pub at_once: bool,
 
     /// Of jobs that failed because a file has changed: examine it anew, show what it was and is, and send what it is
     #[arg(long)]
@@ -97,11 +106,15 @@ pub struct ReleaseArgs {
 /// The arguments of `pause`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Nothing new is sent until `resume`, also after a restart. E.g. for one drop only:\n  \
-                        passfort-ingest pause --drop partner-a")]
+                        passfort-ingest pause --drop partner-a --note 'the scanner is being serviced'")]
 pub struct PauseArgs {
     /// Only this drop
     #[arg(long, value_name = "NAME")]
     pub drop: Option<String>,
+
+    /// Why, for those who find it paused; shown with your name and the time
+    #[arg(long, value_name = "TEXT", value_parser = parse_note)]
+    pub note: Option<String>,
 }
 
 /// The arguments of `resume`.
@@ -112,6 +125,11 @@ pub struct ResumeArgs {
     /// Only this drop
     #[arg(long, value_name = "NAME")]
     pub drop: Option<String>,
+}
+
+fn parse_note(text: &str) -> Result<String, &'static str> {
+    let fits = !text.trim().is_empty() && text.chars().count() <= 200;
+    fits.then(|| text.trim().to_owned()).ok_or("a note has one to 200 characters")
 }
 
 fn parse_id(text: &str) -> Result<String, &'static str> {
@@ -139,7 +157,8 @@ fn retry_on(args: &RetryArgs, context: &QueueContext, now: Timestamp, output: &m
     if args.missing {
         return send_missing(args, context, now, output);
     }
-    let asked = TargetedJobs { targets: &args.targets, all: args.all, states: &[JobState::Waiting, JobState::Failed] };
+    let states = &[JobState::Waiting, JobState::Failed];
+    let asked = TargetedJobs { targets: &args.targets, all: args.all, by_trial: !args.at_once, states };
     act(&asked, &JobCommand::Retry, context, now, output)
 }
 
@@ -183,7 +202,7 @@ fn cancel_on(
     output: &mut Output<'_>,
 ) -> anyhow::Result<Exit> {
     let states = [JobState::Queued, JobState::Running, JobState::Waiting, JobState::Held];
-    let asked = TargetedJobs { targets: &args.targets, all: args.all, states: &states };
+    let asked = TargetedJobs { targets: &args.targets, all: args.all, by_trial: false, states: &states };
     act(&asked, &JobCommand::Cancel, context, now, output)
 }
 
@@ -210,13 +229,15 @@ fn release_on(
         Some(id) => Release::AsCreated(id.clone()),
         None => Release::SendAgain,
     };
-    let asked = TargetedJobs { targets: &args.targets, all: false, states: &[JobState::Held] };
+    let asked = TargetedJobs { targets: &args.targets, all: false, by_trial: false, states: &[JobState::Held] };
     act(&asked, &JobCommand::Release(wish), context, now, output)
 }
 
 struct TargetedJobs<'a> {
     targets: &'a Targets,
     all: bool,
+    /// Whether many jobs of one cause are tried with a few first.
+    by_trial: bool,
     /// What a filter means that names no state.
     states: &'a [JobState],
 }
@@ -244,21 +265,44 @@ fn act(
         Err(error @ QueueError::Absent { .. }) => return Ok(output.refuse_usage(&error.to_string())),
         reader => reader?,
     };
-    let ids = if asked.targets.jobs.is_empty() || !filter.is_empty() {
+    if let Some(unknown) = causes::unknown_of(&reader, &filter)? {
+        return Ok(output.refuse_usage(&unknown));
+    }
+    let mut jobs = CommandTargets::default();
+    if asked.targets.jobs.is_empty() || !filter.is_empty() {
         filter.ids.clone_from(&asked.targets.jobs);
-        if filter.states.is_empty() {
+        let every_state = filter.states.is_empty();
+        if every_state {
             filter.states = asked.states.to_vec();
         }
-        selected(&reader, &filter, wish)?
+        jobs = selected(&reader, &filter, wish, asked.by_trial)?;
+        if let Some(cause) = filter.cause.filter(|_| every_state && *wish == JobCommand::Cancel) {
+            // Before those that are sent first: with the end of these the trial is over.
+            jobs.at_once.splice(0..0, reader.waiting_for_trial(cause)?);
+        }
     } else {
-        asked.targets.jobs.clone()
-    };
+        jobs.at_once.clone_from(&asked.targets.jobs);
+    }
     drop(reader);
-    if ids.is_empty() {
+    if jobs.is_empty() {
         output.remark("no job fits: nothing was done");
         return Ok(Exit::Well);
     }
-    command(&context.database, &ids, wish, now, output)
+    carry_out(&context.database, &jobs, wish, now, output)
+}
+
+/// The jobs that a command is for.
+#[derive(Debug, Default)]
+struct CommandTargets {
+    at_once: Vec<i64>,
+    /// Those of which a few are sent first, by cause.
+    by_trial: BTreeMap<i64, Vec<i64>>,
+}
+
+impl CommandTargets {
+    fn is_empty(&self) -> bool {
+        self.at_once.is_empty() && self.by_trial.is_empty()
+    }
 }
 
 /// Carries a command out for these jobs, and prints each answer.
@@ -269,42 +313,81 @@ pub(super) fn command(
     now: Timestamp,
     output: &mut Output<'_>,
 ) -> anyhow::Result<Exit> {
+    let jobs = CommandTargets { at_once: ids.to_vec(), ..CommandTargets::default() };
+    carry_out(database, &jobs, wish, now, output)
+}
+
+/// Jobs that are added to a trial in one commit: one row each.
+const GATHERED_AT_ONCE: usize = 5_000;
+
+fn carry_out(
+    database: &Path,
+    jobs: &CommandTargets,
+    wish: &JobCommand,
+    now: Timestamp,
+    output: &mut Output<'_>,
+) -> anyhow::Result<Exit> {
     let queue = Queue::open_beside(database, WhenStuck::Fail)?;
-    let mut answers = Vec::with_capacity(ids.len());
-    let mut broke = None;
-    for some in ids.chunks(AT_ONCE) {
-        match queue.command(some.to_vec(), wish.clone(), now) {
-            Ok(some) => answers.extend(some),
-            Err(error) => {
-                broke = Some(error);
-                break;
-            }
+    let act = queue.begin_act(wish.as_str(), caller(), now)?;
+    let mut answers = Vec::with_capacity(jobs.at_once.len());
+    let mut trials = Vec::new();
+    let mut all_of_them = || -> Result<(), QueueError> {
+        for some in jobs.at_once.chunks(AT_ONCE) {
+            answers.extend(queue.command_by(Some(act), some.to_vec(), wish.clone(), now)?);
         }
-    }
+        for (cause, of_cause) in &jobs.by_trial {
+            let mut trial = None;
+            for some in of_cause.chunks(GATHERED_AT_ONCE) {
+                trial = Some(queue.gather_for_trial(*cause, act, some.to_vec(), now)?);
+            }
+            let Some(trial) = trial else { continue };
+            let start = queue.start_trial(trial, now)?;
+            trials.push((*cause, start.clone()));
+            answers.extend(start.answers);
+        }
+        Ok(())
+    };
+    let broke = all_of_them().err();
     wake::notify(database);
     print_answers(&answers, output)?;
+    for (cause, TrialStart { sent, others, joined, .. }) in &trials {
+        let said = match (joined, sent) {
+            (true, _) => format!("{others} wait for those that are sent first already: see `causes`"),
+            (false, 0) => format!("none could be sent first, so {others} others stay failed"),
+            (false, _) => {
+                format!("{others} others follow once these {sent} have ended well, and else stay failed: see `causes`")
+            }
+        };
+        writeln!(output.out, "cause {cause}: {said}")?;
+    }
+    output.out.flush()?;
     match broke {
         Some(error) => Err(anyhow::Error::from(error).context(format!(
             "stopped after {} of {} jobs; what is listed was done, run it again for the others",
             answers.len(),
-            ids.len()
+            jobs.at_once.len() + jobs.by_trial.values().map(Vec::len).sum::<usize>()
         ))),
         None if answers.iter().all(|answer| answer.done) => Ok(Exit::Well),
         None => Ok(Exit::Refused),
     }
 }
 
-fn selected(reader: &Reader, filter: &Filter, wish: &JobCommand) -> Result<Vec<i64>, QueueError> {
-    let mut ids = Vec::new();
+fn selected(reader: &Reader, filter: &Filter, wish: &JobCommand, by_trial: bool) -> Result<CommandTargets, QueueError> {
+    let mut jobs = CommandTargets::default();
     reader.jobs(filter, |job| {
         // One that waits for another job has nothing to retry; asked for by its number, it says so.
         let twin = job.waits.as_deref() == Some(WaitReason::Twin.as_str());
-        if !(twin && *wish == JobCommand::Retry) {
-            ids.push(job.id);
+        match job.cause.filter(|_| by_trial && job.state == JobState::Failed) {
+            Some(cause) => jobs.by_trial.entry(cause).or_default().push(job.id),
+            None if twin && *wish == JobCommand::Retry => {}
+            None => jobs.at_once.push(job.id),
         }
         Ok::<_, QueueError>(())
     })?;
-    Ok(ids)
+    // A few are sent as they are.
+    let few = jobs.by_trial.extract_if(.., |_, of_cause| of_cause.len() <= trials::FIRST);
+    jobs.at_once.extend(few.flat_map(|(_, of_cause)| of_cause));
+    Ok(jobs)
 }
 
 fn print_answers(answers: &[CommandOutcome], output: &mut Output<'_>) -> anyhow::Result<()> {
@@ -323,7 +406,8 @@ fn print_answers(answers: &[CommandOutcome], output: &mut Output<'_>) -> anyhow:
 ///
 /// Those of the database and of writing.
 pub fn pause(args: &PauseArgs, context: &QueueContext) -> anyhow::Result<Exit> {
-    output::on_streams(|output| switch(Switch::Pause, args.drop.as_deref(), context, Timestamp::now(), output))
+    let to = Switch::Pause { note: args.note.clone() };
+    output::on_streams(|output| switch(to, args.drop.as_deref(), context, Timestamp::now(), output))
 }
 
 /// Resumes sending.
@@ -335,9 +419,9 @@ pub fn resume(args: &ResumeArgs, context: &QueueContext) -> anyhow::Result<Exit>
     output::on_streams(|output| switch(Switch::Resume, args.drop.as_deref(), context, Timestamp::now(), output))
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 enum Switch {
-    Pause,
+    Pause { note: Option<String> },
     Resume,
 }
 
@@ -361,16 +445,14 @@ fn switch(
     let queue = Queue::open_beside(&context.database, WhenStuck::Fail)?;
     let scope = drop_name.map(|name| format!("drop:{name}")).unwrap_or_default();
     match to {
-        Switch::Pause => queue.pause(&scope, Cause::Operator, None, now)?,
+        Switch::Pause { note } => queue.pause_by(&scope, note, caller(), now)?,
         Switch::Resume => {
-            let mut lifted = queue.resume(&scope, Cause::Operator)?;
+            let mut pauses = vec![(scope, Cause::Operator)];
             // A person may know that the limit was raised, or that the API works again. A key that is refused stays so.
             let by_itself = |pause: &Pause| matches!(pause.cause, Cause::QuotaSpent | Cause::Outage);
-            let of_accounts = reader.pauses()?.into_iter().filter(by_itself);
-            for pause in of_accounts.filter(|_| drop_name.is_none()) {
-                lifted |= queue.resume(&pause.scope, pause.cause)?;
-            }
-            if !lifted {
+            let of_accounts = reader.pauses()?.into_iter().filter(by_itself).filter(|_| drop_name.is_none());
+            pauses.extend(of_accounts.map(|pause| (pause.scope, pause.cause)));
+            if !queue.resume_by(pauses, caller(), now)? {
                 output.remark("there was no such pause");
             }
         }
@@ -429,7 +511,8 @@ pub(super) fn describe(pause: &Pause) -> String {
             "it is tried again by itself, and at once after `resume`".to_owned(),
         ),
     };
-    let detail = pause.detail.as_ref().map(|detail| format!(" ({detail})")).unwrap_or_default();
+    let words: Vec<&str> = [&pause.by, &pause.detail].into_iter().filter_map(Option::as_deref).collect();
+    let detail = if words.is_empty() { String::new() } else { format!(" ({})", words.join(": ")) };
     format!("{what} is paused {why}{detail} since {}; {cure}", pause.since)
 }
 
@@ -463,6 +546,8 @@ mod tests {
         let args = parse(args).unwrap();
         capture(|output| release_on(&args, &site.context(), NOW, output))
     }
+
+    const PAUSE: Switch = Switch::Pause { note: None };
 
     fn run_switch(site: &Site, to: Switch, drop: Option<&str>) -> (Exit, String, String) {
         capture(|output| switch(to, drop, &site.context(), NOW, output))
@@ -560,9 +645,9 @@ mod tests {
     fn resume_lifts_its_own_pause_and_names_what_stays() {
         let site = Site::new();
         site.admit("a.manifest.json", &["one"]);
-        let (_, out, _) = run_switch(&site, Switch::Pause, None);
-        assert!(out.contains("everything is paused by a person since 2026-11-22T"), "{out}");
-        run_switch(&site, Switch::Pause, Some("partner-a"));
+        let (_, out, _) = run_switch(&site, PAUSE, None);
+        assert!(out.contains("everything is paused by a person (") && out.contains(") since 2026-11-22T"), "{out}");
+        run_switch(&site, PAUSE, Some("partner-a"));
         let (exit, out, _) = run_switch(&site, Switch::Resume, None);
         assert_eq!((exit, out.lines().count()), (Exit::Well, 1));
         assert!(out.contains("drop partner-a is paused") && out.contains("resume --drop partner-a"), "{out}");
@@ -575,7 +660,7 @@ mod tests {
     #[test]
     fn a_mistyped_drop_is_not_paused_in_silence() {
         let site = Site::new();
-        let (exit, out, err) = run_switch(&site, Switch::Pause, Some("partnera"));
+        let (exit, out, err) = run_switch(&site, PAUSE, Some("partnera"));
         assert_eq!((exit, out.as_str()), (Exit::Usage, ""));
         assert!(err.contains("did you mean 'partner-a'"), "{err}");
     }
@@ -584,7 +669,7 @@ mod tests {
     fn no_database_is_made() {
         let folder = tempfile::tempdir().unwrap();
         let context = QueueContext { database: folder.path().join("none.db"), config: None };
-        let (exit, ..) = capture(|output| switch(Switch::Pause, None, &context, NOW, output));
+        let (exit, ..) = capture(|output| switch(PAUSE, None, &context, NOW, output));
         assert_eq!(exit, Exit::Usage);
         let args = parse(&["1"]).unwrap();
         assert_eq!(capture(|output| retry_on(&args, &context, NOW, output)).0, Exit::Usage);

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::{
+    causes,
     filter::{self, FilterArgs},
     output::{self, Csv, Exit, Output, QueueContext, cell},
 };
@@ -82,6 +83,9 @@ fn export(args: &ExportArgs, context: &QueueContext, now: Timestamp, output: &mu
         reader => reader?,
     };
     let filter = Filter { limit: filter::limit(args.limit), ..args.filter.filter(now) };
+    if let Some(unknown) = causes::unknown_of(&reader, &filter)? {
+        return Ok(output.refuse_usage(&unknown));
+    }
     match args.format {
         ExportFormat::Csv => {
             let mut csv = Csv::new(output.out, &COLUMNS)?;

@@ -37,6 +37,10 @@ pub struct FilterArgs {
     #[arg(long, value_name = "TEXT")]
     pub error: Option<String>,
 
+    /// Of this cause, as `causes` numbers them, e.g. --cause 3
+    #[arg(long, value_name = "NUMBER")]
+    pub cause: Option<i64>,
+
     /// Taken in or ended since then: a duration ago (2h, 30m, 7d), a date in UTC (2026-11-22), or a moment
     /// (2026-11-22T20:15:04Z)
     #[arg(long, value_name = "WHEN", value_parser = parse_since)]
@@ -73,6 +77,7 @@ impl FilterArgs {
             reference: self.reference.clone(),
             manifest: self.manifest.clone(),
             error: self.error.clone(),
+            cause: self.cause,
             since: self.since.map(|since| since.moment(now)),
             limit: None,
         }

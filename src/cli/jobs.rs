@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::{
+    causes,
     filter::{self, FilterArgs},
     output::{self, Csv, Exit, JsonArray, Output, PagedTable, QueueContext, cell},
 };
@@ -25,7 +26,8 @@ pub struct JobsArgs {
     #[command(flatten)]
     pub filter: FilterArgs,
 
-    /// List the entries that were not good enough to become jobs, with what is wrong
+    /// List the manifests that were rejected as a whole and the entries that were not good enough to become jobs, with what
+    /// is wrong
     #[arg(long, conflicts_with = "states")]
     pub invalid: bool,
 
@@ -78,6 +80,9 @@ fn list(args: &JobsArgs, context: &QueueContext, now: Timestamp, output: &mut Ou
         reader => reader?,
     };
     let filter = Filter { limit: filter::limit(args.limit), ..args.filter.filter(now) };
+    if let Some(unknown) = causes::unknown_of(&reader, &filter)? {
+        return Ok(output.refuse_usage(&unknown));
+    }
     if args.invalid {
         invalid(args, &reader, &filter, output)?;
     } else if args.json {
@@ -148,7 +153,7 @@ fn problems(entry: &InvalidRow) -> impl Iterator<Item = [String; INVALID_COLUMNS
             entry.batch_id.to_string(),
             entry.drop.clone(),
             entry.manifest.clone(),
-            entry.index.to_string(),
+            cell(entry.index),
             entry.kind.clone(),
             cell(entry.profile_id.as_ref()),
             cell(entry.reference.as_ref()),

@@ -1,9 +1,12 @@
 //! The command line: one file a command.
 
 pub mod act;
+pub mod acts;
 mod adopt;
 pub mod backup;
 pub mod batches;
+mod caller;
+pub mod causes;
 pub mod check;
 pub mod config_show;
 mod daemon;
@@ -96,6 +99,12 @@ enum Command {
     Jobs(jobs::JobsArgs),
     /// List manifests and imports, the newest first: state, counts, when, receipt.
     Batches(batches::BatchesArgs),
+    /// List what was refused and is not mended, by cause: how many, since when, the cure, the commands.
+    Causes(causes::CausesArgs),
+    /// Say that a person knows of a cause.
+    Seen(causes::SeenArgs),
+    /// List what people did: who, when, and in which words.
+    Acts(acts::ActsArgs),
     /// Check what the worker needs: configuration, key, database, drops, clock and service.
     Doctor(doctor::DoctorArgs),
     /// Show all about one job: its images, their IDs, every call, and what it waits for.
@@ -211,6 +220,9 @@ fn carry_out(command: Command, context: &Context) -> anyhow::Result<Exit> {
         Command::Status(args) => status::run(&args, &context.looking()?),
         Command::Jobs(args) => jobs::run(&args, &context.looking()?),
         Command::Batches(args) => batches::run(&args, &context.looking()?),
+        Command::Causes(args) => causes::run(&args, &context.looking()?),
+        Command::Seen(args) => causes::seen(&args, &context.looking()?),
+        Command::Acts(args) => acts::run(&args, &context.looking()?),
         Command::Doctor(args) => doctor::run(&args, context),
         Command::Show(args) => show::run(&args, &context.looking()?),
         Command::Why(args) => why::run(&args, &context.looking()?),

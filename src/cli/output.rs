@@ -119,6 +119,45 @@ pub fn shell_word(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
 
+/// The columns that text for people fits into.
+const COLUMNS: usize = 80;
+
+/// Writes text that is escaped in lines of 80 columns, the first after this beginning and the others below its end.
+///
+/// # Errors
+///
+/// Those of writing.
+pub(super) fn wrapped(out: &mut dyn Write, begin: &str, text: &str) -> io::Result<()> {
+    let (text, indent) = (escape(text.trim_end()), begin.chars().count());
+    let width = COLUMNS.saturating_sub(indent).max(1);
+    let mut line = String::new();
+    let mut begin = begin.to_owned();
+    let mut write = |line: &mut String| {
+        let written = writeln!(out, "{begin}{line}");
+        begin = " ".repeat(indent);
+        line.clear();
+        written
+    };
+    for word in text.split(' ') {
+        let mut word: Vec<char> = word.chars().collect();
+        let used = line.chars().count();
+        if used > 0 && used + 1 + word.len() > width {
+            write(&mut line)?;
+        } else if used > 0 {
+            line.push(' ');
+        }
+        // A path or an ID may be longer than a line.
+        while line.chars().count() + word.len() > width {
+            let rest = word.split_off(width - line.chars().count());
+            line.extend(word);
+            write(&mut line)?;
+            word = rest;
+        }
+        line.extend(word);
+    }
+    if line.is_empty() { Ok(()) } else { write(&mut line) }
+}
+
 /// A table without lines: a header and rows, of which only the last column may be long.
 pub struct Rows {
     table: Table,

@@ -9,6 +9,7 @@ use crate::{
     clock::Timestamp,
     queue::{
         QueueError, Reader,
+        acts::ActRow,
         control::Pause,
         verified::DoubledDocument,
         views::jobs::{JobDetail, JobRow},
@@ -72,9 +73,21 @@ fn manifest(reader: &Reader, asked: &str, json: bool, now: Timestamp, output: &m
             let said = format!("there is no {}; ask as `show 17`, `show batch 3` or `show arrival 801`", escape(asked));
             return Ok(output.refuse_usage(&said));
         }
-        (Some(batch), _) if json => output.json(&batch)?,
+        (Some(batch), _) if json => {
+            let mut value = serde_json::to_value(&batch)?;
+            if let Some(object) = value.as_object_mut() {
+                object.insert("acts".into(), serde_json::to_value(reader.acts_of_batch(batch.batch)?)?);
+            }
+            output.json(&value)?;
+        }
         (_, known) if json => output.json(&known)?,
-        (_, known) => known.iter().try_for_each(|finding| writeln!(output.out, "{}", escape(&finding.text)))?,
+        (batch, known) => {
+            known.iter().try_for_each(|finding| writeln!(output.out, "{}", escape(&finding.text)))?;
+            for act in batch.map_or(Ok(Vec::new()), |batch| reader.acts_of_batch(batch.batch))? {
+                let ActRow { at, who, words, jobs, .. } = act;
+                writeln!(output.out, "{} by {}, for {jobs} of its jobs: {}", at, escape(&who), escape(&words))?;
+            }
+        }
     }
     Ok(Exit::Well)
 }
@@ -110,6 +123,12 @@ fn page(detail: &JobDetail, pauses: &[Pause], now: Timestamp, output: &mut Outpu
         let place =
             problem.path.as_ref().or(problem.field.as_ref()).map(|place| format!("{place}: ")).unwrap_or_default();
         line("problem", &format!("{place}{}; {}", problem.reason, problem.cure))?;
+    }
+    line("cause", &job.cause.map(|cause| format!("{cause}, see `causes`")).unwrap_or_default())?;
+    let trial = detail.waits_for_trial_of.map(|cause| format!("waits for the trial of cause {cause}"));
+    line("retry", &trial.unwrap_or_default())?;
+    for ActRow { at, who, words, .. } in &detail.acts {
+        line("by a person", &format!("{who}, {at}: {words}"))?;
     }
     for warning in &detail.warnings {
         let place =

@@ -4,12 +4,13 @@ use std::{collections::BTreeMap, path::Path, thread, time::Duration};
 
 use super::{
     act::describe,
+    causes::counted,
     output::{self, Exit, Output, QueueContext, Rows, escape},
 };
 use crate::{
     clock::Timestamp,
     job::JobState,
-    queue::{control::Cause, drop_state::UnclaimedFiles},
+    queue::{control::Cause, drop_state::UnclaimedFiles, trials::TrialState, views::causes::CauseRow},
     reason::in_words,
     status::{self, Daemon, Expectation, FailingReceiver, QueueStatus},
 };
@@ -27,7 +28,7 @@ pub struct StatusArgs {
     pub json: bool,
 
     /// For monitoring: print only what needs somebody, and end with 1 where a person is needed, with 3 where work stands
-    /// still, with 0 otherwise. Failed entries do not count: their receipts name them
+    /// still, with 0 otherwise. A person is needed, among others, where something was refused and nobody has said `seen`
     #[arg(long, conflicts_with = "watch")]
     pub check: bool,
 }
@@ -155,6 +156,9 @@ fn concerns(seen: &QueueStatus) -> Vec<Concern> {
     if held > 0 {
         person(format!("{held} jobs are held"), "jobs --state held, then release");
     }
+    for cause in seen.causes.iter().filter(|cause| cause.is_unseen) {
+        person(unseen(cause), "passfort-ingest causes");
+    }
     for bound in &queue.broken_bounds {
         person(format!("since {}, {}", bound.since, bound.what), bound.cure);
     }
@@ -271,6 +275,19 @@ fn page(seen: &QueueStatus, output: &mut Output<'_>) -> anyhow::Result<()> {
         let when = queue.last_error_at.map(|at| format!(", {} ago", ago(at))).unwrap_or_default();
         line("last error", &format!("job {job}{when}: {text}"))?;
     }
+    for cause in seen.causes.iter().filter(|cause| cause.is_unseen).take(NAMED_CAUSES) {
+        line("refused", &unseen(cause))?;
+    }
+    for cause in &seen.causes {
+        if let Some(trial) = cause.trial.as_ref().filter(|trial| trial.state != TrialState::Failed) {
+            line("retry", &format!("cause {}: {}", cause.cause, trial.sentence()))?;
+        }
+    }
+    if !seen.causes.is_empty() {
+        let seen_ones = seen.causes.iter().filter(|cause| !cause.is_unseen).count();
+        let seen_ones = if seen_ones > 0 { format!(" ({seen_ones} seen)") } else { String::new() };
+        line("", &format!("passfort-ingest causes{seen_ones}"))?;
+    }
     if open(JobState::Held) > 0 {
         line("held", &format!("{} wait for a person: `jobs --state held`, then `release`", open(JobState::Held)))?;
     }
@@ -319,6 +336,15 @@ fn page(seen: &QueueStatus, output: &mut Output<'_>) -> anyhow::Result<()> {
         line("unclaimed", &format!("{}: {}", drop.drop, in_sentence(unclaimed)))?;
     }
     troubles(seen, output)
+}
+
+/// Causes that are named.
+const NAMED_CAUSES: usize = 3;
+
+/// A cause that asks for a person, without the API's words: monitoring may keep it.
+fn unseen(cause: &CauseRow) -> String {
+    let code = cause.code.as_ref().map(|code| format!(" ({code})")).unwrap_or_default();
+    format!("{}, cause {}{code}, since {}", counted(cause), cause.cause, cause.first)
 }
 
 /// Doubled documents that are named.

@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::output::{Exit, Output, QueueContext, escape};
+use super::{
+    caller::caller,
+    output::{Exit, Output, QueueContext, escape},
+};
 use crate::{
     clock::Timestamp,
     config::Api,
@@ -35,6 +38,7 @@ pub(super) fn retry(
     let queue = Queue::open_beside(&context.database, WhenStuck::Fail)?;
     let max_bytes = context.config.as_ref().map_or(Api::default().max_image_bytes, |c| c.api.max_image_bytes);
     let mut done = 0;
+    let act = queue.begin_act("retry --take-changed", caller(), now)?;
     for &job_id in jobs {
         let files = reader.job_files(job_id)?;
         let examined = match &files {
@@ -59,7 +63,7 @@ pub(super) fn retry(
                 // Who reads this must have seen the digests before anything is done.
                 output.out.flush()?;
                 let files = changed.iter().map(|(upload, file)| (upload.position, *file)).collect();
-                queue.take_changed(job_id, files, now)?
+                queue.take_changed(act, job_id, files, now)?
             }
         };
         done += usize::from(outcome.done);

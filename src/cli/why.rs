@@ -163,7 +163,7 @@ fn in_queue(
             "refused",
             format!(
                 "entry {} of {} in drop {} was refused for it: {}",
-                entry.index,
+                entry.index.unwrap_or_default(),
                 entry.manifest,
                 entry.drop,
                 problems.join("; ")

@@ -91,7 +91,7 @@ fn a_file_that_was_moved_is_found_where_it_went() {
     site.create(site.job("one"), "doc-1");
     let archive = site.drop_path().join("done/2026-11-22");
     site.queue.name_receipt(batch, "a.manifest.json.receipt.json".into()).unwrap();
-    site.queue.receipt_published(batch).unwrap();
+    site.queue.receipt_published(batch, crate::receipt::BatchStatus::Done).unwrap();
     site.queue.batch_closed(batch, Some(archive.display().to_string()), None, Vec::new()).unwrap();
     let (_, out, _) = ask(&site, &archive.join("img/one.png").display().to_string());
     assert!(out.contains("belongs to job 1"), "{out}");

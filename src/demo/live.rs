@@ -168,6 +168,7 @@ mod tests {
             remote_id: (state == JobState::Done).then(|| "the-id".into()),
             twin_of: None,
             problems: Vec::new(),
+            cause: None,
             created_at: None,
             ended_at: None,
             removed_at: None,
@@ -196,6 +197,8 @@ mod tests {
             receipt: None,
             warnings: Vec::new(),
             uploads: vec![upload],
+            waits_for_trial_of: None,
+            acts: Vec::new(),
             doubled: None,
         }
     }

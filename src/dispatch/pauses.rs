@@ -34,7 +34,7 @@ mod tests {
     use crate::clock::Timestamp;
 
     fn pause(scope: &str, cause: Cause) -> Pause {
-        Pause { scope: scope.into(), cause, detail: None, since: Timestamp(0) }
+        Pause { scope: scope.into(), cause, detail: None, by: None, since: Timestamp(0) }
     }
 
     #[test]

@@ -21,6 +21,7 @@ use crate::{
         Queue, QueueError,
         admission::{Admission, BatchAdmission},
         batch::{Plan, TakenAs},
+        causes::WITH_OTHERS,
         taking::{Taking, TakingState},
     },
     relative_path::join,
@@ -334,7 +335,8 @@ fn refused(admission: Admission) -> Admission {
     let problem = Problem::error(
         "not sent, because other entries of the manifest are invalid",
         "mend those, then drop the manifest again; or set on_invalid = \"skip\"",
-    );
+    )
+    .code(WITH_OTHERS);
     Admission::Invalid {
         index: entry.index,
         kind: entry.kind(),

@@ -11,7 +11,9 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::{
     Queue, QueueError,
     batch::{self, GoneEntries, Plan},
+    causes,
     content::{ContentDigests, ContentRule},
+    counters::{self, DropCounter},
     created_before::{self, KnownContent, declared},
     identity::{DedupDecision, conflict, decide, key_of, own_entry, owner_of_entry, owner_within},
     layouts,
@@ -19,6 +21,7 @@ use super::{
     similar, stages, warnings,
 };
 use crate::{
+    cause::CauseStatus,
     clock::Timestamp,
     entry::{Content, Entry, EntryKind, EntrySource, Sha256},
     extracted_data::ExtractedData,
@@ -276,22 +279,31 @@ fn take_in(
     let (image_root, image_folder) = (Path::new(&image_root), image_folder.as_str());
     let place = BatchContext { batch_id, drop_id, image_root, image_folder, stays, held_back };
     warnings::keep(connection, batch_id, drop_id, warnings)?;
-    let mut open = 0_i64;
+    let (mut open, mut invalid) = (0_i64, 0_i64);
     let mut unchanged = UnchangedRuns::default();
+    let may_mend = causes::is_any_open(connection)?;
     for admission in admissions {
         match admission {
             Admission::Invalid { index, kind, reference, profile_id, problems, paths } => {
-                connection.prepare_cached("INSERT INTO invalid_entry VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?.execute(
-                    params![
+                let (cause, identity) = causes::of_invalid(connection, reference.as_deref(), problems)?;
+                connection
+                    .prepare_cached(
+                        "INSERT INTO invalid_entry (batch_id, entry_index, kind, reference, profile_id, problems, paths,
+                                                    identity, cause)
+                         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                    )?
+                    .execute(params![
                         batch_id,
                         signed(*index),
                         kind.as_str(),
                         reference,
                         profile_id,
                         json(problems),
-                        serde_json::to_string(paths).unwrap_or_else(|_| "[]".to_owned())
-                    ],
-                )?;
+                        serde_json::to_string(paths).unwrap_or_else(|_| "[]".to_owned()),
+                        identity,
+                        cause
+                    ])?;
+                invalid += 1;
                 for path in paths {
                     let key = path_key(place.image_root, place.image_folder, path);
                     connection
@@ -299,12 +311,19 @@ fn take_in(
                         .execute([key, batch_id])?;
                 }
             }
-            Admission::Unchanged { entry, job_id } => unchanged.add(entry.index, *job_id),
+            Admission::Unchanged { entry, job_id } => {
+                unchanged.add(entry.index, *job_id);
+                if let Some(reference) = entry.reference.as_deref().filter(|_| may_mend) {
+                    causes::mend_invalid(connection, (drop_id, batch_id), reference)?;
+                }
+            }
             Admission::Take { entry, files } => open += i64::from(insert(connection, &place, entry, files, now)?),
             Admission::Known { entry, files } => insert_known(connection, &place, entry, files, now)?,
         }
     }
     let unchanged = unchanged.keep(connection, batch_id)?;
+    counters::count(connection, drop_id, DropCounter::Invalid, invalid)?;
+    counters::count(connection, drop_id, DropCounter::Unchanged, unchanged)?;
     let changed = connection
         .prepare_cached(
             "UPDATE batch SET admitted = admitted + ?2, open_jobs = open_jobs + ?3, unchanged = unchanged + ?4 WHERE id = ?1",
@@ -495,12 +514,15 @@ fn insert_job(
         }
         Content::File { name, .. } => ("", "", None, name.as_deref()),
     };
+    let failed = |problem| causes::of(connection, CauseStatus::Failed, std::slice::from_ref(problem));
+    let cause = first.problem.map(failed).transpose()?;
     connection
         .prepare_cached(
             "INSERT INTO job (batch_id, drop_id, entry_index, kind, profile_id, reference, category, document_type,
                               extracted_data, name, identity, content, state, waits, reason, remote_id, twin_of,
-                              problems, created_at, ended_at, content_rule)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)",
+                              problems, created_at, ended_at, content_rule, cause)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21,
+                     ?22)",
         )?
         .execute(params![
             place.batch_id,
@@ -524,6 +546,7 @@ fn insert_job(
             now.0,
             first.state.has_ended().then_some(now.0),
             first.content.1.number(),
+            cause,
         ])?;
     Ok(connection.last_insert_rowid())
 }

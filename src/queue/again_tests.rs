@@ -140,7 +140,7 @@ fn a_drop_that_a_person_paused_is_all_that_is_left_once_the_others_are_done() {
 /// Finalizes a batch; without an archive folder, only until its files are to be moved.
 fn settle(site: &Site, batch: i64, archive: Option<&str>) {
     site.queue.name_receipt(batch, "a.receipt.json".into()).unwrap();
-    site.queue.receipt_published(batch).unwrap();
+    site.queue.receipt_published(batch, crate::receipt::BatchStatus::Done).unwrap();
     if let Some(archive) = archive {
         let moved = vec![site.moved_to(archive, "one.png")];
         site.queue.batch_closed(batch, Some(archive.into()), None, moved).unwrap();

@@ -10,6 +10,8 @@ use rusqlite::{Connection, Row, params, params_from_iter, types::Value};
 use super::{
     Queue, QueueError,
     accounts::NAMED,
+    causes,
+    counters::{self, DropCounter},
     files::{self, MovedFile},
     layouts::{self, LayoutUse},
     lock::OpenImport,
@@ -17,7 +19,8 @@ use super::{
     taking, transition, warnings,
 };
 use crate::{
-    clock::Timestamp, entry::Sha256, job::FileLocation, policy::AfterSuccess, problem::Problem, warning::Warning,
+    clock::Timestamp, entry::Sha256, job::FileLocation, policy::AfterSuccess, problem::Problem, receipt::BatchStatus,
+    warning::Warning,
 };
 
 /// Where a batch's files are and what happens to them: fixed at admission, so that a process with another configuration
@@ -251,6 +254,7 @@ pub(super) fn seal(
 ) -> Result<(), QueueError> {
     let sql = "UPDATE batch SET state = 'open', problems = ?2 WHERE id = ?1 AND state = 'admitting'";
     change(connection, batch_id, sql, &problems.map(rows::json))?;
+    causes::batch_sealed(connection, batch_id, problems)?;
     taking::forget(connection, batch_id)?;
     transition::end_batch_if_empty(connection, batch_id, now)
 }
@@ -341,11 +345,15 @@ impl Queue {
         })
     }
 
-    /// Notes that the receipt is on disk.
-    pub(crate) fn receipt_published(&self, batch_id: i64) -> Result<(), QueueError> {
+    /// Notes that the receipt is on disk, and counts its status.
+    pub(crate) fn receipt_published(&self, batch_id: i64, status: BatchStatus) -> Result<(), QueueError> {
         self.run_blocking("receipt_published", move |connection| {
             let sql = "UPDATE batch SET state = 'published', trouble = ?2 WHERE id = ?1 AND state = 'ended'";
-            change(connection, batch_id, sql, &None::<String>)
+            change(connection, batch_id, sql, &None::<String>)?;
+            let drop_id = connection
+                .prepare_cached("SELECT drop_id FROM batch WHERE id = ?1")?
+                .query_row([batch_id], |row| row.get(0))?;
+            counters::count(connection, drop_id, DropCounter::Manifests(status), 1)
         })
     }
 

@@ -10,6 +10,7 @@ use super::{
     doubt, equals, rows,
     sidecar::in_doubt::{InDoubtEntry, Recovered},
     spare_images, transition,
+    trial_steps::{self, TrialTurn},
 };
 use crate::{
     clock::Timestamp,
@@ -28,6 +29,8 @@ pub struct Ready {
     pub drops: Vec<(i64, String, bool)>,
     /// When the next waiting job is due.
     pub next_due: Option<Timestamp>,
+    /// What is left to be done for trials.
+    pub trials: TrialTurn,
 }
 
 /// What was taken back from earlier holders.
@@ -54,7 +57,7 @@ impl Queue {
         self.run("claim", move |connection| claim(connection, &holder, drop_id, limit)).await
     }
 
-    /// Makes ready what has waited long enough, and says which drops have something ready and when the next is due.
+    /// Makes ready what has waited long enough and what follows a trial, and says which drops have something ready and when the next is due.
     pub(crate) async fn ready(&self, now: Timestamp) -> Result<Ready, QueueError> {
         self.run("ready", move |connection| {
             let due = transition::all(
@@ -64,6 +67,7 @@ impl Queue {
                 "due_at IS NOT NULL AND due_at <= ?1",
             )?;
             connection.prepare_cached(&due)?.execute([now.0])?;
+            let trials = trial_steps::advance(connection, now)?;
             let next: Option<i64> = connection
                 .prepare_cached("SELECT min(due_at) FROM job WHERE state = 'waiting' AND due_at IS NOT NULL")?
                 .query_row([], |row| row.get(0))?;
@@ -74,7 +78,7 @@ impl Queue {
                 )?
                 .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
                 .collect::<Result<_, _>>()?;
-            Ok(Ready { drops, next_due: next.map(Timestamp) })
+            Ok(Ready { drops, next_due: next.map(Timestamp), trials })
         })
         .await
     }

@@ -8,13 +8,14 @@ use rusqlite::{Connection, params};
 pub use super::command_outcome::CommandOutcome;
 use super::{
     Queue, QueueError, accounts,
+    acts::{self, Caller},
     attempt::{self, Attempt},
     command_outcome::{moving, state_of, unknown},
     content::ContentDigests,
     equals,
     identity::{self, Owner},
     transition::{self, Change, Expected},
-    verified,
+    trials, verified,
 };
 use crate::{
     clock::Timestamp,
@@ -63,8 +64,10 @@ pub struct Pause {
     pub scope: String,
     /// Why.
     pub cause: Cause,
-    /// The API's own words, where it is the cause.
+    /// The API's own words, where it is the cause; what a person noted, where one is.
     pub detail: Option<String>,
+    /// The person who asked for it.
+    pub by: Option<String>,
     /// Since when; RFC 3339 in JSON.
     #[serde(serialize_with = "super::rows::moment")]
     pub since: Timestamp,
@@ -73,7 +76,7 @@ pub struct Pause {
 /// Everything that is stopped at present.
 pub(super) fn pauses(connection: &Connection) -> Result<Vec<Pause>, QueueError> {
     let mut statement =
-        connection.prepare_cached("SELECT scope, cause, detail, since FROM pause ORDER BY since, scope")?;
+        connection.prepare_cached("SELECT scope, cause, detail, since, by_whom FROM pause ORDER BY since, scope")?;
     let mut rows = statement.query([])?;
     let mut pauses = Vec::new();
     while let Some(row) = rows.next()? {
@@ -83,6 +86,7 @@ pub(super) fn pauses(connection: &Connection) -> Result<Vec<Pause>, QueueError> 
             cause: Cause::parse(&cause).ok_or_else(|| super::rows::unreadable("a pause's cause", &cause))?,
             detail: row.get(2)?,
             since: Timestamp(row.get(3)?),
+            by: row.get(4)?,
         });
     }
     Ok(pauses)
@@ -112,8 +116,22 @@ pub enum JobCommand {
     AcceptMissing,
 }
 
+impl JobCommand {
+    /// The word in the record of what people did.
+    pub(crate) const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Retry => "retry",
+            Self::Cancel => "cancel",
+            Self::Release(_) => "release",
+            Self::SendMissing => "retry --missing",
+            Self::AcceptMissing => "verify --accept-missing",
+        }
+    }
+}
+
 impl Queue {
     /// Stops sending; a pause that is already in force keeps its time.
+    #[cfg(test)]
     pub(crate) fn pause(
         &self,
         scope: &str,
@@ -123,6 +141,45 @@ impl Queue {
     ) -> Result<(), QueueError> {
         let scope = scope.to_owned();
         self.run_blocking("pause", move |connection| pause(connection, &scope, cause, detail.as_deref(), now))
+    }
+
+    /// Stops sending, as a person asks. What was noted of a pause that is in force stays, unless there is another note.
+    pub(crate) fn pause_by(
+        &self,
+        scope: &str,
+        note: Option<String>,
+        by: Caller,
+        now: Timestamp,
+    ) -> Result<(), QueueError> {
+        let scope = scope.to_owned();
+        self.run_blocking("pause", move |connection| {
+            acts::begin(connection, "pause", &by, now)?;
+            connection.execute(
+                "INSERT INTO pause (scope, cause, detail, since, by_whom) VALUES (?1, ?2, ?3, ?4, ?5)
+                 ON CONFLICT DO UPDATE SET detail = coalesce(excluded.detail, detail),
+                    by_whom = CASE WHEN excluded.detail IS NULL THEN coalesce(by_whom, excluded.by_whom)
+                                   ELSE excluded.by_whom END",
+                params![scope, Cause::Operator.as_str(), note, now.0, by.who],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// Takes back the pauses of these scopes and causes, as a person asks; returns whether there was one.
+    pub(crate) fn resume_by(
+        &self,
+        pauses: Vec<(String, Cause)>,
+        by: Caller,
+        now: Timestamp,
+    ) -> Result<bool, QueueError> {
+        self.run_blocking("resume", move |connection| {
+            acts::begin(connection, "resume", &by, now)?;
+            let mut lifted = false;
+            for (scope, cause) in &pauses {
+                lifted |= resume(connection, scope, *cause)?;
+            }
+            Ok(lifted)
+        })
     }
 
     /// The same, without blocking the runtime.
@@ -137,6 +194,7 @@ impl Queue {
     }
 
     /// Takes back a pause of this cause; returns whether there was one.
+    #[cfg(test)]
     pub(crate) fn resume(&self, scope: &str, cause: Cause) -> Result<bool, QueueError> {
         let scope = scope.to_owned();
         self.run_blocking("resume", move |connection| resume(connection, &scope, cause))
@@ -152,14 +210,15 @@ impl Queue {
         self.run("pauses", pauses).await
     }
 
-    /// Carries a command out for several jobs in one commit, in their order. A job for which it makes no sense is an answer,
-    /// not an error.
+    /// Carries a command out for several jobs in one commit, in their order, as part of what a person does. A job for which it
+    /// makes no sense is an answer, not an error.
     ///
     /// # Errors
     ///
     /// Those of the database: then nothing was done to any of them.
-    pub(crate) fn command(
+    pub(crate) fn command_by(
         &self,
+        act: Option<i64>,
         job_ids: Vec<i64>,
         command: JobCommand,
         now: Timestamp,
@@ -172,7 +231,12 @@ impl Queue {
                 JobCommand::SendMissing => verified::send_one(connection, *id, now),
                 JobCommand::AcceptMissing => verified::accept_one(connection, *id, now),
             };
-            job_ids.iter().map(one).collect()
+            let outcomes: Vec<CommandOutcome> = job_ids.iter().map(one).collect::<Result<_, QueueError>>()?;
+            if let Some(act) = act {
+                let done = outcomes.iter().filter(|outcome| outcome.done);
+                acts::note_jobs(connection, act, done.map(|outcome| outcome.job))?;
+            }
+            Ok(outcomes)
         })
     }
 }
@@ -187,6 +251,12 @@ pub(super) fn retry_one(connection: &Connection, job_id: i64, now: Timestamp) ->
 
 fn cancel_one(connection: &Connection, job_id: i64, now: Timestamp) -> Result<CommandOutcome, QueueError> {
     let Some(state) = state_of(connection, job_id)? else { return Ok(unknown(job_id)) };
+    if state == JobState::Failed
+        && let Some(cause) = trials::leave(connection, job_id)?
+    {
+        let message = format!("no longer waits for the trial of cause {cause}: it stays failed");
+        return Ok(CommandOutcome { job: job_id, done: true, message });
+    }
     if state.after(JobEvent::Cancelled).is_err() {
         return Ok(CommandOutcome { job: job_id, done: false, message: format!("is {state}: nothing to cancel") });
     }
@@ -244,7 +314,8 @@ fn pause(
     now: Timestamp,
 ) -> Result<(), QueueError> {
     connection.execute(
-        "INSERT INTO pause VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET detail = excluded.detail",
+        "INSERT INTO pause (scope, cause, detail, since) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT DO UPDATE SET detail = excluded.detail",
         params![scope, cause.as_str(), detail, now.0],
     )?;
     Ok(())

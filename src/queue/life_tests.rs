@@ -234,7 +234,7 @@ fn retry_opens_the_batch_again_where_its_files_are_now() {
     site.create(one, "doc-1");
     site.fail(two, "HTTP 403");
     site.queue.name_receipt(batch, "a.manifest.json.receipt.json".into()).unwrap();
-    site.queue.receipt_published(batch).unwrap();
+    site.queue.receipt_published(batch, crate::receipt::BatchStatus::Done).unwrap();
     let archive = site.drop_path().join("failed/2026-11-22").display().to_string();
     let moved = vec![site.moved_to(&archive, "two.png")];
     site.queue.batch_closed(batch, Some(archive.clone()), None, moved).unwrap();
@@ -257,12 +257,12 @@ fn a_batch_is_settled_in_order_and_each_step_once() {
     let place = Place::new();
     let site = &place.site;
     let batch = site.admit("a.manifest.json", &["one"]);
-    assert!(site.queue.receipt_published(batch).is_err());
+    assert!(site.queue.receipt_published(batch, crate::receipt::BatchStatus::Done).is_err());
     site.create(site.job("one"), "doc-1");
     assert!(site.queue.batch_closed(batch, None, None, Vec::new()).is_err());
     site.queue.name_receipt(batch, "r.json".into()).unwrap();
-    site.queue.receipt_published(batch).unwrap();
-    assert!(site.queue.receipt_published(batch).is_err());
+    site.queue.receipt_published(batch, crate::receipt::BatchStatus::Done).unwrap();
+    assert!(site.queue.receipt_published(batch, crate::receipt::BatchStatus::Done).is_err());
     assert!(site.queue.name_receipt(batch, "other.json".into()).is_err());
     site.queue.batch_closed(batch, None, None, Vec::new()).unwrap();
     assert!(site.queue.to_settle(1, 0, 10).unwrap().is_empty());

@@ -11,6 +11,7 @@
 //! Not here: what to do next with a job (`crate::job`), or how.
 
 pub mod accounts;
+pub(crate) mod acts;
 pub mod admission;
 pub mod adoption;
 #[cfg(test)]
@@ -21,11 +22,13 @@ pub mod attempt;
 pub mod awaited;
 pub(crate) mod backup;
 pub mod batch;
+pub(crate) mod causes;
 pub mod claim;
 pub mod clocks;
 mod command_outcome;
 pub(crate) mod content;
 pub mod control;
+pub(crate) mod counters;
 pub mod created_before;
 pub(crate) mod doubt;
 pub mod drop_state;
@@ -57,6 +60,8 @@ pub mod taking;
 #[cfg(test)]
 pub(crate) mod test_support;
 mod transition;
+pub(crate) mod trial_steps;
+pub(crate) mod trials;
 pub mod verified;
 pub(crate) mod views;
 mod warnings;

@@ -349,7 +349,7 @@ mod tests {
         assert_eq!(due(&site).takings.len(), 1);
         site.create(site.job("one"), "9a92b3c5-0000-4000-8000-000000000000");
         site.queue.name_receipt(batch, "r".into()).unwrap();
-        site.queue.receipt_published(batch).unwrap();
+        site.queue.receipt_published(batch, crate::receipt::BatchStatus::Done).unwrap();
         let after = due(&site);
         assert_eq!((after.takings, after.over), (Vec::new(), vec![planned]));
     }

@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
-use super::{DatabaseFault, QueueError, guard, similar};
+use super::{DatabaseFault, QueueError, causes, guard, similar};
 use crate::killpoint;
 
 /// "PFIQ": marks a database as ours, so that a wrong path in the configuration destroys nothing.
@@ -37,6 +37,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0023_proofs.sql"),
     include_str!("migrations/0024_unchanged.sql"),
     include_str!("migrations/0025_partner_notes.sql"),
+    include_str!("migrations/0026_causes.sql"),
 ];
 
 /// How long to wait for another process's commit. Ours take milliseconds; a backup tool may take seconds.
@@ -185,11 +186,14 @@ fn migrate(connection: &Connection, path: &Path, upgrade: Upgrade) -> Result<(),
         ))
         .map_err(QueueError::from)
         .and_then(|()| {
-            if version != 0 && steps.iter().any(|step| step.contains("TABLE image_of_profile")) {
-                similar::add_all(connection)
-            } else {
-                Ok(())
+            let is_added = |table: &str| version != 0 && steps.iter().any(|step| step.contains(table));
+            if is_added("TABLE image_of_profile") {
+                similar::add_all(connection)?;
             }
+            if is_added("TABLE cause ") {
+                causes::assign_all(connection)?;
+            }
+            Ok(())
         })
         .and_then(|()| guard::install(connection))
         .and_then(|()| draw_numbers(connection));

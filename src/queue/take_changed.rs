@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
-    Queue, QueueError, Reader,
+    Queue, QueueError, Reader, acts,
     admission::CheckedFile,
     content::ContentDigests,
     control::{self, CommandOutcome},
@@ -54,10 +54,11 @@ impl Reader {
 }
 
 impl Queue {
-    /// Records what files of a failed job are now, by position, and queues it again. Changes nothing where another
+    /// Records what files of a failed job are now, by position, and queues it again, as part of what a person does. Changes nothing where another
     /// manifest named one of them, or where there is nothing to retry.
     pub(crate) fn take_changed(
         &self,
+        act: i64,
         job_id: i64,
         files: Vec<(u32, CheckedFile)>,
         now: Timestamp,
@@ -65,6 +66,9 @@ impl Queue {
         self.run_blocking("take_changed", move |connection| {
             connection.execute_batch("SAVEPOINT take_changed")?;
             let outcome = take(connection, job_id, &files, now)?;
+            if outcome.done {
+                acts::note_jobs(connection, act, [job_id])?;
+            }
             let end = if outcome.done { "RELEASE" } else { "ROLLBACK TO take_changed; RELEASE" };
             connection.execute_batch(&format!("{end} take_changed"))?;
             Ok(outcome)

@@ -56,6 +56,15 @@ pub fn write_much(queue: &Queue, has_room: impl Fn() -> bool + Send + 'static) -
 }
 
 impl Queue {
+    pub(crate) fn command(
+        &self,
+        jobs: Vec<i64>,
+        command: JobCommand,
+        now: Timestamp,
+    ) -> Result<Vec<CommandOutcome>, QueueError> {
+        self.command_by(None, jobs, command, now)
+    }
+
     pub(crate) fn retry(&self, job: i64, now: Timestamp) -> Result<CommandOutcome, QueueError> {
         self.command_one(job, JobCommand::Retry, now)
     }

@@ -13,8 +13,9 @@
 
 use rusqlite::{Connection, ToSql, params, params_from_iter};
 
-use super::{QueueError, rows, similar};
+use super::{QueueError, causes, rows, similar, trials};
 use crate::{
+    cause::CauseStatus,
     clock::Timestamp,
     job::{Creation, JobEvent, JobState, WaitReason},
     problem::Problem,
@@ -137,7 +138,7 @@ const GAVE_BACK: &str = update!("creation = ?5");
 
 /// An intent that was not carried out is discarded, so that a retry is a new creation.
 const ENDED_WITHOUT: &str = update!(
-    "waits = NULL, reason = ?5, due_at = NULL, problems = ?6, ended_at = ?7, cancel_asked = 0, \
+    "waits = NULL, reason = ?5, due_at = NULL, problems = ?6, ended_at = ?7, cause = ?8, cancel_asked = 0, \
      creation = CASE creation WHEN 'intended' THEN 'none' ELSE creation END"
 );
 
@@ -204,9 +205,10 @@ pub(super) fn apply(
         ),
         Change::GaveBack { creation } => write(GAVE_BACK, &[&creation.as_str()]),
         Change::Refused { reason, problems } | Change::EqualRefused { reason, problems } => {
-            write(ENDED_WITHOUT, &[reason, &rows::json(problems), &now.0])
+            let cause = causes::of(connection, CauseStatus::Failed, problems)?;
+            write(ENDED_WITHOUT, &[reason, &rows::json(problems), &now.0, &cause])
         }
-        Change::Cancelled => write(ENDED_WITHOUT, &[&CANCELLED, &rows::json(&[]), &now.0]),
+        Change::Cancelled => write(ENDED_WITHOUT, &[&CANCELLED, &rows::json(&[]), &now.0, &None::<i64>]),
         Change::Held { reason, creation } => write(HELD, &[reason, &creation.map(Creation::as_str), &now.0]),
         Change::Retried { is_absent } => write(RETRIED, &[is_absent]),
         Change::Missed => write(MISSED, &[]),
@@ -216,6 +218,7 @@ pub(super) fn apply(
     one_job(changed, job_id)?;
     if to.has_ended() {
         job_ended(connection, job_id, change.remote_id(), now)?;
+        trials::job_ended(connection, job_id, to, now)?;
     } else if from.has_ended() {
         reopen(connection, job_id)?;
     }

@@ -243,7 +243,7 @@ mod tests {
                 answered.lock().unwrap().recv().ok();
             }
             queue.name_receipt(batch.id, "r".into())?;
-            queue.receipt_published(batch.id)?;
+            queue.receipt_published(batch.id, BatchStatus::Done)?;
             queue.batch_closed(batch.id, None, None, Vec::new())?;
             let (status, counts, receipt) = (BatchStatus::Done, Counts::default(), "r".into());
             Ok(Settled { batch_id: batch.id, manifest: batch.manifest.clone(), status, counts, receipt })

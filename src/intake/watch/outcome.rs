@@ -61,16 +61,28 @@ impl DropScanner {
         } else {
             take_and_admit(&self.taker(root), plan, opened, (&self.rules, &context), policy)?
         };
-        tracing::info!(
-            drop = self.config.name,
-            manifest = path,
-            batch = admitted.batch_id,
-            entries = admitted.entries,
-            invalid = admitted.invalid,
-            warnings = admitted.warnings,
-            unusable = admitted.unusable.is_some(),
-            "taken in"
-        );
+        let Admitted { batch_id: batch, entries, invalid, warnings, ref unusable } = admitted;
+        let (drop, manifest) = (&self.config.name, path);
+        match unusable.is_some() || invalid > 0 {
+            false => tracing::info!(drop, manifest, batch, entries, invalid, warnings, unusable = false, "taken in"),
+            true => {
+                let unusable = unusable.is_some();
+                let (cause, code) = self.reader.cause_of_batch(batch)?.unzip();
+                let code = code.flatten();
+                tracing::warn!(
+                    drop,
+                    manifest,
+                    batch,
+                    entries,
+                    invalid,
+                    warnings,
+                    unusable,
+                    cause,
+                    code,
+                    "taken in, except for what `causes` names"
+                );
+            }
+        }
         Ok(admitted)
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Entries that never became jobs come last. Memory stays flat, however many there are.
 
-use rusqlite::{Connection, params_from_iter};
+use rusqlite::{Connection, ToSql, params_from_iter};
 use serde::Serialize;
 
 use super::{
@@ -85,8 +85,8 @@ impl Reader {
         // A limit, a number or a state is about jobs.
         if filter.limit.is_none() && filter.ids.is_empty() && filter.states.is_empty() {
             invalid(&self.connection, filter, |entry| {
-                let source = layouts::source_of(&self.connection, entry.batch_id, entry.index)?;
-                each(of_invalid(entry).from(source.as_ref()))
+                let source = entry.index.map(|index| layouts::source_of(&self.connection, entry.batch_id, index));
+                each(of_invalid(entry).from(source.transpose()?.flatten().as_ref()))
             })?;
         }
         Ok(())
@@ -94,13 +94,19 @@ impl Reader {
 }
 
 impl Reader {
-    /// Calls `each` with the entries that never became jobs, oldest first; memory stays flat.
+    /// Calls `each` with the manifests that were rejected as a whole, then with the entries that never became jobs, oldest
+    /// first; memory stays flat.
     pub(crate) fn invalid_entries<E: From<QueueError>>(
         &self,
         filter: &Filter,
         each: impl FnMut(InvalidRow) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.snapshot(|connection| invalid(connection, filter, each))
+        let mut each = each;
+        self.snapshot(|connection| {
+            let (text, values) = filter.rejected_conditions();
+            rows_where(connection, (trace::REJECTED, "batch.id"), (&text, values), filter.limit, &mut each)?;
+            invalid(connection, filter, each)
+        })
     }
 }
 
@@ -110,10 +116,21 @@ fn invalid<E: From<QueueError>>(
     mut each: impl FnMut(InvalidRow) -> Result<(), E>,
 ) -> Result<(), E> {
     let (text, values) = filter.invalid_conditions();
-    let newest = filter.limit.map_or_else(String::new, |limit| {
-        format!(" LIMIT -1 OFFSET max(0, (SELECT count(*) FROM (SELECT {} WHERE {text})) - {limit})", trace::INVALID)
+    let order = "invalid_entry.batch_id, entry_index";
+    rows_where(connection, (trace::INVALID, order), (&text, values), filter.limit, &mut each)
+}
+
+fn rows_where<E: From<QueueError>>(
+    connection: &Connection,
+    (columns, order): (&str, &str),
+    (text, values): (&str, Vec<Box<dyn ToSql>>),
+    limit: Option<u32>,
+    each: &mut impl FnMut(InvalidRow) -> Result<(), E>,
+) -> Result<(), E> {
+    let newest = limit.map_or_else(String::new, |limit| {
+        format!(" LIMIT -1 OFFSET max(0, (SELECT count(*) FROM (SELECT {columns} WHERE {text})) - {limit})")
     });
-    let sql = format!("SELECT {} WHERE {text} ORDER BY invalid_entry.batch_id, entry_index{newest}", trace::INVALID);
+    let sql = format!("SELECT {columns} WHERE {text} ORDER BY {order}{newest}");
     let mut statement = connection.prepare(&sql).map_err(QueueError::from)?;
     let mut rows = statement.query(params_from_iter(values)).map_err(QueueError::from)?;
     while let Some(row) = rows.next().map_err(QueueError::from)? {
@@ -168,7 +185,7 @@ fn of_invalid(entry: InvalidRow) -> Crossing {
     Crossing {
         drop: entry.drop,
         manifest: entry.manifest,
-        index: entry.index,
+        index: entry.index.unwrap_or_default(),
         job: None,
         kind: entry.kind,
         reference: entry.reference,

@@ -19,6 +19,8 @@ pub struct Filter {
     pub manifest: Option<String>,
     /// Whose reason or problems contain this text.
     pub error: Option<String>,
+    /// Of this cause.
+    pub cause: Option<i64>,
     /// Made, or ended, since then.
     pub since: Option<Timestamp>,
     /// The newest, at most this many.
@@ -66,6 +68,9 @@ impl Filter {
                 Box::new(error.clone()),
             );
         }
+        if let Some(cause) = self.cause {
+            add("job.cause = ?", Box::new(cause));
+        }
         if let Some(since) = self.since {
             add("max(job.created_at, coalesce(job.ended_at, 0)) >= ?", Box::new(since.0));
         }
@@ -75,6 +80,33 @@ impl Filter {
     /// What of the filter is about jobs, as a condition over `job`, `batch` and `drop_folder`, and the values that it names.
     pub(in crate::queue) fn job_conditions(&self) -> (String, Vec<Box<dyn ToSql>>) {
         let conditions = self.conditions();
+        (conditions.text, conditions.values)
+    }
+
+    /// What of the filter is about manifests that are rejected as a whole, and the values that it names. One about a profile
+    /// or a reference means none.
+    pub(in crate::queue) fn rejected_conditions(&self) -> (String, Vec<Box<dyn ToSql>>) {
+        let mut conditions = Conditions::default();
+        conditions.text.push_str(" AND batch.problems IS NOT NULL AND batch.state <> 'admitting'");
+        if self.profile.is_some() || self.reference.is_some() {
+            conditions.text.push_str(" AND 0");
+        }
+        let mut add = |condition: &str, value: Box<dyn ToSql>| conditions.add(condition, value);
+        if let Some(drop) = &self.drop {
+            add("drop_folder.name = ?", Box::new(drop.clone()));
+        }
+        if let Some(manifest) = &self.manifest {
+            add(PATH_ENDS, Box::new(manifest.trim_start_matches('/').to_owned()));
+        }
+        if let Some(error) = &self.error {
+            add("instr(lower(batch.problems), lower(?)) > 0", Box::new(error.clone()));
+        }
+        if let Some(cause) = self.cause {
+            add("batch.cause = ?", Box::new(cause));
+        }
+        if let Some(since) = self.since {
+            add("batch.received_at >= ?", Box::new(since.0));
+        }
         (conditions.text, conditions.values)
     }
 
@@ -96,6 +128,9 @@ impl Filter {
         }
         if let Some(error) = &self.error {
             add("instr(lower(invalid_entry.problems), lower(?)) > 0", Box::new(error.clone()));
+        }
+        if let Some(cause) = self.cause {
+            add("invalid_entry.cause = ?", Box::new(cause));
         }
         if let Some(since) = self.since {
             add("batch.received_at >= ?", Box::new(since.0));

@@ -9,7 +9,9 @@ use crate::{
     job::{Creation, JobState, WaitReason},
     problem::Problem,
     queue::{
-        QueueError, Reader, rows,
+        QueueError, Reader,
+        acts::{self, ActRow},
+        rows, trials,
         verified::{self, DoubledDocument},
         warnings,
     },
@@ -49,6 +51,8 @@ pub struct JobRow {
     /// The job that created it, or creates it, instead of this one.
     pub twin_of: Option<i64>,
     pub problems: Vec<Problem>,
+    /// The number of the cause that it failed for, until it is created.
+    pub cause: Option<i64>,
     #[serde(serialize_with = "rows::optional_moment")]
     pub created_at: Option<Timestamp>,
     #[serde(serialize_with = "rows::optional_moment")]
@@ -102,7 +106,8 @@ impl Reader {
             let warnings = warnings::of_entry(connection, batch_id, job.index.try_into().unwrap_or(0))?;
             let uploads = uploads(connection, id)?;
             let (calls, doubled) = (calls(connection, id)?, verified::doubled_of(connection, id)?);
-            Ok(Some(JobDetail { job, root, receipt, warnings, uploads, calls, doubled }))
+            let (acts, waits_for_trial_of) = (acts::of_job(connection, id)?, trials::awaited_by(connection, id)?);
+            Ok(Some(JobDetail { job, root, receipt, warnings, uploads, calls, waits_for_trial_of, acts, doubled }))
         })
     }
 }
@@ -123,7 +128,7 @@ fn page(connection: &Connection, filter: &Filter, after: i64, size: u32) -> Resu
     let sql = format!(
         "SELECT job.id, drop_folder.name, batch.manifest, entry_index, kind, profile_id, reference,
                 category, document_type, job.name, job.state, waits, reason, due_at, attempts, remote_id, twin_of,
-                job.problems, created_at, ended_at, creation, removed_at
+                job.problems, created_at, ended_at, creation, removed_at, job.cause
            FROM {JOBS} WHERE {} ORDER BY job.id LIMIT {size}",
         conditions.text
     );
@@ -177,6 +182,7 @@ fn job_row(row: &rusqlite::Row<'_>) -> Result<JobRow, QueueError> {
         remote_id: row.get(15)?,
         twin_of: row.get(16)?,
         problems: problems.map(|text| rows::problems(&text)).unwrap_or_default(),
+        cause: row.get(22)?,
         created_at: Some(Timestamp(row.get(18)?)),
         ended_at: row.get::<_, Option<i64>>(19)?.map(Timestamp),
         removed_at: row.get::<_, Option<i64>>(21)?.map(Timestamp),
@@ -223,6 +229,11 @@ pub struct JobDetail {
     pub warnings: Vec<Warning>,
     pub uploads: Vec<UploadRow>,
     pub calls: Vec<AttemptRow>,
+    /// The cause whose trial it waits for, while it is failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waits_for_trial_of: Option<i64>,
+    /// What people did to it.
+    pub acts: Vec<ActRow>,
     /// Further documents with the same images.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub doubled: Option<DoubledDocument>,

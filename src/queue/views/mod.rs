@@ -1,5 +1,6 @@
 //! Read-only views of the queue: each is a method of [`Reader`](super::Reader).
 
+pub mod causes;
 pub mod created;
 pub mod crosswalk;
 mod filter;

@@ -12,6 +12,7 @@ use crate::{
     queue::{
         QueueError, Reader,
         control::{self, Pause},
+        counters::{self, DropCounter},
         verified, warnings,
     },
 };
@@ -29,6 +30,8 @@ pub struct Numbers {
     pub doubled_documents: u64,
     /// Warnings about entries that were taken in, by drop and kind.
     pub warnings: Vec<(String, String, u64)>,
+    /// What came and how it ended, by drop.
+    pub counters: Vec<(String, DropCounter, u64)>,
 }
 
 impl Reader {
@@ -47,6 +50,7 @@ fn numbers(connection: &Connection) -> Result<Numbers, QueueError> {
         leftover_images: u64::try_from(overview::lost_uploads(connection, EntryKind::Document)?).unwrap_or(0),
         doubled_documents: verified::ever_doubled(connection)?,
         warnings: warnings::tally(connection)?,
+        counters: counters::read(connection)?,
     })
 }
 

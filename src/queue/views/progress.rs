@@ -6,7 +6,7 @@ use super::receipt;
 use crate::{
     job::JobState,
     problem::Problem,
-    queue::{QueueError, Reader, control, rows},
+    queue::{QueueError, Reader, control, rows, trials},
     receipt::Counts,
 };
 
@@ -171,6 +171,10 @@ fn left(connection: &Connection, drops: &[&str]) -> Result<Left, QueueError> {
             unpaused += 1;
             movable += left.to_do - before;
         }
+    }
+    if trials::is_any_ending(connection)? {
+        left.to_do += 1;
+        movable += 1;
     }
     left.paused = paused("") || unpaused == 0 || (left.to_do > 0 && movable == 0);
     Ok(left)

@@ -70,8 +70,9 @@ pub struct BatchFilter {
 pub struct InvalidRow {
     pub drop: String,
     pub manifest: String,
-    /// Its place in the manifest.
-    pub index: i64,
+    /// Its place in the manifest; none of a manifest that is rejected as a whole.
+    pub index: Option<i64>,
+    /// `document`, `file`, or `manifest`.
     pub kind: String,
     /// The profile, where that was readable.
     pub profile_id: Option<String>,
@@ -82,6 +83,8 @@ pub struct InvalidRow {
     pub received_at: Option<Timestamp>,
     #[serde(rename = "batch")]
     pub batch_id: i64,
+    /// The number of its cause, while it is open.
+    pub cause: Option<i64>,
 }
 
 impl Reader {
@@ -253,8 +256,13 @@ fn batch_row(connection: &Connection, row: &Row<'_>) -> Result<BatchRow, QueueEr
     })
 }
 
+/// The same columns of manifests that are rejected as a whole.
+pub(super) const REJECTED: &str = "drop_folder.name, batch.manifest, NULL, 'manifest', NULL, NULL,
+                                   batch.problems, received_at, batch.id, batch.cause
+                                   FROM batch CROSS JOIN drop_folder ON drop_folder.id = batch.drop_id";
+
 pub(super) const INVALID: &str = "drop_folder.name, batch.manifest, entry_index, kind, profile_id, reference,
-                                  invalid_entry.problems, received_at, invalid_entry.batch_id
+                                  invalid_entry.problems, received_at, invalid_entry.batch_id, invalid_entry.cause
                                   FROM invalid_entry CROSS JOIN batch ON batch.id = invalid_entry.batch_id
                                   CROSS JOIN drop_folder ON drop_folder.id = batch.drop_id";
 
@@ -270,6 +278,7 @@ pub(super) fn invalid_row(row: &Row<'_>) -> Result<InvalidRow, rusqlite::Error> 
         problems: rows::problems(&problems),
         received_at: Some(Timestamp(row.get(7)?)),
         batch_id: row.get(8)?,
+        cause: row.get(9)?,
     })
 }
 

@@ -3,6 +3,7 @@
 mod adopt;
 mod alerts;
 mod beside_a_daemon;
+mod causes;
 mod check;
 mod demo;
 mod doctor;

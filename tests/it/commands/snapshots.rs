@@ -46,7 +46,9 @@ fn empty() -> String {
 fn busy() -> String {
     let site = Site::new();
     site.run_once().expect(0);
-    site.run(&["pause"]).expect(0);
+    let mut pause = site.command(&["pause"]);
+    pause.env("SUDO_USER", "ops1");
+    site.finish(pause).expect(0);
     site.put_batch("batch.manifest.json", 3);
     site.put_documents("late.manifest.json", &[entry("late", 9, "late.png")]);
     let mut daemon = site.daemon();

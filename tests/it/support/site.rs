@@ -9,6 +9,10 @@ use std::{
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -404,6 +408,23 @@ impl Site {
     pub(crate) fn answer_everything(&self, body: &Value) -> SocketAddr {
         let body = body.to_string();
         let answer = move |_: axum::body::Bytes| async move { ([("content-type", "application/json")], body) };
+        let listener = self.runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        let addr = listener.local_addr().unwrap();
+        self.runtime.spawn(async move { axum::serve(listener, axum::Router::new().fallback(answer)).await });
+        addr
+    }
+
+    /// Starts another API that answers each call with the status and the body for its number.
+    pub(crate) fn answer_in_turn(
+        &self,
+        answer: impl Fn(usize) -> (u16, Value) + Clone + Send + Sync + 'static,
+    ) -> SocketAddr {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let answer = move |_: axum::body::Bytes| async move {
+            let (status, body) = answer(calls.fetch_add(1, Ordering::Relaxed));
+            let status = axum::http::StatusCode::from_u16(status).unwrap();
+            (status, [("content-type", "application/json")], body.to_string())
+        };
         let listener = self.runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let addr = listener.local_addr().unwrap();
         self.runtime.spawn(async move { axum::serve(listener, axum::Router::new().fallback(answer)).await });
