@@ -229,6 +229,12 @@ fn jump(wall_ms: i64, steady: Duration) -> Option<i64> {
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
+    /// Reads what [`fmt::Display`] writes.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        text.parse::<jiff::Timestamp>().ok().map(|moment| Self(moment.as_millisecond()))
+    }
+
     /// The process's clock, now.
     #[must_use]
     pub fn now() -> Self {

@@ -146,6 +146,9 @@ pub struct AccountPace {
     pub drops: Vec<String>,
     pub limits: Vec<PacedLimit>,
     pub measured: MeasuredSpeed,
+    /// Since when limits leave no room for the next call, in milliseconds since 1970.
+    #[serde(default)]
+    pub reached: Vec<(Constraint, Counted, i64)>,
 }
 
 impl AccountPace {

@@ -25,6 +25,14 @@ fn moment<S: serde::Serializer>(moment: &Timestamp, serializer: S) -> Result<S::
     serializer.collect_str(moment)
 }
 
+/// Writes a moment that may be missing as RFC 3339.
+pub fn optional_moment<S: serde::Serializer>(moment: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+    match moment {
+        Some(moment) => serializer.collect_str(moment),
+        None => serializer.serialize_none(),
+    }
+}
+
 /// The end of all work that is not paused; `None` where nothing is left, or how fast it goes is not known. Blocks.
 ///
 /// `per_minute` is how many jobs ended in a minute lately: it counts where no worker has recorded its pace.
@@ -126,15 +134,21 @@ impl Finish {
     /// What decides it, for people.
     #[must_use]
     pub const fn limit_in_words(&self) -> &'static str {
-        match self.limited_by {
-            Constraint::DocumentsPerHour => "limits.documents_per_hour",
-            Constraint::RequestsPerSecond => "limits.requests_per_second",
-            Constraint::BytesPerSecond => "limits.bytes_per_second",
-            Constraint::Windows => "limits.windows",
-            Constraint::ApiQuota => "the API's own limit",
-            Constraint::Retry => "the last retry",
-            Constraint::Link | Constraint::CallTime | Constraint::MeasuredRate => "the speed of this run",
-        }
+        limit_in_words(self.limited_by)
+    }
+}
+
+/// A limit, for people.
+#[must_use]
+pub const fn limit_in_words(limit: Constraint) -> &'static str {
+    match limit {
+        Constraint::DocumentsPerHour => "limits.documents_per_hour",
+        Constraint::RequestsPerSecond => "limits.requests_per_second",
+        Constraint::BytesPerSecond => "limits.bytes_per_second",
+        Constraint::Windows => "limits.windows",
+        Constraint::ApiQuota => "the API's own limit",
+        Constraint::Retry => "the last retry",
+        Constraint::Link | Constraint::CallTime | Constraint::MeasuredRate => "the speed of this run",
     }
 }
 
@@ -144,7 +158,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        estimate::{Counted, MeasuredSpeed, PacedLimit},
+        estimate::{Counted, PacedLimit},
         queue::{
             control::Cause,
             test_support::{DROP, NOW, Site},
@@ -170,7 +184,7 @@ mod tests {
             scope: "account:a".to_owned(),
             drops: vec![DROP.to_owned()],
             limits: vec![limit],
-            measured: MeasuredSpeed::default(),
+            ..AccountPace::default()
         };
         let pace = Pace { at: NOW.0, windows: Vec::new(), accounts: vec![account] };
         site.wait(site.queue.note_pace(&pace)).unwrap();

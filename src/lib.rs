@@ -26,6 +26,7 @@ pub mod extracted_data;
 pub mod file_format;
 pub(crate) mod file_identity;
 pub(crate) mod finish;
+pub(crate) mod health;
 pub(crate) mod history;
 pub(crate) mod http;
 pub mod inbox;
@@ -59,8 +60,10 @@ pub(crate) mod status;
 pub(crate) mod telemetry;
 pub(crate) mod verdict;
 pub(crate) mod verify;
+pub(crate) mod waits;
 pub(crate) mod warning;
 pub(crate) mod warning_kind;
+pub(crate) mod zone;
 
 pub use pacer::concurrency;
 

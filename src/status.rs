@@ -9,7 +9,8 @@ use serde::Serialize;
 use crate::{
     clock::Timestamp,
     expected::{DeliveryReport, DeliveryState},
-    finish::{self, Finish},
+    finish::{self, Finish, optional_moment},
+    health::{self, Health, HealthFacts},
     queue::{
         QueueError, Reader,
         announced::{ExpectedDrop, ReceiverState},
@@ -19,6 +20,8 @@ use crate::{
             overview::{ArrivalRow, Overview},
         },
     },
+    waits::{ClosedWindow, ReachedLimit, SendingWaits},
+    zone,
 };
 
 /// Waiting manifests that are named one by one.
@@ -37,6 +40,13 @@ pub struct QueueStatus {
     pub database: String,
     /// The moment, as RFC 3339.
     pub now: String,
+    /// The release.
+    pub version: &'static str,
+    /// The machine's time zone, in which sending windows are.
+    pub zone: String,
+    /// Whether all is well, and what is not.
+    #[serde(flatten)]
+    pub health: Health,
     /// The process that works on it, if any.
     pub daemon: Option<Daemon>,
     /// Why the last start refused to work on the queue, if it did.
@@ -61,6 +71,10 @@ pub struct QueueStatus {
     pub expected: Vec<Expectation>,
     /// Receivers of alerts that take nothing at present.
     pub failing_receivers: Vec<FailingReceiver>,
+    /// Outside all sending windows: since when, and until when.
+    pub closed_window: Option<ClosedWindow>,
+    /// Limits that leave no room for the next call now.
+    pub reached_limits: Vec<ReachedLimit>,
     #[serde(skip)]
     pub at: Timestamp,
 }
@@ -94,6 +108,9 @@ pub struct Daemon {
     pub command: String,
     /// Why it cannot write to the database at present, if it cannot.
     pub trouble: Option<String>,
+    /// Since when it cannot, or works.
+    #[serde(serialize_with = "optional_moment")]
+    pub since: Option<Timestamp>,
 }
 
 /// `None` where there is no queue yet. Blocks.
@@ -108,20 +125,47 @@ pub fn read(database: &Path, now: Timestamp) -> Result<Option<QueueStatus>, Queu
         *totals.entry(state.clone()).or_default() += jobs;
     }
     let rate = rate(queue.ended_lately, queue.lately_since, now);
-    let daemon = Lock::holder(database).map(|holder| Daemon {
+    let holder = Lock::holder(database);
+    let estimate = match &holder {
+        Some(holder) if holder.trouble.is_none() => finish::of_queue(&reader, rate, now)?,
+        _ => None,
+    };
+    let (refused, waiting_manifests) = (reader.refused()?, reader.arrivals(NAMED)?);
+    let causes = reader.causes(NAMED_CAUSES)?;
+    let (expected, receivers) = (reader.expected()?, reader.failing_receivers()?);
+    let pace = reader.pace()?;
+    let worked_at = pace.as_ref().map(|pace| Timestamp(pace.at));
+    let sending = SendingWaits::of(queue.pauses.clone(), pace.unwrap_or_default(), now);
+    let health = health::assess(&HealthFacts {
+        now,
+        folder: &database.parent().unwrap_or(database).display().to_string(),
+        worker: holder.as_ref(),
+        refused: refused.as_deref(),
+        queue: &queue,
+        arrivals: &waiting_manifests,
+        sending: &sending,
+        causes: &causes,
+        expected: &expected,
+        receivers: &receivers,
+        finish: estimate,
+        worked_at,
+    });
+    let daemon = holder.map(|holder| Daemon {
         pid: holder.pid,
         command: holder.command,
         trouble: holder.trouble,
+        since: holder.since,
     });
-    let estimate = match &daemon {
-        Some(Daemon { trouble: None, .. }) => finish::of_queue(&reader, rate, now)?,
-        _ => None,
-    };
     Ok(Some(QueueStatus {
+        version: env!("CARGO_PKG_VERSION"),
+        zone: zone::name(),
+        health,
+        closed_window: sending.closed,
+        reached_limits: sending.limits,
         database: database.display().to_string(),
         now: now.to_string(),
         daemon,
-        refused: reader.refused()?,
+        refused,
         paused: !queue.pauses.is_empty(),
         rate_per_minute: rate,
         eta_seconds: estimate
@@ -129,10 +173,10 @@ pub fn read(database: &Path, now: Timestamp) -> Result<Option<QueueStatus>, Queu
             .and_then(|seconds| u64::try_from(seconds).ok()),
         estimate,
         totals,
-        causes: reader.causes(NAMED_CAUSES)?,
-        waiting_manifests: reader.arrivals(NAMED)?,
-        expected: reader.expected()?.into_iter().map(expectation).collect(),
-        failing_receivers: reader.failing_receivers()?.into_iter().filter_map(failing).collect(),
+        causes,
+        waiting_manifests,
+        expected: expected.into_iter().map(expectation).collect(),
+        failing_receivers: receivers.into_iter().filter_map(failing).collect(),
         queue,
         at: now,
     }))

@@ -106,6 +106,17 @@ struct Warned {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfIncident {
+    kind: &'static str,
+    level: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfKind {
+    kind: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Stopped {
     reason: &'static str,
 }
@@ -152,6 +163,10 @@ pub struct Telemetry {
     hourly_limit_remaining: Family<Vec<(String, String)>, Seconds>,
     /// Without a value where there is no estimate.
     estimated_finish: Family<Vec<(String, String)>, Seconds>,
+    incidents: Family<OfIncident, Gauge>,
+    incident_since: Family<OfKind, Seconds>,
+    incident_until: Family<OfKind, Seconds>,
+    waiting_manifests: Family<OfDrop, Gauge>,
     drop_ready: Family<OfDrop, Gauge>,
     unclaimed_files: Family<OfDrop, Gauge>,
     warnings: Family<Warned, Counter>,
@@ -178,6 +193,20 @@ pub struct GaugeValues {
     pub window_open: bool,
     /// What is left of `limits.documents_per_hour`, where that is set.
     pub hourly_limit_remaining: Option<f64>,
+    /// What is the matter.
+    pub incidents: Vec<IncidentCount>,
+}
+
+/// How often something is the matter.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct IncidentCount {
+    pub kind: &'static str,
+    pub level: &'static str,
+    pub count: u64,
+    /// Since when the first is.
+    pub since: Option<Timestamp>,
+    /// When the first ends, or something happens by itself.
+    pub until: Option<Timestamp>,
 }
 
 /// Counts one call in the `in_flight` gauge until it is dropped.
@@ -234,6 +263,10 @@ impl Telemetry {
             window_open: Gauge::default(),
             hourly_limit_remaining: Family::default(),
             estimated_finish: Family::default(),
+            incidents: Family::default(),
+            incident_since: Family::default(),
+            incident_until: Family::default(),
+            waiting_manifests: Family::default(),
             drop_ready: Family::default(),
             unclaimed_files: Family::default(),
             warnings: Family::default(),
@@ -381,6 +414,26 @@ impl Telemetry {
         );
         let version = vec![("version", env!("CARGO_PKG_VERSION"))];
         registry.register("build", "The program", Info::new(version));
+        registry.register(
+            "incidents",
+            "What is the matter, or waits, by kind and level: how many",
+            self.incidents.clone(),
+        );
+        registry.register(
+            "incident_since_timestamp_seconds",
+            "Since when the first incident of the kind is, in seconds since 1970; without a value where there is none",
+            self.incident_since.clone(),
+        );
+        registry.register(
+            "incident_until_timestamp_seconds",
+            "When the first incident of the kind ends or is tried again, in seconds since 1970; without a value where that is not known",
+            self.incident_until.clone(),
+        );
+        registry.register(
+            "waiting_manifests",
+            "Manifests in the drop that are not taken in yet",
+            self.waiting_manifests.clone(),
+        );
         registry.register("paused", "What is stopped, by reason: how many accounts or drops", self.paused.clone());
     }
 
@@ -482,9 +535,27 @@ impl Telemetry {
         Ok(written.replace("{} ", " "))
     }
 
+    fn show_waits(&self, now: &GaugeValues) {
+        self.incident_since.clear();
+        self.incident_until.clear();
+        #[expect(clippy::cast_precision_loss, reason = "milliseconds of this century are below 2^52")]
+        let seconds = |moment: Timestamp| moment.0 as f64 / 1000.0;
+        for IncidentCount { kind, level, count, since, until } in &now.incidents {
+            let count = i64::try_from(*count).unwrap_or(i64::MAX);
+            self.incidents.get_or_create(&OfIncident { kind, level }).set(count);
+            if let Some(since) = since {
+                self.incident_since.get_or_create(&OfKind { kind }).set(seconds(*since));
+            }
+            if let Some(until) = until {
+                self.incident_until.get_or_create(&OfKind { kind }).set(seconds(*until));
+            }
+        }
+    }
+
     fn take_over(&self, numbers: &Numbers, now: &GaugeValues) {
         self.jobs.clear();
         self.drop_ready.clear();
+        self.show_waits(now);
         self.unclaimed_files.clear();
         for (drop, ready) in &now.ready {
             let tally = numbers.drops.iter().find(|tally| tally.drop == *drop);
@@ -492,6 +563,7 @@ impl Telemetry {
             let drop = || OfDrop { drop: drop.clone() };
             self.drop_ready.get_or_create(&drop()).set(i64::from(*ready));
             self.unclaimed_files.get_or_create(&drop()).set(i64::try_from(unclaimed).unwrap_or(i64::MAX));
+            self.waiting_manifests.get_or_create(&drop()).set(tally.map_or(0, |tally| tally.waiting_manifests));
         }
         self.unsettled_batches.clear();
         for tally in &numbers.drops {
@@ -650,6 +722,7 @@ mod tests {
             expected: vec![("partner".into(), DeliveryState::Late), ("other".into(), DeliveryState::WillBeLate)],
             window_open: true,
             hourly_limit_remaining: Some(12.0),
+            incidents: vec![IncidentCount { kind: "paused", level: "wait", count: 2, since: Some(NOW), until: None }],
         };
         let text = telemetry.text(numbers, &now).unwrap();
         let line = text.lines().find_map(|line| line.strip_prefix(&format!("passfort_ingest_{series} ")))?;

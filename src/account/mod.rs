@@ -26,7 +26,7 @@ use crate::{
     api::Client,
     clock::Timestamp,
     entry::ProfileId,
-    estimate::{AccountPace, SpeedMeter},
+    estimate::{AccountPace, Constraint, Counted, SpeedMeter},
     exchange::{Exchange, Fault},
     operation::Operation,
     outcome::{Outcome, PauseCause},
@@ -59,6 +59,8 @@ pub struct Account {
 struct AccountState {
     pacer: Pacer,
     meter: SpeedMeter,
+    /// Since when limits leave no room, as it was recorded last.
+    reached: Vec<(Constraint, Counted, i64)>,
     /// How fast it could send when an earlier process recorded that, and when that was, in milliseconds since 1970.
     earlier: (AccountPace, i64),
     breaker: Breaker,
@@ -137,6 +139,7 @@ impl Account {
             pacer,
             meter: SpeedMeter::default(),
             earlier: (AccountPace::default(), 0),
+            reached: Vec::new(),
             breaker: Breaker::new(),
             witness: Witness::default(),
             last_success: started,
@@ -377,16 +380,24 @@ impl Account {
     pub fn continue_from(&self, earlier: AccountPace, at: Timestamp) {
         let mut state = self.state();
         state.meter = SpeedMeter::continuing(earlier.measured);
+        state.reached.clone_from(&earlier.reached);
         state.earlier = (earlier, at.0);
     }
 
     /// How fast it may send now, and does; for these drops.
     #[must_use]
     pub fn pace(&self, drops: Vec<String>, now: Timestamp) -> AccountPace {
-        let state = self.state();
+        let mut state = self.state();
         let (earlier, at) = &state.earlier;
         let limits = state.pacer.limits(self.started.elapsed(), &earlier.limits_after(now.0 - at));
-        AccountPace { scope: self.scope.clone(), drops, limits, measured: state.meter.measured() }
+        let before = std::mem::take(&mut state.reached);
+        let reached = limits.iter().filter(|limit| limit.level < 1.0).map(|limit| {
+            let known = before.iter().find(|(of, what, _)| *of == limit.constraint && *what == limit.counted);
+            (limit.constraint, limit.counted, known.map_or(now.0, |(.., since)| *since))
+        });
+        let reached: Vec<_> = reached.collect();
+        state.reached.clone_from(&reached);
+        AccountPace { scope: self.scope.clone(), drops, limits, measured: state.meter.measured(), reached }
     }
 
     /// How many calls may be in flight now, of all accounts that share its places.

@@ -125,25 +125,11 @@ pub(super) fn unknown_of(reader: &Reader, filter: &Filter) -> Result<Option<Stri
     filter.cause.map_or(Ok(None), |cause| unknown(reader, cause))
 }
 
-/// What has a cause, in words.
-pub(super) fn counted(cause: &CauseRow) -> String {
-    let number = cause.open;
-    let one = number == 1;
-    match cause.status {
-        CauseStatus::Failed if one => "1 entry failed".to_owned(),
-        CauseStatus::Failed => format!("{number} entries failed"),
-        CauseStatus::Invalid if one => "1 entry is invalid".to_owned(),
-        CauseStatus::Invalid => format!("{number} entries are invalid"),
-        CauseStatus::Rejected if one => "1 manifest is rejected".to_owned(),
-        CauseStatus::Rejected => format!("{number} manifests are rejected"),
-    }
-}
-
 fn paragraph(cause: &CauseRow, now: Timestamp, output: &mut Output<'_>) -> io::Result<()> {
     let ago = |moment: Timestamp| format!("{} ago", in_words(now.since(moment)));
     let last = if cause.open > 1 { format!(", the last {}", ago(cause.last)) } else { String::new() };
     let code = cause.code.as_ref().map(|code| format!(" ({code})")).unwrap_or_default();
-    wrapped(output.out, "", &format!("cause {}: {}{code}", cause.cause, counted(cause)))?;
+    wrapped(output.out, "", &format!("cause {}: {}{code}", cause.cause, cause.counted()))?;
     wrapped(output.out, "  since   ", &format!("{}, {}{last}", cause.first, ago(cause.first)))?;
     wrapped(output.out, "  what    ", &cause.title)?;
     if !cause.cure.is_empty() {

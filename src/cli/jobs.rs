@@ -13,7 +13,7 @@ use crate::{
         QueueError, Reader,
         views::{Filter, jobs::JobRow, trace::InvalidRow},
     },
-    reason::reason,
+    waits::{ExplainedJob, SendingWaits},
 };
 
 /// The arguments of `jobs`.
@@ -74,7 +74,12 @@ pub fn run(args: &JobsArgs, context: &QueueContext) -> anyhow::Result<Exit> {
     output::on_streams(|output| list(args, context, Timestamp::now(), output))
 }
 
-fn list(args: &JobsArgs, context: &QueueContext, now: Timestamp, output: &mut Output<'_>) -> anyhow::Result<Exit> {
+pub(super) fn list(
+    args: &JobsArgs,
+    context: &QueueContext,
+    now: Timestamp,
+    output: &mut Output<'_>,
+) -> anyhow::Result<Exit> {
     let reader = match Reader::open(&context.database) {
         Err(error @ QueueError::Absent { .. }) => return Ok(output.refuse_usage(&error.to_string())),
         reader => reader?,
@@ -83,27 +88,37 @@ fn list(args: &JobsArgs, context: &QueueContext, now: Timestamp, output: &mut Ou
     if let Some(unknown) = causes::unknown_of(&reader, &filter)? {
         return Ok(output.refuse_usage(&unknown));
     }
+    let waits = SendingWaits::read(&reader, now)?;
     if args.invalid {
         invalid(args, &reader, &filter, output)?;
     } else if args.json {
         let mut array = JsonArray::new(output.out);
-        reader.jobs(&filter, |job| array.add(&job).map_err(anyhow::Error::from))?;
+        reader.jobs(&filter, |job| {
+            let why = waits.why(&job, now);
+            array.add(&ExplainedJob { job: &job, why }).map_err(anyhow::Error::from)
+        })?;
         array.end()?;
     } else if args.csv {
         let mut csv = Csv::new(output.out, &COLUMNS)?;
-        reader.jobs(&filter, |job| csv.row(cells(&job, now)).map_err(anyhow::Error::from))?;
+        reader.jobs(&filter, |job| csv.row(cells(&job, waits.why(&job, now))).map_err(anyhow::Error::from))?;
         csv.end()?;
     } else {
-        table(&reader, &filter, now, output)?;
+        table(&reader, &filter, &waits, now, output)?;
     }
     Ok(Exit::Well)
 }
 
-fn table(reader: &Reader, filter: &Filter, now: Timestamp, output: &mut Output<'_>) -> anyhow::Result<()> {
+fn table(
+    reader: &Reader,
+    filter: &Filter,
+    waits: &SendingWaits,
+    now: Timestamp,
+    output: &mut Output<'_>,
+) -> anyhow::Result<()> {
     let header = ["JOB", "STATE", "DROP", "KIND", "REFERENCE", "PROFILE", "MANIFEST", "WHY"];
     let mut listing = PagedTable::new(&header, &["JOB"], output.terminal);
     reader.jobs(filter, |job| {
-        let why = reason(&job.explanation(), now);
+        let why = waits.why(&job, now);
         let row = [
             job.id.to_string(),
             job.state.to_string(),
@@ -164,7 +179,7 @@ fn problems(entry: &InvalidRow) -> impl Iterator<Item = [String; INVALID_COLUMNS
     })
 }
 
-fn cells(job: &JobRow, now: Timestamp) -> [Cow<'static, str>; COLUMNS.len()] {
+fn cells(job: &JobRow, why: String) -> [Cow<'static, str>; COLUMNS.len()] {
     [
         job.id.to_string(),
         job.drop.clone(),
@@ -178,7 +193,7 @@ fn cells(job: &JobRow, now: Timestamp) -> [Cow<'static, str>; COLUMNS.len()] {
         cell(job.name.as_ref()),
         job.state.to_string(),
         cell(job.waits.as_ref()),
-        reason(&job.explanation(), now),
+        why,
         cell(job.due_at),
         job.attempts.to_string(),
         cell(job.remote_id.as_ref()),

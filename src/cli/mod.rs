@@ -31,6 +31,8 @@ pub mod status;
 mod take_changed;
 pub mod verify;
 mod verify_history;
+#[cfg(test)]
+mod waits_tests;
 pub mod why;
 mod worker;
 

@@ -14,7 +14,7 @@ use crate::{
         verified::DoubledDocument,
         views::jobs::{JobDetail, JobRow},
     },
-    reason::reason,
+    waits::SendingWaits,
 };
 
 /// The arguments of `show`.
@@ -39,7 +39,12 @@ pub fn run(args: &ShowArgs, context: &QueueContext) -> anyhow::Result<Exit> {
     output::on_streams(|output| show(args, context, Timestamp::now(), output))
 }
 
-fn show(args: &ShowArgs, context: &QueueContext, now: Timestamp, output: &mut Output<'_>) -> anyhow::Result<Exit> {
+pub(super) fn show(
+    args: &ShowArgs,
+    context: &QueueContext,
+    now: Timestamp,
+    output: &mut Output<'_>,
+) -> anyhow::Result<Exit> {
     let reader = match Reader::open(&context.database) {
         Err(error @ QueueError::Absent { .. }) => return Ok(output.refuse_usage(&error.to_string())),
         reader => reader?,
@@ -51,14 +56,15 @@ fn show(args: &ShowArgs, context: &QueueContext, now: Timestamp, output: &mut Ou
     let Some(detail) = reader.job(job)? else {
         return Ok(output.refuse_usage(&format!("there is no job {job}; `jobs` lists those that there are")));
     };
+    let waits = SendingWaits::read(&reader, now)?;
     if args.json {
         let mut value = serde_json::to_value(&detail)?;
         if let Some(object) = value.as_object_mut() {
-            object.insert("why".into(), reason(&detail.job.explanation(), now).into());
+            object.insert("why".into(), waits.why(&detail.job, now).into());
         }
         output.json(&value)?;
     } else {
-        page(&detail, &reader.pauses()?, now, output)?;
+        page(&detail, &waits, now, output)?;
     }
     Ok(Exit::Well)
 }
@@ -92,7 +98,7 @@ fn manifest(reader: &Reader, asked: &str, json: bool, now: Timestamp, output: &m
     Ok(Exit::Well)
 }
 
-fn page(detail: &JobDetail, pauses: &[Pause], now: Timestamp, output: &mut Output<'_>) -> anyhow::Result<()> {
+fn page(detail: &JobDetail, waits: &SendingWaits, now: Timestamp, output: &mut Output<'_>) -> anyhow::Result<()> {
     let job = &detail.job;
     let mut line = |name: &str, text: &str| match text {
         "" => Ok(()),
@@ -100,8 +106,8 @@ fn page(detail: &JobDetail, pauses: &[Pause], now: Timestamp, output: &mut Outpu
     };
     line("job", &job.id.to_string())?;
     line("state", job.state.as_str())?;
-    line("why", &reason(&job.explanation(), now))?;
-    for pause in pauses.iter().filter(|pause| concerns(pause, job)) {
+    line("why", &waits.why(job, now))?;
+    for pause in waits.pauses.iter().filter(|pause| concerns(pause, job)) {
         line("paused", &describe(pause))?;
     }
     line("drop", &job.drop)?;

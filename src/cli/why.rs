@@ -29,7 +29,8 @@ use crate::{
             trace::{self, BatchRow},
         },
     },
-    reason::{in_words, reason},
+    reason::in_words,
+    waits::SendingWaits,
     warning::Warning,
 };
 
@@ -76,7 +77,7 @@ pub fn run(args: &WhyArgs, context: &QueueContext) -> anyhow::Result<Exit> {
     output::on_streams(|output| why(args, &absolute, context, Timestamp::now(), output))
 }
 
-fn why(
+pub(super) fn why(
     args: &WhyArgs,
     absolute: &Path,
     context: &QueueContext,
@@ -122,6 +123,7 @@ fn in_queue(
     context: &QueueContext,
     now: Timestamp,
 ) -> Result<Vec<Explanation>, QueueError> {
+    let waits = SendingWaits::read(reader, now)?;
     let mut findings = numbered(reader, given, now)?;
     for arrival in reader.arrivals(u32::MAX)? {
         findings.extend(waiting(&arrival, given, context, now));
@@ -147,7 +149,7 @@ fn in_queue(
     }
     jobs.dedup();
     for id in jobs {
-        findings.extend(file(reader, id, given, now)?);
+        findings.extend(file(reader, id, given, &waits, now)?);
     }
     for entry in reader.invalid_entries_with(given)? {
         let beside = Path::new(&entry.manifest);
@@ -189,7 +191,7 @@ pub(super) fn numbered(reader: &Reader, given: &str, now: Timestamp) -> Result<V
     }
     if let Some(detail) = reader.job(number)?.filter(|_| is("job")) {
         let job = &detail.job;
-        let why = reason(&job.explanation(), now);
+        let why = SendingWaits::read(reader, now)?.why(job, now);
         let text = format!(
             "job {number}, entry {} of {} in drop {}, is {}: {why}",
             job.index, job.manifest, job.drop, job.state
@@ -205,7 +207,15 @@ fn not_taken(arrival: &ArrivalRow, now: Timestamp) -> Explanation {
     let ArrivalRow { drop, manifest, reason, missing, .. } = arrival;
     let named = missing.iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", ");
     let named = if named.is_empty() { named } else { format!("; missing are: {named}") };
-    Explanation::new("waiting", format!("{manifest} in drop {drop} is not taken in yet, for {since}: {reason}{named}"))
+    let until = gives_up(arrival, now);
+    let text = format!("{manifest} in drop {drop} is not taken in yet, for {since}: {reason}{named}{until}");
+    Explanation::new("waiting", text)
+}
+
+/// When a manifest is taken in without what it waits for.
+fn gives_up(arrival: &ArrivalRow, now: Timestamp) -> String {
+    let at = arrival.gives_up_at.filter(|at| *at > now);
+    at.map(|at| format!("; at {at} it is taken in without them, in {}", in_words(at.since(now)))).unwrap_or_default()
 }
 
 fn line_of(problem: &Problem) -> String {
@@ -224,7 +234,11 @@ fn waiting(arrival: &ArrivalRow, given: &str, context: &QueueContext, now: Times
         .iter()
         .chain(in_use)
         .any(|file| is_meant(given, drop, &Path::new(manifest).with_file_name(file), context))
-        .then(|| Explanation::new("waiting", format!("{manifest} in drop {drop} waits for it, for {since}: {reason}")))
+        .then(|| {
+            let until = gives_up(arrival, now);
+            let text = format!("{manifest} in drop {drop} waits for it, for {since}: {reason}{until}");
+            Explanation::new("waiting", text)
+        })
 }
 
 /// Whether a path within a drop is the one that was asked about: equal where an absolute path was given and the drop's
@@ -283,7 +297,13 @@ fn manifest(batch: &BatchRow) -> String {
 }
 
 /// Explains a file that a job names.
-fn file(reader: &Reader, id: i64, given: &str, now: Timestamp) -> Result<Option<Explanation>, QueueError> {
+fn file(
+    reader: &Reader,
+    id: i64,
+    given: &str,
+    waits: &SendingWaits,
+    now: Timestamp,
+) -> Result<Option<Explanation>, QueueError> {
     let Some(detail) = reader.job(id)? else { return Ok(None) };
     let job = &detail.job;
     let upload = detail.uploads.iter().find(|upload| trace::same_end(&upload.path, given)).or(detail.uploads.first());
@@ -301,7 +321,7 @@ fn file(reader: &Reader, id: i64, given: &str, now: Timestamp) -> Result<Option<
         job.manifest,
         job.drop,
         job.state,
-        reason(&job.explanation(), now)
+        waits.why(job, now)
     );
     Ok(Some(Explanation { about: "file", job: Some(id), text }))
 }

@@ -33,6 +33,7 @@ fn arrival(manifest: &str, missing: &[&str]) -> Arrival {
         looked: NOW,
         in_use: Vec::new(),
         replaced: Vec::new(),
+        patience: None,
     }
 }
 

@@ -163,6 +163,7 @@ mod tests {
             waits: None,
             reason: None,
             due_at: None,
+            waits_since: None,
             attempts: 0,
             creation: Creation::None,
             remote_id: (state == JobState::Done).then(|| "the-id".into()),

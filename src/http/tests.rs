@@ -16,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::{
     config::{Address, Config, DropConfig, Http},
-    queue::{Queue, WhenStuck, test_support},
+    health::IncidentKind,
+    queue::{Queue, WhenStuck, control::Cause, test_support},
     service::Service,
 };
 
@@ -198,4 +199,34 @@ async fn an_address_that_is_taken_is_reported_with_a_cure() {
     let listen = taken.local_addr().unwrap();
     let said = Bound::bind(&Http { listen }).await.unwrap_err();
     assert!(said.contains(&listen.to_string()) && said.contains("[http] listen"), "{said}");
+}
+
+/// Every reason for which something waits has a series of its own from the start, and its moment once there is one.
+#[tokio::test]
+async fn what_is_the_matter_is_in_the_numbers_and_in_what_the_page_reads() {
+    let site = Site::new().await;
+    let (_, numbers) = site.get("/metrics").await;
+    for kind in IncidentKind::ALL {
+        let series = format!("incidents{{kind=\"{}\",level=\"{}\"}} 0", kind.as_str(), kind.level().as_str());
+        assert!(numbers.contains(&series), "no {series} in\n{numbers}");
+    }
+    assert!(numbers.contains("passfort_ingest_window_open 1"), "{numbers}");
+    for cause in Cause::ALL {
+        let (queue, now) = (site.service.queue.clone(), Timestamp::now());
+        let paused = tokio::task::spawn_blocking(move || queue.pause("", cause, None, now));
+        paused.await.unwrap().unwrap();
+    }
+    let (_, numbers) = site.get("/metrics").await;
+    let (_, shown) = site.get("/status.json").await;
+    let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    for kind in ["paused", "key_refused", "quota_spent", "outage"] {
+        assert!(numbers.contains(&format!("incidents{{kind=\"{kind}\",")), "{numbers}");
+        assert!(numbers.contains(&format!("incident_since_timestamp_seconds{{kind=\"{kind}\"}} 1")), "{numbers}");
+        let incidents = shown["incidents"].as_array().unwrap();
+        assert!(
+            incidents.iter().any(|incident| incident["kind"] == kind && incident["since"].is_string()),
+            "{shown:#}"
+        );
+    }
+    assert_eq!(shown["verdict"]["level"], "stopped");
 }

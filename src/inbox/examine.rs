@@ -15,6 +15,7 @@ use crate::{
     entry::{Sha256, Source},
     file_format::{self, FileType, Flaw, FormatWalk, HEAD_BYTES, Inspected},
     file_identity::FileIdentity,
+    printable::grouped,
     problem::Problem,
     warning_kind::WarningKind,
 };
@@ -299,19 +300,6 @@ fn about(problems: Vec<Problem>, source: &Source) -> Vec<Problem> {
     problems.into_iter().map(|problem| problem.path(source.path.as_str())).collect()
 }
 
-/// A number with a comma between thousands.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use std::{fs, io::Write, path::PathBuf};
@@ -494,13 +482,5 @@ mod tests {
         // Its inode changed when its name went, so it has to be opened again; the other's bytes are never mixed in.
         let result = examine(&mut opened, &source("front.png"), Purpose::Image, LIMIT, 7, &mut Vec::new());
         assert!(matches!(result, Err(Examining::Changed)));
-    }
-
-    #[test]
-    fn numbers_are_grouped() {
-        assert_eq!(grouped(0), "0");
-        assert_eq!(grouped(999), "999");
-        assert_eq!(grouped(1_000), "1,000");
-        assert_eq!(grouped(50_000_000), "50,000,000");
     }
 }

@@ -421,7 +421,7 @@ impl DropScanner {
                 ),
                 None => tracing::info!(drop = self.config.name, "the drop can be read again"),
             }
-            self.queue.drop_trouble(&self.config.name, trouble.clone())?;
+            self.queue.drop_trouble(&self.config.name, trouble.clone(), self.clock.now())?;
             self.trouble = trouble;
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! Manifests that are in a drop and not admitted yet, and what is known of those that were.
 
-use std::{collections::HashMap, path::Path};
+use std::{collections::HashMap, path::Path, time::Duration};
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -33,6 +33,8 @@ pub struct Arrival {
     pub in_use: Vec<String>,
     /// Those of them that were replaced while several manifests waited for them.
     pub replaced: Vec<String>,
+    /// How long it may wait before it is taken in as it is; `None` for ever.
+    pub patience: Option<Duration>,
 }
 
 /// A manifest that an earlier process, or an earlier look, noted as waiting.
@@ -83,14 +85,15 @@ impl Queue {
             let first = connection
                 .prepare_cached(
                     "INSERT INTO arrival (drop_id, manifest, file, first_seen, checked_at, reason, missing, in_use, replaced,
-                                          advice, advice_key)
-                     VALUES (?1, ?2, ?3, ?8, ?4, ?5, ?6, ?9, ?10, ?11, ?12)
+                                          advice, advice_key, patience_ms)
+                     VALUES (?1, ?2, ?3, ?8, ?4, ?5, ?6, ?9, ?10, ?11, ?12, ?13)
                      ON CONFLICT (drop_id, manifest) DO UPDATE SET
                          first_seen = CASE WHEN ?7 THEN min(first_seen, excluded.first_seen)
                                            ELSE excluded.first_seen END,
                          file = excluded.file, checked_at = excluded.checked_at,
                          reason = excluded.reason, missing = excluded.missing, in_use = excluded.in_use,
-                         replaced = excluded.replaced, advice = excluded.advice, advice_key = excluded.advice_key
+                         replaced = excluded.replaced, advice = excluded.advice, advice_key = excluded.advice_key,
+                         patience_ms = excluded.patience_ms
                      RETURNING first_seen",
                 )?
                 .query_row(
@@ -106,7 +109,8 @@ impl Queue {
                         in_use,
                         replaced,
                         advice,
-                        advice_key
+                        advice_key,
+                        arrival.patience.and_then(|patience| i64::try_from(patience.as_millis()).ok())
                     ],
                     |row| row.get(0),
                 )?;
@@ -143,11 +147,16 @@ impl Queue {
     }
 
     /// Notes what keeps a drop's folder from being read, or that nothing does any more.
-    pub(crate) fn drop_trouble(&self, drop: &str, trouble: Option<String>) -> Result<(), QueueError> {
+    pub(crate) fn drop_trouble(&self, drop: &str, trouble: Option<String>, now: Timestamp) -> Result<(), QueueError> {
         let drop = drop.to_owned();
         self.run_blocking("drop_trouble", move |connection| {
             let drop_id = drop_id(connection, &drop)?;
-            connection.execute("UPDATE drop_folder SET trouble = ?2 WHERE id = ?1", params![drop_id, trouble])?;
+            connection.execute(
+                "UPDATE drop_folder SET trouble = ?2,
+                     trouble_since = CASE WHEN ?2 IS NULL THEN NULL ELSE coalesce(trouble_since, ?3) END
+                  WHERE id = ?1",
+                params![drop_id, trouble, now.0],
+            )?;
             Ok(())
         })
     }

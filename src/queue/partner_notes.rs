@@ -292,6 +292,7 @@ mod tests {
             missing: Vec::new(),
             in_use: Vec::new(),
             replaced: Vec::new(),
+            patience: None,
         };
         site.queue.note_arrival(arrival, NOW).unwrap();
     }

@@ -175,7 +175,7 @@ fn died(shared: &InboxShared, queue: &Queue) {
     tracing::error!(drop = shared.drop, "{WHY}; the other drops continue");
     // Before the database is written, which may have to wait for room on its disk.
     shared.looked(DropStatus { waiting: 1, ..DropStatus::default() }, Some(Duration::ZERO));
-    if let Err(error) = queue.drop_trouble(&shared.drop, Some(WHY.to_owned())) {
+    if let Err(error) = queue.drop_trouble(&shared.drop, Some(WHY.to_owned()), crate::clock::Timestamp::now()) {
         tracing::warn!(drop = shared.drop, %error, "`status` cannot tell of it");
     }
 }

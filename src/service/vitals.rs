@@ -16,8 +16,10 @@ use crate::{
     account::Account,
     clock::Timestamp,
     finish,
+    health::{self, Incident, IncidentKind},
     queue::{Queue, QueueError, Reader, control::Cause},
-    telemetry::{GaugeValues, Telemetry},
+    status,
+    telemetry::{GaugeValues, IncidentCount, Telemetry},
 };
 
 /// The health of the service. Cheap to clone; it may outlive the service and then reports that it has ended.
@@ -29,6 +31,16 @@ pub struct Vitals {
     pub(super) stages: [(&'static str, AbortHandle); 2],
     pub(super) inboxes: Vec<Arc<InboxShared>>,
     pub(super) started: Instant,
+}
+
+/// Every kind, so that what ends is zero and does not vanish.
+fn incidents(found: &[Incident]) -> Vec<IncidentCount> {
+    let by_kind = health::by_kind(found);
+    let of = |kind: IncidentKind| {
+        let (count, since, until) = by_kind.get(&kind).copied().unwrap_or_default();
+        IncidentCount { kind: kind.as_str(), level: kind.level().as_str(), count, since, until }
+    };
+    IncidentKind::ALL.map(of).to_vec()
 }
 
 impl Vitals {
@@ -86,6 +98,7 @@ impl Vitals {
         let reader = Reader::open(self.database())?;
         let numbers = reader.numbers()?;
         let pace = reader.pace()?;
+        let status = status::read(self.database(), at)?;
         let states = || self.inboxes.iter().map(|inbox| inbox.state());
         let now = GaugeValues {
             at,
@@ -95,6 +108,7 @@ impl Vitals {
             expected: reader.expected()?.into_iter().map(|(drop, expected)| (drop, expected.report.state)).collect(),
             window_open: pace.as_ref().is_none_or(|pace| finish::is_within(&pace.windows, at)),
             hourly_limit_remaining: pace.and_then(|pace| pace.hourly_limit_remaining(at.0)),
+            incidents: status.as_ref().map(|status| incidents(&status.health.incidents)).unwrap_or_default(),
             ready: self.inboxes.iter().map(|inbox| (inbox.drop.clone(), inbox.is_ready())).collect(),
         };
         self.telemetry.text(&numbers, &now).map_err(|error| QueueError::Refused(error.to_string()))

@@ -153,6 +153,7 @@ impl DropScanner {
             missing: files,
             in_use,
             replaced,
+            patience: (!forever).then_some(self.config.incomplete_after),
         };
         let first_seen = self.queue.note_arrival(arrival, now)?;
         seen.put_off(phase, Instant::now());

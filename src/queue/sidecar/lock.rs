@@ -29,7 +29,10 @@ use nix::{
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags};
 
 use super::beside;
-use crate::queue::{QueueError, make_file, schema};
+use crate::{
+    clock::Timestamp,
+    queue::{QueueError, make_file, schema},
+};
 
 /// The byte that is locked. No database is so long.
 const LOCKED_BYTE: i64 = 1 << 62;
@@ -149,6 +152,8 @@ pub struct Holder {
     pub command: String,
     /// Why it cannot write to the database at present, if it cannot.
     pub trouble: Option<String>,
+    /// Since when, or since when it works.
+    pub since: Option<Timestamp>,
 }
 
 fn open(path: &Path) -> Result<File, QueueError> {
@@ -343,8 +348,12 @@ fn page(command: &str, trouble: &str) -> Vec<u8> {
 
 fn read_holder(database: &Path) -> Holder {
     let mut bytes = Vec::new();
-    let read =
-        File::open(beside(database, ENDING)).and_then(|file| file.take(ROOM_BYTES as u64).read_to_end(&mut bytes));
+    let mut since = None;
+    let read = File::open(beside(database, ENDING)).and_then(|file| {
+        // It is written at the start, and when the trouble changes.
+        since = file.metadata().ok().map(|metadata| Timestamp(metadata.mtime() * 1000));
+        file.take(ROOM_BYTES as u64).read_to_end(&mut bytes)
+    });
     // A long text may have been cut within a letter.
     let text = read.map(|_| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
     let mut lines = text.lines();
@@ -353,6 +362,7 @@ fn read_holder(database: &Path) -> Holder {
         pid: words.next().and_then(|word| word.parse().ok()),
         command: words.next().unwrap_or("another process").to_owned(),
         trouble: lines.next().map(str::trim).filter(|trouble| !trouble.is_empty()).map(str::to_owned),
+        since,
     }
 }
 
@@ -368,7 +378,8 @@ mod tests {
         let database = folder.path().join("queue.db");
         let first = Lock::take(&database, "run").unwrap().unwrap();
         let holder = Lock::take(&database, "import").unwrap().unwrap_err();
-        assert_eq!(holder, Holder { pid: Some(std::process::id()), command: "run".into(), trouble: None });
+        assert_eq!((holder.pid, holder.command.as_str()), (Some(std::process::id()), "run"));
+        assert!(holder.trouble.is_none() && holder.since.is_some());
         assert_eq!(Lock::holder(&database), Some(holder.clone()));
 
         let trouble = || Lock::holder(&database).unwrap().trouble;
@@ -377,7 +388,7 @@ mod tests {
         first.note("run", Some("ü".repeat(600)));
         assert!(trouble().is_some_and(|said| said.starts_with("üü")));
         first.note("run", None);
-        assert_eq!(Lock::holder(&database), Some(holder));
+        assert_eq!(Lock::holder(&database).unwrap().trouble, None);
         drop(first);
         assert_eq!(Lock::holder(&database), None);
         assert!(Lock::take(&database, "import").unwrap().is_ok());

@@ -55,6 +55,23 @@ pub struct CauseRow {
     pub commands: Vec<String>,
 }
 
+impl CauseRow {
+    /// What has this cause, in words.
+    #[must_use]
+    pub fn counted(&self) -> String {
+        let number = self.open;
+        let one = number == 1;
+        match self.status {
+            CauseStatus::Failed if one => "1 entry failed".to_owned(),
+            CauseStatus::Failed => format!("{number} entries failed"),
+            CauseStatus::Invalid if one => "1 entry is invalid".to_owned(),
+            CauseStatus::Invalid => format!("{number} entries are invalid"),
+            CauseStatus::Rejected if one => "1 manifest is rejected".to_owned(),
+            CauseStatus::Rejected => format!("{number} manifests are rejected"),
+        }
+    }
+}
+
 /// Failures of a cause in one drop.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CauseInDrop {

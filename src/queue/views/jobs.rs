@@ -42,6 +42,9 @@ pub struct JobRow {
     /// Until when it waits.
     #[serde(serialize_with = "rows::optional_moment")]
     pub due_at: Option<Timestamp>,
+    /// Since when it waits, or is held: the end of its last call, or when it was taken in.
+    #[serde(serialize_with = "rows::optional_moment")]
+    pub waits_since: Option<Timestamp>,
     /// Failed tries so far.
     pub attempts: u32,
     /// Whether its document may be in flight.
@@ -128,7 +131,9 @@ fn page(connection: &Connection, filter: &Filter, after: i64, size: u32) -> Resu
     let sql = format!(
         "SELECT job.id, drop_folder.name, batch.manifest, entry_index, kind, profile_id, reference,
                 category, document_type, job.name, job.state, waits, reason, due_at, attempts, remote_id, twin_of,
-                job.problems, created_at, ended_at, creation, removed_at, job.cause
+                job.problems, created_at, ended_at, creation, removed_at, job.cause,
+                CASE WHEN job.state IN ('queued', 'waiting', 'held') THEN
+                    coalesce((SELECT max(at + took_ms) FROM attempt WHERE job_id = job.id), created_at) END
            FROM {JOBS} WHERE {} ORDER BY job.id LIMIT {size}",
         conditions.text
     );
@@ -177,6 +182,7 @@ fn job_row(row: &rusqlite::Row<'_>) -> Result<JobRow, QueueError> {
         waits: row.get(11)?,
         reason: row.get(12)?,
         due_at: row.get::<_, Option<i64>>(13)?.map(Timestamp),
+        waits_since: row.get::<_, Option<i64>>(23)?.map(Timestamp),
         attempts: row.get(14)?,
         creation: Creation::parse(&creation).ok_or_else(|| rows::unreadable("a job's creation", &creation))?,
         remote_id: row.get(15)?,

@@ -12,6 +12,7 @@ pub mod progress;
 pub mod receipt;
 mod similar;
 pub mod trace;
+pub mod waiting;
 pub mod work_left;
 
 pub use filter::Filter;

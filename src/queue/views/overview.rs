@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, OptionalExtension};
 use serde::Serialize;
 
-use super::created;
+use super::{
+    created,
+    waiting::{self, HeldJob, UnreadableDrop, UnsettledBatch, WaitingJobs},
+};
 use crate::{
     clock::Timestamp,
     entry::EntryKind,
@@ -95,6 +98,9 @@ pub struct Overview {
     pub oldest_waiting: Option<Timestamp>,
     /// Documents and files that were created in the last ten minutes.
     pub ended_lately: i64,
+    /// When a document was created last.
+    #[serde(serialize_with = "rows::optional_moment")]
+    pub last_created: Option<Timestamp>,
     /// When the first of those was.
     #[serde(serialize_with = "rows::optional_moment")]
     pub lately_since: Option<Timestamp>,
@@ -121,6 +127,14 @@ pub struct Overview {
     pub troubled: Vec<(String, String)>,
     /// What was measured beyond the bound on lost answers.
     pub broken_bounds: Vec<BrokenBound>,
+    /// What waiting jobs wait for, since when and until when.
+    pub waits: Vec<WaitingJobs>,
+    /// The first of the jobs that a person must decide about.
+    pub held: Vec<HeldJob>,
+    /// Drops whose folder cannot be read.
+    pub unreadable: Vec<UnreadableDrop>,
+    /// The first of the batches that cannot be finalized.
+    pub unsettled: Vec<UnsettledBatch>,
 }
 
 /// Over what time the rate in an [`Overview`] is taken.
@@ -137,6 +151,9 @@ pub struct ArrivalRow {
     #[serde(serialize_with = "rows::optional_moment")]
     pub first_seen: Option<Timestamp>,
     pub reason: String,
+    /// When it is taken in without the files that are missing; `None`: not before they are there.
+    #[serde(serialize_with = "rows::optional_moment")]
+    pub gives_up_at: Option<Timestamp>,
     /// The first of the files that it waits for.
     pub missing: Vec<String>,
     /// The first of those that are in use by other manifests.
@@ -169,7 +186,8 @@ impl Reader {
         let rows = self
             .connection
             .prepare_cached(
-                "SELECT drop_folder.name, manifest, first_seen, reason, missing, in_use FROM arrival
+                "SELECT drop_folder.name, manifest, first_seen, reason, missing, in_use, first_seen + patience_ms
+                   FROM arrival
                    JOIN drop_folder ON drop_folder.id = drop_id ORDER BY first_seen LIMIT ?1",
             )?
             .query_map([limit], |row| {
@@ -185,6 +203,7 @@ impl Reader {
                     manifest,
                     first_seen: Some(Timestamp(row.get(2)?)),
                     reason: row.get(3)?,
+                    gives_up_at: row.get::<_, Option<i64>>(6)?.map(Timestamp),
                     missing: paths(4)?,
                     code: (!in_use.is_empty()).then_some("name-in-use"),
                     in_use,
@@ -193,6 +212,17 @@ impl Reader {
             .collect::<Result<_, _>>()?;
         Ok(rows)
     }
+}
+
+fn last_created(connection: &Connection) -> Result<Option<Timestamp>, QueueError> {
+    let last: Option<i64> = connection
+        .prepare_cached(
+            "SELECT max((SELECT max(ended_at) FROM job INDEXED BY job_created
+                          WHERE state = 'done' AND kind = 'document' AND drop_id = drop_folder.id))
+               FROM drop_folder",
+        )?
+        .query_row([], |row| row.get(0))?;
+    Ok(last.map(Timestamp))
 }
 
 /// Doubled documents that are named.
@@ -222,7 +252,7 @@ fn overview(connection: &Connection, now: Timestamp) -> Result<Overview, QueueEr
         .prepare_cached(
             "SELECT 'drop ' || name, trouble FROM drop_folder WHERE trouble IS NOT NULL
              UNION ALL
-             SELECT * FROM (SELECT root || '/' || manifest, trouble FROM batch
+             SELECT * FROM (SELECT root || '/' || manifest, trouble FROM batch INDEXED BY batch_unsettled
                              WHERE state <> 'closed' AND trouble IS NOT NULL ORDER BY id LIMIT 20)",
         )?
         .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
@@ -230,10 +260,15 @@ fn overview(connection: &Connection, now: Timestamp) -> Result<Overview, QueueEr
     let (to_recheck, to_recheck_since) = recheck::waiting(connection)?;
     Ok(Overview {
         broken_bounds: doubt::broken_bounds(connection)?,
+        waits: waiting::waits(connection)?,
+        held: waiting::held(connection)?,
+        unreadable: waiting::unreadable(connection)?,
+        unsettled: waiting::unsettled(connection)?,
         drops: tallies(connection)?,
         pauses: control::pauses(connection)?,
         oldest_waiting: oldest.map(Timestamp),
         ended_lately,
+        last_created: last_created(connection)?,
         lately_since,
         next_due: one("SELECT min(due_at) FROM job WHERE state = 'waiting' AND due_at IS NOT NULL")?.map(Timestamp),
         last_error,

@@ -71,6 +71,8 @@ fn failed_and_held() -> String {
     status(&site)
 }
 
+const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
+
 /// The name of a snapshot, and what gives its text.
 type Status = (&'static str, fn() -> String);
 
@@ -78,19 +80,37 @@ type Status = (&'static str, fn() -> String);
 const STATUSES: [Status; 3] =
     [("status-empty", empty), ("status-busy", busy), ("status-failed-and-held", failed_and_held)];
 
+/// Where a line is broken depends on what differs from run to run, so each sentence is on one line.
+fn joined(text: &str) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for line in text.lines() {
+        let indent = line.len() - line.trim_start().len();
+        match lines.last_mut().filter(|_| matches!(indent, 2 | 18)) {
+            Some(last) => *last = format!("{last} {}", line.trim_start()),
+            None => lines.push(line.to_owned()),
+        }
+    }
+    lines.join("\n")
+}
+
 /// What differs from run to run is replaced: paths, moments, durations, rates, process numbers.
 fn redacted(text: &str, site: &Site) -> String {
-    let text = text.replace(site.at("").to_str().unwrap(), "/SITE/");
+    let text = joined(text).replace(site.at("").to_str().unwrap(), "/SITE/");
     let line = |line: &str| -> String {
         let words: Vec<&str> = line.split(' ').collect();
         let bare = |at: usize| words.get(at).map_or("", |word| word.trim_matches(['(', ')', ',', ';', ':']));
         let redacted = (0..words.len()).map(|at| {
             let (word, number) = (bare(at), bare(at).parse::<f64>().is_ok());
-            if word.starts_with("20") && word.ends_with('Z') {
+            let is_clock = |at: usize| bare(at).len() == 5 && bare(at).as_bytes()[2] == b':';
+            if is_clock(at) {
+                words[at].replace(word, "CLOCK")
+            } else if is_clock(at + 1) && DAYS.contains(&word) {
+                "DAY".to_owned()
+            } else if word.starts_with("20") && word.ends_with('Z') {
                 words[at].replace(word, "TIME")
             } else if number && at > 0 && bare(at - 1) == "process" {
                 words[at].replace(word, "PID")
-            } else if number && ["ms", "s", "min", "a"].contains(&bare(at + 1)) {
+            } else if number && ["ms", "s", "min", "h", "a"].contains(&bare(at + 1)) {
                 words[at].replace(word, "N")
             } else {
                 words[at].to_owned()

@@ -54,7 +54,7 @@ fn nearly_right_names_and_images_of_nobody_are_named_until_they_are_gone() {
     let page = log.filter_map(|log| page_in(&log)).next().unwrap();
     assert_eq!(value(&metrics(page), "unclaimed_files{drop=\"partner\"}"), 7.0);
     let status = site.run(&["status"]).expect(0).stdout;
-    assert!(status.contains("unclaimed         partner: 7 files that no manifest names"), "{status}");
+    assert!(status.contains("UNCLAIMED: drop partner has 7 files that no manifest names"), "{status}");
     let why = site.run(&["why", "batch_manifest.json"]).expect(0).stdout;
     assert!(why.contains("looks like a manifest"), "{why}");
 
