@@ -7,7 +7,6 @@ use super::{
     output::{self, Csv, Exit, Output, QueueContext, cell, wrapped},
 };
 use crate::{
-    cause::CauseStatus,
     clock::Timestamp,
     queue::{
         Queue, QueueError, Reader, WhenStuck,

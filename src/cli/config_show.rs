@@ -59,6 +59,7 @@ pub fn render(config: &Config) -> String {
         Some(http) => {
             page.header("[http]");
             page.key("listen", http.listen.to_string());
+            page.option("token_file", http.token_file.as_deref().map(path));
         }
         None => page.comment("[http] is not set"),
     }
@@ -225,6 +226,7 @@ mod tests {
             windows = ["Mon-Fri 20:00-06:00", "Sat-Sun", "22:00-04:00"]
             [http]
             listen = "[::1]:80"
+            token_file = "/etc/x/page-token"
             [[drop]]
             name = "a"
             path = "/srv/a//x/"

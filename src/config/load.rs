@@ -289,8 +289,10 @@ fn read_http(mut section: Section<'_>) -> Option<Http> {
         let cure = "write an address and a port, e.g. \"127.0.0.1:9480\"".to_owned();
         text(node)?.parse().map_err(|_| ("it is not an address with a port".to_owned(), cure))
     });
+    let token_file = section.path("token_file");
     section.finish();
-    Some(listen.map_or_else(Http::default, |listen| Http { listen }))
+    let listen = listen.unwrap_or_else(|| Http::default().listen);
+    Some(Http { listen, token_file })
 }
 
 /// Reads a drop; its layout is a table of its own.

@@ -218,13 +218,15 @@ pub struct LimitSettings {
 /// The page for people and monitoring.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Http {
-    /// Where it listens. The page has no login, so this should stay on loopback.
+    /// Where it listens.
     pub listen: SocketAddr,
+    /// What whoever reads the page must show; without it, beyond loopback only numbers are served.
+    pub token_file: Option<PathBuf>,
 }
 
 impl Default for Http {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9480)) }
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9480)), token_file: None }
     }
 }
 
@@ -261,7 +263,8 @@ mod tests {
         let config = from_text(&uncommented(), Path::new("uncommented.toml"), &mut std::iter::empty()).unwrap();
         assert_eq!(config.drops.len(), 1);
         assert_eq!(config.limits.windows.len(), 2);
-        assert_eq!(config.http, Some(Http::default()));
+        let token_file = Some("/etc/passfort-ingest/page-token".into());
+        assert_eq!(config.http, Some(Http { token_file, ..Http::default() }));
         let default = DropConfig::new("partner-a", "/");
         assert_eq!((&config.drops[0].ignore, &config.drops[0].manifests), (&default.ignore, &default.manifests));
         assert!(config.drops[0].is_list("day/list.csv") && !config.drops[0].is_list("a.manifest.csv"));

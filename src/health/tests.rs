@@ -58,7 +58,8 @@ fn the_verdict_is_the_worst_and_a_wait_counts_only_where_all_waits() {
     let open = SendingWaits::default();
     let outside = SendingWaits { closed: Some(closed), ..SendingWaits::default() };
     let queued = [("queued", 1_906), ("done", 5)];
-    let table: [(&str, Overview, Option<&Holder>, &SendingWaits, HealthLevel, &str); 8] = [
+    type Row<'a> = (&'a str, Overview, Option<&'a Holder>, &'a SendingWaits, HealthLevel, &'a str);
+    let table: [Row<'_>; 8] = [
         ("idle", overview(), Some(&well), &open, Well, "All is well"),
         ("nobody works, and nothing is left", overview(), None, &open, Well, "All is well"),
         ("busy", with_jobs(&queued), Some(&well), &open, Well, "On course: 1,906 to send"),

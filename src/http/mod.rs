@@ -1,7 +1,8 @@
-//! The page for people and monitoring: `/`, `/status.json`, `/metrics`, `/healthz`, and `/readyz`.
+//! The page for people and monitoring: `/`, `/status.json`, `/metrics`, `/healthz`, and `/readyz`; and what the page asks for
+//! besides: `/jobs.json`, `/job/ID`, `/manifest/ID`, and `/search`.
 //!
-//! It shows and changes nothing. There is no login, so it is meant for this machine; what it shows is what `status`
-//! shows, and the metrics identify nobody.
+//! It shows and changes nothing. What it shows is what `status`, `jobs`, `show` and `why` show, so beyond this machine it needs
+//! a token; the metrics identify nobody.
 //!
 //! # Invariants
 //!
@@ -12,8 +13,10 @@
 //!   thread of its own.
 //! - The page puts texts into the document as texts only: names of files are hostile.
 
+mod access;
 mod guard;
 mod host;
+mod lookups;
 
 use std::{
     net::SocketAddr,
@@ -21,12 +24,13 @@ use std::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use axum::{
     Router,
     body::Body,
-    extract::{Request, State},
+    extract::{Path, RawQuery, Request, State},
     http::{HeaderValue, Method, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -34,14 +38,21 @@ use axum::{
 };
 use tokio::{net::TcpListener, sync::Mutex, task::JoinHandle};
 
-use self::guard::Guarded;
-use crate::{clock::Timestamp, config, service::Vitals, status, telemetry};
+use self::{
+    access::{PageAccess, Permitted},
+    guard::Guarded,
+    lookups::LookupError,
+};
+use crate::{clock::Timestamp, config, queue::Reader, service::Vitals, status, telemetry};
 
 const PAGE: &str = include_str!("page.html");
 const SCRIPT: &str = include_str!("page.js");
 const STYLE: &str = include_str!("page.css");
 
 const RELOADING: &str = "the configuration is read again; ask again in a moment\n";
+
+/// How long an answer to `/status.json` is given again.
+const STATUS_LASTS: Duration = Duration::from_secs(1);
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
@@ -65,6 +76,7 @@ const HEADERS: [(header::HeaderName, &str); 6] = [
 pub struct Bound {
     listener: TcpListener,
     address: SocketAddr,
+    access: PageAccess,
 }
 
 /// The page is served; dropping this ends it.
@@ -78,6 +90,9 @@ struct HttpState {
     vitals: RwLock<Option<Vitals>>,
     stopping: AtomicBool,
     listen: SocketAddr,
+    access: PageAccess,
+    /// The last answer to `/status.json`, and when it was read: however many look on, the queue is read once a second.
+    last_status: std::sync::Mutex<Option<(Instant, Arc<str>)>>,
     /// Held while the database is read.
     reading: Arc<Mutex<()>>,
 }
@@ -97,10 +112,15 @@ impl Bound {
         };
         let listener = TcpListener::bind(config.listen).await.map_err(unusable)?;
         let address = listener.local_addr().map_err(unusable)?;
-        if !address.ip().is_loopback() {
-            tracing::warn!(%address, "the page has no login, and other machines can reach it");
+        let access = PageAccess::of(config.token_file.as_deref(), address.ip().is_loopback())?;
+        if access == PageAccess::NumbersOnly {
+            tracing::warn!(
+                %address,
+                "other machines can reach this address, so only /metrics, /healthz and /readyz are served: set [http] \
+                 token_file to serve the page too"
+            );
         }
-        Ok(Self { listener, address })
+        Ok(Self { listener, address, access })
     }
 
     /// Answers from now on.
@@ -110,6 +130,8 @@ impl Bound {
             vitals: RwLock::new(Some(vitals)),
             stopping: AtomicBool::new(false),
             listen: self.address,
+            access: self.access,
+            last_status: std::sync::Mutex::default(),
             reading: Arc::default(),
         });
         let app = router(Arc::clone(&shared));
@@ -135,6 +157,12 @@ impl Serving {
 }
 
 impl HttpState {
+    /// The last answer to `/status.json`, where it is new enough.
+    fn last_status(&self) -> Option<String> {
+        let last = self.last_status.lock().unwrap_or_else(PoisonError::into_inner);
+        last.as_ref().filter(|(read, _)| read.elapsed() < STATUS_LASTS).map(|(_, text)| text.to_string())
+    }
+
     fn vitals(&self) -> Result<Vitals, Response> {
         let vitals = self.vitals.read().unwrap_or_else(PoisonError::into_inner).clone();
         vitals.ok_or_else(|| answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, RELOADING))
@@ -153,11 +181,15 @@ fn router(shared: Arc<HttpState>) -> Router {
         .route("/page.js", get(async || file("text/javascript; charset=utf-8", SCRIPT)))
         .route("/page.css", get(async || file("text/css; charset=utf-8", STYLE)))
         .route("/status.json", get(status))
+        .route("/jobs.json", get(jobs))
+        .route("/job/{id}", get(job))
+        .route("/manifest/{id}", get(manifest))
+        .route("/search", get(search))
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .fallback(async || {
-            answer(StatusCode::NOT_FOUND, TEXT, "there are /, /status.json, /metrics, /healthz, and /readyz\n")
+            answer(StatusCode::NOT_FOUND, TEXT, "there are /, /status.json, /jobs.json, /job/ID, /manifest/ID, /search?q=, /metrics, /healthz, and /readyz\n")
         })
         .layer(middleware::from_fn_with_state(Arc::clone(&shared), check))
         .with_state(shared)
@@ -173,7 +205,21 @@ async fn check(State(shared): State<Arc<HttpState>>, request: Request, next: Nex
         refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
         refused
     } else {
-        next.run(request).await
+        match shared.access.admits(request.uri().path(), request.headers()) {
+            Permitted::Answer => next.run(request).await,
+            Permitted::AskForToken => {
+                let text = "send the token of [http] token_file: Authorization: Bearer TOKEN, or as a password\n";
+                let mut asked = answer(StatusCode::UNAUTHORIZED, TEXT, text);
+                let how = HeaderValue::from_static("Basic realm=\"passfort-ingest\", charset=\"UTF-8\"");
+                asked.headers_mut().insert(header::WWW_AUTHENTICATE, how);
+                asked
+            }
+            Permitted::NotServed => {
+                let text =
+                    "beyond this machine only /metrics, /healthz and /readyz are served without [http] token_file\n";
+                answer(StatusCode::FORBIDDEN, TEXT, text)
+            }
+        }
     };
     for (name, value) in HEADERS {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
@@ -210,11 +256,63 @@ fn verdict(trouble: Option<String>, well: &'static str) -> Response {
 }
 
 async fn status(State(shared): State<Arc<HttpState>>) -> Response {
-    let read = |vitals: &Vitals| {
+    if let Some(text) = shared.last_status() {
+        return answer(StatusCode::OK, JSON, text);
+    }
+    let state = Arc::clone(&shared);
+    let read = move |vitals: &Vitals| {
+        // Whoever waited for their turn meanwhile has the answer of whoever had it.
+        if let Some(text) = state.last_status() {
+            return Ok(text);
+        }
         let status = status::read(vitals.database(), Timestamp::now()).map_err(|error| error.to_string())?;
-        serde_json::to_string(&status).map_err(|error| error.to_string())
+        let text = serde_json::to_string(&status).map_err(|error| error.to_string())?;
+        let last = Some((Instant::now(), text.as_str().into()));
+        *state.last_status.lock().unwrap_or_else(PoisonError::into_inner) = last;
+        Ok(text)
     };
     reading(&shared, JSON, read).await
+}
+
+async fn jobs(State(shared): State<Arc<HttpState>>, RawQuery(query): RawQuery) -> Response {
+    looked_up(&shared, move |reader, now| lookups::jobs(reader, query.as_deref(), now)).await
+}
+
+async fn job(State(shared): State<Arc<HttpState>>, Path(id): Path<String>) -> Response {
+    looked_up(&shared, move |reader, now| lookups::job(reader, &id, now)).await
+}
+
+async fn manifest(State(shared): State<Arc<HttpState>>, Path(id): Path<String>, RawQuery(query): RawQuery) -> Response {
+    looked_up(&shared, move |reader, now| lookups::manifest(reader, &id, query.as_deref(), now)).await
+}
+
+async fn search(State(shared): State<Arc<HttpState>>, RawQuery(query): RawQuery) -> Response {
+    looked_up(&shared, move |reader, _| lookups::search(reader, query.as_deref())).await
+}
+
+/// Answers one question of the queue.
+async fn looked_up(
+    shared: &HttpState,
+    look: impl FnOnce(&Reader, Timestamp) -> Result<String, LookupError> + Send + 'static,
+) -> Response {
+    let (sent, found) = tokio::sync::oneshot::channel();
+    let read = move |vitals: &Vitals| {
+        let reader = Reader::open(vitals.database()).map_err(|error| error.to_string())?;
+        match look(&reader, Timestamp::now()) {
+            Ok(text) => Ok(text),
+            Err(LookupError::Queue(error)) => Err(error.to_string()),
+            Err(other) => {
+                sent.send(other).ok();
+                Ok(String::new())
+            }
+        }
+    };
+    let read = reading(shared, JSON, read).await;
+    match found.await {
+        Ok(LookupError::Unknown(what)) => answer(StatusCode::NOT_FOUND, TEXT, format!("{what}\n")),
+        Ok(LookupError::Malformed(why)) => answer(StatusCode::BAD_REQUEST, TEXT, format!("{why}\n")),
+        _ => read,
+    }
 }
 
 async fn metrics(State(shared): State<Arc<HttpState>>) -> Response {

@@ -39,7 +39,7 @@ impl Site {
         config.queue.database = folder.path().join("queue.db");
         config.drops = vec![DropConfig::new("partner", folder.path().join("drop"))];
         fs::create_dir(folder.path().join("drop")).unwrap();
-        let bound = Bound::bind(&Http { listen: "127.0.0.1:0".parse().unwrap() }).await.unwrap();
+        let bound = Bound::bind(&Http { listen: "127.0.0.1:0".parse().unwrap(), token_file: None }).await.unwrap();
         let address = bound.address;
         let queue = Queue::open(&config.queue.database, WhenStuck::Wait).unwrap();
         let mut service =
@@ -82,7 +82,9 @@ impl Site {
 #[tokio::test]
 async fn every_answer_keeps_browsers_from_loading_or_lending_anything() {
     let site = Site::new().await;
-    for path in ["/", "/page.js", "/page.css", "/status.json", "/metrics", "/healthz", "/readyz", "/nothing"] {
+    for path in
+        ["/", "/page.js", "/page.css", "/status.json", "/jobs.json", "/metrics", "/healthz", "/readyz", "/nothing"]
+    {
         let (status, answer) = site.ask(&format!("GET {path} HTTP/1.1\r\nHost: localhost")).await;
         assert_eq!(status, if path == "/nothing" { 404 } else { 200 }, "{path}: {answer}");
         let head = answer.split_once("\r\n\r\n").unwrap().0.to_ascii_lowercase();
@@ -111,19 +113,43 @@ fn the_page_loads_nothing_from_elsewhere_and_makes_no_markup_of_texts() {
 #[test]
 fn the_page_shows_whatever_of_the_status_a_person_must_see() {
     for shown in [
-        "status.refused",
-        "worker.trouble",
-        "queue.pauses",
-        "drop.ground",
-        "drop.ground_since",
-        "drop.unclaimed",
-        "drop.watching",
-        "queue.doubled",
-        "queue.troubled",
+        "latest.verdict",
+        "status.incidents",
+        "one.says",
+        "one.commands",
+        "one.since",
+        "one.until",
+        "one.by_itself",
         "status.waiting_manifests",
-        "queue.last_error",
+        "gives_up_at",
+        "status.queue.last_error",
+        "one.watching",
     ] {
         assert!(SCRIPT.contains(shown), "{shown}");
+    }
+    // What a phone on a slow line loads.
+    assert!(PAGE.len() + SCRIPT.len() + STYLE.len() < 60_000);
+}
+
+/// A job, a manifest and a search, by the service's own queue.
+#[tokio::test]
+async fn one_thing_is_found_and_shown_and_nonsense_is_refused_with_a_reason() {
+    let site = Site::new().await;
+    for (path, status, says) in [
+        ("/jobs.json", 200, "{\"jobs\":[],\"next\":null}"),
+        ("/jobs.json?state=failed&drop=partner&limit=3", 200, "\"jobs\":[]"),
+        ("/jobs.json?state=nonsense", 400, "no such state"),
+        ("/jobs.json?error=free%20text", 400, "passfort-ingest jobs"),
+        ("/job/1", 404, "there is no job 1"),
+        ("/job/x", 400, "not a number"),
+        ("/manifest/7", 404, "there is no manifest 7"),
+        ("/search?q=17%2Ffront.jpg", 200, "\"command\":\"passfort-ingest why 17/front.jpg\""),
+        ("/search?q=it%27s", 200, "why 'it'\\\\''s'"),
+        ("/search", 400, "/search?q="),
+    ] {
+        let (got, body) = site.get(path).await;
+        assert_eq!(got, status, "{path}: {body}");
+        assert!(body.contains(says), "{path}: {body}");
     }
 }
 
@@ -136,7 +162,7 @@ async fn only_reading_is_answered_and_only_to_names_of_this_machine() {
         assert_eq!(status, 405, "{method}");
         assert!(answer.to_ascii_lowercase().contains("allow: get, head"), "{answer}");
     }
-    for path in ["/", "/status.json", "/metrics", "/healthz"] {
+    for path in ["/", "/status.json", "/jobs.json", "/search?q=partner", "/metrics", "/healthz"] {
         let (status, answer) = site.ask(&format!("GET {path} HTTP/1.1\r\nHost: evil.example")).await;
         assert_eq!(status, 421, "{answer}");
         assert!(!answer.contains("partner") && !answer.contains("passfort_ingest"), "{answer}");
@@ -197,7 +223,7 @@ async fn a_full_disk_is_no_health_until_there_is_room() {
 async fn an_address_that_is_taken_is_reported_with_a_cure() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let listen = taken.local_addr().unwrap();
-    let said = Bound::bind(&Http { listen }).await.unwrap_err();
+    let said = Bound::bind(&Http { listen, token_file: None }).await.unwrap_err();
     assert!(said.contains(&listen.to_string()) && said.contains("[http] listen"), "{said}");
 }
 

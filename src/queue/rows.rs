@@ -37,6 +37,12 @@ pub(super) fn optional_moment<S: serde::Serializer>(
     }
 }
 
+/// Reads a list of paths from a column; empty where there is none.
+pub(super) fn paths(row: &Row<'_>, column: usize) -> Result<Vec<String>, rusqlite::Error> {
+    let text: Option<String> = row.get(column)?;
+    Ok(text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default())
+}
+
 pub(super) fn problems(text: &str) -> Vec<Problem> {
     serde_json::from_str(text).unwrap_or_else(|_| vec![Problem::error(text, "see the log")])
 }

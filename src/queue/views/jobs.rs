@@ -1,6 +1,6 @@
 //! Jobs one by one, for `jobs`, `show`, and commands that select some of them.
 
-use rusqlite::{Connection, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, params_from_iter};
 use serde::Serialize;
 
 use super::{Filter, filter::Conditions};
@@ -95,6 +95,12 @@ impl Reader {
         }
     }
 
+    /// The batch of a job.
+    pub(crate) fn batch_of(&self, id: i64) -> Result<Option<i64>, QueueError> {
+        let mut select = self.connection.prepare_cached("SELECT batch_id FROM job WHERE id = ?1")?;
+        Ok(select.query_row([id], |row| row.get(0)).optional()?)
+    }
+
     /// All about one job, or `None` where there is no such job.
     pub(crate) fn job(&self, id: i64) -> Result<Option<JobDetail>, QueueError> {
         self.snapshot(|connection| {
@@ -125,7 +131,7 @@ fn first_of(connection: &Connection, filter: &Filter) -> Result<i64, QueueError>
     Ok(first.map_or(i64::MAX, |first| first.saturating_sub(1)))
 }
 
-fn page(connection: &Connection, filter: &Filter, after: i64, size: u32) -> Result<Vec<JobRow>, QueueError> {
+pub(super) fn page(connection: &Connection, filter: &Filter, after: i64, size: u32) -> Result<Vec<JobRow>, QueueError> {
     let mut conditions = filter.conditions();
     conditions.add("job.id > ?", Box::new(after));
     let sql = format!(
