@@ -41,6 +41,19 @@ impl Operation {
         }
     }
 
+    /// Method and path of the request, with `…` for the IDs of people.
+    #[must_use]
+    pub const fn request_line(self) -> &'static str {
+        match self {
+            Self::UploadImage => "POST /profiles/…/document_images",
+            Self::UploadFile => "POST /profiles/…/files",
+            Self::CreateDocument => "POST /profiles/…/collected_data/documents",
+            Self::ReadDocuments => "GET /profiles/…/collected_data",
+            Self::ListImages => "GET /profiles/…/document_images",
+            Self::Whoami => "GET /whoami",
+        }
+    }
+
     /// Whether it makes something that cannot be taken back.
     #[must_use]
     pub const fn is_creating(self) -> bool {

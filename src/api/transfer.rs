@@ -100,7 +100,7 @@ pub(super) async fn run(
     });
     killpoint::after("call", operation.as_str());
     let certainly_not_sent = result.as_ref().is_err_and(Fault::certainly_not_sent);
-    Exchange {
+    let exchange = Exchange {
         operation,
         sent_bytes: stop.0.as_ref().map_or(0, BodyProgress::bytes),
         handed_over: stop.0.as_ref().map_or(!certainly_not_sent, BodyProgress::is_complete),
@@ -108,7 +108,22 @@ pub(super) async fn run(
         started,
         took: clock.elapsed(),
         answered_after,
-    }
+    };
+    log(&exchange);
+    exchange
+}
+
+/// Names the call in the log of `-vv`: no ID, and nothing of what was sent or answered.
+fn log(exchange: &Exchange) {
+    tracing::trace!(
+        call = exchange.operation.request_line(),
+        status = exchange.status(),
+        fault = exchange.result.as_ref().err().map(ToString::to_string),
+        took_ms = u64::try_from(exchange.took.as_millis()).unwrap_or(u64::MAX),
+        sent_bytes = exchange.sent_bytes,
+        answer_bytes = exchange.result.as_ref().map_or(0, |answer| answer.body.len()),
+        "called"
+    );
 }
 
 /// Waits for the answer's head for as long as the body moves.

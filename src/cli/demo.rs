@@ -18,12 +18,14 @@ use clap::Args;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Exit, say,
+    Exit, config_show,
+    output::shell_word,
+    say,
     start::{self, Usage},
 };
 use crate::{
     closing::Settled,
-    config::{Address, Config, DropConfig},
+    config::{Address, Config, DropConfig, Http},
     demo::{
         folder,
         live::{Live, mishaps},
@@ -61,6 +63,9 @@ const SLOW: Duration = Duration::from_millis(700);
 
 /// A demo that takes longer has gone wrong, and should report it instead of running for ever.
 const AT_MOST: Duration = Duration::from_secs(60);
+
+/// The file in which the configuration stays, for commands that look at what was made.
+const CONFIG: &str = "config.toml";
 
 /// The key that the sandbox takes.
 const KEY: &str = "demo";
@@ -103,6 +108,7 @@ async fn show(args: &DemoArgs, home: &Path) -> anyhow::Result<Exit> {
     };
     let sandbox = sandbox::start(options).await.context("the sandbox cannot start")?;
     let config = configure(home, &sandbox.base_url())?;
+    fs::write(home.join(CONFIG), config_show::render(&config))?;
     let drop = home.join("drop");
     say(&format!(
         "The sandbox plays the API on {}.\nThe drop is {}; its images and manifests are written now.\n\n",
@@ -140,8 +146,9 @@ fn configure(home: &Path, base_url: &str) -> anyhow::Result<Config> {
     config.retry.initial = Duration::from_millis(200);
     let mut only = DropConfig::new("demo", drop);
     only.settle = Duration::from_millis(200);
-    only.rescan_every = Duration::from_millis(500);
+    only.rescan_every = Duration::from_secs(1);
     config.drops = vec![only];
+    config.http = Some(Http::default());
     Ok(config)
 }
 
@@ -205,6 +212,16 @@ fn sum_up(home: &Path, config: &Config, settled: &[Settled], sandbox: &Sandbox) 
         text.push_str(&format!("  failed   {}\n", drop.failed_folder().display()));
     }
     text.push_str(&format!("  all      {} (delete it when you have seen it)\n", home.display()));
+    let program = std::env::args_os().next().unwrap_or_else(|| env!("CARGO_PKG_NAME").into());
+    let (program, file) = (program.to_string_lossy(), home.join(CONFIG).display().to_string());
+    let command = format!("{} --config {}", shell_word(&program), shell_word(&file));
+    let listen = config.api.base_url.as_str().trim_start_matches("http://").split('/').next().unwrap_or_default();
+    text.push_str(&format!(
+        "\nWhat `status`, `show` and `why` say of it:\n  {command} status\n  {command} show 1\n  {command} why {}\n\
+         \nThe page on http://127.0.0.1:9480, until Ctrl-C, beside an empty sandbox in another terminal:\n  \
+         {program} sandbox --listen {listen} --key {KEY}\n  {command} run\n",
+        shell_word(&home.join("drop/bruno.manifest.jsonl").display().to_string()),
+    ));
     text.push_str(
         "\nNext: read README.md, then look at manifests of your own, which sends nothing:\n  \
          passfort-ingest check YOUR-FOLDER\n",

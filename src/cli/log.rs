@@ -20,10 +20,11 @@ use super::{LogFormat, output::escape};
 use crate::clock::Timestamp;
 
 /// Fields whose texts come from this program or its configuration.
-const PLAIN: [&str; 23] = [
+const PLAIN: [&str; 24] = [
     "account",
     "address",
     "answer",
+    "call",
     "cause",
     "code",
     "database",

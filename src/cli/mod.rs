@@ -199,8 +199,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     // What others say is the answer to a person, and may name files.
     let words = cli.verbose > 0 || !matches!(cli.command, Command::Run(_) | Command::Import(_));
     log::start(cli.log_format, i16::from(cli.verbose) - i16::from(cli.quiet) - quieter, words);
-    let progress =
-        cli.quiet == 0 && cli.log_format == LogFormat::Text && std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let progress = cli.quiet == 0 && cli.log_format == LogFormat::Text && output::is_terminal(&std::io::stderr());
     let context = Context { config: cli.config, progress };
     let ended = carry_out(cli.command, &context);
     match ended {

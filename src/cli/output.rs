@@ -87,13 +87,18 @@ impl Output<'_> {
     }
 }
 
+/// Whether a stream is a terminal on which lines can be redrawn; one of the kind `dumb` is not.
+pub fn is_terminal(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("TERM").is_none_or(|kind| kind != "dumb")
+}
+
 /// Runs a command on the process's own streams.
 ///
 /// # Errors
 ///
 /// The command's own, and those of writing, except for a reader that closed the pipe.
 pub fn on_streams(command: impl FnOnce(&mut Output<'_>) -> anyhow::Result<Exit>) -> anyhow::Result<Exit> {
-    let terminal = io::stdout().is_terminal();
+    let terminal = is_terminal(&io::stdout());
     let mut out = BufWriter::new(io::stdout().lock());
     let mut err = io::stderr();
     let done = command(&mut Output { out: &mut out, err: &mut err, terminal })

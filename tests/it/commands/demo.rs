@@ -48,6 +48,18 @@ fn it_shows_every_id_of_its_receipts_and_keeps_the_folder_where_asked() {
         assert!(out.contains(&id), "{id} is not in\n{out}");
     }
     assert!(receipts.iter().any(|receipt| receipt["status"] == "partial"), "one is wrong on purpose");
+    let config = kept.join("config.toml").display().to_string();
+    for (arguments, said) in [
+        (&["status"][..], "demo"),
+        (&["show", "1"], "alice"),
+        (&["why", &kept.join("drop/bruno.manifest.jsonl").display().to_string()], "bank-statement"),
+        (&["config", "show"], "127.0.0.1:9480"),
+    ] {
+        let mut command = site.bare_command("state", &["--config", &config]);
+        command.args(arguments);
+        site.finish(command).expect(0).says(said);
+        assert!(out.contains(arguments[0]) || arguments[0] == "config", "{out}");
+    }
     for said in [
         "bruno/bank-statement.jpg: line 2: the content is none of",
         "cure: convert it",

@@ -57,6 +57,23 @@ fn the_default_log_and_config_show_contain_no_key_no_content_and_no_reference() 
     }
 }
 
+#[test]
+fn the_log_of_calls_names_each_call_without_ids_and_words() {
+    let site = Site::with_faults(&["create_document=errors200:201,nth=1"]);
+    for number in 0..2 {
+        site.put_folder("drop", number);
+    }
+    let log = site.run(&["-vv", "run", "--once"]).expect(1).stderr;
+    let calls: Vec<_> = log.lines().filter(|line| line.contains(" called ")).collect();
+    assert_eq!(calls.len(), site.ledger().len(), "{log}");
+    for part in
+        ["POST /profiles/…/document_images", "POST /profiles/…/collected_data/documents", "status=200", "took_ms="]
+    {
+        assert!(calls.iter().any(|line| line.contains(part)), "{part} in\n{calls:#?}");
+    }
+    assert!(!calls.iter().any(|line| line.contains("a2c4393a")), "{calls:#?}");
+}
+
 /// The API quoted the key in a refusal, and it stood in the log, in `status` and in the database.
 #[test]
 fn a_key_that_the_api_quotes_is_blanked_everywhere() {
