@@ -19,6 +19,7 @@ use crate::{
     config::{DropConfig, duration_text},
     entry::RelativePath,
     inbox::scan::path_without_hidden,
+    job::JobState,
     manifest::near_name::is_near_name,
     problem::Problem,
     queue::{
@@ -136,7 +137,7 @@ fn in_queue(
         .into_iter()
         .chain(also.map_or_else(|| Ok(Vec::new()), |path| reader.batches_at(path))?)
     {
-        findings.push(Explanation::new("manifest", manifest(&batch)));
+        findings.push(Explanation::new("manifest", manifest(reader, &batch)?));
     }
     let mut jobs = Vec::new();
     // Links in a drop's path are resolved where the file still exists.
@@ -187,7 +188,7 @@ pub(super) fn numbered(reader: &Reader, given: &str, now: Timestamp) -> Result<V
         findings.push(not_taken(arrival, now));
     }
     if let Some(batch) = reader.batch(number)?.filter(|_| is("batch")) {
-        findings.push(Explanation::new("manifest", format!("batch {number}: {}", manifest(&batch))));
+        findings.push(Explanation::new("manifest", format!("batch {number}: {}", manifest(reader, &batch)?)));
     }
     if let Some(detail) = reader.job(number)?.filter(|_| is("job")) {
         let job = &detail.job;
@@ -251,8 +252,11 @@ fn is_meant(given: &str, drop: &str, relative: &Path, context: &QueueContext) ->
     }
 }
 
+/// Entries that did not make it and are named with their reasons.
+const NAMED_ENTRIES: u32 = 3;
+
 /// Explains a manifest that was admitted.
-fn manifest(batch: &BatchRow) -> String {
+fn manifest(reader: &Reader, batch: &BatchRow) -> Result<String, QueueError> {
     let BatchRow { drop, manifest, .. } = batch;
     let taken = batch.received_at.map(|at| at.to_string()).unwrap_or_default();
     let mut text = format!("{manifest} in drop {drop} was taken in at {taken}");
@@ -269,6 +273,21 @@ fn manifest(batch: &BatchRow) -> String {
     }
     if !counts.is_empty() {
         text.push_str(&format!("; its entries: {}", counts.join(", ")));
+    }
+    let failed: i64 =
+        batch.jobs.iter().filter(|(state, _)| state == JobState::Failed.as_str()).map(|(_, jobs)| jobs).sum();
+    let unwell = failed + batch.invalid;
+    if unwell > 0 {
+        // Entries that have not ended are among these, without problems.
+        let entries = reader.failed_entries(batch.batch, 0, NAMED_ENTRIES)?;
+        for entry in entries.iter().filter(|entry| !entry.problems.is_empty()) {
+            let name = entry.reference.as_ref().map(|reference| format!(" ({reference})")).unwrap_or_default();
+            let problems: Vec<String> = entry.problems.iter().map(line_of).collect();
+            text.push_str(&format!("; entry {}{name}: {}", entry.index, problems.join("; ")));
+        }
+        if unwell > i64::from(NAMED_ENTRIES) {
+            text.push_str(&format!("; all {unwell}: `show batch {}`", batch.batch));
+        }
     }
     if let Some(gone) = batch.gone.filter(|gone| *gone > 0) {
         let jobs: Vec<String> = batch.gone_jobs.iter().map(i64::to_string).collect();
@@ -293,7 +312,7 @@ fn manifest(batch: &BatchRow) -> String {
     if let Some(folder) = &batch.moved_to {
         text.push_str(&format!("; its files were moved to {folder}"));
     }
-    text
+    Ok(text)
 }
 
 /// Explains a file that a job names.
