@@ -54,7 +54,7 @@ pub struct FailureCause {
     pub key: String,
     /// A stable name without anything that a sender or the API worded: the reason's own code, or the answer's numbers.
     pub code: Option<String>,
-    /// The API's words of the first failure, or this program's own without what they quote.
+    /// The API's words about the first failure, or this program's own without the file's path.
     pub title: String,
     /// What its reader can do about it.
     pub cure: String,
@@ -87,7 +87,10 @@ impl FailureCause {
             }
             None => {
                 let (reason, path) = (without_line(&problem.reason), problem.path.as_deref());
-                let title = in_common(reason, path);
+                let title = match path.filter(|path| !path.is_empty()) {
+                    Some(path) => reason.replace(path, "…"),
+                    None => reason.to_owned(),
+                };
                 let words = if own_code.is_some() { String::new() } else { normal(&without_path(reason, path)) };
                 (words, title, None)
             }
@@ -97,7 +100,7 @@ impl FailureCause {
             key: cut(key.trim_end()),
             code: own_code.map(str::to_owned).or(numbers),
             title: cut(&title),
-            cure: in_common(&problem.cure, problem.path.as_deref()),
+            cure: of_any_job(&problem.cure),
         }
     }
 
@@ -178,6 +181,17 @@ fn leading_number(text: &str) -> Option<&str> {
 
 fn cut(text: &str) -> String {
     text.chars().take(LONGEST).collect()
+}
+
+/// A cure that names the job to be retried, for all of them.
+fn of_any_job(cure: &str) -> String {
+    let mut parts = cure.split("`retry ");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |all, part| {
+        let rest = part.trim_start_matches(|character: char| character.is_ascii_digit());
+        let job = if rest.len() < part.len() { "JOB" } else { "" };
+        format!("{all}`retry {job}{rest}")
+    })
 }
 
 /// Without the line that a manifest's problem begins with.
@@ -288,51 +302,6 @@ fn without_uuids(text: &str) -> String {
         }
     }
     kept
-}
-
-/// The words that this program's problems of one cause share, to be read: without what is quoted, the file's path, and
-/// numbers.
-#[must_use]
-pub fn in_common(text: &str, path: Option<&str>) -> String {
-    let text = match path.filter(|path| !path.is_empty()) {
-        Some(path) => text.replace(path, "…"),
-        None => text.to_owned(),
-    };
-    let mut common = String::with_capacity(text.len());
-    let mut rest = text.chars().peekable();
-    let mut after_word = false;
-    while let Some(character) = rest.next() {
-        match character {
-            '"' => {
-                let mut escaped = false;
-                let closed = rest.clone().any(|character| {
-                    let closes = character == '"' && !escaped;
-                    escaped = character == '\\' && !escaped;
-                    closes
-                });
-                if !closed {
-                    common.push('"');
-                    continue;
-                }
-                let mut escaped = false;
-                for character in rest.by_ref() {
-                    if character == '"' && !escaped {
-                        break;
-                    }
-                    escaped = character == '\\' && !escaped;
-                }
-                common.push_str("\"…\"");
-            }
-            // `UTF-8`, `SHA-256` and the like are names.
-            '0'..='9' if !after_word => {
-                while rest.next_if(|next| next.is_ascii_digit() || *next == ',' || *next == '.').is_some() {}
-                common.push('N');
-            }
-            other => common.push(other),
-        }
-        after_word = character.is_alphabetic() || (after_word && matches!(character, '-' | '0'..='9'));
-    }
-    common
 }
 
 #[cfg(test)]
@@ -472,11 +441,14 @@ mod tests {
         let (one, other) =
             (of("line 7: scan of Anna: 17 bytes", "scan of Anna"), of("line 12: b.png: 3 bytes", "b.png"));
         assert_eq!(one.key, other.key);
-        assert_eq!(one.title, "…: N bytes");
+        assert_eq!(one.title, "…: 17 bytes");
         let problems = [Problem::warning("it is odd", ""), Problem::error("it is bad", "mend it")];
         let cause = FailureCause::of(CauseStatus::Rejected, &problems);
         assert_eq!((cause.key.as_str(), cause.cure.as_str()), ("rejected - it is bad", "mend it"));
         assert_eq!(FailureCause::of(CauseStatus::Failed, &[]).title, "no reason is recorded");
+        let cure = "use `retry 17`; or `retry 17 --take-changed`, or `retry --all`";
+        let cause = FailureCause::of(CauseStatus::Failed, &[Problem::error("it has changed", cure)]);
+        assert_eq!(cause.cure, "use `retry JOB`; or `retry JOB --take-changed`, or `retry --all`");
     }
 
     #[test]

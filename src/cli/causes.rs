@@ -250,7 +250,7 @@ cause 2: 1 entry failed
         let mut reader = csv::Reader::from_reader(out.as_bytes());
         assert_eq!(reader.headers().unwrap().iter().collect::<Vec<_>>(), COLUMNS);
         let rows: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
-        assert_eq!((rows.len(), &rows[1][7]), (2, "'=HTTP N\u{1b}"));
+        assert_eq!((rows.len(), &rows[1][7]), (2, "'=HTTP 403\u{1b}"));
     }
 
     #[test]

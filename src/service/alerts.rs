@@ -180,8 +180,9 @@ impl Outlook {
         let look = move || {
             let reader = Reader::open(&path)?;
             let expected = expected_drops(&reader, &drops, now)?;
-            let overview = reader.overview(now)?;
-            let seen = QueueFindings { overview: &overview, expected: &expected, trouble, foreign: &foreign, now };
+            let (overview, causes) = (reader.overview(now)?, reader.causes(u32::MAX)?);
+            let (overview, expected_now, causes) = (&overview, &expected, &causes);
+            let seen = QueueFindings { overview, expected: expected_now, causes, trouble, foreign: &foreign, now };
             Ok::<_, QueueError>((conditions(&seen), expected))
         };
         match tokio::task::spawn_blocking(look).await {

@@ -7,7 +7,6 @@ use std::collections::HashMap;
 use serde::Serialize;
 
 use crate::{
-    cause::in_common,
     problem::{Problem, Severity},
     warning_kind::WarningKind,
 };
@@ -97,6 +96,49 @@ impl<E> ProblemCauses<E> {
         causes.sort_by_key(|cause| std::cmp::Reverse((cause.severity, cause.count)));
         causes
     }
+}
+
+/// The words that problems of one cause share: without what is quoted, the file's path, and numbers.
+fn in_common(text: &str, path: Option<&str>) -> String {
+    let text = match path.filter(|path| !path.is_empty()) {
+        Some(path) => text.replace(path, "…"),
+        None => text.to_owned(),
+    };
+    let mut common = String::with_capacity(text.len());
+    let mut rest = text.chars().peekable();
+    let mut after_word = false;
+    while let Some(character) = rest.next() {
+        match character {
+            '"' => {
+                let mut escaped = false;
+                let closed = rest.clone().any(|character| {
+                    let closes = character == '"' && !escaped;
+                    escaped = character == '\\' && !escaped;
+                    closes
+                });
+                if !closed {
+                    common.push('"');
+                    continue;
+                }
+                let mut escaped = false;
+                for character in rest.by_ref() {
+                    if character == '"' && !escaped {
+                        break;
+                    }
+                    escaped = character == '\\' && !escaped;
+                }
+                common.push_str("\"…\"");
+            }
+            // `UTF-8`, `SHA-256` and the like are names.
+            '0'..='9' if !after_word => {
+                while rest.next_if(|next| next.is_ascii_digit() || *next == ',' || *next == '.').is_some() {}
+                common.push('N');
+            }
+            other => common.push(other),
+        }
+        after_word = character.is_alphabetic() || (after_word && matches!(character, '-' | '0'..='9'));
+    }
+    common
 }
 
 #[cfg(test)]

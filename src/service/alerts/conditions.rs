@@ -1,14 +1,20 @@
 //! What is the case, of all that can be announced: from the numbers of the queue, without I/O.
 
+use std::collections::BTreeMap;
+
 use crate::{
     alert::{AlertCondition, AlertKind},
+    cause::CauseStatus,
     clock::Timestamp,
     expected::{DeliveryReport, DeliveryState},
     job::JobState,
     queue::{
         announced::ExpectedDrops,
         control::{Cause, Pause},
-        views::overview::{Overview, Tally},
+        views::{
+            causes::CauseRow,
+            overview::{Overview, Tally},
+        },
     },
 };
 
@@ -16,6 +22,8 @@ use crate::{
 pub(super) struct QueueFindings<'a> {
     pub(super) overview: &'a Overview,
     pub(super) expected: &'a ExpectedDrops,
+    /// Of open failures.
+    pub(super) causes: &'a [CauseRow],
     /// Why the database cannot be written, if so.
     pub(super) trouble: Option<String>,
     /// Drops whose receipts another queue writes.
@@ -33,6 +41,7 @@ pub(super) fn conditions(seen: &QueueFindings<'_>) -> Vec<AlertCondition> {
         ..of(AlertKind::Ground, "database", "", seen.now)
     }));
     all.extend(seen.overview.drops.iter().flat_map(|drop| of_drop(drop, seen.now)));
+    all.extend(refused(seen.causes));
     if !seen.overview.troubled.is_empty() {
         let count = count(seen.overview.troubled.len());
         all.push(AlertCondition {
@@ -96,25 +105,63 @@ fn of_drop(tally: &Tally, now: Timestamp) -> Vec<AlertCondition> {
             ..of(AlertKind::Ground, "folders", drop, tally.ground_since.unwrap_or(now))
         });
     }
-    let jobs = |state: JobState| tally.jobs.get(state.as_str()).and_then(|jobs| u64::try_from(*jobs).ok()).unwrap_or(0);
-    for (state, kind, verb, cure) in [
-        (JobState::Held, AlertKind::Held, "are held", "passfort-ingest jobs --state held; then release"),
-        (JobState::Failed, AlertKind::Failed, "failed", "passfort-ingest jobs --state failed; then retry"),
-    ] {
-        let count = jobs(state);
-        if count > 0 {
-            let noun = if count == 1 { "job" } else { "jobs" };
-            let verb = if count == 1 { verb.replace("are", "is") } else { verb.to_owned() };
-            all.push(AlertCondition {
-                count,
-                summary: format!("drop {drop}: {count} {noun} {verb}"),
-                cure: cure.into(),
-                ..of(kind, state.as_str(), drop, now)
-            });
-        }
+    let held = tally.jobs.get(JobState::Held.as_str()).and_then(|jobs| u64::try_from(*jobs).ok()).unwrap_or(0);
+    if held > 0 {
+        let what = if held == 1 { "job is held" } else { "jobs are held" };
+        all.push(AlertCondition {
+            count: held,
+            summary: format!("drop {drop}: {held} {what}"),
+            cure: "passfort-ingest jobs --state held; then release".into(),
+            ..of(AlertKind::Held, JobState::Held.as_str(), drop, now)
+        });
     }
     all
 }
+
+/// What was refused and nobody has said `seen` of, by drop. The causes' titles quote the API, so they are details.
+fn refused(causes: &[CauseRow]) -> Vec<AlertCondition> {
+    let mut all: BTreeMap<(CauseStatus, &str), (AlertCondition, Vec<String>)> = BTreeMap::new();
+    for cause in causes.iter().filter(|cause| cause.is_unseen) {
+        let kind = match cause.status {
+            CauseStatus::Failed | CauseStatus::Invalid => AlertKind::Failed,
+            CauseStatus::Rejected => AlertKind::Rejected,
+        };
+        let number = format!("cause {}", cause.cause);
+        let named = cause.code.as_ref().map_or_else(|| number.clone(), |code| format!("{number}: {code}"));
+        for drop in &cause.drops {
+            let first = || {
+                (AlertCondition { count: 0, ..of(kind, cause.status.as_str(), &drop.drop, cause.first) }, Vec::new())
+            };
+            let (condition, codes) = all.entry((cause.status, drop.drop.as_str())).or_insert_with(first);
+            condition.count = condition.count.saturating_add(u64::try_from(drop.open).unwrap_or(0));
+            condition.since = condition.since.min(cause.first);
+            condition.details.push(format!("{number}: {}", cause.title));
+            codes.push(named.clone());
+        }
+    }
+    let words = |((status, drop), (condition, codes)): ((CauseStatus, &str), (AlertCondition, Vec<String>))| {
+        let count = condition.count;
+        let what = match (status, count) {
+            (CauseStatus::Failed, 1) => "entry failed",
+            (CauseStatus::Failed, _) => "entries failed",
+            (CauseStatus::Invalid, 1) => "entry is invalid",
+            (CauseStatus::Invalid, _) => "entries are invalid",
+            (CauseStatus::Rejected, 1) => "manifest is rejected",
+            (CauseStatus::Rejected, _) => "manifests are rejected",
+        };
+        let more = if codes.len() > NAMED_CAUSES { ", and more" } else { "" };
+        let named = codes.into_iter().take(NAMED_CAUSES).collect::<Vec<_>>().join(", ");
+        AlertCondition {
+            summary: format!("drop {drop}: {count} {what} ({named}{more})"),
+            cure: "passfort-ingest causes; then retry --cause N, or seen N".into(),
+            ..condition
+        }
+    };
+    all.into_iter().map(words).collect()
+}
+
+/// Causes that are named.
+const NAMED_CAUSES: usize = 5;
 
 fn pause(pause: &Pause) -> AlertCondition {
     let (code, why, cure) = match pause.cause {
@@ -173,14 +220,19 @@ const PARTNER: &str = "passfort-ingest status says what waits; if nothing does, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::queue::{
-        announced::ExpectedDrop,
-        test_support::{NOW, Site},
+    use crate::{
+        problem::Problem,
+        queue::{
+            acts::Caller,
+            announced::ExpectedDrop,
+            test_support::{NOW, Site},
+        },
     };
 
     fn seen_by(site: &Site, expected: &ExpectedDrops) -> Vec<(AlertKind, &'static str, String, u64)> {
-        let overview = site.reader().overview(NOW).unwrap();
-        let seen = QueueFindings { overview: &overview, expected, trouble: None, foreign: &[], now: NOW };
+        let (overview, causes) = (site.reader().overview(NOW).unwrap(), site.reader().causes(9).unwrap());
+        let seen =
+            QueueFindings { overview: &overview, expected, causes: &causes, trouble: None, foreign: &[], now: NOW };
         conditions(&seen).into_iter().map(|one| (one.kind, one.code, one.scope, one.count)).collect()
     }
 
@@ -207,6 +259,30 @@ mod tests {
                 (AlertKind::WillBeLate, "will-be-late", drop(), 1),
             ]
         );
+    }
+
+    #[test]
+    fn what_was_refused_is_announced_until_it_is_seen_without_the_apis_words() {
+        let site = Site::new();
+        site.admit("a.manifest.json", &["one", "two"]);
+        for job in ["one", "two"] {
+            site.fail(site.job(job), "the API refused it (code 201): create_document: HTTP 404: no profile of Anna");
+        }
+        let problems = Some(vec![Problem::error("it is no JSON of Anna", "write JSON").code("not-json")]);
+        site.begin("b.manifest.json").admit_whole(Vec::new(), problems, NOW).unwrap();
+        let found = refused(&site.reader().causes(9).unwrap());
+        let said: Vec<_> = found.iter().map(|one| (one.kind, one.count, one.summary.as_str())).collect();
+        assert_eq!(
+            said,
+            [
+                (AlertKind::Failed, 2, "drop partner-a: 2 entries failed (cause 1: HTTP 404, code 201)"),
+                (AlertKind::Rejected, 1, "drop partner-a: 1 manifest is rejected (cause 2: not-json)"),
+            ]
+        );
+        assert!(found[0].details[0].contains("Anna"), "only for receivers that ask for details");
+        let by = Caller { who: "ops1".into(), words: "seen 1 2".into() };
+        site.queue.mark_seen(vec![1, 2], by, NOW).unwrap();
+        assert_eq!(refused(&site.reader().causes(9).unwrap()), []);
     }
 
     #[test]

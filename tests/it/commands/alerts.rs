@@ -151,6 +151,9 @@ fn run_once_sends_what_is_due_before_it_ends() {
     assert_eq!(kinds(&site), ["failed failed"]);
     site.run_once();
     assert_eq!(kinds(&site).len(), 1, "it is known");
+    site.put("wrong.manifest.json", "{ \"version\": 7, \"documents\": [] }");
+    site.run_once().expect(1);
+    assert_eq!(kinds(&site), ["failed failed", "rejected rejected"]);
 }
 
 /// The daemon with its clock at this time of today, in minutes after midnight UTC.
