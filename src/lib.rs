@@ -55,6 +55,7 @@ pub(crate) mod receipt;
 pub(crate) mod relative_path;
 pub(crate) mod retry;
 pub mod sandbox;
+pub(crate) mod sender_cure;
 pub(crate) mod service;
 pub(crate) mod status;
 pub(crate) mod telemetry;

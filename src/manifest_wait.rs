@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{clock::Timestamp, near_path::but_there, problem::Problem};
+use crate::{clock::Timestamp, near_path::but_there, problem::Problem, sender_cure::sender_cure};
 
 /// What a sender does where only the operator can do something.
 pub const NOTHING_TO_DO: &str = "nothing to do on your side; the receiver is informed";
@@ -157,18 +157,18 @@ impl ManifestWait {
                 "finish the upload and close the file; nothing else is needed",
             ),
             Self::NotWhole(problem) => {
-                advice(format!("the rest of {}: {}", subject(problem), problem.reason), &problem.cure)
+                advice(format!("the rest of {}: {}", subject(problem), problem.reason), &sender_cure(&problem.cure))
             }
             Self::FileUnreadable(problem) => {
                 advice(format!("the receiver, who cannot read {} at present", subject(problem)), NOTHING_TO_DO)
             }
-            Self::InUse(problem) => advice(in_use_words(problem), &problem.cure),
+            Self::InUse(problem) => advice(in_use_words(problem), &sender_cure(&problem.cure)),
             Self::BadGround(_) => advice("the receiver, whose folders cannot be used at present".into(), NOTHING_TO_DO),
             Self::FilesStay(_) => {
                 advice("the receiver, who may not move the files out of their folder at present".into(), NOTHING_TO_DO)
             }
             Self::NotTaken { problem, senders: true } => {
-                advice(format!("files that can be taken: {}", placed(problem)), &problem.cure)
+                advice(format!("files that can be taken: {}", placed(problem)), &sender_cure(&problem.cure))
             }
             Self::NotTaken { senders: false, .. } => {
                 advice("the receiver, who cannot take the files at present".into(), NOTHING_TO_DO)
@@ -230,7 +230,7 @@ impl MissingFiles {
             let more = self.in_use.saturating_sub(1);
             let more = if more > 0 { format!(" ({more} more such)") } else { String::new() };
             waits_for.push(in_use_words(problem) + &more);
-            cures.push(problem.cure.clone());
+            cures.push(sender_cure(&problem.cure));
         }
         SenderAdvice { waits_for: waits_for.join("; "), cure: cures.join("; "), gives_up_at: None }
     }

@@ -14,6 +14,7 @@ use crate::{
     problem::Problem,
     receipt::{BatchStatus, Counts, EntryResult, EntryStatus, failed},
     relative_path,
+    sender_cure::sender_cure,
 };
 
 /// The last line of a text that goes away by itself. Whose file it is is known by it.
@@ -62,7 +63,7 @@ pub fn taken(manifest: &str, received_at: Timestamp, entries: Option<u64>) -> St
     )
 }
 
-/// Where the files of a manifest are once its receipt is there.
+/// Where the files of a manifest are once its receipt is there; of one that is rejected, where itself is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FilesAre {
     /// In a folder of the drop.
@@ -130,7 +131,11 @@ impl EndedManifest<'_> {
             let where_else = self.list.unwrap_or(self.receipt);
             writeln!(out, "\n... and {} more: see {}", unwell - listed, escape(where_else))?;
         }
-        writeln!(out, "\nThe files: {}", self.files())?;
+        let (what, rest) = match self.status {
+            BatchStatus::Rejected => ("manifest", " The files that it names stay where they are."),
+            BatchStatus::Done | BatchStatus::Partial | BatchStatus::Failed => ("files", ""),
+        };
+        writeln!(out, "\nThe {what}: {}{rest}", self.files())?;
         if let Some(what) = self.what_to_do() {
             writeln!(out, "What to do: {what}")?;
         }
@@ -162,7 +167,7 @@ impl EndedManifest<'_> {
             let place = place.filter(|place| !problem.reason.starts_with(place.as_str()));
             let place = place.map(|place| format!("{}: ", escape(place))).unwrap_or_default();
             writeln!(out, "{indent}Reason:   {place}{}", escape(&problem.reason))?;
-            writeln!(out, "{indent}To do:    {}", escape(&cure_for_sender(&problem.cure)))?;
+            writeln!(out, "{indent}To do:    {}", escape(&sender_cure(&problem.cure)))?;
         }
         match errors().count().saturating_sub(PROBLEMS) {
             0 => Ok(()),
@@ -208,19 +213,6 @@ impl EndedManifest<'_> {
             }
             None => format!("correct the manifest and drop it again, with its files; {again}."),
         })
-    }
-}
-
-/// A cure as its sender can use it. Those that name a command are the operator's, who sees them in `jobs`.
-fn cure_for_sender(cure: &str) -> Cow<'_, str> {
-    const MEND: &str = "mend what the API names, then drop the entry again";
-    if cure.starts_with(MEND) {
-        MEND.into()
-    } else if ["retry", "release", "service's user", "the worker", "see the log"].iter().any(|word| cure.contains(word))
-    {
-        "drop the entry again, with its files; the receiver is informed".into()
-    } else {
-        cure.into()
     }
 }
 
@@ -327,6 +319,9 @@ mod tests {
             assert_eq!(text.lines().next(), Some(expected));
             assert_eq!(text.contains("What to do"), status != BatchStatus::Done, "{text}");
             assert!(text.ends_with("b.manifest.json.receipt.json\n"), "{text}");
+            let stays = text
+                .contains("\nThe manifest: moved to failed/2026-11-22. The files that it names stay where they are.\n");
+            assert_eq!(stays, status == BatchStatus::Rejected, "{text}");
         }
     }
 
@@ -358,7 +353,7 @@ mod tests {
             "  Entry 3, reference customer-2: failed\n    Reason:   the API refused it: no such type\n    To do:    mend what the \
              API names, then drop the entry again\n",
             "Entry 4, reference customer-3: cancelled\n",
-            "    To do:    drop the entry again, with its files; the receiver is informed\n",
+            "    To do:    the receiver is informed; drop it again, with its files, when they say so\n",
             "The files: moved to failed/2026-11-22.\n",
             "What to do: correct b.failed.manifest.jsonl and drop it as a manifest",
         ] {

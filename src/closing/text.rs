@@ -75,7 +75,7 @@ impl<'a> ReceiptText<'a> {
         }
     }
 
-    /// Where the files will be. Those of a manifest that is rejected as a whole stay, but for itself.
+    /// Where the files will be, or the manifest alone where it is rejected as a whole.
     fn files(&self) -> FilesAre {
         let policy = &self.batch.policy;
         let well = self.header.status == BatchStatus::Done;

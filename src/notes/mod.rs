@@ -27,8 +27,9 @@ use crate::{
     relative_path,
 };
 
-/// Texts of each kind that a pass writes at most.
-const AT_ONCE: u32 = 256;
+/// Texts of each kind that a pass writes at most, and those of them that share a commit.
+const AT_ONCE: u32 = 2048;
+const OF_COMMIT: usize = 256;
 
 /// Where the texts of a drop are put.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +48,8 @@ struct NewNote {
     about: i64,
     place: NotePlace,
     text: String,
+    /// The one that it replaces.
+    known: Option<KnownNote>,
 }
 
 /// What is due in one drop.
@@ -67,7 +70,9 @@ pub fn due(
     before: Timestamp,
     in_line: &dyn Fn(&str) -> Vec<ScanWait>,
 ) -> Result<HashMap<String, DropNotes>, QueueError> {
-    let names: Vec<&str> = drops.iter().map(|drop| drop.name.as_str()).collect();
+    let folders: Vec<PathBuf> = drops.iter().map(DropConfig::receipts_folder).collect();
+    let names: Vec<(&str, &Path)> =
+        drops.iter().zip(&folders).map(|(drop, folder)| (drop.name.as_str(), folder.as_path())).collect();
     let DueNotes { waits, takings, over } = reader.due_notes(&names, before, AT_ONCE)?;
     let mut due: HashMap<String, DropNotes> = HashMap::new();
     let mut scanned = HashSet::new();
@@ -77,8 +82,12 @@ pub fn due(
             let advice = wait.for_sender();
             let about = since.0.wrapping_add(xxhash_rust::xxh3::xxh3_64(advice.waits_for.as_bytes()).cast_signed());
             scanned.insert((drop.name.clone(), manifest.clone()));
-            if new.len() < AT_ONCE as usize && reader.wait_note(&drop.name, &manifest)? != Some(about) {
-                new.push(of_wait(DueWait { drop: drop.name.clone(), manifest, about, since, advice }, drop));
+            if new.len() >= AT_ONCE as usize {
+                continue;
+            }
+            let (known, said) = reader.wait_note(&drop.name, &manifest)?;
+            if said != Some(about) {
+                new.push(of_wait(DueWait { drop: drop.name.clone(), manifest, about, since, advice, known }, drop));
             }
         }
         if !new.is_empty() {
@@ -104,7 +113,7 @@ pub fn due(
 }
 
 fn of_wait(wait: DueWait, drop: &DropConfig) -> NewNote {
-    let DueWait { drop: name, manifest, about, since, advice } = wait;
+    let DueWait { drop: name, manifest, about, since, advice, known } = wait;
     let text = partner_text::waiting(&manifest, since, &advice);
     let place = NotePlace {
         root: drop.path.clone(),
@@ -112,7 +121,7 @@ fn of_wait(wait: DueWait, drop: &DropConfig) -> NewNote {
         mode: drop.receipt_mode,
         group: drop.receipt_group.clone(),
     };
-    NewNote { key: NoteKey { drop: name, manifest, kind: NoteKind::Waiting }, about, place, text }
+    NewNote { key: NoteKey { drop: name, manifest, kind: NoteKind::Waiting }, about, place, text, known }
 }
 
 fn of_taking(taking: DueTaking) -> NewNote {
@@ -127,6 +136,7 @@ fn of_taking(taking: DueTaking) -> NewNote {
             group: taking.receipt_group,
         },
         text,
+        known: taking.known,
     }
 }
 
@@ -137,30 +147,37 @@ fn of_taking(taking: DueTaking) -> NewNote {
 ///
 /// Those of the queue, and the first of the folder's, with path; what can be done is done all the same.
 pub fn put_right(queue: &Queue, notes: DropNotes) -> Result<io::Result<()>, QueueError> {
-    let (mut planned, mut opened, mut failure) = (Vec::new(), Vec::new(), Ok(()));
+    let DropNotes { mut new, mut over } = notes;
+    let mut first = Ok(());
+    while !new.is_empty() || !over.is_empty() {
+        let rest = new.split_off(new.len().min(OF_COMMIT));
+        let now = std::mem::replace(&mut new, rest);
+        let rest = over.split_off(if now.is_empty() { over.len().min(OF_COMMIT) } else { 0 });
+        let done = put_right_some(queue, now, std::mem::replace(&mut over, rest))?;
+        first = first.and(done);
+    }
+    Ok(first)
+}
+
+fn put_right_some(queue: &Queue, new: Vec<NewNote>, over: Vec<KnownNote>) -> Result<io::Result<()>, QueueError> {
+    let (mut planned, mut to_write, mut failure) = (Vec::new(), Vec::new(), Ok(()));
     let mut note_failure = |error: io::Error| {
         if failure.is_ok() {
             failure = Err(error);
         }
     };
     let (mut written, mut gone) = (Vec::new(), Vec::new());
-    for note in notes.new {
-        let access = access_of(&note.place);
-        let folder = access
-            .and_then(|access| Ok((folder_of(&note.place.root, &note.place.receipts_dir, &note.key, access)?, access)));
-        let named = folder.and_then(|(folder, access)| {
-            let name = durable::fit(relative_path::name(&note.key.manifest), ending(note.key.kind));
-            Ok((folder.name_for_own(&name, OWN_LINE)?, folder, access))
-        });
+    for note in new {
+        let NotePlace { root, receipts_dir, .. } = note.place.clone();
+        let named = name_of(&note);
+        let in_the_way = named.as_ref().is_err_and(is_in_the_way);
         match named {
-            Ok((name, folder, access)) => {
-                let NotePlace { root, receipts_dir, .. } = note.place.clone();
+            Ok(name) => {
                 planned.push(KnownNote { key: note.key.clone(), root, receipts_dir, name: name.clone() });
-                opened.push((note, folder, access, name));
+                to_write.push((note, name));
             }
             // Whoever put something in the way has no text.
-            Err(error) if is_in_the_way(&error) => {
-                let NotePlace { root, receipts_dir, .. } = note.place;
+            Err(_) if in_the_way => {
                 planned.push(KnownNote { key: note.key.clone(), root, receipts_dir, name: String::new() });
                 written.push((note.key, note.about));
             }
@@ -170,19 +187,17 @@ pub fn put_right(queue: &Queue, notes: DropNotes) -> Result<io::Result<()>, Queu
     if !planned.is_empty() {
         queue.plan_notes(planned)?;
     }
-    for (note, folder, access, name) in opened {
-        match folder.put_own(&name, access, OwnText { text: &note.text, own_line: OWN_LINE }) {
+    for (note, name) in to_write {
+        let own = OwnText { text: &note.text, own_line: OWN_LINE };
+        let put = folder_of(&note).and_then(|(folder, access)| folder.put_own(&name, access, own));
+        match put {
             Ok(()) => written.push((note.key, note.about)),
             Err(error) if is_in_the_way(&error) => written.push((note.key, note.about)),
             Err(error) => note_failure(error),
         }
     }
-    for note in notes.over {
-        let removed = existing_folder(&note).and_then(|folder| {
-            let Some(folder) = folder.filter(|_| !note.name.is_empty()) else { return Ok(()) };
-            folder.remove_own(&note.name, OWN_LINE)?;
-            folder.remove_own_draft(&note.name)
-        });
+    for note in over {
+        let removed = remove(&note);
         match removed {
             Ok(()) => gone.push(note.key),
             Err(error) if is_in_the_way(&error) || error.kind() == io::ErrorKind::NotFound => gone.push(note.key),
@@ -202,13 +217,28 @@ const fn ending(kind: NoteKind) -> &'static str {
     }
 }
 
-fn access_of(place: &NotePlace) -> io::Result<Access> {
-    let group = place.group.as_deref().map(durable::group_of).transpose().map_err(io::Error::other)?;
-    Ok(Access { mode: place.mode, group })
+/// The name of a text: that of the one that it replaces, or one that nobody else has. One in another folder is removed.
+fn name_of(note: &NewNote) -> io::Result<String> {
+    match &note.known {
+        Some(known) if known.receipts_dir == note.place.receipts_dir && !known.name.is_empty() => {
+            return Ok(known.name.clone());
+        }
+        Some(known) => remove(known)?,
+        None => {}
+    }
+    let name = durable::fit(relative_path::name(&note.key.manifest), ending(note.key.kind));
+    folder_of(note)?.0.name_for_own(&name, OWN_LINE)
 }
 
-/// The folder of a manifest's texts, made where it is missing.
-fn folder_of(root: &Path, receipts_dir: &Path, key: &NoteKey, access: Access) -> io::Result<Folder> {
+/// The folder of a text, made where it is missing, and who may read what is in it.
+fn folder_of(note: &NewNote) -> io::Result<(Folder, Access)> {
+    let NotePlace { root, receipts_dir, mode, group } = &note.place;
+    let group = group.as_deref().map(durable::group_of).transpose().map_err(io::Error::other)?;
+    let access = Access { mode: *mode, group };
+    Ok((open_folder(root, receipts_dir, &note.key, access)?, access))
+}
+
+fn open_folder(root: &Path, receipts_dir: &Path, key: &NoteKey, access: Access) -> io::Result<Folder> {
     if let Some(fault) = ground::is_link(root) {
         return Err(io::Error::other(fault.to_string()));
     }
@@ -216,14 +246,15 @@ fn folder_of(root: &Path, receipts_dir: &Path, key: &NoteKey, access: Access) ->
     archive::folder_for(&root, receipts_dir, access)?.child_for(relative_path::parent(&key.manifest), access)
 }
 
-/// The same where nothing is made; `None` where there is none.
-fn existing_folder(note: &KnownNote) -> io::Result<Option<Folder>> {
+/// Removes a text, and what a kill left of it, where it is ours.
+fn remove(note: &KnownNote) -> io::Result<()> {
     let below = note.receipts_dir.join(relative_path::parent(&note.key.manifest));
-    match below.try_exists() {
-        Ok(false) => Ok(None),
-        Ok(true) => folder_of(&note.root, &note.receipts_dir, &note.key, Access::of_mode(0)).map(Some),
-        Err(error) => Err(error),
+    if note.name.is_empty() || !below.try_exists()? {
+        return Ok(());
     }
+    let folder = open_folder(&note.root, &note.receipts_dir, &note.key, Access::of_mode(0))?;
+    folder.remove_own(&note.name, OWN_LINE)?;
+    folder.remove_own_draft(&note.name)
 }
 
 /// Whether somebody has put something in the place of a text or its folder, which only they can take away.

@@ -1,9 +1,12 @@
 //! Which texts for people are to be beside the receipts of a drop, and which are there: of each manifest that waits, and of
 //! each that is taken and not settled. The two are compared, so that nothing is lost by a kill: what differs is due.
 
-use std::path::PathBuf;
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{Queue, QueueError, Reader, rows::text};
 use crate::{clock::Timestamp, manifest_wait::SenderAdvice};
@@ -52,6 +55,8 @@ pub struct DueWait {
     pub about: i64,
     pub since: Timestamp,
     pub advice: SenderAdvice,
+    /// The text that is there.
+    pub known: Option<KnownNote>,
 }
 
 /// A batch whose `taken.txt` is not there.
@@ -68,6 +73,8 @@ pub struct DueTaking {
     pub receipts_dir: PathBuf,
     pub receipt_mode: u32,
     pub receipt_group: Option<String>,
+    /// The text that is there.
+    pub known: Option<KnownNote>,
 }
 
 /// A text that is there, or that a kill may have left.
@@ -100,10 +107,16 @@ impl Reader {
         Ok(self.connection.pragma_query_value(None, "data_version", |row| row.get(0))?)
     }
 
-    /// Up to `most` of each kind of text that is due in these drops; `taken.txt` and what is over in all drops. What began
-    /// after `before` is not due yet.
-    pub(crate) fn due_notes(&self, drops: &[&str], before: Timestamp, most: u32) -> Result<DueNotes, QueueError> {
-        let drops = serde_json::to_string(drops).unwrap_or_default();
+    /// Up to `most` of each kind of text that is due in these drops, whose receipts are in these folders; `taken.txt` and what
+    /// is over in all drops. What began after `before` is not due yet.
+    pub(crate) fn due_notes(
+        &self,
+        drops: &[(&str, &Path)],
+        before: Timestamp,
+        most: u32,
+    ) -> Result<DueNotes, QueueError> {
+        let drops: HashMap<&str, String> = drops.iter().map(|(drop, folder)| (*drop, text(folder))).collect();
+        let drops = serde_json::to_string(&drops).unwrap_or_default();
         self.snapshot(|connection| {
             Ok(DueNotes {
                 waits: due_waits(connection, &drops, before, most)?,
@@ -114,37 +127,45 @@ impl Reader {
     }
 
     /// The text of a manifest that waits, where there is one, and what it is about.
-    pub(crate) fn wait_note(&self, drop: &str, manifest: &str) -> Result<Option<i64>, QueueError> {
-        use rusqlite::OptionalExtension as _;
-        let found: Option<Option<i64>> = self
+    pub(crate) fn wait_note(&self, drop: &str, manifest: &str) -> Result<(Option<KnownNote>, Option<i64>), QueueError> {
+        let found = self
             .connection
             .prepare_cached(
-                "SELECT about FROM partner_note
+                "SELECT root, folder, name, about FROM partner_note
                   WHERE drop_id = (SELECT id FROM drop_folder WHERE name = ?1) AND manifest = ?2 AND kind = 'waiting'",
             )?
-            .query_row([drop, manifest], |row| row.get(0))
+            .query_row([drop, manifest], |row| {
+                let key = NoteKey { drop: drop.to_owned(), manifest: manifest.to_owned(), kind: NoteKind::Waiting };
+                Ok((known(row, 0, key)?, row.get(3)?))
+            })
             .optional()?;
-        Ok(found.flatten())
+        Ok(found.unwrap_or_default())
     }
 }
 
 fn due_waits(connection: &Connection, drops: &str, before: Timestamp, most: u32) -> Result<Vec<DueWait>, QueueError> {
     connection
         .prepare_cached(
-            "SELECT drop_folder.name, arrival.manifest, advice_key, first_seen, advice
-               FROM arrival JOIN drop_folder ON drop_folder.id = arrival.drop_id
+            "SELECT drop_folder.name, arrival.manifest, advice_key, first_seen, advice, partner_note.root, folder,
+                    partner_note.name
+               FROM json_each(?1) AS wanted
+               JOIN drop_folder ON drop_folder.name = wanted.key
+               JOIN arrival ON arrival.drop_id = drop_folder.id
                LEFT JOIN partner_note ON partner_note.drop_id = arrival.drop_id
                     AND partner_note.manifest = arrival.manifest AND partner_note.kind = 'waiting'
-              WHERE drop_folder.name IN (SELECT value FROM json_each(?1)) AND advice IS NOT NULL
-                AND first_seen <= ?2 AND partner_note.about IS NOT advice_key
+              WHERE advice IS NOT NULL AND first_seen <= ?2
+                AND (partner_note.about IS NOT advice_key OR folder <> wanted.value)
               LIMIT ?3",
         )?
         .query_map(params![drops, before.0, most], |row| {
             let advice: String = row.get(4)?;
             let advice = serde_json::from_str(&advice).unwrap_or_else(|_| SenderAdvice::unknown());
+            let (drop, manifest): (String, String) = (row.get(0)?, row.get(1)?);
+            let key = NoteKey { drop: drop.clone(), manifest: manifest.clone(), kind: NoteKind::Waiting };
             Ok(DueWait {
-                drop: row.get(0)?,
-                manifest: row.get(1)?,
+                known: known(row, 5, key)?,
+                drop,
+                manifest,
                 about: row.get(2)?,
                 since: Timestamp(row.get(3)?),
                 advice,
@@ -159,20 +180,23 @@ fn due_takings(connection: &Connection, before: Timestamp, most: u32) -> Result<
         .prepare_cached(
             "SELECT drop_folder.name, batch.manifest, batch.id, received_at,
                     iif(batch.state = 'admitting', batch.entries, batch.admitted), batch.root, receipts_dir,
-                    receipt_mode, receipt_group
+                    receipt_mode, receipt_group, partner_note.root, folder, partner_note.name
                FROM batch JOIN drop_folder ON drop_folder.id = batch.drop_id
                LEFT JOIN partner_note ON partner_note.drop_id = batch.drop_id
                     AND partner_note.manifest = batch.manifest AND partner_note.kind = 'taken'
               WHERE batch.state IN ('admitting', 'open', 'ended') AND batch.state <> 'closed'
-                AND texts AND received_at <= ?1 AND partner_note.about IS NOT batch.id
+                AND texts AND received_at <= ?1 AND (partner_note.about IS NOT batch.id OR folder <> receipts_dir)
                 AND NOT EXISTS (SELECT 1 FROM batch AS later WHERE later.drop_id = batch.drop_id
                                    AND later.manifest = batch.manifest AND later.id > batch.id)
               LIMIT ?2",
         )?
         .query_map(params![before.0, most], |row| {
+            let (drop, manifest): (String, String) = (row.get(0)?, row.get(1)?);
+            let key = NoteKey { drop: drop.clone(), manifest: manifest.clone(), kind: NoteKind::Taken };
             Ok(DueTaking {
-                drop: row.get(0)?,
-                manifest: row.get(1)?,
+                known: known(row, 9, key)?,
+                drop,
+                manifest,
                 batch_id: row.get(2)?,
                 received_at: Timestamp(row.get(3)?),
                 entries: row.get::<_, Option<i64>>(4)?.and_then(|entries| entries.try_into().ok()),
@@ -184,6 +208,18 @@ fn due_takings(connection: &Connection, before: Timestamp, most: u32) -> Result<
         })?
         .collect::<Result<_, _>>()
         .map_err(QueueError::from)
+}
+
+/// A text that may be there, from three columns.
+fn known(row: &Row<'_>, column: usize, key: NoteKey) -> Result<Option<KnownNote>, rusqlite::Error> {
+    let (root, folder): (Option<String>, Option<String>) = (row.get(column)?, row.get(column + 1)?);
+    let name: Option<String> = row.get(column + 2)?;
+    Ok(root.zip(folder).zip(name).map(|((root, folder), name)| KnownNote {
+        key,
+        root: root.into(),
+        receipts_dir: folder.into(),
+        name,
+    }))
 }
 
 fn over(connection: &Connection, most: u32) -> Result<Vec<KnownNote>, QueueError> {
@@ -277,7 +313,11 @@ mod tests {
     }
 
     fn due(site: &Site) -> DueNotes {
-        site.reader().due_notes(&[DROP], later(), MOST).unwrap()
+        due_in(site, "/drop/receipts")
+    }
+
+    fn due_in(site: &Site, receipts: &str) -> DueNotes {
+        site.reader().due_notes(&[(DROP, Path::new(receipts))], later(), MOST).unwrap()
     }
 
     fn wait(site: &Site, manifest: &str, cause: &ManifestWait) {
@@ -311,11 +351,14 @@ mod tests {
         let site = Site::new();
         wait(&site, "a.json", &ManifestWait::NoMarker("a.json.done".into()));
         assert_eq!(
-            site.reader().due_notes(&[DROP], Timestamp(NOW.0 - 1), MOST).unwrap(),
+            site.reader().due_notes(&[(DROP, Path::new("/r"))], Timestamp(NOW.0 - 1), MOST).unwrap(),
             DueNotes::default(),
             "too soon"
         );
-        assert_eq!(site.reader().due_notes(&["another"], later(), MOST).unwrap(), DueNotes::default());
+        assert_eq!(
+            site.reader().due_notes(&[("another", Path::new("/r"))], later(), MOST).unwrap(),
+            DueNotes::default()
+        );
         let [first] = &due(&site).waits[..] else { panic!("one is due") };
         assert_eq!((first.manifest.as_str(), first.since), ("a.json", NOW));
         let planned = note("a.json", NoteKind::Waiting);
@@ -324,8 +367,10 @@ mod tests {
         site.queue.notes_done(vec![(planned.key.clone(), first.about)], Vec::new()).unwrap();
         wait(&site, "a.json", &ManifestWait::NoMarker("a.json.done".into()));
         assert_eq!(due(&site), DueNotes::default());
+        assert_eq!(due_in(&site, "/elsewhere").waits.len(), 1, "the folder is another one now");
         wait(&site, "a.json", &ManifestWait::Behind);
-        assert_eq!(due(&site).waits.len(), 1, "something else is said");
+        let [other] = &due(&site).waits[..] else { panic!("something else is said") };
+        assert_eq!(other.known, Some(planned.clone()));
         site.queue.forget_arrivals(DROP, |_| false).unwrap();
         assert_eq!(due(&site).over, vec![planned.clone()]);
         site.queue.notes_done(Vec::new(), vec![planned.key]).unwrap();
@@ -341,13 +386,14 @@ mod tests {
             (taking.batch_id, taking.entries, taking.receipts_dir.ends_with("receipts")),
             (batch, Some(1), true)
         );
-        let planned = note("a.manifest.json", NoteKind::Taken);
+        let receipts_dir = taking.receipts_dir.clone();
+        let planned = KnownNote { receipts_dir, ..note("a.manifest.json", NoteKind::Taken) };
         site.queue.plan_notes(vec![planned.clone()]).unwrap();
         site.queue.notes_done(vec![(planned.key.clone(), batch)], Vec::new()).unwrap();
         assert_eq!(due(&site), DueNotes::default());
         // A kill before the text was written.
         site.queue.plan_notes(vec![planned.clone()]).unwrap();
-        assert_eq!(due(&site).takings.len(), 1);
+        assert_eq!(due(&site).takings[0].known, Some(planned.clone()));
         site.create(site.job("one"), "9a92b3c5-0000-4000-8000-000000000000");
         site.queue.name_receipt(batch, "r".into()).unwrap();
         site.queue.receipt_published(batch, crate::receipt::BatchStatus::Done).unwrap();

@@ -60,7 +60,16 @@ pub(super) async fn keep_notes(noted: NotedDrops, stop: CancellationToken, ended
                 let began = Instant::now();
                 let found = tokio::task::spawn_blocking(move || find(&ours, known, before, NOT_BEFORE)).await;
                 pause = EVERY.max(began.elapsed() * SHARE);
-                let Ok(Ok((used, due))) = found else { continue };
+                let (used, due) = match found.unwrap_or(Err(QueueError::Closed)) {
+                    Ok(found) => found,
+                    Err(error) => {
+                        if log_throttle.is_due(String::new(), &error.to_string(), Instant::now()) {
+                            tracing::warn!(%error, "it cannot be found out which texts senders are to have");
+                        }
+                        continue;
+                    }
+                };
+                log_throttle.clear(&String::new());
                 reader = Some(used);
                 resting.retain(|_, until| Instant::now() < *until);
                 for (drop, due) in due {

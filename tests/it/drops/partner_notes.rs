@@ -125,6 +125,7 @@ fn a_manifest_that_is_unusable_says_so_in_its_first_line() {
     let receipt = text(&site, "a.manifest.json.receipt.txt");
     assert!(receipt.starts_with("a.manifest.json: the manifest cannot be used"), "{receipt}");
     assert!(receipt.contains("\nReason:   ") && receipt.contains("\nTo do:    "), "{receipt}");
+    assert!(receipt.contains("The manifest: moved to failed/20"), "{receipt}");
 }
 
 /// A timer's `run --once` is over before a text would be due.
@@ -269,6 +270,34 @@ fn what_only_the_operator_can_do_is_not_asked_of_the_sender() {
     let waiting = text(&site, "a.manifest.json.waiting.txt");
     assert!(waiting.contains("nothing to do on your side; the receiver is informed"), "{waiting}");
     assert!(!waiting.contains(site.at("drop").to_str().unwrap()), "{waiting}");
+}
+
+/// Nobody looks for a text in the folder of before.
+#[test]
+fn a_text_follows_the_receipts_to_another_folder() {
+    let site = with_drop("receipts_dir = 'before'");
+    put_incomplete(&site, "in/a.manifest.json");
+    site.run_once().expect(3);
+    let name = "in/a.manifest.json.waiting.txt";
+    assert!(site.in_drop("before").join(name).exists());
+    site.edit_config("receipts_dir = 'before'", "receipts_dir = 'receipts'");
+    site.run_once().expect(3);
+    assert!(text(&site, name).contains("send 1.png"));
+    assert!(!site.in_drop("before").join(name).exists());
+}
+
+#[test]
+fn a_manifest_that_is_rejected_leaves_its_files_and_says_so() {
+    let site = with_drop("on_invalid = 'reject'");
+    site.put_batch("a.manifest.json", 1);
+    let mut bad = entry("bad", 7, "0.png");
+    bad["profile_id"] = json!("nobody");
+    site.put_documents("a.manifest.json", &[entry("document-0", 0, "0.png"), bad]);
+    site.run_once().expect(1);
+    let receipt = text(&site, "a.manifest.json.receipt.txt");
+    assert!(receipt.contains("The files that it names stay where they are."), "{receipt}");
+    assert!(!receipt.contains("on_invalid"), "that is the operator's: {receipt}");
+    assert_eq!(site.left(), ["0.png"]);
 }
 
 /// The second manifest of a name waits for the first in a drop whose files stay.
