@@ -370,6 +370,44 @@ inside test -e /var/lib/passfort-ingest/queue.db -a -e "$drop/receipts/again.man
 inside id passfort-ingest >/dev/null
 did "remove keeps queue and configuration; purge removes configuration and key, and leaves queue and drops"
 
+# --- the guide for operators, block by block
+
+rm -rf "$root/var/lib/passfort-ingest" "$root$drop" "$root/etc/systemd/system/$unit.d" "$root/etc/systemd/system/$nightly.d"
+inside systemctl daemon-reload
+inside systemctl reset-failed
+cat >"$root/usr/bin/sudo" <<'END'
+#!/bin/sh
+[ "$1" = -u ] || exec "$@"
+user=$2
+shift 2
+exec setpriv --reuid="$user" --regid="$user" --init-groups "$@"
+END
+chmod 755 "$root/usr/bin/sudo"
+sed -e 's#\./passfort-ingest_0\.1\.0-1_amd64#/packages/first#; s#\./passfort-ingest_0\.2\.0-1_amd64#/packages/second#' \
+    -e 's#https://api\.passfort\.com#http://127.0.0.1:8080#' "$tree/guides/operating.md" |
+    awk -v to="$root/root/guide-" '/^```/ { inside = /^```sh$/; if (inside) file = to (++count) ".sh"; next } inside { print >file }'
+[ "$(find "$root/root" -name 'guide-*.sh' | wc -l)" = 6 ]
+block() { inside bash -eu "/root/guide-$1.sh" >"$place/said" 2>&1 || failed "block $1 of the guide: $(cat "$place/said")"; }
+block 1
+manifest guide 3
+created guide 3
+block 2
+block 3
+says "4" tail -n 1 "$place/said" # a line of headings, and three documents
+block 4
+block 5
+inside dpkg -P passfort-ingest >/dev/null 2>&1
+rm -rf "$root/var/lib/passfort-ingest" "$root$drop"
+block 6
+manifest moved 1
+created moved 1
+rm "$(receipt guide)"
+manifest guide 3
+settled guide
+grep -q '"duplicate": *3\b' "$(receipt guide)"
+inside dpkg -P passfort-ingest >/dev/null 2>&1
+did "the guide for operators: install, backup, drill, upgrade, move to another host; nothing is created twice"
+
 # --- the .rpm
 
 inside rpm -i --nodeps /packages/first.rpm >"$place/said" 2>&1

@@ -15,8 +15,11 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
+# Their own profiles ask for more of the compiler than two packages are worth.
+export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
 [ "$only" = rpm ] || command -v cargo-deb >/dev/null || cargo install --locked cargo-deb
 [ "$only" = deb ] || command -v cargo-generate-rpm >/dev/null || cargo install --locked cargo-generate-rpm
+unset CARGO_PROFILE_RELEASE_LTO CARGO_PROFILE_RELEASE_CODEGEN_UNITS
 [ "$profile" = release ] || cargo build --locked --profile "$profile"
 bin=target/$profile/passfort-ingest
 made=target/package

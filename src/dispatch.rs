@@ -115,8 +115,8 @@ pub struct Dispatcher {
     recheck_after: Duration,
     next_recheck: Instant,
     rechecks: JoinSet<Result<(), QueueError>>,
-    /// When the pace is recorded next.
-    next_pace: Instant,
+    /// When the pace is recorded next; nothing before the first time.
+    next_pace: Option<Instant>,
     /// Of accounts that are stopped, by scope: when they are tried again, and the answer to the call in flight.
     probes: HashMap<String, (Probe, Option<oneshot::Receiver<bool>>)>,
 }
@@ -166,7 +166,7 @@ impl Dispatcher {
             recheck_after: DEFAULT_RECHECK,
             next_recheck: Instant::now(),
             rechecks: JoinSet::new(),
-            next_pace: Instant::now(),
+            next_pace: None,
             probes: HashMap::new(),
         }
     }
@@ -239,7 +239,7 @@ impl Dispatcher {
             tracing::warn!(jobs = running.len(), "calls did not end in time; the next start asks what became of them");
             running.shutdown().await;
         }
-        self.next_pace = Instant::now();
+        self.next_pace = None;
         if failure.is_none() {
             failure = self.note_pace().await.err();
         }
@@ -278,8 +278,8 @@ impl Dispatcher {
     /// Claims what may be claimed; returns when to do so again without an event.
     async fn hand_out(&mut self, running: &mut JoinSet<Result<(), QueueError>>) -> Result<Instant, QueueError> {
         self.follow_clock().await?;
-        // An idle worker writes nothing.
-        if !running.is_empty() {
+        // An idle worker writes nothing, but the windows and limits that it began with.
+        if !running.is_empty() || self.next_pace.is_none() {
             self.note_pace().await?;
         }
         let now = Instant::now();
@@ -316,10 +316,10 @@ impl Dispatcher {
     /// Records how fast each account may send and does, for whoever estimates the end.
     async fn note_pace(&mut self) -> Result<(), QueueError> {
         let now = Instant::now();
-        if now < self.next_pace {
+        if self.next_pace.is_some_and(|next| now < next) {
             return Ok(());
         }
-        self.next_pace = now + PACE_INTERVAL;
+        self.next_pace = Some(now + PACE_INTERVAL);
         let at = self.clock.now();
         let of_account = |(index, account): (usize, &Arc<Account>)| {
             let lanes = self.lanes.iter().filter(|(_, own)| *own == index);

@@ -36,7 +36,7 @@ use crate::{
 };
 
 /// The media type of [`Telemetry::text`].
-pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+pub const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Upper bounds of `request_seconds`: from an answer on the same machine to the 90 s that an answer is waited for by
 /// default, and the minutes that a large body may take on a slow line.
@@ -284,7 +284,7 @@ impl Telemetry {
         }
         for operation in [Operation::UploadImage, Operation::UploadFile, Operation::CreateDocument] {
             let operation = operation.as_str();
-            for reason in ["throttled", "try_again", "unattributed", "lost"] {
+            for reason in ["throttled", "try_again", "unattributed", "paused", "lost"] {
                 telemetry.retries.get_or_create_owned(&RetryLabels { operation, reason });
             }
             let create = operation == Operation::CreateDocument.as_str();
@@ -531,8 +531,7 @@ impl Telemetry {
         self.take_over(numbers, now);
         let mut written = String::new();
         text::encode(&mut written, &self.registry)?;
-        // The library writes empty braces where a series has no label.
-        Ok(written.replace("{} ", " "))
+        Ok(classic(&written))
     }
 
     fn show_waits(&self, now: &GaugeValues) {
@@ -637,6 +636,33 @@ impl Telemetry {
     }
 }
 
+/// Prometheus' own text form of what the library writes as `OpenMetrics`, which `promtool check metrics` does not read: there, the
+/// lines about a counter have its name without `_total`, and there is a kind `info`.
+fn classic(open_metrics: &str) -> String {
+    let mut text = String::with_capacity(open_metrics.len() + 256);
+    let mut help = None;
+    for line in open_metrics.lines() {
+        if let Some(about) = line.strip_prefix("# HELP ") {
+            help = about.split_once(' ');
+        } else if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|about| about.split_once(' ')) {
+            let (ending, kind) = match kind {
+                "counter" => ("_total", kind),
+                "info" => ("_info", "gauge"),
+                _ => ("", kind),
+            };
+            if let Some((_, help)) = help.take() {
+                text.push_str(&format!("# HELP {name}{ending} {help}\n"));
+            }
+            text.push_str(&format!("# TYPE {name}{ending} {kind}\n"));
+        } else if !line.starts_with('#') {
+            // The library writes empty braces where a series has no label.
+            text.push_str(&line.replacen("{} ", " ", 1));
+            text.push('\n');
+        }
+    }
+    text
+}
+
 /// Brings a counter up to the queue's count. It never falls: a person's `retry` takes jobs back from their end, and a
 /// counter that falls by one looks to Prometheus like a restart, so like as many ended jobs as there ever were.
 fn rise(counter: &Counter, to: u64) {
@@ -727,6 +753,21 @@ mod tests {
         let text = telemetry.text(numbers, &now).unwrap();
         let line = text.lines().find_map(|line| line.strip_prefix(&format!("passfort_ingest_{series} ")))?;
         line.parse().ok()
+    }
+
+    #[test]
+    fn counters_are_described_by_their_own_names() {
+        let text = Telemetry::new().text(&Numbers::default(), &GaugeValues::default()).unwrap();
+        for line in [
+            "# HELP passfort_ingest_request_bytes_total Bytes of request bodies handed over.",
+            "# TYPE passfort_ingest_request_bytes_total counter",
+            "# TYPE passfort_ingest_build_info gauge",
+            "# TYPE passfort_ingest_in_flight gauge",
+            "# TYPE passfort_ingest_request_seconds histogram",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
+        assert!(!text.contains("# EOF"), "{text}");
     }
 
     #[test]

@@ -157,7 +157,7 @@ fn run_once_sends_what_is_due_before_it_ends() {
 }
 
 /// The daemon with its clock at this time of today, in minutes after midnight UTC.
-fn daemon_at(site: &Site, minute: i64) -> Daemon {
+pub(super) fn daemon_at(site: &Site, minute: i64) -> Daemon {
     let now = Timestamp::now().0;
     let day = 24 * 3_600_000;
     site.write("clock", (now.div_euclid(day) * day + minute * 60_000 - now).to_string());
