@@ -387,6 +387,43 @@ mod tests {
     }
 
     #[test]
+    fn what_failed_under_an_older_release_has_a_cause_afterwards() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("queue.db");
+        let old = Connection::open(&path).unwrap();
+        let before = MIGRATIONS.iter().position(|step| step.contains("TABLE cause ")).unwrap();
+        let steps = MIGRATIONS[..before].join(";");
+        old.execute_batch(&format!(
+            "{steps}; PRAGMA user_version = {before}; PRAGMA application_id = {APPLICATION_ID}; PRAGMA journal_mode = wal;
+             INSERT INTO drop_folder (name) VALUES ('a');
+             INSERT INTO batch (drop_id, manifest, manifest_sha256, manifest_file, root, image_folder, image_root,
+                                receipts_dir, after_success, state, received_at)
+                VALUES (1, 'm', zeroblob(32), '', '', '', '', '', 'keep', 'open', 0)"
+        ))
+        .unwrap();
+        for (index, said) in ["no profile 17", "No profile 'Anna'."].into_iter().enumerate() {
+            let problems =
+                format!(r#"[{{"reason": "the API refused it: create_document: HTTP 404: {said}", "cure": ""}}]"#);
+            old.execute(
+                "INSERT INTO job (batch_id, drop_id, entry_index, kind, profile_id, identity, content, state, problems,
+                                  created_at, ended_at)
+                 VALUES (1, 1, ?1, 'document', 'a2c4393a-e219-67a4-5ab4-2186952e9038', zeroblob(?1 + 1), zeroblob(32), 'failed', ?2,
+                         0, 7)",
+                rusqlite::params![i64::try_from(index).unwrap(), problems],
+            )
+            .unwrap();
+        }
+        drop(old);
+        let (connection, _) = open_for_writing(&path, Upgrade::Allowed).unwrap();
+        let found = connection
+            .query_row("SELECT open, code, first_at FROM cause", [], |row| {
+                Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, i64>(2)?))
+            })
+            .unwrap();
+        assert_eq!(found, (2, "HTTP 404".to_owned(), 7));
+    }
+
+    #[test]
     fn a_setting_that_does_not_take_is_noticed() {
         let connection = Connection::open_in_memory().unwrap();
         // A database in memory has no log on disk.

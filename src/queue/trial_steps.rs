@@ -307,6 +307,26 @@ mod tests {
     }
 
     #[test]
+    fn files_that_are_being_moved_are_waited_for() {
+        let (site, jobs) = site(8);
+        retry(&site, &jobs);
+        for job in queued(&site) {
+            site.create(job, &format!("doc-{job}"));
+        }
+        // The receipt for the five is written, and the files are on their way.
+        let batch = 1;
+        site.queue.name_receipt(batch, "r".into()).unwrap();
+        site.queue.receipt_published(batch, crate::receipt::BatchStatus::Partial).unwrap();
+        let turn_now = || site.wait(site.queue.ready(NOW)).unwrap().trials;
+        assert_eq!((turn_now(), turn_now()), (TrialTurn::Later, TrialTurn::Later));
+        assert_eq!(queued(&site), [0; 0]);
+        site.queue.batch_closed(batch, None, None, Vec::new()).unwrap();
+        turn(&site);
+        assert_eq!(queued(&site).len(), 3);
+        assert_eq!(turn_now(), TrialTurn::Idle);
+    }
+
+    #[test]
     fn where_none_can_be_sent_first_the_others_are_left_alone() {
         let (site, jobs) = site(8);
         // Each was created by a later entry, of which the failed ones do not know.
