@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::extracted_data::ExtractedData;
@@ -72,7 +73,7 @@ impl fmt::Debug for Sha256 {
 }
 
 /// Which side of a document an image shows; not sent where a manifest does not say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum ImageType {
     /// The front, or the only side.
@@ -252,7 +253,7 @@ impl Entry {
 }
 
 /// Whether an entry is a document or a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum EntryKind {
     /// Images and the document that uses them.
@@ -273,7 +274,7 @@ impl EntryKind {
 }
 
 /// Where a record of an archive is, of which a layout made an entry.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EntrySource {
     /// The list, the sidecar, or the first file, from the archive's folder.
     pub file: String,

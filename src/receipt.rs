@@ -8,6 +8,7 @@ pub mod read;
 
 use std::io::{self, Write};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
@@ -25,7 +26,7 @@ const VERSION: u32 = 1;
 pub const LARGE: u64 = 10_000;
 
 /// How one entry ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum EntryStatus {
     /// Created, by this entry.
@@ -76,7 +77,7 @@ impl EntryStatus {
 }
 
 /// How many entries ended how.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Counts {
     /// All of them.
     pub entries: u64,
@@ -132,7 +133,7 @@ impl Counts {
 }
 
 /// How a manifest ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum BatchStatus {
     /// All is well.
@@ -159,7 +160,7 @@ impl BatchStatus {
 }
 
 /// A receipt without its entries.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct ReceiptHeader {
     version: u32,
     manifest: String,
@@ -184,7 +185,7 @@ pub struct ReceiptHeader {
 }
 
 /// The layout by which an archive's own list was read.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 struct ReceiptLayout {
     file: String,
     sha256: String,
@@ -237,7 +238,7 @@ impl ReceiptHeader {
 }
 
 /// One entry of a receipt.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct ReceiptEntry {
     index: u64,
     kind: EntryKind,
@@ -281,7 +282,7 @@ pub struct ReceiptEntry {
     warnings: Vec<Warning>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 struct ReceiptImage {
     path: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -384,6 +385,25 @@ impl From<EntryResult> for ReceiptEntry {
         }
         line
     }
+}
+
+/// A receipt of one JSON object. Of a large one the first line is this without `entries`, each further line an entry.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "the fields are read by the schema alone: receipts are written entry by entry")]
+struct WholeReceipt {
+    #[serde(flatten)]
+    header: ReceiptHeader,
+    entries: Vec<ReceiptEntry>,
+}
+
+/// The form of a receipt, for programs that read it.
+#[must_use]
+pub fn schema() -> serde_json::Value {
+    let mut schema = schemars::schema_for!(WholeReceipt).to_value();
+    if let Some(object) = schema.as_object_mut() {
+        object.insert("title".into(), "Receipt of passfort-ingest, version 1".into());
+    }
+    schema
 }
 
 /// Writes a receipt entry by entry: one JSON object, or JSON Lines for a large one.

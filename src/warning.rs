@@ -1,5 +1,6 @@
 //! Warnings: something that can be sent, and yet is probably not meant; and which of them are refused.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{nearest::nearest, problem::Problem, warning_kind::WarningKind};
@@ -69,7 +70,7 @@ impl RefusedWarnings {
 }
 
 /// A warning as receipts, `show` and the queue have it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Warning {
     pub kind: WarningKind,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -3,10 +3,11 @@
 //! To add one: a variant with its row in `TABLE`, a row of the table in README.md, and its name in the list in
 //! `config/passfort-ingest.toml` (a test of `warning` compares them).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What a warning is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum WarningKind {
     /// A `category` that is not among the known ones.

@@ -45,6 +45,8 @@ pub enum Schema {
     Manifest,
     /// Layouts, for editors of TOML.
     Layout,
+    /// Receipts, with the stable names of reasons.
+    Receipt,
     /// What a receiver of alerts is sent.
     Alert,
 }
@@ -114,6 +116,7 @@ pub fn schema(args: &SchemaArgs) -> anyhow::Result<Exit> {
         match args.what {
             Schema::Manifest => output.json(&crate::manifest::schema())?,
             Schema::Layout => output.json(&crate::layout::schema())?,
+            Schema::Receipt => output.json(&crate::receipt::schema())?,
             Schema::Alert => output.json(&schemars::schema_for!(crate::alert::Notice))?,
         }
         Ok(Exit::Well)

@@ -59,3 +59,24 @@ fn a_name_that_is_defined_twice_is_found() {
     assert_eq!(shared_names(&tree, &[]), [page, row]);
     assert_eq!(shared_names(&tree, &["Page"]), [row]);
 }
+
+/// A program reads reasons by their codes, so it has to know all of them.
+#[test]
+fn the_schema_of_receipts_names_every_code() {
+    let site = crate::support::Site::new();
+    let schema = site.run(&["schema", "receipt"]).expect(0).stdout;
+    let texts = |wanted: &[&str]| -> Vec<(String, String)> {
+        let windows = TREE.files.iter().flat_map(|file| file.tokens.windows(wanted.len() + 6));
+        let found = windows.filter(|window| window.iter().zip(wanted).all(|(token, text)| token.text == *text));
+        found.map(|window| (window[wanted.len()].text.clone(), window[wanted.len() + 5].text.clone())).collect()
+    };
+    // As in `const NAME_IN_USE: &str = "name-in-use";`.
+    let constants: BTreeMap<String, String> = texts(&["const"]).into_iter().collect();
+    let used = texts(&[".", "code", "("]).into_iter().map(|(argument, _)| argument);
+    let value = |argument: String| constants.get(&argument).cloned().unwrap_or(argument);
+    let is_text = |text: &String| text.starts_with('"');
+    let codes: Vec<_> = used.map(value).filter(is_text).map(|code| code.trim_matches('"').to_owned()).collect();
+    assert!(codes.len() > 8, "the codes are not understood: {codes:?}");
+    let unknown: Vec<_> = codes.iter().filter(|code| !schema.contains(&format!("\"const\": \"{code}\""))).collect();
+    assert!(unknown.is_empty(), "{unknown:?} are missing in problem.rs");
+}
