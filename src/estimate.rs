@@ -149,6 +149,12 @@ pub struct AccountPace {
     /// Since when limits leave no room for the next call, in milliseconds since 1970.
     #[serde(default)]
     pub reached: Vec<(Constraint, Counted, i64)>,
+    /// Calls in flight, and how many may be.
+    #[serde(default)]
+    pub in_flight: (usize, usize),
+    /// When the API answered last, in milliseconds since 1970.
+    #[serde(default)]
+    pub answered_at: Option<i64>,
 }
 
 impl AccountPace {

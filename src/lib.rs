@@ -58,6 +58,7 @@ pub mod sandbox;
 pub(crate) mod sender_cure;
 pub(crate) mod service;
 pub(crate) mod status;
+pub(crate) mod status_views;
 pub(crate) mod telemetry;
 pub(crate) mod verdict;
 pub(crate) mod verify;

@@ -16,6 +16,7 @@ mod identify;
 mod inboxes;
 mod lineage;
 mod partner_notes;
+mod samples;
 mod settling;
 mod vitals;
 
@@ -219,6 +220,7 @@ impl Service {
             tokio::spawn(close_batches(queue.clone(), identities, Arc::clone(&signals), stop.clone(), on_settled));
         let amender = tokio::spawn(amend_receipts(queue.clone(), stop.clone()));
         let bell = tokio::spawn(listen(queue.path().to_owned(), Arc::clone(&signals), stop.clone()));
+        tokio::spawn(samples::sample(queue.clone(), Arc::clone(&telemetry), accounts.clone(), stop.clone()));
         let (orphans, inboxes, notes) = (None, Vec::new(), None);
         let (foreign, alerts) = (stopped.into_iter().collect(), Vec::new());
         Ok(Self {

@@ -20,6 +20,7 @@ use crate::{
             overview::{ArrivalRow, Overview},
         },
     },
+    status_views::{self, AccountView, DropView, FinishView},
     waits::{ClosedWindow, ReachedLimit, SendingWaits},
     zone,
 };
@@ -71,6 +72,12 @@ pub struct QueueStatus {
     pub expected: Vec<Expectation>,
     /// Receivers of alerts that take nothing at present.
     pub failing_receivers: Vec<FailingReceiver>,
+    /// When the work will be done, and what limits it; `None` where nothing is left.
+    pub finish: Option<FinishView>,
+    /// Each drop: its state, and what there is to do.
+    pub drops: Vec<DropView>,
+    /// Each account: its state, its limits, and its calls.
+    pub accounts: Vec<AccountView>,
     /// Outside all sending windows: since when, and until when.
     pub closed_window: Option<ClosedWindow>,
     /// Limits that leave no room for the next call now.
@@ -150,6 +157,10 @@ pub fn read(database: &Path, now: Timestamp) -> Result<Option<QueueStatus>, Queu
         finish: estimate,
         worked_at,
     });
+    let day = reader.day_start()?;
+    let drops = status_views::drops(&queue, &sending, reader.drop_details()?, day.as_ref(), now);
+    let accounts = status_views::accounts(&sending, worked_at, now);
+    let finish = status_views::finish(&queue, &sending, estimate, rate, holder.is_some());
     let daemon = holder.map(|holder| Daemon {
         pid: holder.pid,
         command: holder.command,
@@ -160,6 +171,9 @@ pub fn read(database: &Path, now: Timestamp) -> Result<Option<QueueStatus>, Queu
         version: env!("CARGO_PKG_VERSION"),
         zone: zone::name(),
         health,
+        finish,
+        drops,
+        accounts,
         closed_window: sending.closed,
         reached_limits: sending.limits,
         database: database.display().to_string(),

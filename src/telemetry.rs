@@ -142,6 +142,8 @@ pub struct Telemetry {
     in_flight: Gauge,
     in_flight_limit: Gauge,
     retries: Family<RetryLabels, Counter>,
+    retries_in_all: AtomicU64,
+    lost_in_all: AtomicU64,
     rate_limit_remaining: Family<OfOperation, Gauge>,
     lost_answers: Family<Lost, Counter>,
     jobs: Family<InState, Gauge>,
@@ -197,6 +199,17 @@ pub struct GaugeValues {
     pub incidents: Vec<IncidentCount>,
 }
 
+/// Calls of a process, in sums.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CallSums {
+    /// Calls that are tried again.
+    pub retries: u64,
+    /// Answers that were lost.
+    pub lost: u64,
+    /// Bytes of request bodies.
+    pub sent_bytes: u64,
+}
+
 /// How often something is the matter.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct IncidentCount {
@@ -244,6 +257,8 @@ impl Telemetry {
             in_flight: Gauge::default(),
             in_flight_limit: Gauge::default(),
             retries: Family::default(),
+            retries_in_all: AtomicU64::new(0),
+            lost_in_all: AtomicU64::new(0),
             rate_limit_remaining: Family::default(),
             lost_answers: Family::default(),
             jobs: Family::default(),
@@ -446,6 +461,22 @@ impl Telemetry {
         }
     }
 
+    /// Calls under way.
+    #[must_use]
+    pub fn in_flight(&self) -> i64 {
+        self.in_flight.get()
+    }
+
+    /// What was counted of calls since the process began.
+    #[must_use]
+    pub fn call_sums(&self) -> CallSums {
+        CallSums {
+            retries: self.retries_in_all.load(Ordering::Relaxed),
+            lost: self.lost_in_all.load(Ordering::Relaxed),
+            sent_bytes: self.request_bytes.get(),
+        }
+    }
+
     /// Counts a call as in flight until the guard is dropped.
     #[must_use]
     pub fn begin_call(&self) -> InFlightGuard {
@@ -464,6 +495,9 @@ impl Telemetry {
         self.requests.get_or_create(&Request { operation, outcome: outcome.as_str() }).inc();
         self.request_seconds.get_or_create(&OfOperation { operation }).observe(exchange.took.as_secs_f64());
         self.request_bytes.inc_by(exchange.sent_bytes);
+        if matches!(outcome, Outcome::Lost(_)) {
+            self.lost_in_all.fetch_add(1, Ordering::Relaxed);
+        }
         if let Some(remaining) = exchange.limits().and_then(|limits| limits.remaining) {
             let remaining = i64::try_from(remaining).unwrap_or(i64::MAX);
             self.rate_limit_remaining.get_or_create(&OfOperation { operation }).set(remaining);
@@ -475,6 +509,7 @@ impl Telemetry {
         for attempt in attempts {
             let again = matches!(verdict, Verdict::Wait { .. } | Verdict::PauseAccount { .. });
             if again && attempt.outcome != "done" {
+                self.retries_in_all.fetch_add(1, Ordering::Relaxed);
                 self.retries
                     .get_or_create(&RetryLabels { operation: attempt.operation, reason: attempt.outcome })
                     .inc();

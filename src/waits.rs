@@ -38,6 +38,8 @@ pub struct SendingWaits {
     pub limits: Vec<ReachedLimit>,
     /// The accounts, as the worker recorded them last.
     pub accounts: Vec<AccountPace>,
+    /// `limits.windows`, as the worker has them.
+    pub windows: Vec<String>,
 }
 
 /// A time outside all sending windows.
@@ -82,7 +84,7 @@ impl SendingWaits {
             let limits = account.limits_after(now.0 - pace.at);
             limits.into_iter().filter_map(|limit| reached(account, &limit, pace.at, now)).collect::<Vec<_>>()
         });
-        Self { pauses, closed, limits: limits.collect(), accounts: pace.accounts.clone() }
+        Self { pauses, closed, limits: limits.collect(), accounts: pace.accounts.clone(), windows: pace.windows }
     }
 
     /// The account of a drop, as it is paused.
@@ -228,7 +230,6 @@ pub const fn cause_in_words(cause: Cause) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::estimate::MeasuredSpeed;
 
     /// 2026-11-22T20:15:04Z, a Sunday.
     const NOW: Timestamp = Timestamp(1_795_378_504_000);
@@ -238,8 +239,8 @@ mod tests {
             scope: "account:https://api".to_owned(),
             drops: vec!["a".to_owned(), "b".to_owned()],
             limits,
-            measured: MeasuredSpeed::default(),
             reached: vec![(Constraint::DocumentsPerHour, Counted::Documents, NOW.0 - 60_000)],
+            ..AccountPace::default()
         };
         Pace { at: NOW.0, windows: windows.iter().map(ToString::to_string).collect(), accounts: vec![account] }
     }

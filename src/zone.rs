@@ -16,6 +16,12 @@ pub fn name() -> String {
     zone.iana_name().map_or_else(|| zone.to_offset(jiff::Timestamp::UNIX_EPOCH).to_string(), str::to_owned)
 }
 
+/// The day of a moment in the machine's zone.
+#[must_use]
+pub fn date(moment: Timestamp) -> String {
+    local(moment).date().to_string()
+}
+
 /// A moment as a person near to it says it: `14:02`, `Sat 02:58`, or `2026-11-03 06:10`.
 #[must_use]
 pub fn in_words(moment: Timestamp, now: Timestamp) -> String {

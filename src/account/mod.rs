@@ -68,6 +68,8 @@ struct AccountState {
     last_success: Instant,
     /// When the latest call began for which the key worked.
     key_worked: Option<Instant>,
+    /// When the API answered last, whatever it said.
+    last_answer: Option<Instant>,
     /// Calls that hold a reservation.
     in_flight: usize,
     /// Refusals of the key that are being checked; no call goes out meanwhile.
@@ -144,6 +146,7 @@ impl Account {
             witness: Witness::default(),
             last_success: started,
             key_worked: None,
+            last_answer: None,
             in_flight: 0,
             key_doubts: 0,
         };
@@ -238,6 +241,9 @@ impl Account {
             let does_work = matches!(outcome, Outcome::Done(_))
                 && matches!(operation, Operation::UploadImage | Operation::UploadFile | Operation::CreateDocument);
             state.meter.on_ended(now, does_work.then_some((exchange.took, bytes)));
+            if exchange.result.is_ok() {
+                state.last_answer = Some(Instant::now());
+            }
             turn.is_metered = false;
             if let Some(ticket) = turn.ticket.take() {
                 match outcome {
@@ -397,7 +403,16 @@ impl Account {
         });
         let reached: Vec<_> = reached.collect();
         state.reached.clone_from(&reached);
-        AccountPace { scope: self.scope.clone(), drops, limits, measured: state.meter.measured(), reached }
+        let answered_at = state.last_answer.map(|at| now.0 - i64::try_from(at.elapsed().as_millis()).unwrap_or(0));
+        AccountPace {
+            scope: self.scope.clone(),
+            drops,
+            limits,
+            measured: state.meter.measured(),
+            reached,
+            in_flight: (state.in_flight, self.slots.limit()),
+            answered_at: answered_at.or(state.earlier.0.answered_at),
+        }
     }
 
     /// How many calls may be in flight now, of all accounts that share its places.

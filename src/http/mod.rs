@@ -1,5 +1,5 @@
 //! The page for people and monitoring: `/`, `/status.json`, `/metrics`, `/healthz`, and `/readyz`; and what the page asks for
-//! besides: `/jobs.json`, `/job/ID`, `/manifest/ID`, and `/search`.
+//! besides: `/series.json`, `/jobs.json`, `/job/ID`, `/manifest/ID`, and `/search`.
 //!
 //! It shows and changes nothing. What it shows is what `status`, `jobs`, `show` and `why` show, so beyond this machine it needs
 //! a token; the metrics identify nobody.
@@ -181,6 +181,7 @@ fn router(shared: Arc<HttpState>) -> Router {
         .route("/page.js", get(async || file("text/javascript; charset=utf-8", SCRIPT)))
         .route("/page.css", get(async || file("text/css; charset=utf-8", STYLE)))
         .route("/status.json", get(status))
+        .route("/series.json", get(series))
         .route("/jobs.json", get(jobs))
         .route("/job/{id}", get(job))
         .route("/manifest/{id}", get(manifest))
@@ -189,7 +190,7 @@ fn router(shared: Arc<HttpState>) -> Router {
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .fallback(async || {
-            answer(StatusCode::NOT_FOUND, TEXT, "there are /, /status.json, /jobs.json, /job/ID, /manifest/ID, /search?q=, /metrics, /healthz, and /readyz\n")
+            answer(StatusCode::NOT_FOUND, TEXT, "there are /, /status.json, /series.json, /jobs.json, /job/ID, /manifest/ID, /search?q=, /metrics, /healthz, and /readyz\n")
         })
         .layer(middleware::from_fn_with_state(Arc::clone(&shared), check))
         .with_state(shared)
@@ -272,6 +273,14 @@ async fn status(State(shared): State<Arc<HttpState>>) -> Response {
         Ok(text)
     };
     reading(&shared, JSON, read).await
+}
+
+async fn series(State(shared): State<Arc<HttpState>>) -> Response {
+    looked_up(&shared, |reader, now| {
+        let series = reader.series(now).map_err(LookupError::Queue)?;
+        Ok(serde_json::to_string(&series).unwrap_or_default())
+    })
+    .await
 }
 
 async fn jobs(State(shared): State<Arc<HttpState>>, RawQuery(query): RawQuery) -> Response {

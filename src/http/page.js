@@ -125,10 +125,11 @@ function parts(of, label) {
 
 const sections = [
   ["incidents", (status) => [status.incidents.filter((one) => one.kind !== "failed")], ([incidents]) => incidents.length === 0 ? null
-    : h("section", { class: "stack", "aria-label": "What needs you, and what waits" }, incidents.map(incident))],
+    : h("section", { class: "stack", "aria-label": "What needs you, and what waits" },
+      h("h2", { class: "hidden" }, "What needs you, and what waits"), incidents.map(incident))],
   ["causes", (status) => [status.causes || []], ([causes]) => causes.length === 0 ? null : failures(causes)],
   ["finish", (status) => [status.finish, status.totals], ([finish, totals]) => finish ? whenDone(finish, totals) : null],
-  ["series", (status) => [status.series, span], ([series]) => series ? whatHappened(series) : null],
+  ["series", (status) => [series, span, status.accounts[0]?.in_flight_limit || 0], ([of, , limit]) => of ? whatHappened(of, limit) : null],
   ["drops", (status) => [status.drops || []], ([drops]) => drops.length === 0 ? null : h("section", {}, head("Drops"),
     table("Drops", [["Drop"], ["State"], ["Last manifest"], ["Oldest waiting", "number"], ["To send", "number"],
       ["Created today", "number"], ["Failed", "number"]], drops.map(drop)))],
@@ -196,7 +197,7 @@ function whenDone(finish, totals) {
 }
 
 let span = null;  // a person's choice; without one, the hour, or the day where the hour was empty
-function whatHappened(series) {
+function whatHappened(series, limit) {
   const chosen = span || (series.hour.created.some((n) => n > 0) ? "hour" : "day");
   const points = series[chosen];
   const words = chosen === "day" ? "in the last 24 h" : "in the last hour";
@@ -221,7 +222,7 @@ function whatHappened(series) {
     card("Failed", sum(failed), words, sum(failed) ? `at most ${count(most(failed))} in ${chosen === "day" ? "15 min" : "a minute"}` : "none",
       (label) => chart(points, failed, label, 0, true)),
     card("Calls in flight", last(flight), "now", `at most ${count(most(flight))} at once`,
-      (label) => chart(points, flight, label, series.in_flight_limit || 0, false))));
+      (label) => chart(points, flight, label, limit, false))));
 }
 
 // A gap is where no process ran: no line is drawn over it.
@@ -372,6 +373,8 @@ async function ask(path) {
 // ---- what is shown
 
 let latest = null;
+let series = null;
+let seriesAt = 0;
 let heard = 0;
 let drawn = {};
 let shownVerdict = "";
@@ -446,6 +449,11 @@ async function poll() {
       ahead = Date.parse(status.now) - Date.now();
       zone = status.zone;
       latest = status;
+      // A row comes once a minute.
+      if (Date.now() - seriesAt > 60000) {
+        series = await ask("series.json");
+        seriesAt = Date.now();
+      }
     } else {
       verdict({ level: "well", headline: "Nothing yet", detail: "There is no queue." });
     }

@@ -138,6 +138,7 @@ async fn one_thing_is_found_and_shown_and_nonsense_is_refused_with_a_reason() {
     for (path, status, says) in [
         ("/jobs.json", 200, "{\"jobs\":[],\"next\":null}"),
         ("/jobs.json?state=failed&drop=partner&limit=3", 200, "\"jobs\":[]"),
+        ("/series.json", 200, "\"step_seconds\":60"),
         ("/jobs.json?state=nonsense", 400, "no such state"),
         ("/jobs.json?error=free%20text", 400, "passfort-ingest jobs"),
         ("/job/1", 404, "there is no job 1"),

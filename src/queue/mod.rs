@@ -48,6 +48,7 @@ pub mod purge;
 mod reader;
 pub mod recheck;
 mod rows;
+pub(crate) mod samples;
 mod schema;
 pub mod scratch;
 pub mod sidecar;

@@ -40,6 +40,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0026_causes.sql"),
     include_str!("migrations/0028_waits.sql"),
     include_str!("migrations/0029_lists.sql"),
+    include_str!("migrations/0030_samples.sql"),
 ];
 
 /// How long to wait for another process's commit. Ours take milliseconds; a backup tool may take seconds.

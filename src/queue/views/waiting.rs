@@ -1,12 +1,12 @@
 //! What waits, for what, since when and until when: read from small indexes only, for `status`, monitoring and the page.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 use serde::Serialize;
 
 use crate::{
     clock::Timestamp,
     job::WaitReason,
-    queue::{QueueError, rows},
+    queue::{QueueError, Reader, rows},
 };
 
 /// Jobs that wait for one reason.
@@ -61,6 +61,28 @@ pub struct UnsettledBatch {
     pub since: Option<Timestamp>,
 }
 
+/// What else there is to know of a drop.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct DropDetail {
+    pub drop: String,
+    /// Its newest manifest.
+    pub last: Option<LastBatch>,
+    /// Since when its oldest manifest has been there that is not done.
+    #[serde(serialize_with = "rows::optional_moment")]
+    pub oldest: Option<Timestamp>,
+}
+
+/// The newest manifest of a drop.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LastBatch {
+    pub batch: i64,
+    pub manifest: String,
+    pub state: String,
+    /// When it finished, or was taken in.
+    #[serde(serialize_with = "rows::optional_moment")]
+    pub at: Option<Timestamp>,
+}
+
 /// So many jobs are counted for each reason: a tenth of a millisecond.
 const COUNTED: i64 = 10_000;
 
@@ -99,6 +121,39 @@ pub(super) fn waits(connection: &Connection) -> Result<Vec<WaitingJobs>, QueueEr
         });
     }
     Ok(found)
+}
+
+impl Reader {
+    /// The newest manifest of each drop, and since when its oldest one is there.
+    pub(crate) fn drop_details(&self) -> Result<Vec<DropDetail>, QueueError> {
+        let drops: Vec<(i64, String)> = self
+            .connection
+            .prepare_cached("SELECT id, name FROM drop_folder ORDER BY name")?
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<Result<_, _>>()?;
+        let of = |(id, drop): (i64, String)| {
+            let last = self
+                .connection
+                .prepare_cached(
+                    "SELECT id, manifest, state, coalesce(finished_at, received_at)
+                       FROM batch INDEXED BY batch_of_drop WHERE drop_id = ?1 ORDER BY id DESC LIMIT 1",
+                )?
+                .query_row([id], |row| {
+                    let at = Some(Timestamp(row.get(3)?));
+                    Ok(LastBatch { batch: row.get(0)?, manifest: row.get(1)?, state: row.get(2)?, at })
+                })
+                .optional()?;
+            let oldest: Option<i64> = self
+                .connection
+                .prepare_cached(
+                    "SELECT min(received_at) FROM batch INDEXED BY batch_unsettled
+                      WHERE state <> 'closed' AND state IN ('admitting', 'open') AND drop_id = ?1",
+                )?
+                .query_row([id], |row| row.get(0))?;
+            Ok(DropDetail { drop, last, oldest: oldest.map(Timestamp) })
+        };
+        drops.into_iter().map(of).collect()
+    }
 }
 
 pub(super) fn held(connection: &Connection) -> Result<Vec<HeldJob>, QueueError> {
