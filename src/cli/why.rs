@@ -274,6 +274,10 @@ fn manifest(reader: &Reader, batch: &BatchRow) -> Result<String, QueueError> {
     if !counts.is_empty() {
         text.push_str(&format!("; its entries: {}", counts.join(", ")));
     }
+    if let Some(gone) = batch.gone.filter(|gone| *gone > 0) {
+        let jobs: Vec<String> = batch.gone_jobs.iter().map(i64::to_string).collect();
+        text.push_str(&format!("; {gone} are gone since it was last taken in, of jobs {}", jobs.join(", ")));
+    }
     let failed: i64 =
         batch.jobs.iter().filter(|(state, _)| state == JobState::Failed.as_str()).map(|(_, jobs)| jobs).sum();
     let unwell = failed + batch.invalid;
@@ -288,10 +292,6 @@ fn manifest(reader: &Reader, batch: &BatchRow) -> Result<String, QueueError> {
         if unwell > i64::from(NAMED_ENTRIES) {
             text.push_str(&format!("; all {unwell}: `show batch {}`", batch.batch));
         }
-    }
-    if let Some(gone) = batch.gone.filter(|gone| *gone > 0) {
-        let jobs: Vec<String> = batch.gone_jobs.iter().map(i64::to_string).collect();
-        text.push_str(&format!("; {gone} are gone since it was last taken in, of jobs {}", jobs.join(", ")));
     }
     text.push_str(match batch.state.as_str() {
         "admitting" => "; not all of it is taken in yet",
