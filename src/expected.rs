@@ -118,8 +118,12 @@ pub fn judge(
     }
     let came_after =
         |moment: Option<Timestamp>| progress.newest.is_some_and(|newest| moment.is_none_or(|moment| newest > moment));
+    let between = |one: Option<Timestamp>, other: Option<Timestamp>| {
+        one.zip(other).map(|(one, other)| Timestamp(i64::midpoint(one.0, other.0)))
+    };
+    // What came in the first half of the time between two moments came late for the earlier one.
     if let Some(last) = expect.last.filter(counts)
-        && !came_after(expect.before)
+        && !came_after(between(expect.before, expect.last))
     {
         return match deadline.filter(|deadline| *deadline > last) {
             Some(deadline) => report(DeliveryState::Missing, deadline, Some(deadline)),
@@ -136,8 +140,8 @@ pub fn judge(
         return report(state, open, delivered_by.next);
     }
     // What came for the last moment counts for half of the time to the next one; what came early for all of it.
-    let half = expect.last.zip(expect.next).map(|(last, next)| Timestamp(i64::midpoint(last.0, next.0)));
-    let came_for_next = came_after(expect.last);
+    let half = between(expect.last, expect.next);
+    let came_for_next = half.is_some() && came_after(half);
     match progress.newest {
         Some(newest) if came_for_next || half.is_some_and(|half| now < half) => {
             report(DeliveryState::Delivered, newest, None)
@@ -190,7 +194,8 @@ mod tests {
             (20.0, Some(19.0), None, None, Delivered),
             (29.0, Some(4.0), None, None, Coming),
             (30.0, Some(4.0), None, None, Late),
-            (30.0, Some(7.0), None, None, Delivered),
+            (30.0, Some(7.0), None, None, Late),
+            (30.0, Some(19.0), None, None, Delivered),
         ] {
             assert_eq!(at(now, newest, open, done), expected, "at {now}: {newest:?} {open:?} {done:?}");
         }

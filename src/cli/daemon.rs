@@ -86,7 +86,13 @@ pub(super) async fn work(context: &Context, mut config: Config, lock: &Lock) -> 
 
 async fn begin_with_alerts(config: &Config) -> anyhow::Result<Service> {
     let mut service = begin(config, Arc::new(|_| {}), CancellationToken::new()).await?;
-    service.send_alerts(config).await.map_err(Usage)?;
+    if let Err(why) = service.send_alerts(config).await {
+        // Its stages are at work by now, and must not be beside those of another configuration.
+        if !service.finish().await? {
+            tracing::error!("what had begun has not ended, because a folder does not answer");
+        }
+        return Err(Usage(why).into());
+    }
     Ok(service)
 }
 

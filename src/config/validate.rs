@@ -82,7 +82,10 @@ fn exposed(address: &Address, key: &str, config: &Config, reader: &mut SettingRe
 
 /// Notes which receivers of alerts senders or strangers could reach; `places` names each of them in findings.
 pub(super) fn check_alerts(config: &Config, places: &[String], reader: &mut SettingReader) {
-    for (alert, place) in config.alerts.iter().zip(places) {
+    for (at, (alert, place)) in config.alerts.iter().zip(places).enumerate() {
+        if config.alerts.iter().take(at).any(|former| former.target == alert.target) {
+            reader.finding(place, "an alert above has the same receiver", "join the two into one [[alert]]");
+        }
         match &alert.target {
             AlertTarget::Url(url) if url.is_exposed() && !config.api.allow_insecure => reader.finding(
                 &format!("{place}.url"),

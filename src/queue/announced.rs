@@ -112,7 +112,7 @@ impl Reader {
         ];
         let oldest = [
             one("SELECT min(first_seen) FROM arrival WHERE drop_id = (SELECT id FROM drop_folder WHERE name = ?1)")?,
-            one("SELECT min(received_at) FROM batch
+            one("SELECT min(received_at) FROM batch INDEXED BY batch_unsettled
                   WHERE state <> 'closed' AND drop_id = (SELECT id FROM drop_folder WHERE name = ?1)")?,
         ];
         Ok(Progress {

@@ -22,7 +22,8 @@ use crate::{
     alert::AlertCondition,
     clock::{Clock, Timestamp},
     config::{Config, DropConfig, Holidays, Schedule},
-    expected, finish,
+    expected::{self, DeliveryState},
+    finish,
     job::JobState,
     queue::{
         Queue, QueueError, Reader,
@@ -95,7 +96,7 @@ pub(super) async fn announce_once(
     let mut outlook = Outlook { queue: queue.clone(), drops, inboxes, foreign, first_seen: BTreeMap::new() };
     if let Some((conditions, expected)) = outlook.look().await {
         outlook.note(&expected).await;
-        announce(config, queue, &conditions, telemetry).await;
+        announce(config, queue, &conditions, telemetry, false).await;
     }
     Ok(())
 }
@@ -103,15 +104,22 @@ pub(super) async fn announce_once(
 /// Lets the receivers know that a start is refused.
 pub(super) async fn announce_refusal(config: &Config, queue: &Queue, why: &QueueError, telemetry: &Telemetry) {
     let refused = [conditions::restored(&why.to_string(), Timestamp::now())];
-    announce(config, queue, &refused, telemetry).await;
+    announce(config, queue, &refused, telemetry, true).await;
 }
 
 /// Sends what is due to each receiver, within a bound: whoever waits for the end of the process waits for this.
-async fn announce(config: &Config, queue: &Queue, conditions: &[AlertCondition], telemetry: &Telemetry) {
+async fn announce(
+    config: &Config,
+    queue: &Queue,
+    conditions: &[AlertCondition],
+    telemetry: &Telemetry,
+    only_raise: bool,
+) {
+    let never = CancellationToken::new();
     let announce = async {
         for alert in &config.alerts {
             let sent = match Receiver::new(alert, &config.api, queue) {
-                Ok(mut receiver) => receiver.send_due(conditions, queue, telemetry).await,
+                Ok(mut receiver) => receiver.send_due(conditions, queue, telemetry, only_raise, &never).await,
                 Err(error) => Err(error.to_string()),
             };
             if let Err(reason) = sent {
@@ -247,7 +255,7 @@ fn expected_drops(
         let done = shared.map(|shared| all.map_or(shared, |all| shared.min(all.done.max(now))));
         // A moment that moved with each look would be written each time.
         let done = done.map(|done| Timestamp(done.0.div_euclid(MINUTE_MS) * MINUTE_MS + MINUTE_MS));
-        let report = expected::judge(
+        let mut report = expected::judge(
             Schedule::moments(&drop.expect, holidays, now),
             Schedule::moments(&drop.delivered_by, holidays, now),
             expected::Progress { done, ..reader.came(&drop.name)? },
@@ -255,6 +263,11 @@ fn expected_drops(
             former.map(|former| former.report.state),
             now,
         );
+        if report.state == DeliveryState::WillBeLate {
+            // Since the warning, so that a second one is another.
+            let warned = former.filter(|former| former.report.state == report.state);
+            report.since = warned.map_or(now, |former| former.report.since);
+        }
         expected.insert(drop.name.clone(), ExpectedDrop { schedules, watched_since, report });
     }
     Ok(expected)

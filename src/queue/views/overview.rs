@@ -72,7 +72,9 @@ pub(super) fn tallies(connection: &Connection) -> Result<Vec<Tally>, QueueError>
         let count = |sql: &str| connection.prepare_cached(sql)?.query_row([id], |row| row.get(0));
         tallies.push(Tally {
             jobs,
-            open_batches: count("SELECT count(*) FROM batch WHERE drop_id = ?1 AND state <> 'closed'")?,
+            open_batches: count(
+                "SELECT count(*) FROM batch INDEXED BY batch_unsettled WHERE drop_id = ?1 AND state <> 'closed'",
+            )?,
             waiting_manifests: count("SELECT count(*) FROM arrival WHERE drop_id = ?1")?,
             ..tally
         });

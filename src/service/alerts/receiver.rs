@@ -12,7 +12,7 @@ use tokio::{io::AsyncWriteExt as _, process::Command, sync::watch, time::timeout
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    alert::{self, AlertCondition, Notice},
+    alert::{self, AlertCondition, AlertEvent, Notice},
     api::{ClientError, webhook::Webhook},
     clock::Clock,
     config::{AlertConfig, AlertTarget, Api},
@@ -73,26 +73,23 @@ impl Receiver {
         let mut failures = 0;
         loop {
             let now = conditions.borrow_and_update().clone();
-            let work = async {
-                let failed = match now {
-                    Some(now) => self.send_due(&now, &queue, &telemetry).await.err(),
-                    None => None,
-                };
-                if let Some(why) = &failed
-                    && log_throttle.is_due((), why, Instant::now())
-                {
-                    tracing::error!(
-                        receiver = self.state.receiver,
-                        reason = why,
-                        "an alert is not delivered; it is sent again"
-                    );
-                }
-                failures = if failed.is_some() { failures + 1 } else { 0 };
+            let failed = match now {
+                Some(now) => self.send_due(&now, &queue, &telemetry, false, &stop).await.err(),
+                None => None,
             };
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = work => {}
+            if stop.is_cancelled() {
+                return;
             }
+            if let Some(why) = &failed
+                && log_throttle.is_due((), why, Instant::now())
+            {
+                tracing::error!(
+                    receiver = self.state.receiver,
+                    reason = why,
+                    "an alert is not delivered; it is sent again"
+                );
+            }
+            failures = if failed.is_some() { failures + 1 } else { 0 };
             let rest = if failures > 0 {
                 AGAIN.delay(failures, Duration::ZERO, None, jitter::jitter()).unwrap_or(AGAIN.max)
             } else {
@@ -110,17 +107,26 @@ impl Receiver {
         }
     }
 
-    /// Sends everything that is due; the error is the first receiver's failure, after which nothing more is tried.
+    /// Sends everything that is due, until the stop or the first failure, which is the error. What was sent is noted before
+    /// the stop counts: else the next start would send it again. With `only_raise`, the conditions are not all that is the case.
     pub(super) async fn send_due(
         &mut self,
         conditions: &[AlertCondition],
         queue: &Queue,
         telemetry: &Telemetry,
+        only_raise: bool,
+        stop: &CancellationToken,
     ) -> Result<(), String> {
         let now = Clock::system().now();
         for notice in alert::due(conditions, &self.state.sent, &self.config.wishes, &self.host, now) {
+            if only_raise && notice.event == AlertEvent::Recovered {
+                continue;
+            }
             if alert::is_wanted(&notice, &self.config.wishes) {
-                let sent = self.send(&notice).await;
+                let sent = tokio::select! {
+                    () = stop.cancelled() => return Ok(()),
+                    sent = self.send(&notice) => sent,
+                };
                 telemetry.alerted(sent.is_ok());
                 if let Err(why) = sent {
                     self.state.failing.get_or_insert_with(|| (now, String::new())).1.clone_from(&why);
@@ -187,13 +193,18 @@ async fn run(words: &[String], body: &[u8]) -> Result<(), String> {
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| format!("it cannot be started: {error}"))?;
-    let _group = child.id().map(ProcessGroup);
+    let group = child.id().map(ProcessGroup);
     if let Some(mut input) = child.stdin.take() {
         // A command may end without reading it.
         let _unread = input.write_all(body).await;
     }
     let status = child.wait().await.map_err(|error| error.to_string())?;
-    if status.success() { Ok(()) } else { Err(format!("it ended with {status}")) }
+    if !status.success() {
+        return Err(format!("it ended with {status}"));
+    }
+    // What it has left in the background, such as a mailer, may end its work.
+    std::mem::forget(group);
+    Ok(())
 }
 
 /// Ends what a command left behind.
