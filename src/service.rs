@@ -140,7 +140,8 @@ pub struct Service {
     notes: Option<(JoinHandle<()>, CancellationToken)>,
     /// Drops whose receipts another queue writes.
     foreign: Vec<String>,
-    alerts: Vec<JoinHandle<()>>,
+    /// What looks and counts beside the work: each ends at the stop, between two steps.
+    beside: Vec<JoinHandle<()>>,
 }
 
 impl Service {
@@ -220,9 +221,10 @@ impl Service {
             tokio::spawn(close_batches(queue.clone(), identities, Arc::clone(&signals), stop.clone(), on_settled));
         let amender = tokio::spawn(amend_receipts(queue.clone(), stop.clone()));
         let bell = tokio::spawn(listen(queue.path().to_owned(), Arc::clone(&signals), stop.clone()));
-        tokio::spawn(samples::sample(queue.clone(), Arc::clone(&telemetry), accounts.clone(), stop.clone()));
         let (orphans, inboxes, notes) = (None, Vec::new(), None);
-        let (foreign, alerts) = (stopped.into_iter().collect(), Vec::new());
+        let foreign = stopped.into_iter().collect();
+        let samples = samples::sample(queue.clone(), Arc::clone(&telemetry), accounts.clone(), stop.clone());
+        let beside = vec![tokio::spawn(samples)];
         Ok(Self {
             queue,
             signals,
@@ -237,7 +239,7 @@ impl Service {
             inboxes,
             notes,
             foreign,
-            alerts,
+            beside,
         })
     }
 
@@ -278,7 +280,7 @@ impl Service {
     /// Why a receiver or a file of holidays cannot be used.
     pub async fn send_alerts(&mut self, config: &Config) -> Result<(), String> {
         let (inboxes, foreign) = (self.shared_inboxes(), self.foreign.clone());
-        self.alerts = alerts::start(config, &self.queue, inboxes, foreign, &self.telemetry, &self.stop).await?;
+        self.beside.extend(alerts::start(config, &self.queue, inboxes, foreign, &self.telemetry, &self.stop).await?);
         Ok(())
     }
 
@@ -362,9 +364,8 @@ impl Service {
             }
         }
         self.bell.abort();
-        for task in self.alerts {
-            // Each ends at the stop, between two steps.
-            let _ended = task.await;
+        for task in self.beside {
+            all &= timeout(DRAIN, task).await.is_ok();
         }
         if timeout(DRAIN, self.amender).await.is_err() {
             all = false;

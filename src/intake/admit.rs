@@ -21,7 +21,7 @@ use crate::{
         Queue, QueueError,
         admission::{Admission, BatchAdmission},
         batch::{Plan, TakenAs},
-        causes::WITH_OTHERS,
+        causes::{WITH_OTHERS, WITH_OTHERS_IN_WORDS},
         taking::{Taking, TakingState},
     },
     relative_path::join,
@@ -332,11 +332,9 @@ fn refused(admission: Admission) -> Admission {
     else {
         return admission;
     };
-    let problem = Problem::error(
-        "not sent, because other entries of the manifest are invalid",
-        "mend those, then drop the manifest again; or set on_invalid = \"skip\"",
-    )
-    .code(WITH_OTHERS);
+    let problem =
+        Problem::error(WITH_OTHERS_IN_WORDS, "mend those, then drop the manifest again; or set on_invalid = \"skip\"")
+            .code(WITH_OTHERS);
     Admission::Invalid {
         index: entry.index,
         kind: entry.kind(),

@@ -18,6 +18,9 @@ const MOST: i64 = 200;
 /// The code of a good entry of a manifest that is refused as a whole. It has no cause of its own: the manifest has.
 pub(crate) const WITH_OTHERS: &str = "not-sent-with-others";
 
+/// How its reason begins.
+pub(crate) const WITH_OTHERS_IN_WORDS: &str = "not sent, because other entries of the manifest are invalid";
+
 /// The cause of a failure, noted where it is the first of its kind.
 pub(super) fn of(connection: &Connection, status: CauseStatus, problems: &[Problem]) -> Result<i64, QueueError> {
     number(connection, status, &FailureCause::of(status, problems))
@@ -190,6 +193,10 @@ fn assign_invalid(
                FROM invalid_entry JOIN batch ON batch.id = batch_id WHERE batch_id = ?1 AND entry_index = ?2",
         )?
         .query_row([batch_id, index], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
+    // An earlier release gave these no code.
+    if rows::problems(&problems).iter().any(|problem| problem.reason.starts_with(WITH_OTHERS_IN_WORDS)) {
+        return Ok(());
+    }
     let key = reference.as_deref().map(|reference| identity::key_of(Some(reference), &[0; 32]));
     let is_mended: bool = connection
         .prepare_cached(
