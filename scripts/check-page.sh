@@ -9,7 +9,8 @@ bin=$(realpath "${BIN:-target/release/passfort-ingest}")
 port=${PORT:-9489}
 picture=${1:+$(realpath -m "$1")}
 place=$(mktemp -d)
-trap 'kill -KILL "${daemon:-}" "${sandbox:-}" "${browser:-}" 2>/dev/null || true; wait 2>/dev/null || true; rm -rf "$place"' EXIT
+# The driver's browser is known by its profile, which is in this folder.
+trap 'kill -KILL "${daemon:-}" "${sandbox:-}" "${browser:-}" 2>/dev/null || true; pkill -KILL -f -- "=$place/" || true; wait 2>/dev/null || true; rm -rf "$place" || true' EXIT
 
 command -v chromium >/dev/null && /usr/bin/python3 -c 'import websocket' 2>/dev/null ||
     { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium python3-websocket fonts-dejavu-core; }
