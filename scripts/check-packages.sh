@@ -166,7 +166,7 @@ printf '%s\n' /root/key http://127.0.0.1:8080/4.0 "scans=$drop" | inside passfor
 says "nothing would stop the work" cat "$place/said"
 ! grep -q "$key" "$place/said" || failed "the key is printed"
 [ "$(inside stat -c '%U:%G %a' /etc/passfort-ingest/api-key)" = "root:root 600" ]
-says "ReadWritePaths=$drop" inside systemctl cat "$unit"
+says "ReadWritePaths=-$drop" inside systemctl cat "$unit"
 did "three questions: key, address, drop; doctor finds nothing that would stop the work"
 
 # --- a root import before the first start

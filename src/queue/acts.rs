@@ -66,7 +66,7 @@ fn act_row(row: &Row<'_>) -> Result<ActRow, rusqlite::Error> {
 }
 
 impl Queue {
-    /// Records what a person is about to do; returns its number, for [`Queue::command`].
+    /// Records what a person is about to do; returns its number.
     pub(crate) fn begin_act(&self, what: &'static str, caller: Caller, now: Timestamp) -> Result<i64, QueueError> {
         self.run_blocking("begin_act", move |connection| begin(connection, what, &caller, now))
     }
