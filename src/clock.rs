@@ -228,6 +228,27 @@ fn jump(wall_ms: i64, steady: Duration) -> Option<i64> {
 #[serde(transparent)]
 pub struct Timestamp(pub i64);
 
+/// Writes a moment as RFC 3339 where its number would be: in receipts, reports and JSON.
+///
+/// # Errors
+///
+/// Those of the serializer.
+pub fn moment<S: serde::Serializer>(moment: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(moment)
+}
+
+/// The same of one that may be missing.
+///
+/// # Errors
+///
+/// Those of the serializer.
+pub fn optional_moment<S: serde::Serializer>(moment: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+    match moment {
+        Some(moment) => serializer.collect_str(moment),
+        None => serializer.serialize_none(),
+    }
+}
+
 impl Timestamp {
     /// Reads what [`fmt::Display`] writes.
     #[must_use]

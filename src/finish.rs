@@ -5,7 +5,7 @@
 use serde::Serialize;
 
 use crate::{
-    clock::Timestamp,
+    clock::{Timestamp, moment},
     config::Window,
     dispatch::{changes_after, is_open},
     estimate::{AccountPace, Constraint, OpenHours, Pace, Throttle, WorkLeft, estimate},
@@ -19,18 +19,6 @@ pub struct Finish {
     pub done: Timestamp,
     /// What decides it.
     pub limited_by: Constraint,
-}
-
-fn moment<S: serde::Serializer>(moment: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(moment)
-}
-
-/// Writes a moment that may be missing as RFC 3339.
-pub fn optional_moment<S: serde::Serializer>(moment: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
-    match moment {
-        Some(moment) => serializer.collect_str(moment),
-        None => serializer.serialize_none(),
-    }
 }
 
 /// The end of all work that is not paused; `None` where nothing is left, or how fast it goes is not known. Blocks.
@@ -67,13 +55,9 @@ fn of_drops(
     Ok(by(&pace, &pauses, &left, per_minute, now))
 }
 
-/// Whether these windows, as they are written, allow to send at a moment.
+/// Sending windows, as the worker recorded them.
 #[must_use]
-pub fn is_within(windows: &[String], now: Timestamp) -> bool {
-    is_open(&parsed(windows), now)
-}
-
-fn parsed(windows: &[String]) -> Vec<Window> {
+pub fn parsed(windows: &[String]) -> Vec<Window> {
     windows.iter().filter_map(|text| Window::parse(text).ok()).collect()
 }
 

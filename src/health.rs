@@ -15,7 +15,12 @@ pub use self::{
     facts::HealthFacts,
     incident::{HealthLevel, Incident, IncidentKind},
 };
-use crate::{clock::Timestamp, finish::optional_moment, printable::grouped, reason::in_words, zone};
+use crate::{
+    clock::{Timestamp, optional_moment},
+    printable::grouped,
+    reason::in_words,
+    zone,
+};
 
 /// The one sentence about all of it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]

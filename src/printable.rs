@@ -62,6 +62,12 @@ pub fn grouped(number: u64) -> String {
     text
 }
 
+/// A text as one word of a shell's command line.
+#[must_use]
+pub fn shell_word(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

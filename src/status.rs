@@ -7,9 +7,9 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 use serde::Serialize;
 
 use crate::{
-    clock::Timestamp,
+    clock::{Timestamp, optional_moment},
     expected::{DeliveryReport, DeliveryState},
-    finish::{self, Finish, optional_moment},
+    finish::{self, Finish},
     health::{self, Health, HealthFacts},
     queue::{
         QueueError, Reader,

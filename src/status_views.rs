@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::{
-    clock::Timestamp,
+    clock::{Timestamp, optional_moment},
     estimate::{AccountPace, Constraint, Counted},
-    finish::{Finish, optional_moment},
+    finish::Finish,
     health::HealthLevel,
     job::JobState,
     queue::{
@@ -88,11 +88,11 @@ pub struct FinishView {
 }
 
 fn jobs(drop: &Tally, state: JobState) -> i64 {
-    drop.jobs.get(state.as_str()).copied().unwrap_or(0)
+    drop.jobs_in(state).cast_signed()
 }
 
 fn open(drop: &Tally) -> i64 {
-    [JobState::Queued, JobState::Running, JobState::Waiting].map(|state| jobs(drop, state)).iter().sum()
+    drop.open_jobs().cast_signed()
 }
 
 pub fn drops(

@@ -8,11 +8,11 @@ use std::borrow::Cow;
 use serde::Serialize;
 
 use crate::{
-    clock::Timestamp,
+    clock::{Timestamp, optional_moment},
     config::Window,
     dispatch::{changes_after, is_open},
     estimate::{AccountPace, Constraint, Counted, Pace, PacedLimit},
-    finish::{limit_in_words, optional_moment},
+    finish::{limit_in_words, parsed},
     job::JobState,
     queue::{
         QueueError, Reader,
@@ -77,7 +77,7 @@ impl SendingWaits {
     /// The same of what was read.
     #[must_use]
     pub fn of(pauses: Vec<Pause>, pace: Pace, now: Timestamp) -> Self {
-        let windows: Vec<_> = pace.windows.iter().filter_map(|text| Window::parse(text).ok()).collect();
+        let windows = parsed(&pace.windows);
         let closed = (!is_open(&windows, now))
             .then(|| ClosedWindow { since: last_change(&windows, now), until: changes_after(&windows, now) });
         let limits = pace.accounts.iter().flat_map(|account| {

@@ -5,7 +5,8 @@ use jiff::{Zoned, tz::TimeZone};
 use crate::clock::Timestamp;
 
 /// A moment in the machine's zone.
-fn local(moment: Timestamp) -> Zoned {
+#[must_use]
+pub fn local(moment: Timestamp) -> Zoned {
     Zoned::new(jiff::Timestamp::from_millisecond(moment.0).unwrap_or_default(), TimeZone::system())
 }
 

@@ -4,8 +4,7 @@ use std::env;
 
 use nix::unistd::{User, getuid};
 
-use super::output::shell_word;
-use crate::queue::acts::Caller;
+use crate::{printable::shell_word, queue::acts::Caller};
 
 /// The longest that is kept of a command, in characters.
 const LONGEST: usize = 1000;

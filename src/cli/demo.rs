@@ -18,9 +18,7 @@ use clap::Args;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Exit, config_show,
-    output::shell_word,
-    say,
+    Exit, config_show, say,
     start::{self, Usage},
 };
 use crate::{
@@ -31,6 +29,7 @@ use crate::{
         live::{Live, mishaps},
         report::{self, Receipt},
     },
+    printable::shell_word,
     queue::{
         Queue, QueueError, Reader, WhenStuck,
         views::{Filter, jobs::JobDetail},

@@ -118,12 +118,6 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
         .any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
 }
 
-/// A text as one word of a shell's command line.
-#[must_use]
-pub fn shell_word(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "'\\''"))
-}
-
 /// The columns that text for people fits into.
 const COLUMNS: usize = 80;
 

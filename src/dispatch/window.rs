@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use jiff::{Zoned, tz::TimeZone};
+use jiff::Zoned;
 
-use crate::{clock::Timestamp, config::Window};
+use crate::{clock::Timestamp, config::Window, zone::local};
 
 /// Whether sending is allowed.
 #[must_use]
@@ -34,10 +34,6 @@ fn opens_in_zone(windows: &[Window], now: &Zoned) -> Option<Duration> {
     let Some(opens) = Window::next_change(windows, now) else { return Some(Duration::MAX) };
     let wait_ms = opens.timestamp().as_millisecond().saturating_sub(now.timestamp().as_millisecond());
     Some(Duration::from_millis(u64::try_from(wait_ms).unwrap_or(0)))
-}
-
-fn local(now: Timestamp) -> Zoned {
-    Zoned::new(jiff::Timestamp::from_millisecond(now.0).unwrap_or_default(), TimeZone::system())
 }
 
 #[cfg(test)]

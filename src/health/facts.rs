@@ -42,12 +42,12 @@ pub struct HealthFacts<'a> {
 impl HealthFacts<'_> {
     /// Jobs of all drops in a state.
     pub(super) fn jobs(&self, state: JobState) -> u64 {
-        self.queue.drops.iter().map(|drop| jobs_in(drop, state)).sum()
+        self.queue.drops.iter().map(|drop| drop.jobs_in(state)).sum()
     }
 
     /// Jobs that have not ended and that nobody holds.
     pub(super) fn open(&self) -> u64 {
-        self.queue.drops.iter().map(open_jobs).sum()
+        self.queue.drops.iter().map(Tally::open_jobs).sum()
     }
 
     /// The same of the drops of a pause's scope; `None` where it is not known which those are.
@@ -56,7 +56,7 @@ impl HealthFacts<'_> {
             return Some(self.open());
         }
         let of = |names: &[String]| {
-            self.queue.drops.iter().filter(|drop| names.contains(&drop.drop)).map(open_jobs).sum::<u64>()
+            self.queue.drops.iter().filter(|drop| names.contains(&drop.drop)).map(Tally::open_jobs).sum::<u64>()
         };
         match scope.strip_prefix("drop:") {
             Some(drop) => Some(of(&[drop.to_owned()])),
@@ -69,8 +69,8 @@ impl HealthFacts<'_> {
     /// Whether anything that is left can move now.
     pub(super) fn moves(&self) -> bool {
         let can = |drop: &Tally| {
-            jobs_in(drop, JobState::Running) > 0
-                || (jobs_in(drop, JobState::Queued) > 0
+            drop.jobs_in(JobState::Running) > 0
+                || (drop.jobs_in(JobState::Queued) > 0
                     && !self.sending.blocks(&drop.drop)
                     && self.sending.limit_of(&drop.drop).is_none())
         };
@@ -87,12 +87,4 @@ impl HealthFacts<'_> {
         let sum: i64 = self.queue.drops.iter().map(|drop| drop.open_batches + drop.waiting_manifests).sum();
         sum.unsigned_abs()
     }
-}
-
-pub(super) fn jobs_in(drop: &Tally, state: JobState) -> u64 {
-    drop.jobs.get(state.as_str()).copied().unwrap_or(0).unsigned_abs()
-}
-
-pub(super) fn open_jobs(drop: &Tally) -> u64 {
-    [JobState::Queued, JobState::Running, JobState::Waiting].map(|state| jobs_in(drop, state)).iter().sum()
 }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::{clock::Timestamp, finish::optional_moment};
+use crate::clock::{Timestamp, optional_moment};
 
 /// What is asked of a person, the least first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize)]

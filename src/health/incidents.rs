@@ -1,7 +1,7 @@
 //! Finds what is the matter, from what was read of a queue.
 
 use super::{
-    facts::{HealthFacts, open_jobs},
+    facts::HealthFacts,
     incident::{Incident, IncidentKind},
 };
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
         verified::DoubledDocument,
         views::{
             causes::CauseRow,
-            overview::ArrivalRow,
+            overview::{ArrivalRow, Tally},
             waiting::{HeldJob, UnsettledBatch, WaitingJobs},
         },
     },
@@ -217,7 +217,7 @@ fn drops(facts: &HealthFacts<'_>) -> Vec<Incident> {
         if let Some(fault) = &drop.ground {
             found.push(Incident {
                 since: drop.ground_since,
-                waiting: Some(open_jobs(drop) + drop.waiting_manifests.unsigned_abs()),
+                waiting: Some(drop.open_jobs() + drop.waiting_manifests.unsigned_abs()),
                 says: vec![fault.clone()],
                 commands: commands(["passfort-ingest doctor"]),
                 by_itself: Some("it is tried again, at growing intervals".to_owned()),
@@ -378,7 +378,7 @@ fn documents(facts: &HealthFacts<'_>) -> Vec<Incident> {
     found
 }
 
-/// What is expected of drops, and whoever is to be told of it.
+/// What is expected of drops, and receivers of alerts that take none.
 fn deliveries(facts: &HealthFacts<'_>) -> Vec<Incident> {
     let mut found = Vec::new();
     for (drop, expected) in facts.expected {
@@ -439,7 +439,8 @@ fn sending(facts: &HealthFacts<'_>) -> Vec<Incident> {
         };
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate, for people")]
         let per_hour = grouped(limit.per_hour.round().max(0.0) as u64);
-        let waits: u64 = facts.queue.drops.iter().filter(|drop| limit.drops.contains(&drop.drop)).map(open_jobs).sum();
+        let waits: u64 =
+            facts.queue.drops.iter().filter(|drop| limit.drops.contains(&drop.drop)).map(Tally::open_jobs).sum();
         if waits > 0 {
             found.push(Incident {
                 since: limit.since,

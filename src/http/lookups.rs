@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::{
     clock::Timestamp,
     job::JobState,
+    printable::shell_word,
     queue::{
         QueueError, Reader,
         views::{
@@ -152,14 +153,14 @@ pub(super) fn search(reader: &Reader, query: Option<&str>) -> Result<String, Loo
     let wanted = wanted.filter(|wanted| !wanted.is_empty() && wanted.len() <= LONGEST);
     let wanted = wanted.ok_or_else(|| LookupError::Malformed("ask as /search?q=…".to_owned()))?;
     let result = reader.search(&wanted, SEARCH)?;
-    let command = format!("passfort-ingest why {}", shell_words(&wanted));
+    let command = format!("passfort-ingest why {}", plain_or_quoted(&wanted));
     Ok(text(&json!({ "q": wanted, "found": result.found, "partial": result.partial, "command": command })))
 }
 
-/// A text as one word of a shell.
-fn shell_words(text: &str) -> String {
+/// A text as one word of a shell, quoted where it has to be.
+fn plain_or_quoted(text: &str) -> String {
     let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-=:".contains(letter);
-    if text.chars().all(is_plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', "'\\''")) }
+    if text.chars().all(is_plain) { text.to_owned() } else { shell_word(text) }
 }
 
 fn explained(jobs: &[JobRow], waits: &SendingWaits, now: Timestamp) -> Value {

@@ -5,8 +5,9 @@ use std::{path::Path, time::Duration};
 use rusqlite::{Connection, Row};
 
 use super::QueueError;
+pub(super) use crate::clock::{moment, optional_moment};
 use crate::{
-    clock::{self, Timestamp},
+    clock,
     entry::{EntryKind, ImageType, ProfileId, Sha256},
     job::{Creation, Declared, FileLocation, Job, Upload},
     problem::Problem,
@@ -19,22 +20,6 @@ pub(super) const JOB: &str = "id, batch_id, drop_id, kind, profile_id, category,
 /// The error for a value that could not be read; quotes only a bounded part of it.
 pub(super) fn unreadable(what: &'static str, found: &str) -> QueueError {
     QueueError::Unreadable { what, found: found.chars().take(60).collect() }
-}
-
-/// Writes a moment as RFC 3339, as receipts do.
-pub(super) fn moment<S: serde::Serializer>(moment: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(moment)
-}
-
-/// The same of one that may be missing.
-pub(super) fn optional_moment<S: serde::Serializer>(
-    moment: &Option<Timestamp>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    match moment {
-        Some(moment) => serializer.collect_str(moment),
-        None => serializer.serialize_none(),
-    }
 }
 
 /// Reads a list of paths from a column; empty where there is none.

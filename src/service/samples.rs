@@ -80,19 +80,15 @@ async fn next(
         in_flight: before.in_flight,
         ..difference(&before.drops, &counted.drops, before.calls, counted.calls)
     };
-    let created = counted.drops.iter().map(|drop| (drop.drop.clone(), jobs(drop, JobState::Done)));
+    let created = counted.drops.iter().map(|drop| (drop.drop.clone(), drop.jobs_in(JobState::Done).cast_signed()));
     let day = DayStart { date: zone::date(now), created: created.collect() };
     queue.note_sample(sample, day, now).await?;
     Ok(counted)
 }
 
-fn jobs(drop: &Tally, state: JobState) -> i64 {
-    drop.jobs.get(state.as_str()).copied().unwrap_or(0)
-}
-
 /// What came since; where a person had something sent again, less than before is nothing.
 fn difference(before: &[Tally], after: &[Tally], calls_before: CallSums, calls: CallSums) -> MinuteSample {
-    let all = |drops: &[Tally], state| drops.iter().map(|drop| jobs(drop, state)).sum::<i64>();
+    let all = |drops: &[Tally], state| drops.iter().map(|drop| drop.jobs_in(state).cast_signed()).sum::<i64>();
     let came = |state| (all(after, state) - all(before, state)).max(0);
     let since = |before: u64, after: u64| i64::try_from(after.saturating_sub(before)).unwrap_or(i64::MAX);
     MinuteSample {

@@ -14,13 +14,14 @@ use super::{
     super::{
         Exit,
         check::causes::{ProblemCause, ProblemCauses},
-        output::{Output, escape, shell_word},
+        output::{Output, escape},
     },
     ImportEnd,
 };
 use crate::{
     closing::failed_list_beside,
     job::JobState,
+    printable::shell_word,
     problem::Problem,
     queue::{QueueError, Reader, identity::OTHER_CONTENT, views::receipt::UnwellEntry},
     receipt::{Counts, EntryStatus},

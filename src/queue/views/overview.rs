@@ -12,6 +12,7 @@ use super::{
 use crate::{
     clock::Timestamp,
     entry::EntryKind,
+    job::JobState,
     queue::{
         QueueError, Reader, arrivals, control,
         doubt::{self, BrokenBound},
@@ -40,6 +41,20 @@ pub struct Tally {
     pub ground_since: Option<Timestamp>,
     /// Files in its folder that belong to nothing.
     pub unclaimed: Option<UnclaimedFiles>,
+}
+
+impl Tally {
+    /// Jobs in a state.
+    #[must_use]
+    pub fn jobs_in(&self, state: JobState) -> u64 {
+        self.jobs.get(state.as_str()).map_or(0, |jobs| jobs.unsigned_abs())
+    }
+
+    /// Jobs that have not ended and that nobody holds.
+    #[must_use]
+    pub fn open_jobs(&self) -> u64 {
+        [JobState::Queued, JobState::Running, JobState::Waiting].map(|state| self.jobs_in(state)).iter().sum()
+    }
 }
 
 /// The jobs of every drop by state. Costs the same however many there are.
@@ -216,6 +231,20 @@ impl Reader {
     }
 }
 
+/// Drops that cannot be read and batches that cannot be finalized, and why.
+fn troubled(connection: &Connection) -> Result<Vec<(String, String)>, QueueError> {
+    let rows = connection
+        .prepare_cached(
+            "SELECT 'drop ' || name, trouble FROM drop_folder WHERE trouble IS NOT NULL
+             UNION ALL
+             SELECT * FROM (SELECT root || '/' || manifest, trouble FROM batch INDEXED BY batch_unsettled
+                             WHERE state <> 'closed' AND trouble IS NOT NULL ORDER BY id LIMIT 20)",
+        )?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<Result<_, _>>()?;
+    Ok(rows)
+}
+
 fn last_created(connection: &Connection) -> Result<Option<Timestamp>, QueueError> {
     let last: Option<i64> = connection
         .prepare_cached(
@@ -250,15 +279,6 @@ fn overview(connection: &Connection, now: Timestamp) -> Result<Overview, QueueEr
         .query_row([], |row| Ok(((row.get(0)?, row.get(1)?), Timestamp(row.get(2)?))))
         .optional()?;
     let (last_error, last_error_at) = last_error.unzip();
-    let troubled = connection
-        .prepare_cached(
-            "SELECT 'drop ' || name, trouble FROM drop_folder WHERE trouble IS NOT NULL
-             UNION ALL
-             SELECT * FROM (SELECT root || '/' || manifest, trouble FROM batch INDEXED BY batch_unsettled
-                             WHERE state <> 'closed' AND trouble IS NOT NULL ORDER BY id LIMIT 20)",
-        )?
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
-        .collect::<Result<_, _>>()?;
     let (to_recheck, to_recheck_since) = recheck::waiting(connection)?;
     Ok(Overview {
         broken_bounds: doubt::broken_bounds(connection)?,
@@ -281,6 +301,6 @@ fn overview(connection: &Connection, now: Timestamp) -> Result<Overview, QueueEr
         doubled: verified::doubled_now(connection, NAMED_DOUBLES)?,
         to_recheck,
         to_recheck_since,
-        troubled,
+        troubled: troubled(connection)?,
     })
 }
