@@ -24,7 +24,6 @@ use crate::{
     config::{Config, DropConfig, Holidays, Schedule},
     expected::{self, DeliveryState},
     finish,
-    job::JobState,
     queue::{
         Queue, QueueError, Reader,
         announced::{ExpectedDrop, ExpectedDrops},
@@ -187,10 +186,10 @@ impl Outlook {
         let trouble = self.queue.trouble();
         let look = move || {
             let reader = Reader::open(&path)?;
-            let expected = expected_drops(&reader, &drops, now)?;
-            let (overview, causes) = (reader.overview(now)?, reader.causes(u32::MAX)?);
-            let (overview, expected_now, causes) = (&overview, &expected, &causes);
-            let seen = QueueFindings { overview, expected: expected_now, causes, trouble, foreign: &foreign, now };
+            let (troubles, causes) = (reader.troubles()?, reader.causes(u32::MAX)?);
+            let expected = expected_drops(&reader, &troubles.drops, &drops, now)?;
+            let (troubles, expected_now, causes) = (&troubles, &expected, &causes);
+            let seen = QueueFindings { troubles, expected: expected_now, causes, trouble, foreign: &foreign, now };
             Ok::<_, QueueError>((conditions(&seen), expected))
         };
         match tokio::task::spawn_blocking(look).await {
@@ -230,17 +229,18 @@ impl Outlook {
 /// How each of these drops is doing; one that is not scanned yet is as it was recorded.
 fn expected_drops(
     reader: &Reader,
+    tallies: &[Tally],
     drops: &[(DropConfig, Holidays, bool)],
     now: Timestamp,
 ) -> Result<ExpectedDrops, QueueError> {
+    let mut expected = ExpectedDrops::new();
+    if drops.is_empty() {
+        return Ok(expected);
+    }
     let before = reader.expected()?;
     let all = finish::of_queue(reader, None, now)?;
-    let open = [JobState::Queued, JobState::Running, JobState::Waiting];
-    let has_work =
-        |tally: &Tally| open.iter().any(|state| tally.jobs.get(state.as_str()).is_some_and(|jobs| *jobs > 0));
-    let working = reader.tallies()?.iter().filter(|tally| has_work(tally)).count();
+    let working = tallies.iter().filter(|tally| tally.open_jobs() > 0).count();
     let working = u32::try_from(working).unwrap_or(u32::MAX).max(1);
-    let mut expected = ExpectedDrops::new();
     for (drop, holidays, is_scanned) in drops {
         if !is_scanned {
             expected.extend(before.get(&drop.name).map(|former| (drop.name.clone(), former.clone())));

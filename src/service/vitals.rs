@@ -97,18 +97,22 @@ impl Vitals {
     pub fn numbers(&self, at: Timestamp) -> Result<String, QueueError> {
         let reader = Reader::open(self.database())?;
         let numbers = reader.numbers()?;
-        let pace = reader.pace()?;
         let status = status::read(self.database(), at)?;
+        let status = status.as_ref();
         let states = || self.inboxes.iter().map(|inbox| inbox.state());
         let now = GaugeValues {
             at,
             scan: states().map(|state| state.took).max().unwrap_or_default(),
             last_drop_event: self.since_event(states().filter_map(|state| state.event).max()),
             done: finish::of_queue(&reader, None, at)?.map(|finish| finish.done),
-            expected: reader.expected()?.into_iter().map(|(drop, expected)| (drop, expected.report.state)).collect(),
-            window_open: pace.as_ref().is_none_or(|pace| finish::is_within(&pace.windows, at)),
-            hourly_limit_remaining: pace.and_then(|pace| pace.hourly_limit_remaining(at.0)),
-            incidents: status.as_ref().map(|status| incidents(&status.health.incidents)).unwrap_or_default(),
+            expected: status
+                .iter()
+                .flat_map(|status| &status.expected)
+                .map(|one| (one.drop.clone(), one.state))
+                .collect(),
+            window_open: status.is_none_or(|status| status.closed_window.is_none()),
+            hourly_limit_remaining: reader.pace()?.and_then(|pace| pace.hourly_limit_remaining(at.0)),
+            incidents: status.map(|status| incidents(&status.health.incidents)).unwrap_or_default(),
             ready: self.inboxes.iter().map(|inbox| (inbox.drop.clone(), inbox.is_ready())).collect(),
         };
         self.telemetry.text(&numbers, &now).map_err(|error| QueueError::Refused(error.to_string()))

@@ -154,6 +154,15 @@ pub struct Overview {
     pub unsettled: Vec<UnsettledBatch>,
 }
 
+/// The parts of an [`Overview`] that alerts are about.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QueueTroubles {
+    pub drops: Vec<Tally>,
+    pub pauses: Vec<control::Pause>,
+    pub doubled: Vec<DoubledDocument>,
+    pub troubled: Vec<(String, String)>,
+}
+
 /// Over what time the rate in an [`Overview`] is taken.
 pub const LATELY: std::time::Duration = std::time::Duration::from_secs(600);
 
@@ -185,6 +194,18 @@ impl Reader {
     /// The state of the queue in numbers.
     pub(crate) fn overview(&self, now: Timestamp) -> Result<Overview, QueueError> {
         self.snapshot(|connection| overview(connection, now))
+    }
+
+    /// What alerts are about: the part of the overview that no number of jobs or calls makes slow.
+    pub(crate) fn troubles(&self) -> Result<QueueTroubles, QueueError> {
+        self.snapshot(|connection| {
+            Ok(QueueTroubles {
+                drops: tallies(connection)?,
+                pauses: control::pauses(connection)?,
+                doubled: verified::doubled_now(connection, NAMED_DOUBLES)?,
+                troubled: troubled(connection)?,
+            })
+        })
     }
 
     /// The jobs of every drop by state. Costs the same however many there are.

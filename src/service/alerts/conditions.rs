@@ -13,14 +13,14 @@ use crate::{
         control::{Cause, Pause},
         views::{
             causes::CauseRow,
-            overview::{Overview, Tally},
+            overview::{QueueTroubles, Tally},
         },
     },
 };
 
 /// Everything that is decided by.
 pub(super) struct QueueFindings<'a> {
-    pub(super) overview: &'a Overview,
+    pub(super) troubles: &'a QueueTroubles,
     pub(super) expected: &'a ExpectedDrops,
     /// Of open failures.
     pub(super) causes: &'a [CauseRow],
@@ -40,20 +40,20 @@ pub(super) fn conditions(seen: &QueueFindings<'_>) -> Vec<AlertCondition> {
         details: vec![why.clone()],
         ..of(AlertKind::Ground, "database", "", seen.now)
     }));
-    all.extend(seen.overview.drops.iter().flat_map(|drop| of_drop(drop, seen.now)));
+    all.extend(seen.troubles.drops.iter().flat_map(|drop| of_drop(drop, seen.now)));
     all.extend(refused(seen.causes));
-    if !seen.overview.troubled.is_empty() {
-        let count = count(seen.overview.troubled.len());
+    if !seen.troubles.troubled.is_empty() {
+        let count = count(seen.troubles.troubled.len());
         all.push(AlertCondition {
             count,
             summary: format!("{count} folders or manifests cannot be read or settled"),
             cure: "passfort-ingest status says which and why".into(),
-            details: seen.overview.troubled.iter().map(|(what, why)| format!("{what}: {why}")).collect(),
+            details: seen.troubles.troubled.iter().map(|(what, why)| format!("{what}: {why}")).collect(),
             ..of(AlertKind::Ground, "trouble", "", seen.now)
         });
     }
-    all.extend(seen.overview.pauses.iter().map(pause));
-    all.extend(doubled(seen.overview));
+    all.extend(seen.troubles.pauses.iter().map(pause));
+    all.extend(doubled(seen.troubles));
     all.extend(seen.expected.iter().filter_map(|(drop, expected)| late(drop, &expected.report)));
     all
 }
@@ -105,7 +105,7 @@ fn of_drop(tally: &Tally, now: Timestamp) -> Vec<AlertCondition> {
             ..of(AlertKind::Ground, "folders", drop, tally.ground_since.unwrap_or(now))
         });
     }
-    let held = tally.jobs.get(JobState::Held.as_str()).and_then(|jobs| u64::try_from(*jobs).ok()).unwrap_or(0);
+    let held = tally.jobs_in(JobState::Held);
     if held > 0 {
         let what = if held == 1 { "job is held" } else { "jobs are held" };
         all.push(AlertCondition {
@@ -180,16 +180,16 @@ fn pause(pause: &Pause) -> AlertCondition {
     }
 }
 
-fn doubled(overview: &Overview) -> Option<AlertCondition> {
-    let first = overview.doubled.last()?;
-    let count = count(overview.doubled.len());
+fn doubled(troubles: &QueueTroubles) -> Option<AlertCondition> {
+    let first = troubles.doubled.last()?;
+    let count = count(troubles.doubled.len());
     let noun = if count == 1 { "document exists" } else { "documents exist" };
-    let jobs: Vec<_> = overview.doubled.iter().map(|doubled| doubled.job.to_string()).collect();
+    let jobs: Vec<_> = troubles.doubled.iter().map(|doubled| doubled.job.to_string()).collect();
     Some(AlertCondition {
         count,
         summary: format!("{count} {noun} more than once: jobs {}", jobs.join(", ")),
         cure: "remove all but one of each in the portal, then run passfort-ingest verify".into(),
-        details: overview.doubled.iter().map(|doubled| doubled.document_ids.join(", ")).collect(),
+        details: troubles.doubled.iter().map(|doubled| doubled.document_ids.join(", ")).collect(),
         ..of(AlertKind::Doubled, "doubled", "", first.found_at)
     })
 }
@@ -230,9 +230,9 @@ mod tests {
     };
 
     fn seen_by(site: &Site, expected: &ExpectedDrops) -> Vec<(AlertKind, &'static str, String, u64)> {
-        let (overview, causes) = (site.reader().overview(NOW).unwrap(), site.reader().causes(9).unwrap());
+        let (troubles, causes) = (site.reader().troubles().unwrap(), site.reader().causes(9).unwrap());
         let seen =
-            QueueFindings { overview: &overview, expected, causes: &causes, trouble: None, foreign: &[], now: NOW };
+            QueueFindings { troubles: &troubles, expected, causes: &causes, trouble: None, foreign: &[], now: NOW };
         conditions(&seen).into_iter().map(|one| (one.kind, one.code, one.scope, one.count)).collect()
     }
 

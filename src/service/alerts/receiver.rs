@@ -12,7 +12,7 @@ use tokio::{io::AsyncWriteExt as _, process::Command, sync::watch, time::timeout
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    alert::{self, AlertCondition, AlertEvent, Notice},
+    alert::{self, AlertCondition, AlertEvent, Notice, Wishes},
     api::{ClientError, webhook::Webhook},
     clock::Clock,
     config::{AlertConfig, AlertTarget, Api},
@@ -35,11 +35,17 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// A receiver of alerts.
 pub(super) struct Receiver {
-    config: AlertConfig,
+    wishes: Wishes,
     key: String,
-    webhook: Option<Webhook>,
+    way: AlertWay,
     host: String,
     state: ReceiverState,
+}
+
+/// How a receiver gets what it is sent.
+enum AlertWay {
+    Command(Vec<String>),
+    Post(Webhook),
 }
 
 impl Receiver {
@@ -48,14 +54,14 @@ impl Receiver {
         let key = key_of(&config.target);
         let state = Reader::open(queue.path()).and_then(|reader| reader.receiver(&key)).unwrap_or_default();
         let receiver = config.target.to_string();
-        let webhook = match &config.target {
-            AlertTarget::Command(_) => None,
-            AlertTarget::Url(url) => Some(Webhook::new(url.url(), api.ca_file.as_deref(), BOUND)?),
+        let way = match &config.target {
+            AlertTarget::Command(words) => AlertWay::Command(words.clone()),
+            AlertTarget::Url(url) => AlertWay::Post(Webhook::new(url.url(), api.ca_file.as_deref(), BOUND)?),
         };
         Ok(Self {
-            config: config.clone(),
+            wishes: config.wishes.clone(),
             key,
-            webhook,
+            way,
             host: nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
             state: ReceiverState { receiver, ..state },
         })
@@ -118,11 +124,11 @@ impl Receiver {
         stop: &CancellationToken,
     ) -> Result<(), String> {
         let now = Clock::system().now();
-        for notice in alert::due(conditions, &self.state.sent, &self.config.wishes, &self.host, now) {
+        for notice in alert::due(conditions, &self.state.sent, &self.wishes, &self.host, now) {
             if only_raise && notice.event == AlertEvent::Recovered {
                 continue;
             }
-            if alert::is_wanted(&notice, &self.config.wishes) {
+            if alert::is_wanted(&notice, &self.wishes) {
                 let sent = tokio::select! {
                     () = stop.cancelled() => return Ok(()),
                     sent = self.send(&notice) => sent,
@@ -153,10 +159,9 @@ impl Receiver {
     async fn send(&self, notice: &Notice) -> Result<(), String> {
         let body = serde_json::to_vec(notice).map_err(|error| error.to_string())?;
         let sent = async {
-            match (&self.config.target, &self.webhook) {
-                (_, Some(webhook)) => webhook.post(body).await,
-                (AlertTarget::Command(words), None) => run(words, &body).await,
-                (AlertTarget::Url(_), None) => Ok(()),
+            match &self.way {
+                AlertWay::Command(words) => run(words, &body).await,
+                AlertWay::Post(webhook) => webhook.post(body).await,
             }
         };
         timeout(BOUND, sent).await.unwrap_or_else(|_| Err(format!("it takes longer than {} s", BOUND.as_secs())))
