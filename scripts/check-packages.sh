@@ -135,9 +135,9 @@ did "install: user, folders, conffile, manual, completions; doctor says what is 
 # --- configure
 
 inside systemd-run --quiet --unit=sandbox --description=sandbox -p StandardOutput=null -p StandardError=null passfort-ingest sandbox --listen 127.0.0.1:8080 --key "$key"
-inside mkdir -p /root/archive
-printf '%s' "$key" >"$root/root/key"
-chmod 600 "$root/root/key"
+inside mkdir -p /srv/archive /media/stick
+printf '%s' "$key" >"$root/media/stick/api-key"
+chmod 600 "$root/media/stick/api-key"
 
 # picture FILE WORD: a small GIF that has the word in it.
 picture() {
@@ -162,7 +162,7 @@ created() {
 
 ends 2 inside sh -c 'passfort-ingest-setup </dev/null'
 says "there is no key yet" cat "$place/said"
-printf '%s\n' /root/key http://127.0.0.1:8080/4.0 "scans=$drop" | inside passfort-ingest-setup >"$place/said" 2>&1
+printf '%s\n' /media/stick/api-key http://127.0.0.1:8080/4.0 "scans=$drop" | inside passfort-ingest-setup >"$place/said" 2>&1
 says "nothing would stop the work" cat "$place/said"
 ! grep -q "$key" "$place/said" || failed "the key is printed"
 [ "$(inside stat -c '%U:%G %a' /etc/passfort-ingest/api-key)" = "root:root 600" ]
@@ -171,10 +171,10 @@ did "three questions: key, address, drop; doctor finds nothing that would stop t
 
 # --- a root import before the first start
 
-picture "$root/root/archive/a.gif" import
+picture "$root/srv/archive/a.gif" import
 printf 'profile_id,reference,category,document_type,path\na2c4393a-e219-47a4-8ab4-00000000ffff,import,PROOF_OF_IDENTITY,PASSPORT,a.gif\n' \
-    >"$root/root/archive/a.manifest.csv"
-import() { inside PASSFORT_API_KEY="$key" passfort-ingest import /root/archive --receipts-to /root/receipts; }
+    >"$root/srv/archive/a.manifest.csv"
+import() { inside PASSFORT_API_KEY="$key" passfort-ingest import /srv/archive --receipts-to /srv/receipts; }
 ends 2 import
 says "sudo -u passfort-ingest" cat "$place/said"
 [ -z "$(ls -A "$root/var/lib/passfort-ingest")" ]
@@ -237,7 +237,7 @@ until_true "the watchdog has the stopped daemon started again" another
 says "Watchdog timeout" inside journalctl --unit "$unit" --no-pager --quiet --output cat
 manifest after-watchdog 2
 created after-watchdog 2
-did "a daemon that hangs is started again by the watchdog, and goes on"
+did "a daemon that hangs is started again by the watchdog, and continues"
 
 # --- upgrade with queued jobs
 
@@ -317,7 +317,7 @@ find "$root/var/lib/kept" -name 'queue.db*' -exec mv -t "$root/var/lib/passfort-
 
 override "$nightly" <<'END'
 [Unit]
-OnFailure=told.service
+OnFailure=informed.service
 [Service]
 ExecStart=
 ExecStart=/usr/bin/passfort-ingest run --once --give-up-after 2s
@@ -329,7 +329,7 @@ RandomizedDelaySec=0
 OnActiveSec=100ms
 AccuracySec=1ms
 END
-printf '[Service]\nType=oneshot\nExecStart=/usr/bin/touch /run/told\n' >"$root/etc/systemd/system/told.service"
+printf '[Service]\nType=oneshot\nExecStart=/usr/bin/touch /run/informed\n' >"$root/etc/systemd/system/informed.service"
 inside systemctl daemon-reload
 # A round with nothing to complain of first, and one whose manifest waits for a file.
 inside systemctl start passfort-ingest-nightly.timer
@@ -339,11 +339,11 @@ rm "$root$drop/waiting-1.gif"
 inside systemctl start "$nightly"
 is "$nightly" ExecMainStatus 3
 is "$nightly" Result success
-inside test ! -e /run/told
+inside test ! -e /run/informed
 picture "$root$drop/waiting-1.gif" waiting-1
 echo another-key >"$root/etc/passfort-ingest/api-key"
 inside systemctl restart passfort-ingest-nightly.timer
-until_true "OnFailure= is started where the key is refused" inside test -e /run/told
+until_true "OnFailure= is started where the key is refused" inside test -e /run/informed
 is "$nightly" ExecMainStatus 4
 says "key" errors "$nightly"
 printf '%s' "$key" >"$root/etc/passfort-ingest/api-key"
@@ -385,9 +385,9 @@ END
 chmod 755 "$root/usr/bin/sudo"
 sed -e 's#\./passfort-ingest_0\.1\.0-1_amd64#/packages/first#; s#\./passfort-ingest_0\.2\.0-1_amd64#/packages/second#' \
     -e 's#https://api\.passfort\.com#http://127.0.0.1:8080#' "$tree/guides/operating.md" |
-    awk -v to="$root/root/guide-" '/^```/ { inside = /^```sh$/; if (inside) file = to (++count) ".sh"; next } inside { print >file }'
-[ "$(find "$root/root" -name 'guide-*.sh' | wc -l)" = 6 ]
-block() { inside bash -eu "/root/guide-$1.sh" >"$place/said" 2>&1 || failed "block $1 of the guide: $(cat "$place/said")"; }
+    awk -v to="$root/srv/guide-" '/^```/ { inside = /^```sh$/; if (inside) file = to (++count) ".sh"; next } inside { print >file }'
+[ "$(find "$root/srv" -name 'guide-*.sh' | wc -l)" = 6 ]
+block() { inside bash -eu "/srv/guide-$1.sh" >"$place/said" 2>&1 || failed "block $1 of the guide: $(cat "$place/said")"; }
 block 1
 manifest guide 3
 created guide 3

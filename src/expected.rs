@@ -94,7 +94,7 @@ const RELIEF: i64 = 5;
 /// Where the end cannot be known, the warning comes this long before the deadline.
 const WARNING: Duration = Duration::from_secs(2 * 3600);
 
-/// For so long after something came, an unknown end says nothing: no rate is measured yet.
+/// Within this time after something came, an unknown end says nothing: no rate is measured yet.
 const UNMEASURED: Duration = Duration::from_secs(600);
 
 /// Decides how a drop is doing that was in the `former` state. Moments before `watched_since` do not count: nobody expected

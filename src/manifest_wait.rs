@@ -79,7 +79,7 @@ pub struct MissingFiles {
     pub first_in_use: Option<Problem>,
 }
 
-/// What a sender is told about a manifest that waits: lower-case fragments without a full stop.
+/// What the text for a sender says of a manifest that waits: lower-case fragments without a full stop.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SenderAdvice {
     /// What it waits for.

@@ -1,4 +1,4 @@
-//! Who is told what: one `[[alert]]` of the configuration.
+//! Who is sent which alerts: one `[[alert]]` of the configuration.
 
 use std::{fmt, ops::RangeInclusive, path::Path, time::Duration};
 

@@ -61,7 +61,7 @@ impl ScanLine {
         }
     }
 
-    /// Those that have been in line for at least so long.
+    /// Those that have been in line for at least this time.
     pub fn waits(&self, at_least: Duration, now: Instant) -> Vec<ScanWait> {
         let line = self.lock();
         let waits = line.iter().filter(|(_, one)| now.saturating_duration_since(one.from) >= at_least);

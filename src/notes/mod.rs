@@ -3,7 +3,7 @@
 //!
 //! What is to be there is compared with what the queue knows to be there, so that each pass puts right what a kill, a full disk
 //! or a lost mount left. A text is noted before it is written. Nothing is written outside `receipts_dir`, no link below the drop
-//! is followed, and a file that is not ours keeps its name. Where a text cannot be written, work goes on without it.
+//! is followed, and a file that is not ours keeps its name. Where a text cannot be written, work continues without it.
 //!
 //! Everything here blocks.
 

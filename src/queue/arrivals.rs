@@ -21,7 +21,7 @@ pub struct Arrival {
     pub file: Present,
     /// What it waits for.
     pub reason: String,
-    /// What its sender is told.
+    /// What the text for its sender says.
     pub advice: SenderAdvice,
     /// When it was first seen.
     pub seen: Timestamp,

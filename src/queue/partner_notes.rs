@@ -96,7 +96,7 @@ pub struct DueNotes {
     pub over: Vec<KnownNote>,
 }
 
-/// A number that changes with what a sender is told about a file.
+/// A number that changes with what the text for a sender says of a file.
 pub(super) fn key_of(advice: &str, file: &str) -> i64 {
     xxhash_rust::xxh3::xxh3_64(format!("{file}\0{advice}").as_bytes()).cast_signed()
 }

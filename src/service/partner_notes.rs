@@ -91,7 +91,7 @@ pub(super) async fn keep_notes(noted: NotedDrops, stop: CancellationToken, ended
                     Err(error) => error.to_string(),
                 };
                 if log_throttle.is_due(drop.clone(), &why, Instant::now()) {
-                    tracing::warn!(drop, reason = why, "texts for senders cannot be written now; work goes on without them");
+                    tracing::warn!(drop, reason = why, "texts for senders cannot be written now; work continues without them");
                 }
                 resting.insert(drop, Instant::now() + AGAIN);
             }

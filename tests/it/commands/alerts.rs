@@ -70,7 +70,7 @@ fn a_receiver_that_fails_is_sent_the_alert_again_and_holds_up_nothing() {
     let mut daemon = site.daemon();
     daemon.wait_until("it is at work", || daemon_is_ready(&site));
     site.run(&["pause", "--drop", "partner"]).expect(0);
-    daemon.wait_until("status says that nobody is told", || site.run(&["status"]).stdout.contains("ALERTS: command"));
+    daemon.wait_until("status says that no alert arrives", || site.run(&["status"]).stdout.contains("ALERTS: command"));
     site.run(&["status", "--check"]).expect(3);
     site.run(&["resume", "--drop", "partner"]).expect(0);
     site.put_folder("drop", 1);

@@ -241,7 +241,7 @@ fn no_text_leaves_the_receipts_folder() {
     assert_eq!(fs::read_dir(linked.at("outside")).unwrap().count(), 0);
 }
 
-/// Where no text can be put, work goes on without it.
+/// Where no text can be put, work continues without it.
 #[test]
 fn what_is_in_the_way_of_texts_stops_nothing() {
     let site = Site::new();
